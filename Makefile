@@ -1,0 +1,34 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+VENV ?= .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+
+.PHONY: setup demo test test-slow lint bench clean
+
+setup: $(STAMP)
+
+$(STAMP): constraints.txt pyproject.toml runtimes/pyproject.toml scripts/setup_environment.sh
+	@bash scripts/setup_environment.sh "$(VENV)"
+	@touch $(STAMP)
+
+demo: setup
+	@$(PY) examples/demo.py
+
+test: setup
+	@$(PY) -m pytest -m "not slow" --cov --cov-report=term:skip-covered
+
+test-slow: setup
+	@$(PY) -m pytest -m slow
+
+lint: setup
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy
+	@$(VENV)/bin/lint-imports
+	@$(PY) -m pytest -q tests/documentation
+
+bench: setup
+	@$(PY) benchmarks/export.py
+
+clean:
+	rm -rf $(VENV) build dist

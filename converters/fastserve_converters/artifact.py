@@ -1,0 +1,74 @@
+"""An exported model file with everything that a manifest says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from fastserve_runtime.manifest import (
+    Dim,
+    ExpectedPlacement,
+    Graph,
+    OperatorCount,
+    Requirement,
+    SymbolicDim,
+    TensorSpec,
+)
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What an exporter returns. Files lie in the folder it was given; `layer_map.json` beside them.
+
+    Attributes:
+        files: model files, relative to that folder.
+        graphs: entry points by name.
+        operators: inventory of the main graph.
+    """
+
+    files: tuple[str, ...]
+    graphs: Mapping[str, Graph]
+    operators: tuple[OperatorCount, ...]
+    expected_placement: ExpectedPlacement
+    requires: Requirement
+
+    def as_document(self) -> dict[str, Any]:
+        """Return the fields of a manifest's variant that the exporter knows."""
+        return {
+            "files": list(self.files),
+            "graphs": {name: graph_document(graph) for name, graph in self.graphs.items()},
+            "state": [],
+            "operators": [asdict(o) for o in self.operators],
+            "expected_placement": asdict(self.expected_placement),
+            "requires": {
+                "engine": self.requires.engine,
+                "least_version": self.requires.least_version,
+                "backends": list(self.requires.backends),
+                "platforms": list(self.requires.platforms),
+            },
+        }
+
+
+def graph_document(graph: Graph) -> dict[str, Any]:
+    """Return a graph's JSON fields."""
+    return {
+        "file": graph.file,
+        "entry": graph.entry,
+        "inputs": [tensor_document(t) for t in graph.signature.inputs],
+        "outputs": [tensor_document(t) for t in graph.signature.outputs],
+    }
+
+
+def tensor_document(tensor: TensorSpec) -> dict[str, Any]:
+    """Return a tensor's JSON fields."""
+    return {"name": tensor.name, "dtype": tensor.dtype, "dims": [_dim_document(d) for d in tensor.dims]}
+
+
+def _dim_document(dim: Dim) -> Any:
+    return asdict(dim) if isinstance(dim, SymbolicDim) else dim
+
+
+def count_operators(operators: Mapping[tuple[str, str, int], int]) -> tuple[OperatorCount, ...]:
+    """Return counts by (domain, name, version) as an inventory in a fixed order."""
+    return tuple(OperatorCount(*key, count) for key, count in sorted(operators.items()))

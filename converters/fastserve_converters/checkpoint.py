@@ -1,0 +1,191 @@
+"""What a checkpoint directory holds, read from its files without loading the model."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastserve_converters.families import Family, family_of
+from fastserve_converters.sentence_transformers_files import SentenceHead, read_json, read_sentence_head
+from fastserve_runtime.errors import UsageError
+
+TASK_OF_HEAD: Mapping[str, str] = {
+    "Model": "feature-extraction",
+    "ForMaskedLM": "feature-extraction",
+    "ForPreTraining": "feature-extraction",
+    "ForSequenceClassification": "text-classification",
+}
+LICENCE_FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "LICENCE.txt", "COPYING")
+MODEL_CARD = "README.md"
+_PICKLE_WEIGHTS = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint as its files describe it.
+
+    Attributes:
+        path: the directory of the Transformers model.
+        root: the directory that was named; differs where sentence-transformers keeps the model in a folder of it.
+        task: named as on the Hub.
+        config: the content of `config.json`.
+        labels: class names in the order of their ids; empty for other tasks.
+        most_tokens: the longest sequence that the position table allows.
+        sentence_head: how sentences are embedded, or None.
+        weights: weight files, relative to `path`.
+        licence: as the model card names it, or None.
+    """
+
+    path: Path
+    root: Path
+    family: Family
+    task: str
+    config: Mapping[str, Any]
+    labels: tuple[str, ...]
+    most_tokens: int
+    sentence_head: SentenceHead | None
+    weights: tuple[str, ...]
+    licence: str | None
+
+    def files(self) -> tuple[Path, ...]:
+        """Return the files that the result depends on, in a fixed order."""
+        wanted = {".json", ".txt", ".safetensors", ".model", ".py"} | {Path(w).suffix for w in self.weights}
+        found = [f for f in self.root.rglob("*") if f.is_file() and (f.suffix in wanted or f.name in _texts())]
+        return tuple(sorted(f for f in found if not any(p.startswith(".") for p in f.relative_to(self.root).parts)))
+
+    def licence_files(self) -> tuple[Path, ...]:
+        """Return the licence and model card files that there are."""
+        return tuple(self.root / name for name in _texts() if (self.root / name).is_file())
+
+    def weights_sha256(self) -> str:
+        """Return one digest over all weight files."""
+        digest = hashlib.sha256()
+        for name in self.weights:
+            digest.update(file_sha256(self.path / name).encode())
+        return digest.hexdigest()
+
+
+def read_checkpoint(
+    directory: Path, *, task: str = "auto", allow_pickle: bool = False, trust_remote_code: bool = False
+) -> Checkpoint:
+    """Describe a checkpoint.
+
+    Args:
+        directory: a Transformers or sentence-transformers checkpoint.
+        task: `auto` finds it from the config.
+        allow_pickle: accept weights that are pickles.
+        trust_remote_code: accept a config that names code of its own.
+
+    Raises:
+        UsageError: there is no checkpoint, or it is of a kind that is not supported or not allowed.
+    """
+    _check_directory(directory)
+    sentence_head = read_sentence_head(directory)
+    path = directory / sentence_head.transformer_folder if sentence_head else directory
+    config = read_json(path / "config.json")
+    if not isinstance(config, dict):
+        raise UsageError("The checkpoint's 'config.json' is not a JSON object.")
+    if config.get("auto_map") and not trust_remote_code:
+        raise UsageError(
+            "The checkpoint needs code of its own (its config has 'auto_map').",
+            "If you trust it, allow it to run with --trust-remote-code.",
+        )
+    family = family_of(str(config.get("model_type", "unknown")))
+    found_task = _task(config, task)
+    if found_task == "text-classification":
+        sentence_head = None
+    return Checkpoint(
+        path=path,
+        root=directory,
+        family=family,
+        task=found_task,
+        config=config,
+        labels=_labels(config) if found_task == "text-classification" else (),
+        most_tokens=int(config.get("max_position_embeddings", 512)) - family.first_position(config),
+        sentence_head=sentence_head,
+        weights=_weights(path, allow_pickle=allow_pickle),
+        licence=_licence(directory / MODEL_CARD),
+    )
+
+
+def file_sha256(file: Path) -> str:
+    """Return the SHA-256 of a file's content."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _texts() -> tuple[str, ...]:
+    return (*LICENCE_FILES, MODEL_CARD)
+
+
+def _check_directory(directory: Path) -> None:
+    if not directory.exists():
+        raise UsageError(
+            f"There is no model at '{directory}'.",
+            "Check the path; a model on the Hugging Face Hub is named as hf:organisation/name.",
+        )
+    if not directory.is_dir():
+        raise UsageError(f"'{directory}' is a file.", "Name the checkpoint's directory, which has config.json in it.")
+    if not (directory / "config.json").is_file() and not (directory / "modules.json").is_file():
+        raise UsageError(
+            f"'{directory}' is not a checkpoint: it has no config.json.",
+            "Name a directory that save_pretrained() of Transformers or sentence-transformers has written.",
+        )
+
+
+def _task(config: Mapping[str, Any], wanted: str) -> str:
+    names = config.get("architectures") or []
+    name = str(names[0]) if names else f"{config.get('model_type')}Model"
+    head = next((h for h in TASK_OF_HEAD if name.endswith(h)), None)
+    found = TASK_OF_HEAD.get(head or "")
+    # The encoder inside any head can be had alone.
+    if wanted == "feature-extraction" or wanted == found:
+        return wanted
+    if wanted != "auto":
+        known = ", ".join(sorted(set(TASK_OF_HEAD.values())))
+        if wanted not in TASK_OF_HEAD.values():
+            raise UsageError(f"The task '{wanted}' is not supported.", f"Supported are: {known}.")
+        raise UsageError(
+            f"The checkpoint is a {name}, which has no head for {wanted}.",
+            "Fine-tune one first, or leave --task out.",
+        )
+    if found is None:
+        raise UsageError(
+            f"The checkpoint's architecture {name} has a head that is not supported.",
+            f"Supported are heads for {', '.join(sorted(set(TASK_OF_HEAD.values())))}; its encoder alone is exported "
+            "with --task feature-extraction.",
+        )
+    return found
+
+
+def _labels(config: Mapping[str, Any]) -> tuple[str, ...]:
+    names = config.get("id2label") or {str(i): f"LABEL_{i}" for i in range(int(config.get("num_labels", 2)))}
+    return tuple(str(names[key]) for key in sorted(names, key=int))
+
+
+def _weights(path: Path, *, allow_pickle: bool) -> tuple[str, ...]:
+    safe = sorted(f.name for f in path.glob("model*.safetensors"))
+    if safe:
+        return tuple(safe)
+    pickles = sorted({f.name for pattern in _PICKLE_WEIGHTS for f in path.glob(pattern)})
+    if not pickles:
+        raise UsageError(f"The checkpoint '{path.name}' has no weights.", "A file model.safetensors is wanted.")
+    if not allow_pickle:
+        raise UsageError(
+            f"The checkpoint's weights '{pickles[0]}' are a pickle, which can run code when it is read.",
+            "Save it as safetensors, or accept it with --allow-pickle.",
+        )
+    return tuple(pickles)
+
+
+def _licence(card: Path) -> str | None:
+    """Read the licence from the YAML head of a model card (Hugging Face's model card format)."""
+    if not card.is_file():
+        return None
+    head = re.match(r"---\s*\n(.*?)\n---", card.read_text(encoding="utf-8", errors="replace"), re.DOTALL)
+    line = re.search(r"^license:\s*['\"]?([\w.\-]+)", head.group(1), re.MULTILINE) if head else None
+    return line.group(1) if line else None

@@ -1,0 +1,180 @@
+"""The form of an encoder that every exporter, fused kernel and NPU takes well.
+
+Inputs are `input_ids` (int32) and `attention_mask` (float32), both [1, length]; outputs are named. Inside there is no
+boolean, integer or gather arithmetic on masks: the mask is made additive with a finite constant, and the position and
+token-type embeddings, which are the same for every input of a fixed length, become constants. The rewrite works on
+modules by what they are called in all encoder families of Transformers, not on one model class, and is proven equal to
+the original before anything is exported.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+
+import torch
+
+from fastserve_converters.checkpoint import Checkpoint
+from fastserve_converters.sentence_transformers_files import Dense, SentenceHead
+from fastserve_runtime.errors import EnvironmentFailure
+
+MASK_PENALTY = -100.0
+"""Added to the attention scores of padding. exp(-100) vanishes beside any score that trained attention gives, and
+unlike the usual -inf or -3.4e38 it survives fp16 and leaves an int8 scale something for the real scores."""
+
+TOLERANCE = 1e-5
+"""Largest difference from the original, relative to the largest output where that is above 1."""
+
+
+class ConstantRows(torch.nn.Module):
+    """Stands for an embedding whose indices are always the same: gives its rows, whatever the indices."""
+
+    def __init__(self, rows: torch.Tensor) -> None:
+        super().__init__()
+        self.register_buffer("rows", rows)
+        self.rows: torch.Tensor
+
+    def forward(self, _indices: torch.Tensor) -> torch.Tensor:
+        """Return the rows, shape [1, length or 1, width]."""
+        return self.rows
+
+
+class EdgeForm(torch.nn.Module):
+    """An encoder, with its head, for sequences of one length and batches of one."""
+
+    def __init__(
+        self, model: torch.nn.Module, checkpoint: Checkpoint, length: int, head: torch.nn.Module | None
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.head = head
+        self.output = "sentence_embedding" if head is not None else "last_hidden_state"
+        if checkpoint.task == "text-classification":
+            self.output = "logits"
+        fold_embeddings(model, checkpoint, length)
+        # The encoder's pooler feeds nothing but a classification head.
+        if checkpoint.task == "feature-extraction" and getattr(model, "pooler", None) is not None:
+            model.pooler = None  # type: ignore[assignment]
+        accepted = inspect.signature(model.forward).parameters
+        # Given only so that the model does not work them out from the ids; the folded embeddings ignore them.
+        self._unused_indices = tuple(n for n in ("position_ids", "token_type_ids") if n in accepted)
+        self.register_buffer("zeros", torch.zeros(1, length, dtype=torch.int32), persistent=False)
+        self.zeros: torch.Tensor
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return the named output.
+
+        Args:
+            input_ids: int32, shape [1, length].
+            attention_mask: float32, 1 for tokens and 0 for padding, shape [1, length].
+        """
+        additive = ((1.0 - attention_mask) * MASK_PENALTY)[:, None, None, :]
+        indices = dict.fromkeys(self._unused_indices, self.zeros)
+        result = self.model(input_ids=input_ids, attention_mask=additive, **indices)
+        value = result.logits if self.output == "logits" else result.last_hidden_state
+        if self.head is not None:
+            value = self.head(value, attention_mask)
+        return {self.output: value}
+
+
+class SentencePooling(torch.nn.Module):
+    """Pools token vectors into one, as sentence-transformers does: modes joined, dense layers, L2 norm of 1."""
+
+    def __init__(self, head: SentenceHead, dense: list[torch.nn.Module]) -> None:
+        super().__init__()
+        self.modes = head.pooling
+        self.normalize = head.normalize
+        self.dense = torch.nn.ModuleList(dense)
+
+    def forward(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Pool.
+
+        Args:
+            hidden: shape [n, length, width].
+            mask: float32, shape [n, length].
+        """
+        value = torch.cat([self._pooled(mode, hidden, mask) for mode in self.modes], dim=-1)
+        for layer in self.dense:
+            value = layer(value)
+        if self.normalize:
+            value = value / (value * value).sum(-1, keepdim=True).sqrt().clamp(min=1e-12)
+        return value
+
+    def _pooled(self, mode: str, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        weights = mask.unsqueeze(-1)
+        if mode == "cls":
+            return hidden[:, 0]
+        if mode == "max":
+            # Lower than any hidden value of a trained encoder, and finite.
+            return (hidden + (1.0 - weights) * -1e4).max(1).values
+        total = (hidden * weights).sum(1)
+        count = weights.sum(1).clamp(min=1e-9)
+        return total / (count if mode == "mean" else count.sqrt())
+
+
+def build_edge_form(model: torch.nn.Module, checkpoint: Checkpoint, length: int) -> EdgeForm:
+    """Rewrite a loaded model in place. Take the reference's outputs before.
+
+    Args:
+        model: as `load_model` gives it.
+        checkpoint: its description.
+        length: tokens a sequence.
+    """
+    head = checkpoint.sentence_head
+    pooling = SentencePooling(head, [load_dense(checkpoint, d) for d in head.dense]) if head else None
+    return EdgeForm(model, checkpoint, length, pooling).eval()
+
+
+def load_dense(checkpoint: Checkpoint, dense: Dense) -> torch.nn.Module:
+    """Load a sentence-transformers dense layer from its folder."""
+    from safetensors.torch import load_file
+
+    linear = torch.nn.Linear(dense.in_features, dense.out_features, bias=dense.bias)
+    weights = load_file(str(checkpoint.root / dense.folder / "model.safetensors"))
+    linear.load_state_dict({name.removeprefix("linear."): value for name, value in weights.items()})
+    return torch.nn.Sequential(linear, getattr(torch.nn, dense.activation)())
+
+
+def fold_embeddings(model: torch.nn.Module, checkpoint: Checkpoint, length: int) -> None:
+    """Replace position and token-type embeddings, wherever they are, by the rows that a sequence uses."""
+    first = checkpoint.family.first_position(checkpoint.config)
+    for module in list(model.modules()):
+        positions = getattr(module, "position_embeddings", None)
+        if isinstance(positions, torch.nn.Embedding):
+            rows = positions.weight[first : first + length].detach().clone()
+            module.position_embeddings = ConstantRows(rows[None])
+        types = getattr(module, "token_type_embeddings", None)
+        if isinstance(types, torch.nn.Embedding):
+            module.token_type_embeddings = ConstantRows(types.weight[:1].detach().clone()[None])
+
+
+def prove_equal(
+    edge_form: EdgeForm, inputs: Mapping[str, torch.Tensor], reference: torch.Tensor
+) -> float:
+    """Compare the edge form with the original's outputs on real inputs and return the largest difference.
+
+    Hidden states of padding are not compared: the families differ in what they compute there, and nobody reads it.
+
+    Args:
+        edge_form: the rewritten model.
+        inputs: `input_ids` and `attention_mask`, shape [n, length].
+        reference: the original's output, shape [n, ...].
+
+    Raises:
+        EnvironmentFailure: they differ by more than `TOLERANCE`.
+    """
+    largest = 0.0
+    with torch.no_grad():
+        for row, expected in enumerate(reference):
+            mask = inputs["attention_mask"][row : row + 1]
+            actual = edge_form(inputs["input_ids"][row : row + 1], mask)[edge_form.output][0]
+            if edge_form.output == "last_hidden_state":
+                actual, expected = actual[mask[0] > 0], expected[mask[0] > 0]  # noqa: PLW2901
+            largest = max(largest, float((actual - expected).abs().max()))
+    scale = max(1.0, float(reference.abs().max()))
+    if not largest <= TOLERANCE * scale:
+        raise EnvironmentFailure(
+            f"The exportable form of the model differs from the original by {largest:.2g}, more than {TOLERANCE:g}.",
+            "This architecture is not handled right; please report it with the checkpoint's config.",
+        )
+    return largest

@@ -1,0 +1,54 @@
+"""Model families whose checkpoints can be exported, by the `model_type` of their config."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fastserve_runtime.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Family:
+    """What the family's members share.
+
+    Attributes:
+        name: as users know it.
+        positions_after_padding: whether positions are counted from behind the padding index (RoBERTa, so that
+            `max_position_embeddings` 514 means 512 tokens), instead of from 0.
+    """
+
+    name: str
+    positions_after_padding: bool = False
+
+    def first_position(self, config: Mapping[str, Any]) -> int:
+        """Return the row of the position table that belongs to the first token."""
+        return int(config.get("pad_token_id", 1)) + 1 if self.positions_after_padding else 0
+
+
+_BERT, _ALBERT, _DISTILBERT = Family("BERT"), Family("ALBERT"), Family("DistilBERT")
+_ROBERTA = Family("RoBERTa", positions_after_padding=True)
+
+FAMILIES: Mapping[str, Family] = {
+    "bert": _BERT,
+    "albert": _ALBERT,
+    "distilbert": _DISTILBERT,
+    "roberta": _ROBERTA,
+    "xlm-roberta": _ROBERTA,
+    "camembert": _ROBERTA,
+}
+
+
+def family_of(model_type: str) -> Family:
+    """Return the family of a config's `model_type`.
+
+    Raises:
+        UsageError: it is not supported; the message lists those that are.
+    """
+    if model_type not in FAMILIES:
+        raise UsageError(
+            f"The model's architecture '{model_type}' is not supported.",
+            f"Supported are: {', '.join(sorted(FAMILIES))}.",
+        )
+    return FAMILIES[model_type]

@@ -1,0 +1,105 @@
+"""Formats: one exporter module each, found by name and imported when used.
+
+Third parties add theirs by the entry-point group `fastserve.formats`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from fastserve_runtime.errors import EnvironmentFailure, UsageError
+from fastserve_runtime.plugins import PartFolder
+
+if TYPE_CHECKING:
+    import torch
+
+    from fastserve_converters.artifact import Artifact
+    from fastserve_runtime.manifest import Signature
+
+FORMATS = PartFolder("fastserve_converters.formats", "fastserve.formats", "format")
+
+
+@dataclass(frozen=True)
+class ExportJob:
+    """What an exporter gets.
+
+    Attributes:
+        module: the model in edge form, in eval mode.
+        program: the same, exported by `torch.export`.
+        signature: names, dtypes and dims of inputs and outputs, in the program's order.
+        example: inputs by name.
+        precision: one of the format's `PRECISIONS`.
+        base: the folder of the artifact that this precision is made from, where `PRECISIONS` names one.
+        out: an empty folder for the files.
+    """
+
+    module: torch.nn.Module
+    program: torch.export.ExportedProgram
+    signature: Signature
+    example: Mapping[str, torch.Tensor]
+    precision: str
+    base: Path | None
+    out: Path
+
+
+class Format(Protocol):
+    """What a module in `formats` offers.
+
+    Attributes:
+        NAME: as users write it.
+        TOOLS: distributions whose versions decide the result.
+        MODULES: import names that must be there.
+        PRECISIONS: precision → the precision whose artifact it is made from, or None.
+    """
+
+    NAME: str
+    TOOLS: tuple[str, ...]
+    MODULES: tuple[str, ...]
+    PRECISIONS: Mapping[str, str | None]
+
+    def export(self, job: ExportJob) -> Artifact:
+        """Write the artifact's files and its layer map into `job.out`."""
+
+
+def missing_modules(format_module: Format) -> tuple[str, ...]:
+    """Return the import names that a format needs and that are not installed."""
+    return tuple(name for name in format_module.MODULES if find_spec(name) is None)
+
+
+def installation_hint(format_name: str) -> str:
+    """Return the command that installs a built-in format's converter."""
+    return f"pip install '.[{format_name}]' in FastServe's folder, or '[{format_name}]' behind its wheel's name"
+
+
+def check_installed(format_name: str) -> Format:
+    """Return a format whose converter is installed.
+
+    Raises:
+        UsageError: there is no such format.
+        EnvironmentFailure: its converter is not installed.
+    """
+    module: Format = FORMATS.load(format_name)
+    missing = missing_modules(module)
+    if missing:
+        raise EnvironmentFailure(
+            f"The converter for {format_name} is not installed: {', '.join(missing)} cannot be found.",
+            f"Install it with: {installation_hint(format_name)}.",
+        )
+    return module
+
+
+def check_precision(format_module: Format, precision: str) -> None:
+    """Refuse a precision that a format lacks.
+
+    Raises:
+        UsageError: naming those that it has.
+    """
+    if precision not in format_module.PRECISIONS:
+        raise UsageError(
+            f"The format {format_module.NAME} has no precision '{precision}'.",
+            f"It has: {', '.join(format_module.PRECISIONS)}.",
+        )

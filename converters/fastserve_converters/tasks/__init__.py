@@ -1,0 +1,68 @@
+"""Tasks: one module each, found by its name on the Hub. Modules import no PyTorch until a reference is computed.
+
+Third parties add theirs by the entry-point group `fastserve.tasks`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from fastserve_runtime.plugins import PartFolder
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+
+    from fastserve_converters.checkpoint import Checkpoint
+
+    Arrays = Mapping[str, NDArray[np.generic]]
+
+TASKS = PartFolder("fastserve_converters.tasks", "fastserve.tasks", "task")
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How good a variant is, as one number of its task.
+
+    Attributes:
+        name: what the number is.
+        value: 1 is as good as the reference.
+        low: lower end of its 95 % bootstrap interval.
+        high: upper end.
+        samples: how many evaluation samples it rests on.
+        beside: other figures worth seeing, by name.
+    """
+
+    name: str
+    value: float
+    low: float
+    high: float
+    samples: int
+    beside: Mapping[str, float] = field(default_factory=dict)
+
+
+class Task(Protocol):
+    """What a module in `tasks` offers."""
+
+    def settings(self, checkpoint: Checkpoint) -> dict[str, Any]:
+        """Return what the pipeline needs to know: JSON for the manifest's `task_settings`."""
+
+    def reference_outputs(
+        self, model: torch.nn.Module, checkpoint: Checkpoint, inputs: Mapping[str, torch.Tensor]
+    ) -> torch.Tensor:
+        """Run the original model.
+
+        Args:
+            model: as loaded, before any rewriting.
+            checkpoint: its description.
+            inputs: `input_ids` and `attention_mask` (int64), shape [n, tokens].
+
+        Returns:
+            The task's output, shape [n, ...].
+        """
+
+    def quality(self, reference: Arrays, actual: Arrays, inputs: Arrays, labels: NDArray[np.int64] | None, seed: int) -> Quality:
+        """Compare a variant's outputs on the evaluation samples with the reference's."""

@@ -1,0 +1,70 @@
+"""Task `feature-extraction`: sentence embeddings, or hidden states where the checkpoint says nothing of sentences.
+
+Quality is Spearman's correlation between the variant's and the reference's pairwise similarities, since ranking by
+similarity is what embeddings are used for. The cosine with the reference is shown beside it but flatters: 0.993 went
+with one neighbour in ten being another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from fastserve_converters.tasks import Quality
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+
+    from fastserve_converters.checkpoint import Checkpoint
+    from fastserve_converters.tasks import Arrays
+
+QUALITY_NAME = "similarity Spearman"
+
+
+def settings(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return how sentences are embedded, for people who read the manifest; the pipeline needs nothing."""
+    head = checkpoint.sentence_head
+    return {} if head is None else {"pooling": list(head.pooling), "normalize": head.normalize}
+
+
+def reference_outputs(
+    model: torch.nn.Module, checkpoint: Checkpoint, inputs: Mapping[str, torch.Tensor]
+) -> torch.Tensor:
+    """Return sentence embeddings, shape [n, d], or hidden states, shape [n, tokens, d]."""
+    from fastserve_converters.edge_form import SentencePooling, load_dense
+
+    hidden: torch.Tensor = model(**inputs).last_hidden_state
+    head = checkpoint.sentence_head
+    if head is None:
+        return hidden
+    pooling = SentencePooling(head, [load_dense(checkpoint, d) for d in head.dense])
+    pooled: torch.Tensor = pooling(hidden, inputs["attention_mask"].float())
+    return pooled
+
+
+def quality(
+    reference: Arrays, actual: Arrays, inputs: Arrays, labels: NDArray[np.int64] | None, seed: int  # noqa: ARG001
+) -> Quality:
+    """Compare embeddings; hidden states are averaged over their tokens first."""
+    from fastserve_runtime.metrics import neighbour_overlap, row_cosines, similarity_spearman_interval
+
+    name = next(iter(reference))
+    left, right = (_sentence_vectors(outputs[name], inputs) for outputs in (reference, actual))
+    interval = similarity_spearman_interval(left, right, seed=seed)
+    beside = {
+        "mean cosine": float(row_cosines(left, right).mean()),
+        "top-10 neighbour overlap": neighbour_overlap(left, right),
+    }
+    return Quality(QUALITY_NAME, interval.value, interval.low, interval.high, len(left), beside)
+
+
+def _sentence_vectors(output: NDArray[np.generic], inputs: Arrays) -> NDArray[np.floating]:
+    import numpy as np
+
+    values = np.asarray(output, np.float64)
+    if values.ndim == 2:
+        return values
+    mask = np.asarray(inputs["attention_mask"], np.float64)[..., None]
+    return np.asarray((values * mask).sum(1) / mask.sum(1))

@@ -1,0 +1,102 @@
+"""ONNX Runtime on the CPU (https://onnxruntime.ai/docs/api/python/)."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastserve_runtime.engines._distribution import installed_version
+from fastserve_runtime.engines._named_session import NamedSession
+from fastserve_runtime.errors import BundleError, EnvironmentFailure
+from fastserve_runtime.manifest import Dim, Graph, Signature, SymbolicDim, TensorSpec
+from fastserve_runtime.session import ModelSource, Placement
+
+if TYPE_CHECKING:
+    from fastserve_runtime.session import Tensor
+
+NAME = "onnxruntime"
+FORMAT = "onnx"
+INSTALL = "pip install onnxruntime"
+
+_PROVIDER = "CPUExecutionProvider"
+_DTYPES = {
+    "tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64", "tensor(bool)": "bool",
+    "tensor(int64)": "int64", "tensor(int32)": "int32", "tensor(int16)": "int16", "tensor(int8)": "int8",
+    "tensor(uint64)": "uint64", "tensor(uint32)": "uint32", "tensor(uint16)": "uint16", "tensor(uint8)": "uint8",
+}  # fmt: skip
+_LARGEST_DIM = 2**31 - 1
+_logger = logging.getLogger(__name__)
+
+
+def version() -> str | None:
+    """Return the installed version of ONNX Runtime."""
+    return installed_version("onnxruntime")
+
+
+def import_library() -> Any:
+    """Import ONNX Runtime and return it; see `Engine.import_library`."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise EnvironmentFailure(f"ONNX Runtime cannot be imported: {error}.", f"Install it: {INSTALL}.") from error
+    return onnxruntime
+
+
+def open_session(model: ModelSource, graphs: Mapping[str, Graph] | None, *, threads: int) -> OnnxRuntimeSession:
+    """Load an ONNX model; see `Engine.open_session`."""
+    onnxruntime = import_library()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 1 if _logger.isEnabledFor(logging.DEBUG) else 4
+    source = str(model) if isinstance(model, Path) else bytes(model)
+    try:
+        session = onnxruntime.InferenceSession(source, options, providers=[_PROVIDER])
+    except Exception as error:  # the binding's exception classes share no base but Exception
+        raise BundleError(f"ONNX Runtime {version()} cannot load the model: {_one_line(error)}.") from error
+    signatures = {"main": _signature(session)} if graphs is None else {n: g.signature for n, g in graphs.items()}
+    return OnnxRuntimeSession(session, signatures, threads)
+
+
+class OnnxRuntimeSession(NamedSession):
+    """An ONNX model with its one graph. May be used from several threads at once."""
+
+    engine = NAME
+
+    def __init__(self, session: Any, graphs: Mapping[str, Signature], threads: int) -> None:
+        super().__init__(graphs, threads)
+        self._session = session
+        self._names = {name: [o.name for o in signature.outputs] for name, signature in graphs.items()}
+
+    def placement(self) -> Placement:
+        """Only the CPU provider is registered, so every operator runs there; ONNX Runtime does not count them."""
+        return Placement(None, f"registered execution providers: {', '.join(self._session.get_providers())}")
+
+    def _execute(self, graph: str, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        names = self._names[graph]
+        return dict(zip(names, self._session.run(names, inputs), strict=True))
+
+    def _release(self) -> None:
+        self._session = None
+
+
+def _signature(session: Any) -> Signature:
+    return Signature(
+        tuple(_tensor(t) for t in session.get_inputs()), tuple(_tensor(t) for t in session.get_outputs())
+    )
+
+
+def _tensor(argument: Any) -> TensorSpec:
+    dims = tuple(_dim(d, f"{argument.name}_{i}") for i, d in enumerate(argument.shape))
+    return TensorSpec(argument.name, _DTYPES.get(argument.type, argument.type), dims)
+
+
+def _dim(value: Any, name: str) -> Dim:
+    return value if isinstance(value, int) else SymbolicDim(str(value or name), 0, _LARGEST_DIM)
+
+
+def _one_line(error: BaseException) -> str:
+    return re.sub(r"\s+", " ", str(error)).strip().rstrip(".")

@@ -1,0 +1,66 @@
+"""Errors that FastServe raises on purpose, each with the exit code that a command ends with.
+
+An error says in one sentence what is wrong, with the value, and in one what to do. The exit codes are the same
+for every command; `docs/exit-codes.md` lists them.
+"""
+
+from __future__ import annotations
+
+EXIT_OK = 0
+EXIT_ENVIRONMENT = 1
+EXIT_USAGE = 2
+EXIT_NOTHING_FITS = 3
+EXIT_CONFORMANCE = 4
+EXIT_BUNDLE = 5
+EXIT_INTERRUPTED = 130
+
+
+class FastServeError(Exception):
+    """What went wrong and what to do about it.
+
+    Attributes:
+        problem: one sentence of what is wrong, with the value.
+        remedy: one sentence of what to do; may be empty where nothing can be done.
+        exit_code: what a command that meets this error exits with.
+    """
+
+    exit_code = EXIT_ENVIRONMENT
+
+    def __init__(self, problem: str, remedy: str = "") -> None:
+        self.problem = problem
+        self.remedy = remedy
+        super().__init__(f"{problem} {remedy}".strip())
+
+
+class EnvironmentFailure(FastServeError):
+    """The machine or its installation failed: disk full, engine or converter missing or crashed."""
+
+    exit_code = EXIT_ENVIRONMENT
+
+
+class UsageError(FastServeError):
+    """What was asked for is wrong: an argument, a model, a budget, a text."""
+
+    exit_code = EXIT_USAGE
+
+
+class InputError(UsageError):
+    """A tensor handed to a session has the wrong name, dtype, rank or shape."""
+
+
+class NothingFits(FastServeError):
+    """No variant meets the budget."""
+
+    exit_code = EXIT_NOTHING_FITS
+
+
+class ConformanceFailure(FastServeError):
+    """An artifact does not compute what it should."""
+
+    exit_code = EXIT_CONFORMANCE
+
+
+class BundleError(FastServeError):
+    """A bundle is damaged, incomplete, foreign, or of a version that this runtime does not read."""
+
+    exit_code = EXIT_BUNDLE

@@ -1,0 +1,70 @@
+"""Golden inputs and outputs that ship with a bundle: `.npz` files without pickles.
+
+Each holds, for every sample: the text, what kind of input it is, whether it is realistic, the tensors, the
+reference's outputs, and this artifact's outputs on the building machine.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastserve_runtime.errors import BundleError
+
+Arrays = dict[str, NDArray[np.generic]]
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Samples along the first axis of every array.
+
+    Attributes:
+        texts: the raw inputs, shape [n].
+        kinds: `short`, `padded`, `full`, `non-latin`, `empty`, `extreme`, shape [n].
+        realistic: whether a sample counts in quality, shape [n]; degenerate ones do not.
+        inputs: by name, shape [n, ...]; one sample is fed at a time.
+        reference: the reference's outputs by name.
+        artifact: the artifact's outputs on the building machine by name.
+    """
+
+    texts: NDArray[np.str_]
+    kinds: NDArray[np.str_]
+    realistic: NDArray[np.bool_]
+    inputs: Arrays
+    reference: Arrays
+    artifact: Arrays
+
+
+def write_golden(golden: Golden) -> bytes:
+    """Return the golden as the bytes of an `.npz` file; equal goldens give equal bytes."""
+    arrays: Arrays = {"texts": golden.texts, "kinds": golden.kinds, "realistic": golden.realistic}
+    for group in ("inputs", "reference", "artifact"):
+        arrays |= {f"{group}/{name}": value for name, value in sorted(getattr(golden, group).items())}
+    buffer = io.BytesIO()
+    # numpy's keyword arguments become member names, and it gives every member the same fixed time.
+    np.savez(buffer, allow_pickle=False, **arrays)
+    return buffer.getvalue()
+
+
+def read_golden(content: memoryview | bytes) -> Golden:
+    """Read a golden.
+
+    Raises:
+        BundleError: it is damaged, or holds something else.
+    """
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            arrays: Arrays = {name: file[name] for name in file.files}
+        return Golden(
+            arrays["texts"],
+            arrays["kinds"],
+            arrays["realistic"].astype(bool),
+            *({n.partition("/")[2]: a for n, a in arrays.items() if n.startswith(f"{g}/")} for g in
+              ("inputs", "reference", "artifact")),
+        )
+    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise BundleError(f"A golden file is damaged: {error}.", "Export the bundle again.") from error

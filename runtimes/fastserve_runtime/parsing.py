@@ -1,0 +1,83 @@
+"""Checked access to the fields of a JSON object from a file that may be damaged or foreign."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from fastserve_runtime.errors import BundleError
+
+T = TypeVar("T")
+
+
+class Fields:
+    """A JSON object whose fields are read with the type that they must have.
+
+    Every method raises BundleError, naming the field, where the field is missing or of another type.
+    """
+
+    def __init__(self, value: Any, where: str) -> None:
+        if not isinstance(value, dict):
+            raise BundleError(f"{where} is not a JSON object.")
+        self._value = value
+        self.where = where
+
+    def text(self, name: str) -> str:
+        """Return a string."""
+        return self._typed(name, str, "a string")
+
+    def optional_text(self, name: str) -> str | None:
+        """Return a string, or None where the field is null."""
+        return None if self._required(name) is None else self.text(name)
+
+    def count(self, name: str) -> int:
+        """Return an integer that is not negative."""
+        value = self._typed(name, int, "a whole number")
+        if isinstance(value, bool) or value < 0:
+            raise self._wrong(name, "a whole number of at least 0")
+        return value
+
+    def optional_count(self, name: str) -> int | None:
+        """Return an integer that is not negative, or None where the field is null."""
+        return None if self._required(name) is None else self.count(name)
+
+    def list(self, name: str) -> list[Any]:
+        """Return a list."""
+        return self._typed(name, list, "a list")
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """Return a list of strings."""
+        values = self.list(name)
+        if not all(isinstance(v, str) for v in values):
+            raise self._wrong(name, "a list of strings")
+        return tuple(values)
+
+    def mapping(self, name: str) -> Mapping[str, Any]:
+        """Return an object as it is."""
+        return self._typed(name, dict, "an object")
+
+    def object(self, name: str) -> Fields:
+        """Return an object whose fields are to be read."""
+        return Fields(self._required(name), f"{self.where}.{name}")
+
+    def objects(self, name: str) -> dict[str, Fields]:
+        """Return an object whose values are all objects."""
+        return {key: Fields(value, f"{self.where}.{name}.{key}") for key, value in self.mapping(name).items()}
+
+    def list_of_objects(self, name: str) -> tuple[Fields, ...]:
+        """Return a list of objects."""
+        return tuple(Fields(value, f"{self.where}.{name}[{i}]") for i, value in enumerate(self.list(name)))
+
+    def _required(self, name: str) -> Any:
+        if name not in self._value:
+            raise BundleError(f"{self.where} has no field '{name}'.")
+        return self._value[name]
+
+    def _typed(self, name: str, kind: type[T], description: str) -> T:
+        value = self._required(name)
+        if not isinstance(value, kind):
+            raise self._wrong(name, description)
+        return value
+
+    def _wrong(self, name: str, description: str) -> BundleError:
+        return BundleError(f"{self.where}.{name} is {self._value[name]!r:.80}, not {description}.")

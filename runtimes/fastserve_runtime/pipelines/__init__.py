@@ -1,0 +1,28 @@
+"""Pipelines: one module a task, found by the task's name and imported when used.
+
+Third parties add theirs by the entry-point group `fastserve_runtime.pipelines`. A module offers
+`open_pipeline(session, preprocessor, settings)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from fastserve_runtime.plugins import PartFolder
+from fastserve_runtime.session import Session
+
+PIPELINES = PartFolder("fastserve_runtime.pipelines", "fastserve_runtime.pipelines", "pipeline")
+
+
+class Pipeline(Protocol):
+    """A task that is ready to use: raw input in, results out."""
+
+    task: str
+    session: Session
+
+    def __call__(self, inputs: str | Sequence[str]) -> Any:
+        """Run the model on one input or several."""
+
+    def close(self) -> None:
+        """Let go of the model."""

@@ -1,0 +1,49 @@
+"""What a check of an artifact ended with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+
+class Outcome(Enum):
+    """How a check ended. NOT_RUN is never a pass."""
+
+    PASS = "PASS"
+    OUTPUT_MISMATCH = "OUTPUT_MISMATCH"
+    FELL_BACK = "FELL_BACK"
+    LOAD_FAILED = "LOAD_FAILED"
+    RUN_FAILED = "RUN_FAILED"
+    OVER_BUDGET = "OVER_BUDGET"
+    NOT_RUN = "NOT_RUN"
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether something was found wrong; neither PASS nor NOT_RUN is."""
+        return self not in {Outcome.PASS, Outcome.NOT_RUN}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The outcome of one check of one variant on one target, with the figures that it rests on."""
+
+    variant: str
+    target: str
+    check: str
+    outcome: Outcome
+    message: str = ""
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+    def as_document(self) -> dict[str, Any]:
+        """Return the verdict as JSON fields; figures that are not finite become strings."""
+        figures = {k: v if abs(v) != float("inf") and v == v else str(v) for k, v in self.figures.items()}
+        return {
+            "variant": self.variant,
+            "target": self.target,
+            "check": self.check,
+            "outcome": self.outcome.value,
+            "message": self.message,
+            "figures": figures,
+        }

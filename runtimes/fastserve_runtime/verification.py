@@ -1,0 +1,173 @@
+"""Checking a bundle with the runtime alone: integrity, preprocessing, and the goldens of every variant that runs here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fastserve_runtime.bundle import Bundle
+from fastserve_runtime.errors import EnvironmentFailure, FastServeError, UsageError
+from fastserve_runtime.loading import open_preprocessor, open_variant, usable_engine
+from fastserve_runtime.manifest import Variant
+from fastserve_runtime.verdict import Outcome, Verdict
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from fastserve_runtime.golden import Arrays, Golden
+    from fastserve_runtime.policy import Judgement, Policy
+    from fastserve_runtime.session import Engine
+
+PREPROCESSING = "preprocessing"
+QUALITY = "quality"
+EXECUTOR = "executor"
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The verdicts of a bundle's check."""
+
+    verdicts: tuple[Verdict, ...]
+
+    @property
+    def failures(self) -> tuple[Verdict, ...]:
+        """The checks that found something wrong."""
+        return tuple(v for v in self.verdicts if v.outcome.is_failure)
+
+    @property
+    def has_run(self) -> bool:
+        """Whether at least one variant was executed."""
+        return any(v.outcome is not Outcome.NOT_RUN and v.check != PREPROCESSING for v in self.verdicts)
+
+
+def verify(
+    bundle: Bundle, *, variant: str | None = None, engine: str | None = None, threads: int | None = None
+) -> Verification:
+    """Check a bundle.
+
+    Args:
+        bundle: an open bundle.
+        variant: check this one only.
+        engine: use this engine and no other.
+        threads: how many threads one call may use.
+
+    Raises:
+        BundleError: a file is missing, altered or damaged.
+    """
+    bundle.check_integrity()
+    manifest = bundle.manifest
+    variants = manifest.variants if variant is None else (manifest.variant(variant),)
+    verdicts: list[Verdict] = []
+    for candidate in variants:
+        verdicts.extend(verify_variant(bundle, candidate, engine=engine, threads=threads or 1))
+    return Verification(tuple(verdicts))
+
+
+def verify_variant(
+    bundle: Bundle, variant: Variant, *, engine: str | None = None, threads: int = 1
+) -> Iterator[Verdict]:
+    """Judge one variant's preprocessing and outputs on its golden samples."""
+    if variant.golden is None:
+        yield Verdict(variant.id, variant.format, QUALITY, Outcome.NOT_RUN, "the bundle has no golden for it")
+        return
+    try:
+        found = usable_engine(variant, engine)
+    except (EnvironmentFailure, UsageError) as error:
+        yield Verdict(variant.id, variant.format, QUALITY, Outcome.NOT_RUN, str(error))
+        return
+    from fastserve_runtime.golden import read_golden
+
+    golden = read_golden(bundle.read(variant.golden))
+    yield _check_preprocessing(bundle, variant, golden)
+    yield from _check_outputs(bundle, variant, found, golden, threads)
+
+
+def judge_golden(
+    variant: Variant, golden: Golden, outputs: Arrays, target: str
+) -> Iterator[Verdict]:
+    """Judge outputs against the reference's (realistic samples only) and against the artifact's recorded ones (all)."""
+    from fastserve_runtime.policy import executor_policy, quality_policy
+
+    for name, actual in outputs.items():
+        mask = _counted_rows(golden, actual)
+        kind = output_kind(name)
+        rows = golden.realistic
+        quality = _judge(quality_policy(kind, variant.precision), golden.reference[name], actual, mask, rows)
+        yield _verdict(variant, target, QUALITY, name, quality)
+        everything = _judge(executor_policy(variant.precision), golden.artifact[name], actual, mask, rows | True)
+        yield _verdict(variant, target, EXECUTOR, name, everything)
+
+
+def output_kind(name: str) -> str:
+    """Return which policy an output is judged by."""
+    return {"sentence_embedding": "embedding", "logits": "logits"}.get(name, "hidden")
+
+
+def _check_preprocessing(bundle: Bundle, variant: Variant, golden: Golden) -> Verdict:
+    import warnings
+
+    import numpy as np
+
+    try:
+        preprocessor = open_preprocessor(bundle)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an over-long golden text is meant to be cut off
+            tensors = preprocessor(golden.texts.tolist())
+    except EnvironmentFailure as error:
+        return Verdict(variant.id, variant.format, PREPROCESSING, Outcome.NOT_RUN, str(error))
+    differing = [n for n, expected in golden.inputs.items() if not np.array_equal(tensors.get(n), expected)]
+    if differing:
+        message = f"the tokenizer gives another '{differing[0]}' than when the bundle was made"
+        return Verdict(variant.id, variant.format, PREPROCESSING, Outcome.OUTPUT_MISMATCH, message)
+    return Verdict(variant.id, variant.format, PREPROCESSING, Outcome.PASS)
+
+
+def _check_outputs(
+    bundle: Bundle, variant: Variant, engine: Engine, golden: Golden, threads: int
+) -> Iterator[Verdict]:
+    from fastserve_runtime.pipelines._text_pipeline import run_samples
+
+    target = f"{variant.format}:{engine.NAME}"
+    try:
+        session = open_variant(bundle, variant, engine, threads=threads)
+    except FastServeError as error:
+        yield Verdict(variant.id, target, QUALITY, Outcome.LOAD_FAILED, str(error))
+        return
+    with session:
+        try:
+            outputs = run_samples(session, golden.inputs)
+        except FastServeError as error:
+            yield Verdict(variant.id, target, QUALITY, Outcome.RUN_FAILED, str(error))
+            return
+    yield from judge_golden(variant, golden, outputs, target)
+
+
+def _counted_rows(golden: Golden, output: NDArray[np.generic]) -> NDArray[np.bool_] | None:
+    """Hidden states are counted only where a token stands; padding's are never used."""
+    mask = golden.inputs.get("attention_mask")
+    if mask is None or output.ndim != mask.ndim + 1 or output.shape[: mask.ndim] != mask.shape:
+        return None
+    counted: NDArray[np.bool_] = mask != 0
+    return counted
+
+
+def _judge(
+    policy: Policy,
+    expected: NDArray[np.generic],
+    actual: NDArray[np.generic],
+    mask: NDArray[np.bool_] | None,
+    rows: NDArray[np.bool_],
+) -> Judgement:
+    from fastserve_runtime.policy import judge
+
+    if expected.shape != actual.shape:
+        return judge(policy, expected, actual)
+    return judge(policy, expected[rows], actual[rows], None if mask is None else mask[rows])
+
+
+def _verdict(variant: Variant, target: str, check: str, output: str, judgement: Judgement) -> Verdict:
+    outcome = Outcome.PASS if judgement.passed else Outcome.OUTPUT_MISMATCH
+    message = "" if judgement.passed else f"{output}: {judgement.reason}"
+    return Verdict(variant.id, target, check, outcome, message, judgement.figures)
