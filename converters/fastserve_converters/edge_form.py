@@ -82,7 +82,7 @@ class SentencePooling(torch.nn.Module):
 
     def __init__(self, head: SentenceHead, dense: list[torch.nn.Module]) -> None:
         super().__init__()
-        self.modes = head.pooling
+        self.pooling = head.pooling
         self.normalize = head.normalize
         self.dense = torch.nn.ModuleList(dense)
 
@@ -93,7 +93,8 @@ class SentencePooling(torch.nn.Module):
             hidden: shape [n, length, width].
             mask: float32, shape [n, length].
         """
-        value = torch.cat([self._pooled(mode, hidden, mask) for mode in self.modes], dim=-1)
+        pooled = [self._pooled(mode, hidden, mask) for mode in self.pooling]
+        value = pooled[0] if len(pooled) == 1 else torch.cat(pooled, dim=-1)
         for layer in self.dense:
             value = layer(value)
         if self.normalize:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 LAYER_MAP = "layer_map.json"
 _CONTAINERS = {"ModuleList", "Sequential", "ModuleDict"}
+_CLASS_AND_ATTRIBUTE = re.compile(r"[\w.<>]*\.[A-Z][A-Za-z0-9]*_(\w+)$")
 
 
 def write_layer_map(folder: Path, tensors: Mapping[str, Iterable[str]]) -> None:
@@ -49,7 +50,8 @@ class ModulePaths:
     def find(self, tensor: str) -> str | None:
         """Return the module that a tensor name tells of, or None."""
         path = re.split(r";", tensor)[0].rstrip("/")
-        attributes = [m.group(1) for part in path.split("/") if (m := re.match(r"[\w.<>]*?\.[A-Za-z0-9]+_(.+)$", part))]
+        # The root module has no attribute name, so its part holds a class alone and is passed over.
+        attributes = [m.group(1) for part in path.split("/") if (m := _CLASS_AND_ATTRIBUTE.match(part))]
         while attributes:
             if tuple(attributes) in self._by_path:
                 return self._by_path[tuple(attributes)]

@@ -148,12 +148,15 @@ def bootstrap(
     resamples: int,
     confidence: float,
 ) -> Interval:
-    """Return a figure with the percentile interval of a statistic over resampled row numbers."""
+    """Return a figure with the percentile interval of a statistic over resampled row numbers.
+
+    The interval is widened to hold the figure itself: resampling draws fewer distinct rows, which can bias it.
+    """
     random = np.random.default_rng(seed)
     drawn = [statistic(random.integers(0, samples, samples)) for _ in range(resamples)]
     tail = (1 - confidence) / 2
     low, high = np.quantile(drawn, [tail, 1 - tail])
-    return Interval(value, float(low), float(high))
+    return Interval(value, min(value, float(low)), max(value, float(high)))
 
 
 def neighbour_overlap(reference: Floats, actual: Floats, neighbours: int = 10) -> float:

@@ -1,0 +1,148 @@
+"""FastServe: the most accurate variant of a model that fits a device's budget, exported and proven.
+
+    import fastserve
+    result = fastserve.export("./my-model", "my-model.fsb", max_size="25MB")
+    pipeline = fastserve.load("my-model.fsb")
+    embeddings = pipeline(["a sentence", "another"])
+
+Importing this package imports no PyTorch; exporting starts a process that does.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from fastserve.budget import Budget, Limit, budget_from_flags
+from fastserve.candidate import Candidate
+from fastserve.conforming import conform
+from fastserve.exporting import ExportRequest, ExportResult, run_export
+from fastserve.packing import pack
+from fastserve.progress import Reporter
+from fastserve_converters.tasks import Quality
+from fastserve_runtime import (
+    Bundle,
+    BundleError,
+    ConformanceFailure,
+    EnvironmentFailure,
+    FastServeError,
+    UsageError,
+    Verdict,
+    __version__,
+    load,
+    open_bundle,
+    verify,
+)
+
+__all__ = [
+    "Budget",
+    "Bundle",
+    "BundleError",
+    "Candidate",
+    "ConformanceFailure",
+    "EnvironmentFailure",
+    "ExportResult",
+    "FastServeError",
+    "Limit",
+    "Quality",
+    "UsageError",
+    "Verdict",
+    "__version__",
+    "conform",
+    "export",
+    "load",
+    "open_bundle",
+    "pack",
+    "verify",
+]
+
+
+def export(
+    model: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    task: str = "auto",
+    formats: Sequence[str] | None = None,
+    sequence_length: int = 64,
+    max_size: str | int | None = None,
+    max_memory: str | int | None = None,
+    max_latency: str | float | None = None,
+    min_quality: str | float | None = None,
+    budget: Budget | None = None,
+    keep: str = "formats",
+    data: Sequence[str | os.PathLike[str]] = (),
+    text_column: str = "text",
+    label_column: str = "label",
+    threads: int = 1,
+    seed: int = 0,
+    cache_dir: str | os.PathLike[str] | None = None,
+    force: bool = False,
+    remeasure: bool = False,
+    debug: bool = False,
+    debug_dir: str | os.PathLike[str] | None = None,
+    trust_remote_code: bool = False,
+    allow_pickle: bool = False,
+    reporter: Reporter | None = None,
+) -> ExportResult:
+    """Export a model into a bundle of the variants that fit a budget.
+
+    Args:
+        model: a Transformers or sentence-transformers checkpoint directory, or `hf:organisation/name`, which alone uses
+            the network.
+        output: the bundle: a directory, or one file where it ends in `.zip`.
+        task: as named on the Hub; `auto` finds it from the config.
+        formats: some of `onnx`, `tflite`, `executorch`; all that are installed if left out.
+        sequence_length: tokens a text is padded or cut to.
+        max_size: most bytes on the device, model and tokenizer: `"25MB"` or a number.
+        max_memory: most bytes of peak memory of the whole process.
+        max_latency: most p90 latency: `"30ms"` or seconds.
+        min_quality: least quality, between 0 and 1.
+        budget: the limits as a `Budget`, instead of the four above.
+        keep: ship the `best` variant, the best of each of the `formats`, or `all` that fit.
+        data: CSV, JSON lines, Parquet or text files for calibration and evaluation.
+        text_column: the column of the text.
+        label_column: the column of the label, by name or id; may be absent.
+        threads: how many threads one inference may use.
+        seed: for splitting the data and for bootstrap intervals.
+        cache_dir: where finished stages are kept.
+        force: replace a bundle that exists.
+        remeasure: measure again even where a measurement is cached.
+        debug: show the converters' and engines' logs.
+        debug_dir: also write the exported program and the layer maps there.
+        trust_remote_code: let a checkpoint's own code run.
+        allow_pickle: accept pickle weights, read with `torch.load(weights_only=True)`.
+        reporter: gets told of the progress.
+
+    Returns:
+        The result; its `bundle` is None where nothing fits.
+
+    Raises:
+        UsageError: the model, a setting or the data is wrong, or the output exists.
+        EnvironmentFailure: a converter is missing, or every one failed.
+    """
+    limits = budget or budget_from_flags(
+        max_size=max_size, max_memory=max_memory, max_latency=max_latency, min_quality=min_quality
+    )
+    request = ExportRequest(
+        model=os.fspath(model),
+        output=Path(output),
+        task=task,
+        formats=None if formats is None else tuple(formats),
+        sequence_length=sequence_length,
+        budget=limits,
+        keep=keep,
+        data=tuple(Path(d) for d in data),
+        text_column=text_column,
+        label_column=label_column,
+        threads=threads,
+        seed=seed,
+        cache_dir=None if cache_dir is None else Path(cache_dir),
+        force=force,
+        remeasure=remeasure,
+        debug=debug,
+        debug_dir=None if debug_dir is None else Path(debug_dir),
+        trust_remote_code=trust_remote_code,
+        allow_pickle=allow_pickle,
+    )
+    return run_export(request, reporter)

@@ -1,0 +1,132 @@
+"""Budgets: hard limits that a variant meets or does not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fastserve.units import format_size, format_time, parse_quality, parse_size, parse_time
+from fastserve_runtime.errors import UsageError
+
+METRICS: Mapping[str, tuple[str, str]] = {
+    "size": ("<=", "B"),
+    "memory": ("<=", "B"),
+    "latency": ("<=", "s"),
+    "quality": (">=", ""),
+}
+"""Metric → its comparison and unit: bytes on the device, bytes of peak memory, seconds of p90 latency, task quality."""
+
+
+@dataclass(frozen=True)
+class Limit:
+    """One hard limit.
+
+    Attributes:
+        metric: one of `METRICS`.
+        comparison: `<=` or `>=`.
+        value: in `unit`.
+        unit: `B`, `s`, or empty for a plain number.
+    """
+
+    metric: str
+    comparison: str
+    value: float
+    unit: str
+
+    def is_met(self, figure: float) -> bool:
+        """Whether a figure, in the limit's unit, meets it."""
+        return figure <= self.value if self.comparison == "<=" else figure >= self.value
+
+    def excess(self, figure: float) -> float:
+        """Return by how much a figure breaks the limit, as a share of the limit; 0 where it is met."""
+        over = figure - self.value if self.comparison == "<=" else self.value - figure
+        return max(0.0, over / self.value)
+
+    def __str__(self) -> str:
+        sign = "≤" if self.comparison == "<=" else "≥"
+        return f"{self.metric} {sign} {format_figure(self.value, self.unit)}"
+
+
+@dataclass(frozen=True)
+class Breach:
+    """A limit that a variant does not meet.
+
+    Attributes:
+        limit: which.
+        figure: the variant's own; None where there is none that can be trusted.
+        reason: in words.
+    """
+
+    limit: Limit
+    figure: float | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A tuple of limits; an empty one lets everything pass."""
+
+    limits: tuple[Limit, ...] = ()
+
+    def breaches(self, figures: Mapping[str, float | None], doubts: Mapping[str, str]) -> tuple[Breach, ...]:
+        """Return the limits that are not met.
+
+        Args:
+            figures: by metric; None where it was not measured.
+            doubts: by metric, why its figure cannot be trusted; such a figure must be given as an upper bound.
+        """
+        found = []
+        for limit in self.limits:
+            figure = figures.get(limit.metric)
+            if figure is None:
+                found.append(Breach(limit, None, f"{limit.metric} was not measured"))
+            elif not limit.is_met(figure):
+                doubt = f" (not trustworthy: {doubts[limit.metric]})" if limit.metric in doubts else ""
+                found.append(Breach(limit, figure, f"{limit.metric} {format_figure(figure, limit.unit)}{doubt}"))
+        return tuple(found)
+
+    def as_document(self) -> list[dict[str, Any]]:
+        """Return the limits as JSON."""
+        return [
+            {"metric": x.metric, "comparison": x.comparison, "value": x.value, "unit": x.unit} for x in self.limits
+        ]
+
+
+def budget_from_flags(
+    *,
+    max_size: str | int | None = None,
+    max_memory: str | int | None = None,
+    max_latency: str | float | None = None,
+    min_quality: str | float | None = None,
+) -> Budget:
+    """Make a budget from what the command line or Python gives: texts with units, or plain bytes, seconds, numbers.
+
+    Raises:
+        UsageError: a value is no such quantity, or not above 0.
+    """
+    given = {
+        "size": None if max_size is None else parse_size(str(max_size)),
+        "memory": None if max_memory is None else parse_size(str(max_memory)),
+        "latency": _seconds(max_latency),
+        "quality": None if min_quality is None else parse_quality(str(min_quality)),
+    }
+    limits = [Limit(metric, METRICS[metric][0], value, METRICS[metric][1]) for metric, value in given.items() if value]
+    return Budget(tuple(limits))
+
+
+def format_figure(value: float, unit: str) -> str:
+    """Write a figure with its unit."""
+    if unit == "B":
+        return format_size(value)
+    return format_time(value) if unit == "s" else f"{value:g}"
+
+
+def _seconds(value: str | float | None) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return parse_time(value)
+    if not value > 0:
+        raise UsageError(f"A latency of {value} s was given; nothing can fit that.", "Give one above 0.")
+    return float(value)

@@ -1,0 +1,91 @@
+"""A variant that could be shipped, with all that is known of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fastserve.budget import Breach
+from fastserve_converters.tasks import Quality
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One format and precision of the model.
+
+    Attributes:
+        folder: where the artifact's files are; None where its export failed.
+        artifact: fields of the manifest's variant that the exporter gave.
+        measurement: as `fastserve_runtime.measuring` gives it; None where it failed.
+        outputs: file of its outputs on evaluation and golden inputs.
+        size: bytes that a device must hold: its files and the shared ones.
+        failure: why there is no artifact or no measurement, in a sentence.
+        breaches: limits of the budget that it does not meet.
+        on_front: whether no other candidate is better in every respect (Pareto front).
+    """
+
+    id: str
+    format: str
+    precision: str
+    folder: Path | None = None
+    artifact: Mapping[str, Any] | None = None
+    measurement: Mapping[str, Any] | None = None
+    outputs: Path | None = None
+    quality: Quality | None = None
+    size: int | None = None
+    failure: str | None = None
+    breaches: tuple[Breach, ...] = field(default=())
+    on_front: bool = False
+
+    @property
+    def fits(self) -> bool:
+        """Whether it was made, measured, and meets the budget."""
+        return self.failure is None and self.measurement is not None and not self.breaches
+
+    @property
+    def is_memory_judged(self) -> bool:
+        """Whether its memory says something about a device; not where the engine brings PyTorch with it."""
+        return self.measurement is not None and not self.measurement["brings_pytorch"]
+
+    @property
+    def peak_memory(self) -> int | None:
+        """Whole-process peak in bytes, where it says something about a device."""
+        if self.measurement is None or not self.is_memory_judged:
+            return None
+        peak: int | None = self.measurement["memory"]["peak"]
+        return peak
+
+    @property
+    def p90(self) -> float | None:
+        """MLPerf's early-stopping estimate of p90 latency in seconds, where it can be trusted."""
+        if self.measurement is None or not self.measurement["latency"]["trustworthy"]:
+            return None
+        p90: float | None = self.measurement["latency"]["p90"]
+        return p90
+
+    def figures(self) -> dict[str, float | None]:
+        """Return the figures that a budget judges, by metric.
+
+        A latency that cannot be trusted is given as the longest that was seen: what is below the limit even so fits.
+        """
+        latency = None
+        if self.measurement is not None:
+            latency = self.p90 if self.p90 is not None else self.measurement["latency"]["most"]
+        figures = {
+            "size": self.size,
+            "memory": self.peak_memory,
+            "latency": latency,
+            "quality": None if self.quality is None else self.quality.value,
+        }
+        if self.measurement is not None and not self.is_memory_judged:
+            # Shown as not judged; a limit on memory lets it pass.
+            figures["memory"] = 0
+        return figures
+
+    def doubts(self) -> dict[str, str]:
+        """Return, by metric, why a figure cannot be trusted."""
+        if self.measurement is None or self.measurement["latency"]["trustworthy"]:
+            return {}
+        return {"latency": "; ".join(self.measurement["latency"]["doubts"])}

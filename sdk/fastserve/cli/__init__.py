@@ -1,0 +1,40 @@
+"""The command line: `fastserve export | run | inspect | verify | conform | pack`."""
+
+from __future__ import annotations
+
+import typer
+
+import fastserve_runtime
+from fastserve.cli import bundle_commands, export_command
+
+app = typer.Typer(
+    name="fastserve",
+    help="The most accurate variant of a model that fits a device's budget, exported and proven.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("export")(export_command.export)
+app.command("run")(bundle_commands.run)
+app.command("inspect")(bundle_commands.inspect)
+app.command("verify")(bundle_commands.verify)
+app.command("conform")(bundle_commands.conform)
+app.command("pack")(bundle_commands.pack)
+
+
+def _version(value: bool) -> None:  # noqa: FBT001 -- the signature is Typer's
+    if value:
+        typer.echo(fastserve_runtime.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version."),  # noqa: FBT001, FBT003, ARG001
+) -> None: ...
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

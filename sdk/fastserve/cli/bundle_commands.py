@@ -1,0 +1,161 @@
+"""The commands that take a finished bundle: `run`, `inspect`, `verify`, `conform`, `pack`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+import fastserve_runtime
+from fastserve.cli.failures import error_console, failures_shown, output_console
+from fastserve.packing import pack as pack_bundle
+from fastserve.reading import inspection, inspection_tables, verdict_table
+from fastserve_device_tests.suite import run_suite
+from fastserve_runtime.bundle import opened
+from fastserve_runtime.errors import EXIT_CONFORMANCE, EnvironmentFailure
+from fastserve_runtime.verdict import Outcome, Verdict
+from fastserve_runtime.verification import verify as verify_bundle
+
+Bundle = Annotated[Path, typer.Argument(help="A bundle: its directory or .zip file.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and the engines' logs.")]
+VariantOption = Annotated[str | None, typer.Option("--variant", help="Take this variant.")]
+EngineOption = Annotated[str | None, typer.Option("--engine", help="Take this engine.")]
+Threads = Annotated[int, typer.Option(help="Threads that one inference may use.")]
+
+
+def run(
+    bundle: Bundle,
+    texts: Annotated[list[str], typer.Argument(help="One text or several.")],
+    variant: VariantOption = None,
+    engine: EngineOption = None,
+    threads: Threads = 1,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Use a bundle: embeddings and how alike the texts are, or labels with scores."""
+    with failures_shown(as_json=as_json, debug=debug):
+        pipeline = fastserve_runtime.load(bundle, variant=variant, engine=engine, threads=threads)
+        try:
+            results = pipeline(texts)
+        finally:
+            pipeline.close()
+        rows = [asdict(r) if is_dataclass(r) and not isinstance(r, type) else r.tolist() for r in results]
+        if as_json:
+            typer.echo(json.dumps([{"text": t, "output": r} for t, r in zip(texts, rows, strict=True)], indent=2))
+        elif isinstance(rows[0], dict):
+            _print_labels(texts, rows)
+        else:
+            _print_embeddings(texts, results)
+
+
+def inspect(bundle: Bundle, as_json: AsJson = False, debug: Debug = False) -> None:
+    """Show what is inside a bundle."""
+    with failures_shown(as_json=as_json, debug=debug), opened(bundle) as source:
+        document = inspection(source)
+        if as_json:
+            typer.echo(json.dumps(document, indent=2))
+            return
+        console = output_console()
+        for part in inspection_tables(source):
+            console.print(part, highlight=False)
+
+
+def verify(
+    bundle: Bundle,
+    variant: VariantOption = None,
+    engine: EngineOption = None,
+    threads: Threads = 1,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Check a bundle's integrity and its goldens with the runtime alone."""
+    with failures_shown(as_json=as_json, debug=debug):
+        with opened(bundle) as source:
+            verification = verify_bundle(source, variant=variant, engine=engine, threads=threads)
+            digest = source.manifest.digest
+        _show_verdicts(verification.verdicts, {"bundle": str(bundle), "digest": digest}, as_json=as_json)
+        if not verification.has_run:
+            reasons = " ".join(sorted({v.message for v in verification.verdicts if v.message}))
+            raise EnvironmentFailure("All files are whole, but no variant could be run here.", reasons)
+    _exit_by(verification.verdicts)
+
+
+def conform(
+    bundle: Bundle,
+    target: Annotated[str | None, typer.Option(help="Some of onnx:cpu,tflite:xnnpack,executorch:xnnpack.")] = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Check on every target that a bundle's variants compute what the reference computes."""
+    with failures_shown(as_json=as_json, debug=debug):
+        names = None if target is None else [t.strip() for t in target.split(",") if t.strip()]
+        console = error_console()
+        with console.status("checking ...") as status:
+            verdicts = run_suite(bundle, names, lambda what: status.update(f"checking {what} ..."))
+        _show_verdicts(verdicts, {"bundle": str(bundle)}, as_json=as_json)
+        if all(v.outcome is Outcome.NOT_RUN for v in verdicts):
+            reasons = " ".join(sorted({v.message for v in verdicts if v.message}))
+            raise EnvironmentFailure("Nothing could be checked here.", reasons)
+    _exit_by(verdicts)
+
+
+def pack(
+    bundle: Bundle,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder for the files.")],
+    variant: VariantOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Write into a folder that has files.")] = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Take one variant out of a bundle as plain files for an app."""
+    with failures_shown(as_json=as_json, debug=debug):
+        written = pack_bundle(bundle, output, variant=variant, force=force)
+        if as_json:
+            typer.echo(json.dumps({"files": [str(f) for f in written]}, indent=2))
+        else:
+            for file in written:
+                typer.echo(str(file))
+
+
+def _print_labels(texts: list[str], rows: list[dict[str, Any]]) -> None:
+    table = Table("text", "label", "score")
+    for text, row in zip(texts, rows, strict=True):
+        table.add_row(text, row["label"], f"{row['score']:.3f}")
+    output_console().print(table)
+
+
+def _print_embeddings(texts: list[str], embeddings: Any) -> None:
+    import numpy as np
+
+    from fastserve_runtime.metrics import cosine_matrix
+
+    console = output_console()
+    table = Table("", "text", "output", "first values")
+    for number, (text, vector) in enumerate(zip(texts, embeddings, strict=True), start=1):
+        values = np.asarray(vector)
+        shape = " × ".join(map(str, values.shape))
+        table.add_row(str(number), text, f"float32 [{shape}]", " ".join(f"{v:+.3f}" for v in values.ravel()[:4]))
+    console.print(table)
+    if len(texts) > 1 and np.asarray(embeddings[0]).ndim == 1:
+        similarity = cosine_matrix(np.asarray(embeddings))
+        matrix = Table("cosine similarity", *map(str, range(1, len(texts) + 1)))
+        for number, row in enumerate(similarity, start=1):
+            matrix.add_row(str(number), *(f"{value:.3f}" for value in row))
+        console.print(matrix)
+
+
+def _show_verdicts(verdicts: tuple[Verdict, ...] | list[Verdict], head: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps({**head, "verdicts": [v.as_document() for v in verdicts]}, indent=2))
+    else:
+        output_console().print(verdict_table(verdicts))
+
+
+def _exit_by(verdicts: tuple[Verdict, ...] | list[Verdict]) -> None:
+    if any(v.outcome.is_failure for v in verdicts):
+        raise typer.Exit(EXIT_CONFORMANCE)

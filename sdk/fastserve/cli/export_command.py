@@ -1,0 +1,79 @@
+"""`fastserve export`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fastserve.budget import budget_from_flags
+from fastserve.cli.failures import error_console, failures_shown, output_console
+from fastserve.exporting import DEFAULT_SEQUENCE_LENGTH, ExportRequest, run_export
+from fastserve.progress import terminal_reporter
+from fastserve.report import export_document, print_export
+from fastserve_runtime.errors import EXIT_NOTHING_FITS
+
+
+def export(  # noqa: PLR0913 -- one parameter a flag
+    model: Annotated[str, typer.Argument(help="A checkpoint directory, or hf:organisation/name.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The bundle: a directory, or one file if *.zip.")],
+    task: Annotated[str, typer.Option(help="As named on the Hub; found from the config if 'auto'.")] = "auto",
+    formats: Annotated[
+        str | None, typer.Option("--format", help="Some of onnx,tflite,executorch; all installed if left out.")
+    ] = None,
+    seq_len: Annotated[int, typer.Option(help="Tokens a text is padded or cut to.")] = DEFAULT_SEQUENCE_LENGTH,
+    max_size: Annotated[str | None, typer.Option(help="Most bytes on the device, such as 25MB.")] = None,
+    max_memory: Annotated[str | None, typer.Option(help="Most peak memory, such as 120MB.")] = None,
+    max_latency: Annotated[str | None, typer.Option(help="Most p90 latency, such as 30ms.")] = None,
+    min_quality: Annotated[str | None, typer.Option(help="Least quality, such as 0.99.")] = None,
+    keep: Annotated[str, typer.Option(help="Ship the 'best' variant, the best of the 'formats', or 'all'.")] = "formats",
+    data: Annotated[list[Path] | None, typer.Option(help="CSV, JSON lines, Parquet or text; may be repeated.")] = None,
+    text_column: Annotated[str, typer.Option(help="The data's column of the text.")] = "text",
+    label_column: Annotated[str, typer.Option(help="The data's column of the label.")] = "label",
+    threads: Annotated[int, typer.Option(help="Threads that one inference may use.")] = 1,
+    seed: Annotated[int, typer.Option(help="For the data's split and the bootstrap.")] = 0,
+    cache_dir: Annotated[Path | None, typer.Option(help="Where finished steps are kept.")] = None,
+    remeasure: Annotated[bool, typer.Option("--remeasure", help="Measure again what is cached.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a bundle that exists.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and the converters' logs.")] = False,
+    debug_dir: Annotated[Path | None, typer.Option(help="Write the torch program and layer maps there.")] = None,
+    trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="Run the checkpoint's code.")] = False,
+    allow_pickle: Annotated[bool, typer.Option("--allow-pickle", help="Accept weights that are a pickle.")] = False,
+) -> None:
+    """Export a model into a bundle of the most accurate variants that fit a budget."""
+    with failures_shown(as_json=as_json, debug=debug):
+        budget = budget_from_flags(
+            max_size=max_size, max_memory=max_memory, max_latency=max_latency, min_quality=min_quality
+        )
+        request = ExportRequest(
+            model=model,
+            output=output,
+            task=task,
+            formats=None if formats is None else tuple(f.strip() for f in formats.split(",") if f.strip()),
+            sequence_length=seq_len,
+            budget=budget,
+            keep=keep,
+            data=tuple(data or ()),
+            text_column=text_column,
+            label_column=label_column,
+            threads=threads,
+            seed=seed,
+            cache_dir=cache_dir,
+            force=force,
+            remeasure=remeasure,
+            debug=debug,
+            debug_dir=debug_dir,
+            trust_remote_code=trust_remote_code,
+            allow_pickle=allow_pickle,
+        )
+        with terminal_reporter(error_console()) as reporter:
+            result = run_export(request, reporter)
+        if as_json:
+            typer.echo(json.dumps(export_document(result), indent=2))
+        else:
+            print_export(result, output_console())
+    if result.bundle is None:
+        raise typer.Exit(EXIT_NOTHING_FITS)

@@ -1,0 +1,113 @@
+"""The client of a converter process: starts it when the first job comes, and again after a crash."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from fastserve_runtime.errors import EnvironmentFailure, FastServeError
+
+_LOG_LINES_SHOWN = 3
+
+
+class JobFailed(FastServeError):
+    """A converter refused or failed a job; carries the exit code that the failure asks for."""
+
+    def __init__(self, problem: str, remedy: str, exit_code: int) -> None:
+        super().__init__(problem, remedy)
+        self.exit_code = exit_code
+
+
+class ConverterProcess:
+    """Runs jobs in a child process (`fastserve_converters.worker`), so that its crash is an error and not ours.
+
+    What the child prints goes to a log: the terminal with `debug`, else a temporary file.
+    """
+
+    def __init__(self, *, debug: bool = False) -> None:
+        self._debug = debug
+        self._process: subprocess.Popen[str] | None = None
+        self._log: IO[bytes] | None = None
+
+    def run(self, job: Mapping[str, Any]) -> Any:
+        """Do one job and return its result.
+
+        Raises:
+            JobFailed: the converter refused or failed it.
+            EnvironmentFailure: the converter process died.
+        """
+        process = self._running()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(json.dumps(job) + "\n")
+            process.stdin.flush()
+            line = process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            code = process.wait()
+            self.close()
+            raise EnvironmentFailure(f"The converter process died ({_describe_exit(code)}).{self._last_words()}")
+        answer = json.loads(line)
+        if "result" not in answer:
+            raise JobFailed(answer["problem"], answer["remedy"], answer["exit_code"])
+        return answer["result"]
+
+    def close(self) -> None:
+        """End the process, in the middle of a job too."""
+        if self._process is not None:
+            if self._process.poll() is None:
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            for stream in (self._process.stdin, self._process.stdout):
+                if stream is not None:
+                    stream.close()
+            self._process = None
+
+    def _running(self) -> subprocess.Popen[str]:
+        if self._process is None:
+            self._log = None if self._debug else tempfile.TemporaryFile()  # noqa: SIM115 -- lives as long as the child
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "fastserve_converters.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._log,
+                text=True,
+                encoding="utf-8",
+                start_new_session=True,
+                cwd=Path(tempfile.gettempdir()),
+            )
+        return self._process
+
+    def _last_words(self) -> str:
+        if self._log is None:
+            return ""
+        self._log.seek(0)
+        lines = [x.strip() for x in self._log.read().decode(errors="replace").splitlines() if x.strip()]
+        return " Its last words: " + " | ".join(lines[-_LOG_LINES_SHOWN:]) if lines else ""
+
+    def __enter__(self) -> ConverterProcess:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _describe_exit(code: int) -> str:
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"signal {signal.Signals(-code).name}"
+    except ValueError:
+        return f"signal {-code}"

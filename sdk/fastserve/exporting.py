@@ -1,0 +1,328 @@
+"""The whole way of a model: from a checkpoint to a bundle of the variants that fit a budget."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from platformdirs import user_cache_path
+
+from fastserve.budget import Budget
+from fastserve.bundle_writer import check_free, write_bundle
+from fastserve.cache import Cache, Entry
+from fastserve.candidate import Candidate
+from fastserve.converter_process import ConverterProcess, JobFailed
+from fastserve.manifest_writer import bundle_content, shared_bytes
+from fastserve.measurement_process import OUTPUTS
+from fastserve.model_source import ModelSource, find_model
+from fastserve.progress import Reporter, SilentReporter, Step
+from fastserve.ranking import KEEP, judge, rank, shipped
+from fastserve.stages import DataSettings, Stages, StageTime, export_step, measure_step
+from fastserve_converters.checkpoint import Checkpoint, read_checkpoint
+from fastserve_converters.formats import FORMATS, Format, check_installed, installation_hint, missing_modules
+from fastserve_runtime.errors import EXIT_ENVIRONMENT, EnvironmentFailure, FastServeError, UsageError
+from fastserve_runtime.machine import Machine, this_machine
+
+DEFAULT_SEQUENCE_LENGTH = 64
+LEAST_SEQUENCE_LENGTH = 4
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """What is asked for; see `fastserve.export` for the fields."""
+
+    model: str
+    output: Path
+    task: str = "auto"
+    formats: tuple[str, ...] | None = None
+    sequence_length: int = DEFAULT_SEQUENCE_LENGTH
+    budget: Budget = Budget()
+    keep: str = "formats"
+    data: tuple[Path, ...] = ()
+    text_column: str = "text"
+    label_column: str = "label"
+    threads: int = 1
+    seed: int = 0
+    cache_dir: Path | None = None
+    force: bool = False
+    remeasure: bool = False
+    debug: bool = False
+    debug_dir: Path | None = None
+    trust_remote_code: bool = False
+    allow_pickle: bool = False
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """What came of an export.
+
+    Attributes:
+        bundle: where it was written; None where nothing fits.
+        digest: the bundle's id; None where nothing fits.
+        chosen: the best candidate that fits, or None.
+        candidates: all of them, in the order they were made, judged.
+        shipped: ids of those in the bundle, best first.
+        machine: what latency and memory belong to.
+        notes: what the user should know, in sentences.
+        stages: how long each stage took.
+        seconds: how long all of it took.
+    """
+
+    bundle: Path | None
+    digest: str | None
+    chosen: Candidate | None
+    candidates: tuple[Candidate, ...]
+    shipped: tuple[str, ...]
+    budget: Budget
+    task: str
+    model: str
+    machine: Machine
+    threads: int
+    sequence_length: int
+    notes: tuple[str, ...]
+    stages: tuple[StageTime, ...]
+    seconds: float
+
+
+def run_export(request: ExportRequest, reporter: Reporter | None = None) -> ExportResult:
+    """Export a model; nothing is written to `request.output` where nothing fits.
+
+    Raises:
+        UsageError: the model, a setting or the data is wrong, or the output exists.
+        EnvironmentFailure: a converter is missing, or every one failed.
+    """
+    started = time.perf_counter()
+    _check(request)
+    check_free(request.output, force=request.force)
+    source = find_model(request.model, allow_pickle=request.allow_pickle)
+    checkpoint = read_checkpoint(
+        source.directory,
+        task=request.task,
+        allow_pickle=request.allow_pickle,
+        trust_remote_code=request.trust_remote_code,
+    )
+    _check_length(request.sequence_length, checkpoint)
+    formats, notes = _formats(request.formats)
+    with ConverterProcess(debug=request.debug) as converter:
+        stages = Stages(
+            cache=Cache(request.cache_dir or default_cache_dir()),
+            converter=converter,
+            reporter=reporter or SilentReporter(),
+            checkpoint=checkpoint,
+            sequence_length=request.sequence_length,
+            allow_pickle=request.allow_pickle,
+            trust_remote_code=request.trust_remote_code,
+            debug=request.debug,
+        )
+        stages.reporter.plan(list(_steps(formats)))
+        reference = stages.reference(
+            DataSettings(request.data, request.text_column, request.label_column, request.seed)
+        )
+        program = stages.program(reference)
+        candidates = [c for f in formats for c in _candidates(stages, f, program, reference, request)]
+    _check_any_made(candidates)
+    judged = judge(candidates, request.budget)
+    ranked = rank(judged)
+    kept = shipped(ranked, request.keep)
+    identifier = _write(request, kept, judged, reference, checkpoint, source) if kept else None
+    if request.debug_dir is not None:
+        _write_debug(request.debug_dir, judged, program)
+    return ExportResult(
+        bundle=request.output if kept else None,
+        digest=identifier,
+        chosen=ranked[0] if ranked else None,
+        candidates=tuple(judged),
+        shipped=tuple(c.id for c in kept),
+        budget=request.budget,
+        task=checkpoint.task,
+        model=source.name,
+        machine=this_machine(),
+        threads=request.threads,
+        sequence_length=request.sequence_length,
+        notes=tuple([*notes, *_notes(request, reference, checkpoint)]),
+        stages=tuple(stages.times),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def default_cache_dir() -> Path:
+    """Return where finished stages are kept unless `cache_dir` says otherwise: the user's cache folder."""
+    return user_cache_path("fastserve", appauthor=False)
+
+
+def _check(request: ExportRequest) -> None:
+    if request.keep not in KEEP:
+        raise UsageError(f"'{request.keep}' is not a way to keep variants.", f"Write one of: {', '.join(KEEP)}.")
+    if request.threads < 1:
+        raise UsageError(f"{request.threads} threads were asked for.", "Ask for at least 1.")
+    if request.sequence_length < LEAST_SEQUENCE_LENGTH:
+        raise UsageError(
+            f"A sequence length of {request.sequence_length} was asked for.",
+            f"Ask for at least {LEAST_SEQUENCE_LENGTH} tokens.",
+        )
+    for file in request.data:
+        if not file.is_file():
+            raise UsageError(f"There is no data file '{file}'.", "Check the path.")
+
+
+def _check_length(length: int, checkpoint: Checkpoint) -> None:
+    if length > checkpoint.most_tokens:
+        raise UsageError(
+            f"A sequence length of {length} was asked for; the model has positions for {checkpoint.most_tokens}.",
+            f"Ask for --seq-len {checkpoint.most_tokens} or less.",
+        )
+
+
+def _formats(wanted: Sequence[str] | None) -> tuple[list[str], list[str]]:
+    """Return the formats to export and notes on those that were left out.
+
+    Formats that were named must be installed; if none was named, those that are installed are taken.
+    """
+    if wanted is not None:
+        if not wanted:
+            raise UsageError("No format was named.", f"Name some of: {', '.join(FORMATS.built_in())}.")
+        for name in wanted:
+            check_installed(name)
+        return list(dict.fromkeys(wanted)), []
+    installed, notes = [], []
+    # ONNX first: it is quickest, so the first result comes soon.
+    for name in sorted(FORMATS.built_in(), key=lambda n: (n != "onnx", n != "tflite", n)):
+        missing = missing_modules(FORMATS.load(name))
+        if missing:
+            notes.append(f"{name} was left out: its converter is not installed ({installation_hint(name)}).")
+        else:
+            installed.append(name)
+    if not installed:
+        raise EnvironmentFailure(
+            "No converter is installed.", f"Install one, for example: {installation_hint('onnx')}."
+        )
+    return installed, notes
+
+
+def _steps(formats: Sequence[str]) -> Iterator[Step]:
+    # Seconds seen with a model of 22 million parameters on two cores; only their proportions matter.
+    yield Step("Reference outputs", 15)
+    yield Step("Torch program", 3)
+    expected = {"onnx": 4, "tflite": 8, "executorch": 24}
+    for name in formats:
+        exporter: Format = FORMATS.load(name)
+        for precision in exporter.PRECISIONS:
+            yield Step(export_step(name, precision), expected.get(name, 10))
+            yield Step(measure_step(name, precision), 12)
+            yield Step(f"Quality of {name} {precision}", 2)
+
+
+def _candidates(
+    stages: Stages, format_name: str, program: Entry, reference: Entry, request: ExportRequest
+) -> Iterator[Candidate]:
+    exporter: Format = FORMATS.load(format_name)
+    made: dict[str, Entry] = {}
+    for precision, base in exporter.PRECISIONS.items():
+        candidate = Candidate(f"{format_name}-{precision}", format_name, precision)
+        if base is not None and base not in made:
+            yield replace(candidate, failure=f"it is made from {base}, which failed")
+            continue
+        try:
+            artifact = stages.artifact(program, format_name, precision, made.get(base) if base else None)
+        except (EnvironmentFailure, JobFailed) as error:
+            if _is_whole_machine(error):
+                raise
+            yield replace(candidate, failure=f"export failed: {error}")
+            continue
+        made[precision] = artifact
+        size = sum((artifact.folder / f).stat().st_size for f in artifact.result["files"]) + shared_bytes(reference)
+        candidate = replace(candidate, folder=artifact.folder, artifact=artifact.result, size=size)
+        yield _measured(stages, candidate, artifact, reference, request)
+
+
+def _measured(
+    stages: Stages, candidate: Candidate, artifact: Entry, reference: Entry, request: ExportRequest
+) -> Candidate:
+    try:
+        entry = stages.measurement(
+            artifact,
+            reference,
+            candidate.format,
+            candidate.precision,
+            threads=request.threads,
+            remeasure=request.remeasure,
+        )
+    except EnvironmentFailure as error:
+        return replace(candidate, failure=f"measuring failed: {error}")
+    quality = stages.quality(entry, reference, candidate.format, candidate.precision, request.seed)
+    return replace(candidate, measurement=entry.result, outputs=entry.folder / OUTPUTS, quality=quality)
+
+
+def _is_whole_machine(error: FastServeError) -> bool:
+    """Whether an export failed for a reason that the next one will meet too: what is asked for, or the disk."""
+    return isinstance(error, JobFailed) and (
+        error.exit_code != EXIT_ENVIRONMENT or "step failed" in error.problem
+    )
+
+
+def _check_any_made(candidates: Sequence[Candidate]) -> None:
+    if all(c.failure is not None for c in candidates):
+        reasons = " ".join(f"{c.id}: {c.failure}" for c in candidates)
+        raise EnvironmentFailure(f"No variant could be made. {reasons}", "--debug shows the converters' logs.")
+
+
+def _write(
+    request: ExportRequest,
+    kept: Sequence[Candidate],
+    judged: Sequence[Candidate],
+    reference: Entry,
+    checkpoint: Checkpoint,
+    source: ModelSource,
+) -> str:
+    manifest, files = bundle_content(kept, reference, checkpoint, source)
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    evidence: dict[str, Mapping[str, Any]] = {
+        f"measurement-{c.id}": {
+            "kind": "measurement",
+            "status": "measured",
+            "time": now,
+            "variant": c.id,
+            "size": c.size,
+            "quality": None if c.quality is None else c.quality.__dict__,
+            **(c.measurement or {}),
+        }
+        for c in judged
+        if c in kept
+    }
+    return write_bundle(request.output, manifest, files, evidence, force=request.force)
+
+
+def _write_debug(folder: Path, candidates: Sequence[Candidate], program: Entry) -> None:
+    """Copy the exported program, the layer maps and the debug handles for whoever looks for a wrong layer."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in program.files:
+        shutil.copyfile(program.folder / name, folder / name)
+    for candidate in candidates:
+        if candidate.folder is None or candidate.artifact is None:
+            continue
+        for file in candidate.folder.glob("*.json"):
+            if file.name != "entry.json":
+                shutil.copyfile(file, folder / f"{candidate.id}-{file.name}")
+
+
+def _notes(request: ExportRequest, reference: Entry, checkpoint: Checkpoint) -> Iterator[str]:
+    count = reference.result["evaluation"]
+    if not request.data:
+        yield (
+            f"No --data was given: quality was judged on {count} texts that ship with FastServe. "
+            "Your own texts say more about your use."
+        )
+    else:
+        label = "" if reference.result["labels"] is None else ", with labels"
+        yield f"Quality was judged on {count} texts of your data{label}."
+        if count < 200:
+            yield f"{count} evaluation texts are few: the interval of the quality is wide."
+    if checkpoint.licence is None and not checkpoint.licence_files():
+        yield "The checkpoint's licence is unknown: find it before you pass the bundle on."
+    elif checkpoint.licence is None:
+        yield "The checkpoint's model card names no licence; its files were copied into the bundle."

@@ -1,0 +1,70 @@
+"""Where a model comes from: a directory, or the Hugging Face Hub when it is named as `hf:organisation/name`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastserve_runtime.errors import EnvironmentFailure, UsageError
+
+HUB_PREFIX = "hf:"
+_HUB_ID = re.compile(r"([\w.-]+/)?[\w.-]+(@[\w./-]+)?")
+# Weights in the formats that are read, configs, tokenizers, licences and cards; not the copies for other frameworks.
+_WANTED = ["*.json", "*.txt", "*.model", "*.safetensors", "LICENSE*", "LICENCE*", "README.md", "*/config.json"]
+_PICKLES = ["*.bin"]
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A checkpoint on this machine.
+
+    Attributes:
+        directory: where it is.
+        name: the hub id or the directory's name; goes into the manifest, so it is never a path.
+        revision: the hub's commit, or None.
+    """
+
+    directory: Path
+    name: str
+    revision: str | None
+
+
+def find_model(model: str, *, allow_pickle: bool = False) -> ModelSource:
+    """Resolve what the user named. The network is used for `hf:` names only.
+
+    Raises:
+        UsageError: the name is not a hub id, or the hub has no such model.
+        EnvironmentFailure: the hub cannot be reached.
+    """
+    if not model.startswith(HUB_PREFIX):
+        directory = Path(model).expanduser()
+        return ModelSource(directory, directory.resolve().name, None)
+    name = model.removeprefix(HUB_PREFIX)
+    if not _HUB_ID.fullmatch(name):
+        raise UsageError(f"'{model}' is not a hub name.", "Write hf:organisation/name or hf:organisation/name@revision.")
+    identifier, _, revision = name.partition("@")
+    return _download(identifier, revision or None, allow_pickle=allow_pickle)
+
+
+def _download(identifier: str, revision: str | None, *, allow_pickle: bool) -> ModelSource:
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+    except ImportError as error:
+        raise EnvironmentFailure(
+            "Models on the hub need the package huggingface_hub, which is not installed.",
+            "Install a converter, such as pip install '.[onnx]' in FastServe's folder.",
+        ) from error
+    patterns = _WANTED + (_PICKLES if allow_pickle else [])
+    try:
+        folder = Path(snapshot_download(identifier, revision=revision, allow_patterns=patterns))
+    except RepositoryNotFoundError as error:
+        raise UsageError(f"The hub has no model '{identifier}' that you may read.", "Check the name.") from error
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise EnvironmentFailure(
+            f"The model '{identifier}' cannot be downloaded from the hub: {str(error).strip().splitlines()[0]}",
+            "Check the network, or download it elsewhere and name its directory.",
+        ) from error
+    # A snapshot's folder is named by its commit.
+    return ModelSource(folder, identifier, folder.name)

@@ -1,0 +1,84 @@
+"""Telling how far the work is, with the time that remains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the work.
+
+    Attributes:
+        name: shown while it runs.
+        weight: expected share of the time, in seconds on an ordinary machine.
+    """
+
+    name: str
+    weight: float
+
+
+class Reporter(Protocol):
+    """Gets told what is being done."""
+
+    def plan(self, steps: Sequence[Step]) -> None:
+        """Get all steps beforehand."""
+
+    def start(self, name: str) -> None:
+        """A step begins."""
+
+    def finish(self, name: str) -> None:
+        """A step has ended."""
+
+
+class SilentReporter:
+    """Says nothing."""
+
+    def plan(self, steps: Sequence[Step]) -> None:
+        """Do nothing."""
+
+    def start(self, name: str) -> None:
+        """Do nothing."""
+
+    def finish(self, name: str) -> None:
+        """Do nothing."""
+
+
+class TerminalReporter:
+    """Shows a bar with the remaining time on a terminal, or a line a step where there is none."""
+
+    def __init__(self, console: Console, progress: Progress) -> None:
+        self._console = console
+        self._progress = progress
+        self._task = progress.add_task("", total=None)
+        self._weights: dict[str, float] = {}
+
+    def plan(self, steps: Sequence[Step]) -> None:
+        """Set the bar's length."""
+        self._weights = {step.name: step.weight for step in steps}
+        self._progress.update(self._task, total=sum(self._weights.values()))
+
+    def start(self, name: str) -> None:
+        """Show what is being done."""
+        self._progress.update(self._task, description=name)
+        if not self._console.is_terminal:
+            self._console.print(name, style="dim")
+
+    def finish(self, name: str) -> None:
+        """Advance the bar."""
+        self._progress.advance(self._task, self._weights.get(name, 0))
+
+
+@contextmanager
+def terminal_reporter(console: Console) -> Iterator[TerminalReporter]:
+    """Show progress for the length of a `with` block; the bar goes away at its end."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    with progress:
+        yield TerminalReporter(console, progress)

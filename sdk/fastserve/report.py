@@ -1,0 +1,158 @@
+"""What an export found, as a table for people and as a document for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from fastserve.candidate import Candidate
+from fastserve.exporting import ExportResult
+from fastserve.ranking import explain_nothing_fits
+from fastserve.units import format_size, format_time
+
+
+def export_document(result: ExportResult) -> dict[str, Any]:
+    """Return an export's result as JSON: the table's content, the budget, and the time of every stage."""
+    document: dict[str, Any] = {
+        "bundle": None if result.bundle is None else str(result.bundle),
+        "digest": result.digest,
+        "chosen": None if result.chosen is None else result.chosen.id,
+        "model": result.model,
+        "task": result.task,
+        "sequence_length": result.sequence_length,
+        "machine": {"description": str(result.machine), "fingerprint": result.machine.fingerprint},
+        "threads": result.threads,
+        "budget": result.budget.as_document(),
+        "variants": [_candidate_document(c, result) for c in result.candidates],
+        "notes": list(result.notes),
+        "stages": [{"stage": s.stage, "seconds": s.seconds, "cached": s.cached} for s in result.stages],
+        "seconds": result.seconds,
+    }
+    if result.bundle is None:
+        report = explain_nothing_fits(result.candidates, result.budget)
+        document["binding_limits"] = [str(limit) for limit in report.binding]
+        document["nearest_misses"] = [{"id": c.id, "excess": excess} for c, excess in report.nearest]
+    return document
+
+
+def print_export(result: ExportResult, console: Console) -> None:
+    """Print the table, what binds where nothing fits, and the notes."""
+    console.print(export_table(result))
+    for note in result.notes:
+        console.print(f"[dim]Note:[/] {note}", highlight=False)
+    doubtful = [c for c in result.candidates if c.doubts()]
+    for candidate in doubtful:
+        console.print(f"[dim]Note:[/] latency of {candidate.id}: {candidate.doubts()['latency']}.", highlight=False)
+    if any(c.measurement is not None and not c.is_memory_judged for c in result.candidates):
+        console.print(
+            "[dim]Note:[/] * is ExecuTorch's official Python runtime, which brings PyTorch with it; "
+            "its memory is not judged.",
+            highlight=False,
+        )
+    if result.bundle is None:
+        _print_nothing_fits(result, console)
+    else:
+        assert result.chosen is not None
+        console.print(
+            f"\n[bold green]{result.bundle}[/]: {', '.join(result.shipped)}; chosen: [bold]{result.chosen.id}[/]",
+            highlight=False,
+        )
+
+
+def export_table(result: ExportResult) -> Table:
+    """Make the table of all variants; its heading names the machine that latency and memory belong to."""
+    names = {c.quality.name for c in result.candidates if c.quality is not None}
+    threads = f"{result.threads} thread{'s' if result.threads > 1 else ''}"
+    table = Table(
+        title=f"{result.model}, {result.task}, {result.sequence_length} tokens\nmeasured on {result.machine}; {threads}",
+        title_justify="left",
+        title_style="",
+        caption=f"quality: {', '.join(sorted(names)) or 'not measured'} (lower end of its 95 % interval)",
+        caption_justify="left",
+    )
+    table.add_column("variant", no_wrap=True)
+    for heading in ("quality", "size", "peak memory", "p90"):
+        table.add_column(heading, justify="right")
+    table.add_column("Pareto", justify="center")
+    table.add_column("verdict")
+    for candidate in result.candidates:
+        table.add_row(*_cells(candidate), _verdict(candidate, result), style=_style(candidate, result))
+    return table
+
+
+def _cells(candidate: Candidate) -> Iterator[str]:
+    quality = candidate.quality
+    yield candidate.id
+    yield "-" if quality is None else f"{quality.value:.4f} ({quality.low:.4f})"
+    yield "-" if candidate.size is None else format_size(candidate.size)
+    if candidate.measurement is None:
+        yield "-"
+        yield "-"
+    else:
+        peak = candidate.measurement["memory"]["peak"]
+        mark = "" if candidate.is_memory_judged else " *"
+        yield "unknown" if peak is None else f"{format_size(peak)}{mark}"
+        yield "not trustworthy" if candidate.p90 is None else format_time(candidate.p90)
+    yield "●" if candidate.on_front else ""
+
+
+def _verdict(candidate: Candidate, result: ExportResult) -> Text:
+    if candidate.failure is not None:
+        return Text(candidate.failure)
+    if candidate.breaches:
+        return Text("; ".join(f"{b.limit} broken: {b.reason}" for b in candidate.breaches))
+    if result.chosen is not None and candidate.id == result.chosen.id:
+        return Text("chosen")
+    if candidate.id in result.shipped:
+        return Text("fits, shipped")
+    return Text("fits")
+
+
+def _style(candidate: Candidate, result: ExportResult) -> str:
+    if result.chosen is not None and candidate.id == result.chosen.id:
+        return "bold green"
+    return "" if candidate.fits else "dim"
+
+
+def _print_nothing_fits(result: ExportResult, console: Console) -> None:
+    report = explain_nothing_fits(result.candidates, result.budget)
+    console.print("\n[bold red]Nothing fits the budget, so nothing was written.[/]")
+    if report.binding:
+        console.print(f"The limit that binds: {' or '.join(map(str, report.binding))}.", highlight=False)
+    else:
+        console.print("No limit binds alone: every variant breaks several.", highlight=False)
+    for candidate, excess in report.nearest:
+        broken = "; ".join(f"{b.limit} (is {b.reason})" for b in candidate.breaches)
+        console.print(f"  nearest: {candidate.id}, over by {excess:.0%}: {broken}", highlight=False)
+
+
+def _candidate_document(candidate: Candidate, result: ExportResult) -> dict[str, Any]:
+    quality = candidate.quality
+    return {
+        "id": candidate.id,
+        "format": candidate.format,
+        "precision": candidate.precision,
+        "failure": candidate.failure,
+        "fits": candidate.fits,
+        "breaches": [{"limit": str(b.limit), "figure": b.figure, "reason": b.reason} for b in candidate.breaches],
+        "chosen": result.chosen is not None and candidate.id == result.chosen.id,
+        "shipped": candidate.id in result.shipped,
+        "on_pareto_front": candidate.on_front,
+        "size": candidate.size,
+        "quality": None
+        if quality is None
+        else {
+            "name": quality.name,
+            "value": quality.value,
+            "low": quality.low,
+            "high": quality.high,
+            "samples": quality.samples,
+            "beside": dict(quality.beside),
+        },
+        "memory_judged": candidate.is_memory_judged,
+        "measurement": None if candidate.measurement is None else {"status": "measured", **candidate.measurement},
+    }

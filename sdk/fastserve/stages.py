@@ -1,0 +1,239 @@
+"""The stages of an export, each kept in the cache by everything that decides its result.
+
+Nothing here imports PyTorch: a stage that is not in the cache is done by the converter process or the measuring
+process. So a run whose stages are all cached stays light.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import fastserve_runtime
+from fastserve.cache import Cache, Entry
+from fastserve.converter_process import ConverterProcess
+from fastserve.measurement_process import OUTPUTS, measure_artifact
+from fastserve.progress import Reporter
+from fastserve_converters.checkpoint import Checkpoint, file_sha256
+from fastserve_converters.formats import FORMATS, Format
+from fastserve_converters.sources_digest import sources_digest
+from fastserve_converters.tasks import TASKS, Quality, Task
+from fastserve_runtime.engines import installed_engine
+from fastserve_runtime.machine import this_machine
+
+REFERENCE_TOOLS = ("torch", "transformers", "tokenizers", "datasets", "numpy")
+
+
+@dataclass(frozen=True)
+class StageTime:
+    """How long a stage took, and whether it came from the cache."""
+
+    stage: str
+    seconds: float
+    cached: bool
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Which texts are used."""
+
+    files: tuple[Path, ...]
+    text_column: str
+    label_column: str
+    seed: int
+
+
+@dataclass
+class Stages:
+    """Does stages, or finds them done.
+
+    Attributes:
+        times: what was done so far, in order.
+    """
+
+    cache: Cache
+    converter: ConverterProcess
+    reporter: Reporter
+    checkpoint: Checkpoint
+    sequence_length: int
+    allow_pickle: bool = False
+    trust_remote_code: bool = False
+    debug: bool = False
+    times: list[StageTime] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        digest = hashlib.sha256()
+        for file in self.checkpoint.files():
+            digest.update(file.relative_to(self.checkpoint.root).as_posix().encode() + b"\0")
+            digest.update(file_sha256(file).encode())
+        self._model_key = {
+            "model": digest.hexdigest(),
+            "task": self.checkpoint.task,
+            "sequence_length": self.sequence_length,
+            "converters": sources_digest(),
+        }
+
+    def reference(self, data: DataSettings) -> Entry:
+        """Run the original model on evaluation and golden texts."""
+        key = {
+            **self._model_key,
+            "tools": tool_versions(REFERENCE_TOOLS),
+            "data": [file_sha256(f) if f.is_file() else None for f in data.files],
+            "columns": [data.text_column, data.label_column],
+            "seed": data.seed,
+        }
+        job = {
+            "job": "reference",
+            "data": [str(f.absolute()) for f in data.files],
+            "text_column": data.text_column,
+            "label_column": data.label_column,
+            "seed": data.seed,
+        }
+        return self._converted("reference", "Reference outputs", key, job)
+
+    def program(self, reference: Entry) -> Entry:
+        """Export the model's edge form as a torch program, proven equal to the original."""
+        key = {**self._model_key, "tools": tool_versions(("torch", "transformers"))}
+        return self._converted(
+            "program", "Torch program", key, {"job": "program", "reference": str(reference.folder)}
+        )
+
+    def artifact(self, program: Entry, format_name: str, precision: str, base: Entry | None) -> Entry:
+        """Export one format and precision."""
+        exporter: Format = FORMATS.load(format_name)
+        key = {
+            "program": program.key,
+            "format": format_name,
+            "precision": precision,
+            "base": None if base is None else base.key,
+            "tools": tool_versions(exporter.TOOLS),
+            "converters": sources_digest(),
+        }
+        job = {
+            "job": "artifact",
+            "format": format_name,
+            "precision": precision,
+            "base": None if base is None else str(base.folder),
+        }
+        return self._converted("artifact", export_step(format_name, precision), key, job)
+
+    def measurement(
+        self, artifact: Entry, reference: Entry, format_name: str, precision: str, *, threads: int, remeasure: bool
+    ) -> Entry:
+        """Measure an artifact on this machine, and take its outputs on all inputs."""
+        engine = installed_engine(format_name)
+        key = {
+            "artifact": artifact.key,
+            "reference": reference.key,
+            "machine": this_machine().fingerprint,
+            "engine": [engine.NAME, engine.version()],
+            "threads": threads,
+            "runtime": runtime_digest(),
+        }
+        if remeasure:
+            self.cache.remove("measurement", key)
+
+        def build(folder: Path) -> dict[str, Any]:
+            return measure_artifact(
+                folder,
+                model=artifact.folder / artifact.result["files"][0],
+                format_name=format_name,
+                graphs=artifact.result["graphs"],
+                inputs=reference.folder / "inputs.npz",
+                threads=threads,
+                debug=self.debug,
+            )
+
+        return self._staged("measurement", measure_step(format_name, precision), key, build)
+
+    def quality(self, measurement: Entry, reference: Entry, format_name: str, precision: str, seed: int) -> Quality:
+        """Compare an artifact's outputs on the evaluation samples with the reference's."""
+        # What was measured when does not matter here; which outputs it gave does.
+        key = {
+            "outputs": measurement.files[OUTPUTS],
+            "reference": reference.key,
+            "seed": seed,
+            "code": [sources_digest(), runtime_digest()],
+        }
+
+        def build(_: Path) -> dict[str, Any]:
+            task: Task = TASKS.load(self.checkpoint.task)
+            count = reference.result["evaluation"]
+            labels = reference.result["labels"]
+            expected, actual, inputs = (
+                {name: value[:count] for name, value in read_arrays(file).items()}
+                for file in (
+                    reference.folder / "reference.npz",
+                    measurement.folder / OUTPUTS,
+                    reference.folder / "inputs.npz",
+                )
+            )
+            known = None if labels is None else np.array(labels, np.int64)
+            return asdict(task.quality(expected, actual, inputs, known, seed))
+
+        return Quality(**self._staged("quality", f"Quality of {format_name} {precision}", key, build).result)
+
+    def _converted(self, stage: str, step: str, key: Mapping[str, Any], job: Mapping[str, Any]) -> Entry:
+        source = {
+            "path": str(self.checkpoint.root.absolute()),
+            "task": self.checkpoint.task,
+            "sequence_length": self.sequence_length,
+            "allow_pickle": self.allow_pickle,
+            "trust_remote_code": self.trust_remote_code,
+        }
+        return self._staged(
+            stage, step, key, lambda out: self.converter.run({**job, "source": source, "out": str(out)})
+        )
+
+    def _staged(self, stage: str, step: str, key: Mapping[str, Any], build: Any) -> Entry:
+        self.reporter.start(step)
+        entry = self.cache.find(stage, key)
+        cached = entry is not None
+        if entry is None:
+            entry = self.cache.make(stage, key, build)
+        self.times.append(StageTime(step, entry.seconds, cached))
+        self.reporter.finish(step)
+        return entry
+
+
+def export_step(format_name: str, precision: str) -> str:
+    """Return the name of an export step."""
+    return f"Export {format_name} {precision}"
+
+
+def measure_step(format_name: str, precision: str) -> str:
+    """Return the name of a measuring step."""
+    return f"Measure {format_name} {precision}"
+
+
+def read_arrays(file: Path) -> dict[str, Any]:
+    """Read an `.npz` file without pickles."""
+    with np.load(file, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
+
+
+def tool_versions(distributions: Sequence[str]) -> dict[str, str | None]:
+    """Return the installed versions of distributions, None for those that are not there. Imports none of them."""
+    versions: dict[str, str | None] = {}
+    for name in distributions:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = None
+    return versions
+
+
+@lru_cache(maxsize=1)
+def runtime_digest() -> str:
+    """Return a digest of the runtime's code, which measures."""
+    root = Path(fastserve_runtime.__file__).parent
+    files = {f.relative_to(root).as_posix(): file_sha256(f) for f in sorted(root.rglob("*.py"))}
+    return hashlib.sha256(json.dumps(files).encode()).hexdigest()

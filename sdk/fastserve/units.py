@@ -1,0 +1,79 @@
+"""Sizes and times as people write them."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+
+from fastserve_runtime.errors import UsageError
+
+_SIZES: Mapping[str, float] = {
+    "B": 1, "KB": 1e3, "MB": 1e6, "GB": 1e9, "K": 1e3, "M": 1e6, "G": 1e9,
+    "KIB": 2**10, "MIB": 2**20, "GIB": 2**30,
+}  # fmt: skip
+_TIMES: Mapping[str, float] = {"NS": 1e-9, "US": 1e-6, "µS": 1e-6, "MS": 1e-3, "S": 1, "MIN": 60}
+_QUANTITY = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:e([+-]?\d{1,3}))?\s*([A-Za-zµμ]*)\s*")
+
+
+def parse_size(text: str) -> int:
+    """Read a size such as `25MB`, `24MiB` or `25000000` (bytes); powers of 1000 without the 'i', of 1024 with it.
+
+    Raises:
+        UsageError: it is not a size, or not above 0.
+    """
+    return round(_parse(text, _SIZES, "B", "size", "25MB or 24MiB"))
+
+
+def parse_time(text: str) -> float:
+    """Read a time such as `30ms` or `0.03s` and return seconds. A unit is needed.
+
+    Raises:
+        UsageError: it is not a time, or not above 0.
+    """
+    return _parse(text, _TIMES, None, "time", "30ms or 0.03s")
+
+
+def parse_quality(text: str) -> float:
+    """Read a least quality: a number above 0 and up to 1, or a percentage.
+
+    Raises:
+        UsageError: it is not.
+    """
+    number = text.strip()
+    is_percent = number.endswith("%")
+    try:
+        value = float(number.rstrip("%")) / (100 if is_percent else 1)
+    except ValueError:
+        value = math.nan
+    if not 0 < value <= 1:
+        raise UsageError(f"'{text}' is not a quality.", "Write a number above 0 and up to 1, such as 0.99.")
+    return value
+
+
+def format_size(size: float) -> str:
+    """Write bytes in the unit that suits them, powers of 1000: `23.4 MB`."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= factor:
+            return f"{size / factor:.1f} {unit}"
+    return f"{size:.0f} B"
+
+
+def format_time(seconds: float) -> str:
+    """Write seconds in the unit that suits them: `5.3 ms`."""
+    if seconds >= 1:
+        return f"{seconds:.1f} s"
+    if seconds >= 1e-3:
+        return f"{seconds * 1e3:.1f} ms"
+    return f"{seconds * 1e6:.0f} µs"
+
+
+def _parse(text: str, units: Mapping[str, float], default: str | None, kind: str, example: str) -> float:
+    match = _QUANTITY.fullmatch(text)
+    unit = (match.group(3).upper().replace("Μ", "µ").replace("µS", "µS") or default) if match else None
+    if match is None or unit is None or unit not in units:
+        raise UsageError(f"'{text}' is not a {kind}.", f"Write a number with a unit, such as {example}.")
+    value = float(f"{match.group(1)}e{match.group(2) or 0}") * units[unit]
+    if not 0 < value < math.inf:
+        raise UsageError(f"A {kind} of '{text}' was given; nothing can fit that.", f"Give one above 0, such as {example}.")
+    return value
