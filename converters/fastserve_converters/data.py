@@ -43,9 +43,7 @@ class Split:
     evaluation: tuple[Sample, ...]
 
 
-def read_samples(
-    files: Sequence[Path], *, text_column: str, label_column: str, labels: Sequence[str]
-) -> list[Sample]:
+def read_samples(files: Sequence[Path], *, text_column: str, label_column: str, labels: Sequence[str]) -> list[Sample]:
     """Read texts from CSV, JSON lines, Parquet or plain text files, in order; empty texts are left out.
 
     Args:

@@ -149,9 +149,7 @@ def fold_embeddings(model: torch.nn.Module, checkpoint: Checkpoint, length: int)
             module.token_type_embeddings = ConstantRows(types.weight[:1].detach().clone()[None])
 
 
-def prove_equal(
-    edge_form: EdgeForm, inputs: Mapping[str, torch.Tensor], reference: torch.Tensor
-) -> float:
+def prove_equal(edge_form: EdgeForm, inputs: Mapping[str, torch.Tensor], reference: torch.Tensor) -> float:
     """Compare the edge form with the original's outputs on real inputs and return the largest difference.
 
     Hidden states of padding are not compared: the families differ in what they compute there, and nobody reads it.
@@ -170,7 +168,7 @@ def prove_equal(
             mask = inputs["attention_mask"][row : row + 1]
             actual = edge_form(inputs["input_ids"][row : row + 1], mask)[edge_form.output][0]
             if edge_form.output == "last_hidden_state":
-                actual, expected = actual[mask[0] > 0], expected[mask[0] > 0]  # noqa: PLW2901
+                actual, expected = actual[mask[0] > 0], expected[mask[0] > 0]
             largest = max(largest, float((actual - expected).abs().max()))
     scale = max(1.0, float(reference.abs().max()))
     if not largest <= TOLERANCE * scale:

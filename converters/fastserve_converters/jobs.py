@@ -172,5 +172,8 @@ def signature_of(edge_form: EdgeForm, length: int) -> Signature:
 
     with torch.no_grad():
         dims = tuple(edge_form(**example_inputs(length))[edge_form.output].shape)
-    inputs = (TensorSpec("input_ids", "int32", (1, length)), TensorSpec("attention_mask", "float32", (1, length)))
+    inputs = (
+        TensorSpec("input_ids", "int32", (1, length)),
+        TensorSpec("attention_mask", "float32", (1, length)),
+    )
     return Signature(inputs, (TensorSpec(edge_form.output, "float32", dims),))

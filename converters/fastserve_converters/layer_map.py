@@ -30,7 +30,7 @@ class ModulePaths:
     """Finds torch modules from the class paths that LiteRT's converter writes into tensor names.
 
     Such a name is `pkg.Model_model/pkg.Encoder_encoder/pkg.Layer_5/torch.nn.modules.linear.Linear_dense;…`: one part a
-    module, its class and its attribute, without the containers between (`encoder.layer.5` is `Encoder_encoder/Layer_5`).
+    module, its class and its attribute, without the containers between (`encoder.layer.5`: `Encoder_encoder/Layer_5`).
     """
 
     def __init__(self, modules: Iterable[tuple[str, str]]) -> None:

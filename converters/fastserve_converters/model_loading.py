@@ -10,7 +10,10 @@ from fastserve_runtime.errors import UsageError
 if TYPE_CHECKING:
     import torch
 
-_AUTO_CLASSES = {"feature-extraction": "AutoModel", "text-classification": "AutoModelForSequenceClassification"}
+_AUTO_CLASSES = {
+    "feature-extraction": "AutoModel",
+    "text-classification": "AutoModelForSequenceClassification",
+}
 # The encoder families make a pooler that other heads and sentence embeddings never use.
 _UNUSED = ("pooler.",)
 

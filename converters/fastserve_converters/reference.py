@@ -51,14 +51,14 @@ def golden_texts(evaluation: Sequence[Sample], preprocessor: TextPreprocessor) -
     padded = [texts[order[len(order) * part // 4]] for part in (1, 2, 3)]
     foreign = _non_latin()
     return [
-        *(GoldenText(t, "short", True) for t in short),
-        *(GoldenText(t, "padded", True) for t in padded),
-        GoldenText(_filling(texts, preprocessor), "full", True),
-        *(GoldenText(t, "non-latin", True) for t in foreign),
-        GoldenText("", "empty", False),
-        GoldenText(" \t\n", "empty", False),
-        GoldenText("a " * (2 * length), "extreme", False),
-        GoldenText("\u0000\u200b\ufffd\U0001f469\u200d\U0001f4bb\U0001f525" * length, "extreme", False),
+        *(GoldenText(t, "short", realistic=True) for t in short),
+        *(GoldenText(t, "padded", realistic=True) for t in padded),
+        GoldenText(_filling(texts, preprocessor), "full", realistic=True),
+        *(GoldenText(t, "non-latin", realistic=True) for t in foreign),
+        GoldenText("", "empty", realistic=False),
+        GoldenText(" \t\n", "empty", realistic=False),
+        GoldenText("a " * (2 * length), "extreme", realistic=False),
+        GoldenText("\u0000\u200b\ufffd\U0001f469\u200d\U0001f4bb\U0001f525" * length, "extreme", realistic=False),
     ]
 
 
@@ -163,7 +163,7 @@ def run_original(
     order = torch.argsort(mask.sum(1), stable=True)
     results: dict[int, torch.Tensor] = {}
     with torch.inference_mode():
-        for rows in order.split(_BATCH):
+        for rows in torch.split(order, _BATCH):
             longest = int(mask[rows].sum(1).max())
             batch = {"input_ids": ids[rows, :longest], "attention_mask": mask[rows, :longest]}
             outputs = task.reference_outputs(model, checkpoint, batch)

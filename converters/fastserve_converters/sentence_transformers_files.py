@@ -120,5 +120,9 @@ def _dense(folder: str, config: Mapping[str, Any]) -> Dense:
             f"Supported are: {', '.join(ACTIVATIONS)}.",
         )
     return Dense(
-        folder, int(config["in_features"]), int(config["out_features"]), bool(config.get("bias", True)), activation
+        folder,
+        int(config["in_features"]),
+        int(config["out_features"]),
+        bool(config.get("bias", True)),
+        activation,
     )

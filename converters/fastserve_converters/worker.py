@@ -28,7 +28,11 @@ def main() -> None:
     os.dup2(2, 1)
     # Offline whatever a library thinks: what the user named is on disk already.
     os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
-    os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "2", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    os.environ |= {
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+    }
     requests: queue.Queue[str] = queue.Queue()
     threading.Thread(target=_read_requests, args=(sys.stdin, requests), daemon=True).start()
     from fastserve_converters.jobs import Jobs
@@ -54,7 +58,8 @@ def _answer(jobs: Any, request: dict[str, Any]) -> dict[str, Any]:
         return {"problem": error.problem, "remedy": error.remedy, "exit_code": error.exit_code}
     except OSError as error:
         traceback.print_exc()
-        problem = f"The {request['job']} step failed: {error.strerror or error}."
+        where = f": '{error.filename}'" if error.filename else ""
+        problem = f"The {request['job']} step failed: {error.strerror or error}{where}."
         return {"problem": problem, "remedy": "Check free disk space.", "exit_code": EXIT_ENVIRONMENT}
     except MemoryError:
         problem = f"The {request['job']} step ran out of memory."
@@ -63,7 +68,11 @@ def _answer(jobs: Any, request: dict[str, Any]) -> dict[str, Any]:
         traceback.print_exc()
         lines = str(error).strip().splitlines() or [""]
         problem = f"{type(error).__name__}: {lines[0][:300]}"
-        return {"problem": problem, "remedy": "--debug shows the converter's log.", "exit_code": EXIT_ENVIRONMENT}
+        return {
+            "problem": problem,
+            "remedy": "--debug shows the converter's log.",
+            "exit_code": EXIT_ENVIRONMENT,
+        }
 
 
 if __name__ == "__main__":

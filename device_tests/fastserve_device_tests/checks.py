@@ -36,15 +36,17 @@ def all_checks(variant: Variant, golden: Golden, session: Session, target: Targe
     yield check_placement(variant, session, target)
 
 
-def check_determinism(
-    variant: Variant, golden: Golden, session: Session, target: Target, outputs: Arrays
-) -> Verdict:
+def check_determinism(variant: Variant, golden: Golden, session: Session, target: Target, outputs: Arrays) -> Verdict:
     """The same inputs give the same bits again, so nothing is left over from the calls between."""
     again = run_samples(session, golden.inputs)
     for name, first in outputs.items():
         if not np.array_equal(first, again[name], equal_nan=True):
             return Verdict(
-                variant.id, target.NAME, DETERMINISM, Outcome.OUTPUT_MISMATCH, f"{name} differs in a second run"
+                variant.id,
+                target.NAME,
+                DETERMINISM,
+                Outcome.OUTPUT_MISMATCH,
+                f"{name} differs in a second run",
             )
     return Verdict(variant.id, target.NAME, DETERMINISM, Outcome.PASS)
 

@@ -27,7 +27,14 @@ RUN = "run"
 
 def check_in_process(bundle: Path, variant: str, target: Target) -> list[Verdict]:
     """Run the checks in a child process; a crash, a hang or rubbish is a RUN_FAILED verdict."""
-    command = [sys.executable, "-m", "fastserve_device_tests.target_process", str(bundle), variant, target.NAME]
+    command = [
+        sys.executable,
+        "-m",
+        "fastserve_device_tests.target_process",
+        str(bundle),
+        variant,
+        target.NAME,
+    ]
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT_SECONDS, check=False

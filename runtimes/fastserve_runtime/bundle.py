@@ -26,7 +26,6 @@ MANIFEST_LIMIT = 64 * 2**20
 """Bytes: a larger manifest is refused before it is parsed."""
 
 
-
 class Storage(Protocol):
     """Where a bundle's files are: a directory or a zip file."""
 

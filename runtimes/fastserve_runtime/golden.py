@@ -60,11 +60,13 @@ def read_golden(content: memoryview | bytes) -> Golden:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             arrays: Arrays = {name: file[name] for name in file.files}
         return Golden(
-            arrays["texts"],
-            arrays["kinds"],
+            arrays["texts"].astype(np.str_),
+            arrays["kinds"].astype(np.str_),
             arrays["realistic"].astype(bool),
-            *({n.partition("/")[2]: a for n, a in arrays.items() if n.startswith(f"{g}/")} for g in
-              ("inputs", "reference", "artifact")),
+            *(
+                {n.partition("/")[2]: a for n, a in arrays.items() if n.startswith(f"{g}/")}
+                for g in ("inputs", "reference", "artifact")
+            ),
         )
     except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise BundleError(f"A golden file is damaged: {error}.", "Export the bundle again.") from error

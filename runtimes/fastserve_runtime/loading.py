@@ -51,9 +51,7 @@ def load(
         return pipeline
 
 
-def open_model(
-    path: str | os.PathLike[str], *, engine: str | None = None, threads: int | None = None
-) -> Session:
+def open_model(path: str | os.PathLike[str], *, engine: str | None = None, threads: int | None = None) -> Session:
     """Open a bare model file: `.onnx`, `.tflite` or `.pte`.
 
     Raises:
@@ -70,7 +68,8 @@ def open_model(
         found = installed_engine(_FORMAT_OF_SUFFIX[file.suffix])
     else:
         raise UsageError(
-            f"'{file.name}' has an unknown ending.", f"Known are {', '.join(_FORMAT_OF_SUFFIX)}; or name an engine."
+            f"'{file.name}' has an unknown ending.",
+            f"Known are {', '.join(_FORMAT_OF_SUFFIX)}; or name an engine.",
         )
     return found.open_session(file, None, threads=checked_threads(threads))
 

@@ -107,9 +107,7 @@ def similarity_spearman_interval(
     return bootstrap(value, len(left), resampled, seed=seed, resamples=resamples, confidence=confidence)
 
 
-def mean_interval(
-    values: Floats, *, seed: int, resamples: int = 1000, confidence: float = 0.95
-) -> Interval:
+def mean_interval(values: Floats, *, seed: int, resamples: int = 1000, confidence: float = 0.95) -> Interval:
     """Return a mean with its percentile bootstrap interval."""
     values = np.asarray(values, np.float64)
     return bootstrap(

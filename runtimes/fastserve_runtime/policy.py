@@ -88,7 +88,7 @@ def judge(
         counted: which rows count, shape [...]; the hidden states of padding mean nothing. None: all.
     """
     if reference.shape != actual.shape:
-        return Judgement(False, f"shape is {list(actual.shape)}, not {list(reference.shape)}", {})
+        return Judgement(passed=False, reason=f"shape is {list(actual.shape)}, not {list(reference.shape)}", figures={})
     left = np.asarray(reference, np.float64)
     right = np.asarray(actual, np.float64)
     if counted is not None:

@@ -1,4 +1,4 @@
-"""Checking a bundle with the runtime alone: integrity, preprocessing, and the goldens of every variant that runs here."""
+"""Checking a bundle with the runtime alone: integrity, preprocessing, and the goldens of what runs here."""
 
 from __future__ import annotations
 
@@ -84,9 +84,7 @@ def verify_variant(
     yield from _check_outputs(bundle, variant, found, golden, threads)
 
 
-def judge_golden(
-    variant: Variant, golden: Golden, outputs: Arrays, target: str
-) -> Iterator[Verdict]:
+def judge_golden(variant: Variant, golden: Golden, outputs: Arrays, target: str) -> Iterator[Verdict]:
     """Judge outputs against the reference's (realistic samples only) and against the artifact's recorded ones (all)."""
     from fastserve_runtime.policy import executor_policy, quality_policy
 
@@ -117,16 +115,16 @@ def _check_preprocessing(bundle: Bundle, variant: Variant, golden: Golden) -> Ve
             tensors = preprocessor(golden.texts.tolist())
     except EnvironmentFailure as error:
         return Verdict(variant.id, variant.format, PREPROCESSING, Outcome.NOT_RUN, str(error))
-    differing = [n for n, expected in golden.inputs.items() if not np.array_equal(tensors.get(n), expected)]
+    differing = [
+        n for n, expected in golden.inputs.items() if n not in tensors or not np.array_equal(tensors[n], expected)
+    ]
     if differing:
         message = f"the tokenizer gives another '{differing[0]}' than when the bundle was made"
         return Verdict(variant.id, variant.format, PREPROCESSING, Outcome.OUTPUT_MISMATCH, message)
     return Verdict(variant.id, variant.format, PREPROCESSING, Outcome.PASS)
 
 
-def _check_outputs(
-    bundle: Bundle, variant: Variant, engine: Engine, golden: Golden, threads: int
-) -> Iterator[Verdict]:
+def _check_outputs(bundle: Bundle, variant: Variant, engine: Engine, golden: Golden, threads: int) -> Iterator[Verdict]:
     from fastserve_runtime.pipelines._text_pipeline import run_samples
 
     target = f"{variant.format}:{engine.NAME}"

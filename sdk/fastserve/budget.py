@@ -88,9 +88,7 @@ class Budget:
 
     def as_document(self) -> list[dict[str, Any]]:
         """Return the limits as JSON."""
-        return [
-            {"metric": x.metric, "comparison": x.comparison, "value": x.value, "unit": x.unit} for x in self.limits
-        ]
+        return [{"metric": x.metric, "comparison": x.comparison, "value": x.value, "unit": x.unit} for x in self.limits]
 
 
 def budget_from_flags(

@@ -120,8 +120,9 @@ def write_zip(target: Path, folder: Path) -> None:
 
 def _padding(offset: int, info: zipfile.ZipInfo) -> bytes:
     """Return an extra field that makes the member's content start at a multiple of `ALIGNMENT`."""
-    header = len(info.FileHeader(zip64=False))
-    used = offset + header + 4 + 2
+    # zipfile itself adds a field of 20 bytes to the header of members that may pass 2 GiB.
+    large = 20 if info.file_size * 1.05 > zipfile.ZIP64_LIMIT else 0
+    used = offset + zipfile.sizeFileHeader + len(info.filename.encode()) + large + 6  # type: ignore[attr-defined]
     fill = -used % ALIGNMENT
     return struct.pack("<HHH", _ALIGNMENT_FIELD, 2 + fill, ALIGNMENT) + bytes(fill)
 

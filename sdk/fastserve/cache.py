@@ -46,7 +46,7 @@ class Cache:
     """A folder of entries. May be used by several processes at once."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root
+        self.root = root.absolute()
 
     def find(self, stage: str, key: Mapping[str, Any]) -> Entry | None:
         """Return the entry of a stage and key, or None. A damaged entry is removed and counts as none."""

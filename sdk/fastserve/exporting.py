@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ class ExportRequest:
     task: str = "auto"
     formats: tuple[str, ...] | None = None
     sequence_length: int = DEFAULT_SEQUENCE_LENGTH
-    budget: Budget = Budget()
+    budget: Budget = field(default_factory=Budget)
     keep: str = "formats"
     data: tuple[Path, ...] = ()
     text_column: str = "text"
@@ -144,7 +144,7 @@ def run_export(request: ExportRequest, reporter: Reporter | None = None) -> Expo
         machine=this_machine(),
         threads=request.threads,
         sequence_length=request.sequence_length,
-        notes=tuple([*notes, *_notes(request, reference, checkpoint)]),
+        notes=(*notes, *_notes(request, reference, checkpoint)),
         stages=tuple(stages.times),
         seconds=time.perf_counter() - started,
     )
@@ -260,9 +260,7 @@ def _measured(
 
 def _is_whole_machine(error: FastServeError) -> bool:
     """Whether an export failed for a reason that the next one will meet too: what is asked for, or the disk."""
-    return isinstance(error, JobFailed) and (
-        error.exit_code != EXIT_ENVIRONMENT or "step failed" in error.problem
-    )
+    return isinstance(error, JobFailed) and (error.exit_code != EXIT_ENVIRONMENT or "step failed" in error.problem)
 
 
 def _check_any_made(candidates: Sequence[Candidate]) -> None:

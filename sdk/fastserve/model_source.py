@@ -11,7 +11,16 @@ from fastserve_runtime.errors import EnvironmentFailure, UsageError
 HUB_PREFIX = "hf:"
 _HUB_ID = re.compile(r"([\w.-]+/)?[\w.-]+(@[\w./-]+)?")
 # Weights in the formats that are read, configs, tokenizers, licences and cards; not the copies for other frameworks.
-_WANTED = ["*.json", "*.txt", "*.model", "*.safetensors", "LICENSE*", "LICENCE*", "README.md", "*/config.json"]
+_WANTED = [
+    "*.json",
+    "*.txt",
+    "*.model",
+    "*.safetensors",
+    "LICENSE*",
+    "LICENCE*",
+    "README.md",
+    "*/config.json",
+]
 _PICKLES = ["*.bin"]
 
 
@@ -42,7 +51,9 @@ def find_model(model: str, *, allow_pickle: bool = False) -> ModelSource:
         return ModelSource(directory, directory.resolve().name, None)
     name = model.removeprefix(HUB_PREFIX)
     if not _HUB_ID.fullmatch(name):
-        raise UsageError(f"'{model}' is not a hub name.", "Write hf:organisation/name or hf:organisation/name@revision.")
+        raise UsageError(
+            f"'{model}' is not a hub name.", "Write hf:organisation/name or hf:organisation/name@revision."
+        )
     identifier, _, revision = name.partition("@")
     return _download(identifier, revision or None, allow_pickle=allow_pickle)
 

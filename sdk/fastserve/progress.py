@@ -8,7 +8,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 
 @dataclass(frozen=True)
@@ -78,7 +85,13 @@ class TerminalReporter:
 @contextmanager
 def terminal_reporter(console: Console) -> Iterator[TerminalReporter]:
     """Show progress for the length of a `with` block; the bar goes away at its end."""
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
     with progress:
         yield TerminalReporter(console, progress)

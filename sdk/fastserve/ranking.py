@@ -91,7 +91,9 @@ def _total_excess(candidate: Candidate) -> float:
 
 
 def _dominates(other: Candidate, candidate: Candidate) -> bool:
-    pairs = [(-_quality(other), -_quality(candidate)), (_latency(other), _latency(candidate))]
+    # Quality to the four digits that the table shows: the exporters' fp32 differ in the tenth.
+    pairs = [(-round(_quality(other), 4), -round(_quality(candidate), 4))]
+    pairs.append((_latency(other), _latency(candidate)))
     pairs.append((other.size or 0, candidate.size or 0))
     if other.peak_memory is not None and candidate.peak_memory is not None:
         pairs.append((other.peak_memory, candidate.peak_memory))

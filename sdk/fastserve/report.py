@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from fastserve.budget import Breach
 from fastserve.candidate import Candidate
 from fastserve.exporting import ExportResult
 from fastserve.ranking import explain_nothing_fits
@@ -68,7 +69,8 @@ def export_table(result: ExportResult) -> Table:
     names = {c.quality.name for c in result.candidates if c.quality is not None}
     threads = f"{result.threads} thread{'s' if result.threads > 1 else ''}"
     table = Table(
-        title=f"{result.model}, {result.task}, {result.sequence_length} tokens\nmeasured on {result.machine}; {threads}",
+        title=f"{result.model}, {result.task}, {result.sequence_length} tokens\n"
+        f"measured on {result.machine}; {threads}",
         title_justify="left",
         title_style="",
         caption=f"quality: {', '.join(sorted(names)) or 'not measured'} (lower end of its 95 % interval)",
@@ -104,12 +106,18 @@ def _verdict(candidate: Candidate, result: ExportResult) -> Text:
     if candidate.failure is not None:
         return Text(candidate.failure)
     if candidate.breaches:
-        return Text("; ".join(f"{b.limit} broken: {b.reason}" for b in candidate.breaches))
+        return Text("breaks " + ", ".join(_breach(b) for b in candidate.breaches))
     if result.chosen is not None and candidate.id == result.chosen.id:
         return Text("chosen")
     if candidate.id in result.shipped:
         return Text("fits, shipped")
     return Text("fits")
+
+
+def _breach(breach: Breach) -> str:
+    """Name the broken limit; its figure stands in the row, unless there is none or it is in doubt."""
+    is_plain = breach.figure is not None and "trustworthy" not in breach.reason
+    return str(breach.limit) if is_plain else f"{breach.limit}: {breach.reason}"
 
 
 def _style(candidate: Candidate, result: ExportResult) -> str:
@@ -126,7 +134,7 @@ def _print_nothing_fits(result: ExportResult, console: Console) -> None:
     else:
         console.print("No limit binds alone: every variant breaks several.", highlight=False)
     for candidate, excess in report.nearest:
-        broken = "; ".join(f"{b.limit} (is {b.reason})" for b in candidate.breaches)
+        broken = "; ".join(f"{b.reason} breaks {b.limit}" for b in candidate.breaches)
         console.print(f"  nearest: {candidate.id}, over by {excess:.0%}: {broken}", highlight=False)
 
 

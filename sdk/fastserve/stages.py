@@ -102,9 +102,7 @@ class Stages:
     def program(self, reference: Entry) -> Entry:
         """Export the model's edge form as a torch program, proven equal to the original."""
         key = {**self._model_key, "tools": tool_versions(("torch", "transformers"))}
-        return self._converted(
-            "program", "Torch program", key, {"job": "program", "reference": str(reference.folder)}
-        )
+        return self._converted("program", "Torch program", key, {"job": "program", "reference": str(reference.folder)})
 
     def artifact(self, program: Entry, format_name: str, precision: str, base: Entry | None) -> Entry:
         """Export one format and precision."""
@@ -126,7 +124,14 @@ class Stages:
         return self._converted("artifact", export_step(format_name, precision), key, job)
 
     def measurement(
-        self, artifact: Entry, reference: Entry, format_name: str, precision: str, *, threads: int, remeasure: bool
+        self,
+        artifact: Entry,
+        reference: Entry,
+        format_name: str,
+        precision: str,
+        *,
+        threads: int,
+        remeasure: bool,
     ) -> Entry:
         """Measure an artifact on this machine, and take its outputs on all inputs."""
         engine = installed_engine(format_name)

@@ -75,5 +75,7 @@ def _parse(text: str, units: Mapping[str, float], default: str | None, kind: str
         raise UsageError(f"'{text}' is not a {kind}.", f"Write a number with a unit, such as {example}.")
     value = float(f"{match.group(1)}e{match.group(2) or 0}") * units[unit]
     if not 0 < value < math.inf:
-        raise UsageError(f"A {kind} of '{text}' was given; nothing can fit that.", f"Give one above 0, such as {example}.")
+        raise UsageError(
+            f"A {kind} of '{text}' was given; nothing can fit that.", f"Give one above 0, such as {example}."
+        )
     return value

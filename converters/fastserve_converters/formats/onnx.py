@@ -76,9 +76,7 @@ def _quantize_dynamic(job: ExportJob) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     assert job.base is not None
-    quantize_dynamic(
-        str(job.base / MODEL), str(job.out / MODEL), per_channel=True, weight_type=QuantType.QInt8
-    )
+    quantize_dynamic(str(job.base / MODEL), str(job.out / MODEL), per_channel=True, weight_type=QuantType.QInt8)
     source = (job.base / "layer_map.json").read_text()
     (job.out / "layer_map.json").write_text(source)
 
@@ -94,8 +92,7 @@ def _tensors_of_modules(model: onnx.ModelProto, modules: list[str]) -> list[tupl
         scopes = ast.literal_eval(notes[_SCOPES]) if _SCOPES in notes else []
         module = innermost_module((s for s in scopes if s), modules)
         pairs.extend((module, output) for output in node.output)
-    for initializer in model.graph.initializer:
-        pairs.append((innermost_module([initializer.name.rpartition(".")[0]], modules), initializer.name))
+    pairs.extend((innermost_module([i.name.rpartition(".")[0]], modules), i.name) for i in model.graph.initializer)
     return pairs
 
 

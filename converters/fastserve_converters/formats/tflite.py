@@ -13,7 +13,15 @@ from fastserve_runtime.manifest import ExpectedPlacement, Graph, Requirement
 
 NAME = "tflite"
 ENGINE = "litert"
-TOOLS = ("torch", "transformers", "litert-torch", "litert-converter", "ai-edge-quantizer", "ai-edge-litert", "numpy")
+TOOLS = (
+    "torch",
+    "transformers",
+    "litert-torch",
+    "litert-converter",
+    "ai-edge-quantizer",
+    "ai-edge-litert",
+    "numpy",
+)
 MODULES = ("torch", "transformers", "litert_torch", "ai_edge_quantizer", "ai_edge_litert")
 PRECISIONS: Mapping[str, str | None] = {"fp32": None, "int8-dynamic": "fp32"}
 
@@ -89,4 +97,3 @@ def _operators(content: bytes) -> Counter[tuple[str, str, int]]:
             key = ("custom", custom.decode(), code.Version()) if custom else ("tflite", names[value], code.Version())
             counts[key] += 1
     return counts
-

@@ -64,5 +64,7 @@ class Task(Protocol):
             The task's output, shape [n, ...].
         """
 
-    def quality(self, reference: Arrays, actual: Arrays, inputs: Arrays, labels: NDArray[np.int64] | None, seed: int) -> Quality:
+    def quality(
+        self, reference: Arrays, actual: Arrays, inputs: Arrays, labels: NDArray[np.int64] | None, seed: int
+    ) -> Quality:
         """Compare a variant's outputs on the evaluation samples with the reference's."""

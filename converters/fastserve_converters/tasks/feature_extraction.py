@@ -45,7 +45,11 @@ def reference_outputs(
 
 
 def quality(
-    reference: Arrays, actual: Arrays, inputs: Arrays, labels: NDArray[np.int64] | None, seed: int  # noqa: ARG001
+    reference: Arrays,
+    actual: Arrays,
+    inputs: Arrays,
+    labels: NDArray[np.int64] | None,
+    seed: int,
 ) -> Quality:
     """Compare embeddings; hidden states are averaged over their tokens first."""
     from fastserve_runtime.metrics import neighbour_overlap, row_cosines, similarity_spearman_interval

@@ -29,7 +29,9 @@ def settings(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def reference_outputs(
-    model: torch.nn.Module, checkpoint: Checkpoint, inputs: Mapping[str, torch.Tensor]  # noqa: ARG001
+    model: torch.nn.Module,
+    checkpoint: Checkpoint,
+    inputs: Mapping[str, torch.Tensor],
 ) -> torch.Tensor:
     """Return logits, shape [n, classes]."""
     logits: torch.Tensor = model(**inputs).logits
@@ -37,7 +39,11 @@ def reference_outputs(
 
 
 def quality(
-    reference: Arrays, actual: Arrays, inputs: Arrays, labels: NDArray[np.int64] | None, seed: int  # noqa: ARG001
+    reference: Arrays,
+    actual: Arrays,
+    inputs: Arrays,
+    labels: NDArray[np.int64] | None,
+    seed: int,
 ) -> Quality:
     """Compare the best classes."""
     import numpy as np

@@ -40,11 +40,12 @@ def installed_engine(format_name: str, name: str | None = None) -> Engine:
     engines = list(engines_for(format_name)) if name is None else [ENGINES.load(name)]
     if not engines:
         raise UsageError(f"No engine is known for the format '{format_name}'.")
-    if engines[0].FORMAT != format_name:
+    if format_name != engines[0].FORMAT:
         raise UsageError(f"The engine '{name}' executes {engines[0].FORMAT}, not {format_name}.")
     for engine in engines:
         if engine.version() is not None:
             return engine
     raise EnvironmentFailure(
-        f"No engine for {format_name} is installed.", f"Install one: {' or '.join(e.INSTALL for e in engines)}."
+        f"No engine for {format_name} is installed.",
+        f"Install one: {' or '.join(e.INSTALL for e in engines)}.",
     )

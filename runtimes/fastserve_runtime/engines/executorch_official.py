@@ -43,15 +43,13 @@ def import_library() -> None:
     """Import ExecuTorch and with it PyTorch; see `Engine.import_library`."""
     try:
         with native_output_logged(_logger):
-            import executorch.kernels.quantized  # noqa: F401 -- registers the quantized operators
+            import executorch.kernels.quantized
             import executorch.runtime  # noqa: F401
     except (ImportError, OSError) as error:
         raise EnvironmentFailure(f"ExecuTorch cannot be imported: {error}.", f"Install it: {INSTALL}.") from error
 
 
-def open_session(
-    model: ModelSource, graphs: Mapping[str, Graph] | None, *, threads: int
-) -> ExecutorchOfficialSession:
+def open_session(model: ModelSource, graphs: Mapping[str, Graph] | None, *, threads: int) -> ExecutorchOfficialSession:
     """Load an ExecuTorch program; see `Engine.open_session`."""
     content = model.read_bytes() if isinstance(model, Path) else bytes(model)
     if content[4:8] not in _MAGIC:
@@ -83,9 +81,7 @@ class ExecutorchOfficialSession(NamedSession):
 
     engine = NAME
 
-    def __init__(
-        self, program: Any, methods: Mapping[str, Any], graphs: Mapping[str, Signature], threads: int
-    ) -> None:
+    def __init__(self, program: Any, methods: Mapping[str, Any], graphs: Mapping[str, Signature], threads: int) -> None:
         super().__init__(graphs, threads)
         self._program = program
         self._methods = methods

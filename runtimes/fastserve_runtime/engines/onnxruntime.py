@@ -84,9 +84,7 @@ class OnnxRuntimeSession(NamedSession):
 
 
 def _signature(session: Any) -> Signature:
-    return Signature(
-        tuple(_tensor(t) for t in session.get_inputs()), tuple(_tensor(t) for t in session.get_outputs())
-    )
+    return Signature(tuple(_tensor(t) for t in session.get_inputs()), tuple(_tensor(t) for t in session.get_outputs()))
 
 
 def _tensor(argument: Any) -> TensorSpec:

@@ -40,6 +40,10 @@ class FeatureExtraction(TextPipeline):
         return states[0] if isinstance(inputs, str) else states
 
 
-def open_pipeline(session: Session, preprocessor: TextPreprocessor, settings: Mapping[str, Any]) -> FeatureExtraction:  # noqa: ARG001 -- the same for every task
+def open_pipeline(
+    session: Session,
+    preprocessor: TextPreprocessor,
+    settings: Mapping[str, Any],  # noqa: ARG001 -- the same for every task
+) -> FeatureExtraction:
     """Make the pipeline of this task."""
     return FeatureExtraction(session, preprocessor)

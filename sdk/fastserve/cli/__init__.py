@@ -23,7 +23,7 @@ app.command("conform")(bundle_commands.conform)
 app.command("pack")(bundle_commands.pack)
 
 
-def _version(value: bool) -> None:  # noqa: FBT001 -- the signature is Typer's
+def _version(value: bool) -> None:
     if value:
         typer.echo(fastserve_runtime.__version__)
         raise typer.Exit
@@ -31,7 +31,7 @@ def _version(value: bool) -> None:  # noqa: FBT001 -- the signature is Typer's
 
 @app.callback()
 def _common(
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version."),  # noqa: FBT001, FBT003, ARG001
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version."),
 ) -> None: ...
 
 

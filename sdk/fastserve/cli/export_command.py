@@ -16,19 +16,22 @@ from fastserve.report import export_document, print_export
 from fastserve_runtime.errors import EXIT_NOTHING_FITS
 
 
-def export(  # noqa: PLR0913 -- one parameter a flag
+def export(
     model: Annotated[str, typer.Argument(help="A checkpoint directory, or hf:organisation/name.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The bundle: a directory, or one file if *.zip.")],
     task: Annotated[str, typer.Option(help="As named on the Hub; found from the config if 'auto'.")] = "auto",
     formats: Annotated[
-        str | None, typer.Option("--format", help="Some of onnx,tflite,executorch; all installed if left out.")
+        str | None,
+        typer.Option("--format", help="Some of onnx,tflite,executorch; all installed if left out."),
     ] = None,
     seq_len: Annotated[int, typer.Option(help="Tokens a text is padded or cut to.")] = DEFAULT_SEQUENCE_LENGTH,
     max_size: Annotated[str | None, typer.Option(help="Most bytes on the device, such as 25MB.")] = None,
     max_memory: Annotated[str | None, typer.Option(help="Most peak memory, such as 120MB.")] = None,
     max_latency: Annotated[str | None, typer.Option(help="Most p90 latency, such as 30ms.")] = None,
     min_quality: Annotated[str | None, typer.Option(help="Least quality, such as 0.99.")] = None,
-    keep: Annotated[str, typer.Option(help="Ship the 'best' variant, the best of the 'formats', or 'all'.")] = "formats",
+    keep: Annotated[
+        str, typer.Option(help="Ship the 'best' variant, the best of the 'formats', or 'all'.")
+    ] = "formats",
     data: Annotated[list[Path] | None, typer.Option(help="CSV, JSON lines, Parquet or text; may be repeated.")] = None,
     text_column: Annotated[str, typer.Option(help="The data's column of the text.")] = "text",
     label_column: Annotated[str, typer.Option(help="The data's column of the label.")] = "label",

@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 import typer
 from rich.console import Console
@@ -47,19 +48,27 @@ def failures_shown(*, as_json: bool = False, debug: bool = False) -> Iterator[No
         _end("Interrupted.", remedy, EXIT_INTERRUPTED, error, as_json=as_json, debug=debug)
     except OSError as error:
         if error.errno in _DISK_FULL:
-            problem, remedy = f"The disk is full, or a file grew too large: {error.strerror}.", "Free some space."
+            problem, remedy = (
+                f"The disk is full, or a file grew too large: {error.strerror}.",
+                "Free some space.",
+            )
         else:
             problem = f"{error.strerror or error}" + (f": '{error.filename}'." if error.filename else ".")
             remedy = "Check the path and your permissions."
         _end(problem, remedy, EXIT_ENVIRONMENT, error, as_json=as_json, debug=debug)
     except Exception as error:  # the last resort: still no traceback at users
         problem = f"FastServe met an error that it did not expect: {type(error).__name__}: {error}"
-        _end(problem, "Please report it with what --debug shows.", EXIT_ENVIRONMENT, error, as_json=as_json, debug=debug)
+        _end(
+            problem,
+            "Please report it with what --debug shows.",
+            EXIT_ENVIRONMENT,
+            error,
+            as_json=as_json,
+            debug=debug,
+        )
 
 
-def _end(
-    problem: str, remedy: str, exit_code: int, error: BaseException, *, as_json: bool, debug: bool
-) -> None:
+def _end(problem: str, remedy: str, exit_code: int, error: BaseException, *, as_json: bool, debug: bool) -> None:
     if debug:
         raise error
     console = error_console()
@@ -83,7 +92,12 @@ def _set_up_logging(*, debug: bool) -> None:
 
 
 def _show_warning(
-    message: Warning | str, category: type[Warning], *_: object
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,  # noqa: ARG001 -- the signature is Python's
+    lineno: int,  # noqa: ARG001
+    file: TextIO | None = None,  # noqa: ARG001
+    line: str | None = None,  # noqa: ARG001
 ) -> None:
     if issubclass(category, UserWarning):
         error_console().print(f"[yellow]Warning:[/] {_plain(str(message))}", highlight=False, soft_wrap=True)
