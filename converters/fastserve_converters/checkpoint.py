@@ -22,6 +22,9 @@ TASK_OF_HEAD: Mapping[str, str] = {
 LICENCE_FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "LICENCE.txt", "COPYING")
 MODEL_CARD = "README.md"
 _PICKLE_WEIGHTS = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
+_CARD_HEAD = re.compile(r"---\s*\n(.*?)\n---", re.DOTALL)
+# The value may also be the first of a list, on the next line.
+_LICENCE_LINE = re.compile(r"^license:[ \t]*(?:\n[ \t]*-[ \t]+)?['\"]?(\w[\w.\-]*)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -186,6 +189,6 @@ def _licence(card: Path) -> str | None:
     """Read the licence from the YAML head of a model card (Hugging Face's model card format)."""
     if not card.is_file():
         return None
-    head = re.match(r"---\s*\n(.*?)\n---", card.read_text(encoding="utf-8", errors="replace"), re.DOTALL)
-    line = re.search(r"^license:\s*['\"]?([\w.\-]+)", head.group(1), re.MULTILINE) if head else None
+    head = _CARD_HEAD.match(card.read_text(encoding="utf-8", errors="replace"))
+    line = _LICENCE_LINE.search(head.group(1)) if head else None
     return line.group(1) if line else None

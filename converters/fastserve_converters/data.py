@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastserve_runtime.errors import UsageError
+from fastserve_runtime.errors import UsageError, is_disk_full
 
 LEAST_EVALUATION = 200
 MOST_EVALUATION = 400
@@ -81,7 +81,7 @@ def split_samples(samples: Sequence[Sample], seed: int) -> Split:
 
 def _read(file: Path, text_column: str, label_column: str, labels: Sequence[str]) -> list[Sample]:
     rows = _rows(file)
-    if file.suffix == ".txt":
+    if file.suffix.lower() == ".txt":
         text_column = "text"
     if not rows:
         raise UsageError(f"The data file '{file.name}' is empty.")
@@ -104,6 +104,8 @@ def _rows(file: Path) -> list[dict[str, Any]]:
     reader = READERS.get(file.suffix.lower())
     if reader is None:
         raise UsageError(f"The data file '{file.name}' is of an unknown kind.", f"Known are: {', '.join(READERS)}.")
+    if file.stat().st_size == 0:
+        return []
     import datasets
 
     datasets.disable_progress_bars()
@@ -114,6 +116,10 @@ def _rows(file: Path) -> list[dict[str, Any]]:
             table = make(str(file), cache_dir=scratch, keep_in_memory=True, **options)
             rows: list[dict[str, Any]] = table.to_list()
     except Exception as error:  # the readers below it raise classes of pandas, pyarrow and their own
+        if is_disk_full(error):
+            raise
+        if "corresponds to no data" in str(error):
+            return []
         cause = str(error.__cause__ or error).strip().splitlines()
         raise UsageError(
             f"The data file '{file.name}' cannot be read as {reader}: {cause[0] if cause else type(error).__name__}"

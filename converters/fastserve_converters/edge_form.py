@@ -10,6 +10,7 @@ the original before anything is exported.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Mapping
 
 import torch
@@ -169,7 +170,9 @@ def prove_equal(edge_form: EdgeForm, inputs: Mapping[str, torch.Tensor], referen
             actual = edge_form(inputs["input_ids"][row : row + 1], mask)[edge_form.output][0]
             if edge_form.output == "last_hidden_state":
                 actual, expected = actual[mask[0] > 0], expected[mask[0] > 0]
-            largest = max(largest, float((actual - expected).abs().max()))
+            difference = float((actual - expected).abs().max())
+            # max() passes over NaN.
+            largest = max(largest, math.inf if math.isnan(difference) else difference)
     scale = max(1.0, float(reference.abs().max()))
     if not largest <= TOLERANCE * scale:
         raise EnvironmentFailure(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+import re
 from typing import TYPE_CHECKING, Any
 
 from fastserve_converters.checkpoint import Checkpoint
@@ -39,7 +41,7 @@ def load_model(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> to
             weights_only=True,
             output_loading_info=True,
         )
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError, pickle.UnpicklingError) as error:
         raise UsageError(f"The checkpoint cannot be loaded: {_first_line(error)}") from error
     _check_complete(checkpoint, report)
     model.eval()
@@ -72,5 +74,6 @@ def _check_finite(model: torch.nn.Module) -> None:
 
 
 def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
+    # PyTorch colours some of its messages.
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip().splitlines()
     return lines[0] if lines else type(error).__name__

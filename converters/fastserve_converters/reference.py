@@ -26,6 +26,7 @@ INPUTS = "inputs.npz"
 OUTPUTS = "reference.npz"
 CALIBRATION = "calibration.npz"
 DESCRIPTION = "reference.json"
+_VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 _BATCH = 32
 
 
@@ -117,6 +118,11 @@ def load_tokenizer(checkpoint: Checkpoint) -> Any:
     """
     from transformers import AutoTokenizer
 
+    # Without a vocabulary Transformers makes a tokenizer that knows its special tokens alone, and says nothing.
+    if not any(any(checkpoint.path.glob(pattern)) for pattern in _VOCABULARIES):
+        raise UsageError(
+            "The checkpoint has no tokenizer.", "Save it beside the model with tokenizer.save_pretrained()."
+        )
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(checkpoint.path), local_files_only=True, use_fast=True)
     except (OSError, ValueError, KeyError) as error:

@@ -15,6 +15,7 @@ from typing import Any
 from fastserve_runtime.errors import UsageError
 
 POOLING_MODES = ("cls", "mean", "max", "mean_sqrt_len")
+MODULES = ("Transformer", "Pooling", "Dense", "Normalize")
 ACTIVATIONS = ("Identity", "Tanh", "ReLU", "GELU")
 
 
@@ -58,12 +59,16 @@ def read_sentence_head(checkpoint: Path) -> SentenceHead | None:
     listing = checkpoint / "modules.json"
     if not listing.is_file():
         return None
+    modules = read_json(listing)
+    if not isinstance(modules, list) or not all(isinstance(m, dict) for m in modules):
+        raise UsageError("The checkpoint's 'modules.json' is not a list of JSON objects.")
+    _check_order([_kind(m) for m in modules])
     pooling: tuple[str, ...] | None = None
     dense: list[Dense] = []
     normalize = False
     transformer_folder = ""
-    for module in read_json(listing):
-        kind = str(module.get("type", "")).rpartition(".")[2]
+    for module in modules:
+        kind = _kind(module)
         folder = str(module.get("path", ""))
         if kind == "Transformer":
             transformer_folder = folder
@@ -71,16 +76,29 @@ def read_sentence_head(checkpoint: Path) -> SentenceHead | None:
             pooling = _pooling(read_json(checkpoint / folder / "config.json"))
         elif kind == "Dense":
             dense.append(_dense(folder, read_json(checkpoint / folder / "config.json")))
-        elif kind == "Normalize":
-            normalize = True
         else:
-            raise UsageError(
-                f"The checkpoint's modules.json names the module '{kind}', which is not supported.",
-                "Supported are Transformer, Pooling, Dense and Normalize.",
-            )
+            normalize = True
     if pooling is None:
         raise UsageError("The checkpoint's modules.json has no Pooling module.", "Add one, or remove modules.json.")
     return SentenceHead(pooling, tuple(dense), normalize, transformer_folder)
+
+
+def _kind(module: Mapping[str, Any]) -> str:
+    return str(module.get("type", "")).rpartition(".")[2]
+
+
+def _check_order(kinds: list[str]) -> None:
+    for kind in kinds:
+        if kind not in MODULES:
+            raise UsageError(
+                f"The checkpoint's modules.json names the module '{kind}', which is not supported.",
+                f"Supported are: {', '.join(MODULES)}.",
+            )
+    if kinds != sorted(kinds, key=MODULES.index):
+        raise UsageError(
+            f"The checkpoint's modules.json has the order {', '.join(kinds)}, which is not supported.",
+            f"Supported is: {', '.join(MODULES)}.",
+        )
 
 
 def read_json(file: Path) -> Any:
@@ -113,6 +131,9 @@ def _pooling(config: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _dense(folder: str, config: Mapping[str, Any]) -> Dense:
+    missing = [name for name in ("in_features", "out_features") if name not in config]
+    if missing:
+        raise UsageError(f"The checkpoint's '{folder}/config.json' does not give '{missing[0]}'.")
     activation = str(config.get("activation_function", "torch.nn.modules.linear.Identity")).rpartition(".")[2]
     if activation not in ACTIVATIONS:
         raise UsageError(

@@ -17,7 +17,7 @@ import threading
 import traceback
 from typing import Any, TextIO
 
-from fastserve_runtime.errors import EXIT_ENVIRONMENT, FastServeError
+from fastserve_runtime.errors import EXIT_ENVIRONMENT, FastServeError, is_disk_full
 
 
 def main() -> None:
@@ -52,27 +52,28 @@ def _read_requests(stream: TextIO, requests: queue.Queue[str]) -> None:
 
 
 def _answer(jobs: Any, request: dict[str, Any]) -> dict[str, Any]:
+    """Do a job. `stops_all` says that the next job would fail for the same reason."""
+    step = request["job"]
     try:
         return {"result": jobs.run(request)}
     except FastServeError as error:
-        return {"problem": error.problem, "remedy": error.remedy, "exit_code": error.exit_code}
-    except OSError as error:
-        traceback.print_exc()
-        where = f": '{error.filename}'" if error.filename else ""
-        problem = f"The {request['job']} step failed: {error.strerror or error}{where}."
-        return {"problem": problem, "remedy": "Check free disk space.", "exit_code": EXIT_ENVIRONMENT}
+        stops_all = error.exit_code != EXIT_ENVIRONMENT
+        return _failure(error.problem, error.remedy, error.exit_code, stops_all=stops_all)
     except MemoryError:
-        problem = f"The {request['job']} step ran out of memory."
-        return {"problem": problem, "remedy": "Close other programs.", "exit_code": EXIT_ENVIRONMENT}
+        return _failure(f"The {step} step ran out of memory.", "Close other programs.", stops_all=True)
     except Exception as error:  # converters raise whatever they like; the log has the rest
         traceback.print_exc()
+        if is_disk_full(error):
+            problem = f"The disk is full, or a file grew too large, in the {step} step."
+            return _failure(problem, "Free some space.", stops_all=True)
         lines = str(error).strip().splitlines() or [""]
-        problem = f"{type(error).__name__}: {lines[0][:300]}"
-        return {
-            "problem": problem,
-            "remedy": "--debug shows the converter's log.",
-            "exit_code": EXIT_ENVIRONMENT,
-        }
+        return _failure(f"{type(error).__name__}: {lines[0][:300]}", "--debug shows the converter's log.")
+
+
+def _failure(
+    problem: str, remedy: str, exit_code: int = EXIT_ENVIRONMENT, *, stops_all: bool = False
+) -> dict[str, Any]:
+    return {"problem": problem, "remedy": remedy, "exit_code": exit_code, "stops_all": stops_all}
 
 
 if __name__ == "__main__":

@@ -103,7 +103,7 @@ class ZipStorage:
         try:
             self._zip = zipfile.ZipFile(file)
             members = self._zip.infolist()
-        except (zipfile.BadZipFile, ValueError, OSError) as error:
+        except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError) as error:
             raise BundleError(f"'{file}' is not a readable bundle: {error}.", "Copy or export it again.") from error
         self._handle = file.open("rb")
         self._map = memoryview(mmap.mmap(self._handle.fileno(), 0, access=mmap.ACCESS_READ))
@@ -212,7 +212,7 @@ class Bundle:
         for file in sorted(folder.glob("*.json")) if folder.is_dir() else []:
             try:
                 document = json.loads(file.read_bytes())
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise BundleError(f"The evidence file '{file.name}' is not JSON: {error}.") from error
             if isinstance(document, dict) and document.get("manifest") == self.manifest.digest:
                 documents.append(document)

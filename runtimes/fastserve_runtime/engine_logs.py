@@ -16,9 +16,9 @@ def native_output_logged(logger: logging.Logger) -> Iterator[None]:
 
     The descriptors belong to the whole process: use it only around short calls such as loading a model.
     """
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
-    saved = [(fd, os.dup(fd)) for fd in (1, 2)]
+    # A process without a console or with closed descriptors has no such streams.
+    saved = [(fd, os.dup(fd)) for fd, stream in ((1, sys.__stdout__), (2, sys.__stderr__)) if stream is not None]
+    _flush()
     try:
         with tempfile.TemporaryFile() as captured:
             for fd, _ in saved:
@@ -26,8 +26,7 @@ def native_output_logged(logger: logging.Logger) -> Iterator[None]:
             try:
                 yield
             finally:
-                for stream in (sys.stdout, sys.stderr):
-                    stream.flush()
+                _flush()
                 for fd, copy in saved:
                     os.dup2(copy, fd)
                 captured.seek(0)
@@ -36,3 +35,9 @@ def native_output_logged(logger: logging.Logger) -> Iterator[None]:
     finally:
         for _, copy in saved:
             os.close(copy)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()

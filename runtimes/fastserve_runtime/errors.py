@@ -6,6 +6,8 @@ for every command; `docs/exit-codes.md` lists them.
 
 from __future__ import annotations
 
+import errno
+
 EXIT_OK = 0
 EXIT_ENVIRONMENT = 1
 EXIT_USAGE = 2
@@ -64,3 +66,14 @@ class BundleError(FastServeError):
     """A bundle is damaged, incomplete, foreign, or of a version that this runtime does not read."""
 
     exit_code = EXIT_BUNDLE
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error, or one that it was raised from, says that a file could not grow."""
+    full = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in full:
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False

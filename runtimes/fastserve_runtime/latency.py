@@ -116,7 +116,7 @@ def _doubts(latencies: Sequence[float], p90: float | None, busy_share: float) ->
     if p90 is None:
         doubts.append(f"only {len(latencies)} queries ran in the time; the p90 estimate needs {queries_needed(0.9)}")
     elif p90 > _TAIL_RATIO * median:
-        doubts.append(f"p90 is {p90 / median:.1f} times the median")
+        doubts.append(f"p90 is {p90 / max(median, 1e-12):.1f} times the median")
     third = len(latencies) // 3
     if third:
         first, last = statistics.median(latencies[:third]), statistics.median(latencies[-third:])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from fastserve_runtime.bundle import Bundle, opened
 from fastserve_runtime.engines import ENGINES, installed_engine
-from fastserve_runtime.errors import EnvironmentFailure, UsageError
+from fastserve_runtime.errors import BundleError, EnvironmentFailure, UsageError
 from fastserve_runtime.manifest import Variant
 from fastserve_runtime.session import Engine, Session
 
@@ -120,6 +120,7 @@ def open_preprocessor(bundle: Bundle) -> TextPreprocessor:
 
     Raises:
         EnvironmentFailure: its kind is not known to this version, or its library is missing.
+        BundleError: its settings or its file are missing or damaged.
     """
     from fastserve_runtime.text import KIND, TextPreprocessor, TokenizerSettings
 
@@ -129,6 +130,8 @@ def open_preprocessor(bundle: Bundle) -> TextPreprocessor:
             f"The bundle's preprocessing is of kind '{preprocessing.kind}', which this runtime does not know.",
             "Update fastserve-runtime.",
         )
+    if not preprocessing.files:
+        raise BundleError("The bundle's manifest names no tokenizer file.", "Export the bundle again.")
     settings = TokenizerSettings.from_document(preprocessing.settings)
     return TextPreprocessor(bytes(bundle.read(preprocessing.files[0])), settings)
 
@@ -145,6 +148,9 @@ def checked_threads(threads: int | None) -> int:
 
 
 def version_key(version: str) -> tuple[int, ...]:
-    """Return the release numbers of a version for comparing: '1.32.0+cpu' → (1, 32, 0)."""
+    """Return the release numbers of a version for comparing, less zeros at the end: '1.32.0+cpu' → (1, 32)."""
     release = re.match(r"\d+(\.\d+)*", version)
-    return tuple(int(part) for part in release.group().split(".")) if release else ()
+    numbers = [int(part) for part in release.group().split(".")] if release else []
+    while numbers and numbers[-1] == 0:
+        numbers.pop()
+    return tuple(numbers)

@@ -6,8 +6,10 @@ in `Manifest.document` and so in the digest; a later major version is refused.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from fastserve_runtime.canonical_json import digest
@@ -169,7 +171,7 @@ class Manifest:
     chosen: str
     source: Source
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """The bundle's id: SHA-256 of the manifest's canonical JSON."""
         return digest(self.document)
@@ -197,13 +199,24 @@ def parse_manifest(document: Any) -> Manifest:
     Raises:
         BundleError: it is of another major version, lacks a field, or a field has the wrong type.
     """
+    try:
+        manifest = _manifest(document)
+        # Python reads JSON that cannot be written again: NaN, lone surrogates, lists nested as deep as the stack.
+        _ = manifest.digest
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"manifest.json holds a value that JSON does not have: {error}.") from error
+    _check_references(manifest)
+    return manifest
+
+
+def _manifest(document: Any) -> Manifest:
     fields = Fields(document, "manifest.json")
     version = fields.text("schema_version")
     _check_version(version)
     files = {path: _file(path, entry) for path, entry in fields.objects("files").items()}
     preprocessing = fields.object("preprocessing")
     source = fields.object("source")
-    manifest = Manifest(
+    return Manifest(
         document=document,
         schema_version=version,
         task=fields.text("task"),
@@ -221,15 +234,13 @@ def parse_manifest(document: Any) -> Manifest:
             source.optional_text("licence"),
         ),
     )
-    _check_references(manifest)
-    return manifest
 
 
 def _check_version(version: str) -> None:
-    major, dot, minor = version.partition(".")
-    if not (dot and major.isdecimal() and minor.isdecimal()):
-        raise BundleError(f"manifest.json has schema_version '{version}', which is not 'major.minor'.")
-    if int(major) != SCHEMA_MAJOR:
+    numbers = re.fullmatch(r"([0-9]{1,9})\.([0-9]{1,9})", version)
+    if numbers is None:
+        raise BundleError(f"manifest.json has schema_version '{version:.40}', which is not 'major.minor'.")
+    if int(numbers[1]) != SCHEMA_MAJOR:
         raise BundleError(
             f"The bundle's manifest has schema version {version}; this runtime reads {SCHEMA_MAJOR}.x.",
             "Update fastserve-runtime, or export the bundle again with this version.",
@@ -241,6 +252,8 @@ def _check_references(manifest: Manifest) -> None:
     for variant in manifest.variants:
         named.update(variant.files, (g.file for g in variant.graphs.values()))
         named.update({variant.golden} - {None})  # type: ignore[arg-type]
+        if not variant.graphs:
+            raise BundleError(f"manifest.json gives the variant '{variant.id}' no graph.")
     missing = sorted(named - manifest.files.keys())
     if missing:
         raise BundleError(f"manifest.json names the file '{missing[0]}' but does not list it under 'files'.")

@@ -66,7 +66,7 @@ def measure(request: Mapping[str, Any]) -> dict[str, Any]:
         after = read_memory()
         placement = session.placement()
         outputs = rows.run_all()
-    np.savez(request["outputs"], allow_pickle=False, **outputs)
+    np.savez(request["outputs"], **outputs)
     return {
         "machine": asdict(this_machine()),
         "engine": engine.NAME,

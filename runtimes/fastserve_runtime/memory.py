@@ -42,7 +42,7 @@ def parse_status(text: str) -> MemoryReading:
     sizes = {}
     for line in text.splitlines():
         name, _, value = line.partition(":")
-        if value.endswith("kB"):
+        if name in {"VmHWM", "RssAnon", "RssFile", "RssShmem"}:
             sizes[name] = int(value.split()[0]) * 1024
     file_backed = None if "RssFile" not in sizes else sizes["RssFile"] + sizes.get("RssShmem", 0)
     return MemoryReading(sizes.get("VmHWM"), sizes.get("RssAnon"), file_backed)

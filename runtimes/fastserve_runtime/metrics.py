@@ -61,8 +61,8 @@ def ranks(values: Floats) -> NDArray[np.float64]:
 
 
 def spearman(reference: Floats, actual: Floats) -> float:
-    """Return Spearman's rank correlation; 0 where either side is constant or not finite."""
-    if not (np.all(np.isfinite(reference)) and np.all(np.isfinite(actual))):
+    """Return Spearman's rank correlation; 0 where either side is empty, constant or not finite."""
+    if not (np.size(reference) and np.all(np.isfinite(reference)) and np.all(np.isfinite(actual))):
         return 0.0
     left, right = ranks(reference), ranks(actual)
     left -= left.mean()

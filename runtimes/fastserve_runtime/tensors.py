@@ -52,13 +52,17 @@ def checked_input(spec: TensorSpec, value: Tensor) -> Tensor:
     Raises:
         InputError: rank, shape or dtype is wrong.
     """
-    value = np.asarray(value)
+    try:
+        value = np.asarray(value)
+    except ValueError as error:
+        raise InputError(f"Input '{spec.name}' is not an array: {error}.") from error
     fits = value.ndim == len(spec.dims) and all(_fits(d, n) for d, n in zip(spec.dims, value.shape, strict=True))
     if not fits:
         raise InputError(
             f"Input '{spec.name}' was given with shape {list(value.shape)}; the model takes {describe_dims(spec.dims)}."
         )
-    return np.ascontiguousarray(_converted(spec, value))
+    # Not ascontiguousarray: it makes a scalar an array of one dimension.
+    return np.asarray(_converted(spec, value), order="C")
 
 
 def describe_dims(dims: tuple[Dim, ...]) -> str:
@@ -72,7 +76,10 @@ def _fits(dim: Dim, size: int) -> bool:
 
 
 def _converted(spec: TensorSpec, value: Tensor) -> Tensor:
-    wanted = np.dtype(spec.dtype)
+    try:
+        wanted = np.dtype(spec.dtype)
+    except TypeError as error:
+        raise InputError(f"Input '{spec.name}' is of the type {spec.dtype}, which numpy does not have.") from error
     if value.dtype == wanted:
         return value
     is_number = value.dtype.kind in "biuf"

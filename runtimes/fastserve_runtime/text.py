@@ -60,8 +60,14 @@ class TextPreprocessor:
         except Exception as error:  # the binding raises plain Exception
             raise BundleError(f"The tokenizer file is damaged: {error}.", "Export the bundle again.") from error
         length = settings.sequence_length
-        tokenizer.enable_truncation(length)
-        tokenizer.enable_padding(length=length, pad_id=settings.pad_id, pad_token=settings.pad_token)
+        special = tokenizer.num_special_tokens_to_add(False) if settings.add_special_tokens else 0  # noqa: FBT003
+        if length <= special:
+            raise BundleError(f"A sequence length of {length} leaves no room beside {special} special tokens.")
+        try:
+            tokenizer.enable_truncation(length)
+            tokenizer.enable_padding(length=length, pad_id=settings.pad_id, pad_token=settings.pad_token)
+        except OverflowError as error:
+            raise BundleError(f"The tokenizer cannot take the bundle's settings {settings}: {error}.") from error
         self._tokenizer = tokenizer
         self.settings = settings
 
@@ -78,9 +84,9 @@ class TextPreprocessor:
             given = f"{wrong[0]!r:.60}" if wrong else "no text"
             raise UsageError(f"A text is wanted; {given} was given.", "Give one string or several.")
         length = self.settings.sequence_length
-        # Lone surrogates, from bytes that were no UTF-8, cannot be tokenized.
-        clean = [t.encode("utf-8", "replace").decode("utf-8") for t in texts]
-        encodings = self._tokenizer.encode_batch(clean, add_special_tokens=self.settings.add_special_tokens)
+        encodings = self._tokenizer.encode_batch(
+            [_clean(t) for t in texts], add_special_tokens=self.settings.add_special_tokens
+        )
         cut = sum(bool(e.overflowing) for e in encodings)
         if cut:
             warnings.warn(f"{cut} of {len(texts)} texts have more than {length} tokens and are cut off.", stacklevel=2)
@@ -91,6 +97,14 @@ class TextPreprocessor:
 
     def count_tokens(self, text: str) -> int:
         """Return how many tokens a text has, special ones included, before it is cut off or padded."""
-        encoding = self._tokenizer.encode(text, add_special_tokens=self.settings.add_special_tokens)
-        kept = sum(encoding.attention_mask)
-        return kept + sum(sum(e.attention_mask) - sum(e.special_tokens_mask) for e in encoding.overflowing)
+        encoding = self._tokenizer.encode(_clean(text), add_special_tokens=self.settings.add_special_tokens)
+        # Each overflowing part has special tokens of its own; padding is marked as special too.
+        rest = [
+            pair for e in encoding.overflowing for pair in zip(e.attention_mask, e.special_tokens_mask, strict=True)
+        ]
+        return sum(encoding.attention_mask) + sum(is_token and not is_special for is_token, is_special in rest)
+
+
+def _clean(text: str) -> str:
+    # Lone surrogates, from bytes that were no UTF-8, cannot be tokenized.
+    return text.encode("utf-8", "replace").decode("utf-8")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from fastserve_runtime.bundle import Bundle
 from fastserve_runtime.errors import EnvironmentFailure, FastServeError, UsageError
-from fastserve_runtime.loading import open_preprocessor, open_variant, usable_engine
+from fastserve_runtime.loading import checked_threads, open_preprocessor, open_variant, usable_engine
 from fastserve_runtime.manifest import Variant
 from fastserve_runtime.verdict import Outcome, Verdict
 
@@ -55,13 +55,14 @@ def verify(
 
     Raises:
         BundleError: a file is missing, altered or damaged.
+        UsageError: fewer than 1 threads were asked for.
     """
     bundle.check_integrity()
     manifest = bundle.manifest
     variants = manifest.variants if variant is None else (manifest.variant(variant),)
     verdicts: list[Verdict] = []
     for candidate in variants:
-        verdicts.extend(verify_variant(bundle, candidate, engine=engine, threads=threads or 1))
+        verdicts.extend(verify_variant(bundle, candidate, engine=engine, threads=checked_threads(threads)))
     return Verification(tuple(verdicts))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import shutil
@@ -97,10 +98,23 @@ def check_free(location: Path, *, force: bool) -> None:
         return
     if not force:
         raise UsageError(f"'{location}' exists already.", "Choose another name, or replace it with --force.")
-    is_bundle = location.is_file() if location.name.endswith(ZIP_SUFFIX) else (location / MANIFEST).is_file()
     is_empty = location.is_dir() and not any(location.iterdir())
-    if not (is_bundle or is_empty):
+    if not (is_empty or _is_bundle(location)):
         raise UsageError(f"'{location}' is not a bundle, so --force does not replace it.", "Choose another name.")
+
+
+def _is_bundle(location: Path) -> bool:
+    """Whether something has a manifest of ours; other software has files of that name too."""
+    try:
+        if location.is_dir():
+            content = (location / MANIFEST).read_bytes()
+        else:
+            with zipfile.ZipFile(location) as archive:
+                content = archive.read(MANIFEST)
+        document = json.loads(content)
+    except (OSError, ValueError, KeyError, NotImplementedError, zipfile.BadZipFile):
+        return False
+    return isinstance(document, dict) and {"schema_version", "variants"} <= document.keys()
 
 
 def write_zip(target: Path, folder: Path) -> None:
@@ -131,8 +145,10 @@ def _padding(offset: int, info: zipfile.ZipInfo) -> bytes:
 def _unfinished(location: Path) -> Iterator[Path]:
     parent = location.absolute().parent
     prefix = f".{location.name}.unfinished-"
-    for left in parent.glob(f"{prefix}*"):
-        if not _is_alive(left.name.removeprefix(prefix).partition(".")[0]):
+    for left in parent.glob(f"{glob.escape(prefix)}*"):
+        # A container gives its process the same number again, so our own is no sign of life.
+        owner = left.name.removeprefix(prefix).partition(".")[0]
+        if owner == str(os.getpid()) or not _is_alive(owner):
             shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink()
     folder = parent / f"{prefix}{os.getpid()}"
     folder.mkdir()

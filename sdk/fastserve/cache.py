@@ -11,6 +11,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ class Cache:
             if folder.exists():
                 shutil.rmtree(folder, ignore_errors=True)
             return None
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             is_whole = False
         if not is_whole:
             shutil.rmtree(folder, ignore_errors=True)
@@ -96,9 +97,14 @@ class Cache:
             (folder / ENTRY).write_text(json.dumps(record))
             target = self._folder(stage, name)
             target.parent.mkdir(parents=True, exist_ok=True)
-            if target.exists():
-                shutil.rmtree(target)
-            folder.replace(target)
+            try:
+                folder.replace(target)
+            except OSError:
+                # Another process has made the same meanwhile and may be reading it, so it stays unless it is damaged.
+                made = self.find(stage, key)
+                if made is not None:
+                    return made
+                folder.replace(target)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         return Entry(name, target, result, record["files"], seconds)
@@ -113,5 +119,6 @@ class Cache:
     def _remove_stale(self, scratch: Path) -> None:
         """Remove what killed runs left; younger folders may belong to a run that is still going."""
         for folder in scratch.iterdir():
-            if time.time() - folder.stat().st_mtime > _STALE_SECONDS:
-                shutil.rmtree(folder, ignore_errors=True)
+            with suppress(FileNotFoundError):  # another process has just finished it
+                if time.time() - folder.stat().st_mtime > _STALE_SECONDS:
+                    shutil.rmtree(folder, ignore_errors=True)

@@ -19,11 +19,17 @@ _LOG_LINES_SHOWN = 3
 
 
 class JobFailed(FastServeError):
-    """A converter refused or failed a job; carries the exit code that the failure asks for."""
+    """A converter refused or failed a job.
 
-    def __init__(self, problem: str, remedy: str, exit_code: int) -> None:
+    Attributes:
+        exit_code: what the failure asks for.
+        stops_all: whether other jobs on this model would fail for the same reason.
+    """
+
+    def __init__(self, problem: str, remedy: str, exit_code: int, *, stops_all: bool) -> None:
         super().__init__(problem, remedy)
         self.exit_code = exit_code
+        self.stops_all = stops_all
 
 
 class ConverterProcess:
@@ -59,7 +65,7 @@ class ConverterProcess:
             raise EnvironmentFailure(f"The converter process died ({_describe_exit(code)}).{self._last_words()}")
         answer = json.loads(line)
         if "result" not in answer:
-            raise JobFailed(answer["problem"], answer["remedy"], answer["exit_code"])
+            raise JobFailed(answer["problem"], answer["remedy"], answer["exit_code"], stops_all=answer["stops_all"])
         return answer["result"]
 
     def close(self) -> None:

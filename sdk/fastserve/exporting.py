@@ -25,7 +25,7 @@ from fastserve.ranking import KEEP, judge, rank, shipped
 from fastserve.stages import DataSettings, Stages, StageTime, export_step, measure_step
 from fastserve_converters.checkpoint import Checkpoint, read_checkpoint
 from fastserve_converters.formats import FORMATS, Format, check_installed, installation_hint, missing_modules
-from fastserve_runtime.errors import EXIT_ENVIRONMENT, EnvironmentFailure, FastServeError, UsageError
+from fastserve_runtime.errors import EnvironmentFailure, UsageError
 from fastserve_runtime.machine import Machine, this_machine
 
 DEFAULT_SEQUENCE_LENGTH = 64
@@ -230,7 +230,7 @@ def _candidates(
         try:
             artifact = stages.artifact(program, format_name, precision, made.get(base) if base else None)
         except (EnvironmentFailure, JobFailed) as error:
-            if _is_whole_machine(error):
+            if isinstance(error, JobFailed) and error.stops_all:
                 raise
             yield replace(candidate, failure=f"export failed: {error}")
             continue
@@ -256,11 +256,6 @@ def _measured(
         return replace(candidate, failure=f"measuring failed: {error}")
     quality = stages.quality(entry, reference, candidate.format, candidate.precision, request.seed)
     return replace(candidate, measurement=entry.result, outputs=entry.folder / OUTPUTS, quality=quality)
-
-
-def _is_whole_machine(error: FastServeError) -> bool:
-    """Whether an export failed for a reason that the next one will meet too: what is asked for, or the disk."""
-    return isinstance(error, JobFailed) and (error.exit_code != EXIT_ENVIRONMENT or "step failed" in error.problem)
 
 
 def _check_any_made(candidates: Sequence[Candidate]) -> None:

@@ -61,7 +61,13 @@ def find_model(model: str, *, allow_pickle: bool = False) -> ModelSource:
 def _download(identifier: str, revision: str | None, *, allow_pickle: bool) -> ModelSource:
     try:
         from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+        from huggingface_hub.errors import (
+            HfHubHTTPError,
+            HFValidationError,
+            LocalEntryNotFoundError,
+            RepositoryNotFoundError,
+            RevisionNotFoundError,
+        )
     except ImportError as error:
         raise EnvironmentFailure(
             "Models on the hub need the package huggingface_hub, which is not installed.",
@@ -70,12 +76,21 @@ def _download(identifier: str, revision: str | None, *, allow_pickle: bool) -> M
     patterns = _WANTED + (_PICKLES if allow_pickle else [])
     try:
         folder = Path(snapshot_download(identifier, revision=revision, allow_patterns=patterns))
+    except HFValidationError as error:
+        raise UsageError(f"'{HUB_PREFIX}{identifier}' is not a hub name: {_first_line(error)}") from error
     except RepositoryNotFoundError as error:
         raise UsageError(f"The hub has no model '{identifier}' that you may read.", "Check the name.") from error
+    except RevisionNotFoundError as error:
+        raise UsageError(f"The hub's model '{identifier}' has no revision '{revision}'.", "Check the name.") from error
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise EnvironmentFailure(
-            f"The model '{identifier}' cannot be downloaded from the hub: {str(error).strip().splitlines()[0]}",
+            f"The model '{identifier}' cannot be downloaded from the hub: {_first_line(error)}",
             "Check the network, or download it elsewhere and name its directory.",
         ) from error
     # A snapshot's folder is named by its commit.
     return ModelSource(folder, identifier, folder.name)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rich.console import RenderableType
+from rich.markup import escape
 from rich.table import Table
 
 from fastserve.units import format_size, format_time
@@ -36,12 +37,12 @@ def inspection_tables(bundle: Bundle) -> Iterator[RenderableType]:
     """Yield what a bundle holds, for a terminal."""
     manifest = bundle.manifest
     source = manifest.source
-    yield f"[bold]{bundle.location}[/]  {manifest.task}, schema {manifest.schema_version}"
+    yield f"[bold]{escape(str(bundle.location))}[/]  {escape(manifest.task)}, schema {manifest.schema_version}"
     yield f"id        {manifest.digest}"
     revision = f" at {source.revision}" if source.revision else ""
-    yield f"source    {source.name}{revision}, licence {source.licence or 'unknown'}"
+    yield escape(f"source    {source.name}{revision}, licence {source.licence or 'unknown'}")
     settings = ", ".join(f"{k} {v}" for k, v in manifest.preprocessing.settings.items())
-    yield f"input     {manifest.preprocessing.kind}: {settings}".replace("[", "\\[")
+    yield escape(f"input     {manifest.preprocessing.kind}: {settings}")
     yield _variants(bundle)
     for variant in manifest.variants:
         yield _operators(variant)
@@ -55,14 +56,14 @@ def verdict_table(verdicts: Sequence[Verdict]) -> Table:
         figures = ", ".join(f"{k.replace('_', ' ')} {v:.4g}" for k, v in verdict.figures.items())
         detail = "; ".join(x for x in (verdict.message, figures) if x)
         outcome = f"[{styles.get(verdict.outcome, 'bold red')}]{verdict.outcome.value}[/]"
-        table.add_row(verdict.variant, verdict.target, verdict.check, outcome, detail.replace("[", "\\["))
+        table.add_row(escape(verdict.variant), verdict.target, verdict.check, outcome, escape(detail))
     return table
 
 
 def _variants(bundle: Bundle) -> Table:
     measured = {d["variant"]: d for d in bundle.evidence() if d.get("kind") == "measurement"}
     machines = {d["machine"]["processor"] for d in measured.values()}
-    title = f"p90 and memory measured on {', '.join(sorted(machines))}" if machines else "no measurements"
+    title = f"p90 and memory measured on {escape(', '.join(sorted(machines)))}" if machines else "no measurements"
     table = Table(title=title, title_justify="left", title_style="")
     for heading in ("variant", "size", "quality", "p90", "peak memory", "needs", "signature", "placement"):
         table.add_column(heading)
@@ -73,12 +74,12 @@ def _variants(bundle: Bundle) -> Table:
         placement = variant.expected_placement
         where = f"{placement.backend}: {placement.delegated} of {placement.total}"
         table.add_row(
-            variant.id + mark,
+            escape(variant.id + mark),
             format_size(device_size(bundle, variant)),
             *_figures(measured.get(variant.id)),
-            needs,
-            _signature(graph.signature).replace("[", "\\["),
-            where,
+            escape(needs),
+            escape(_signature(graph.signature)),
+            escape(where),
         )
     return table
 
@@ -105,4 +106,4 @@ def _signature(signature: Signature) -> str:
 def _operators(variant: Variant) -> str:
     counts = sorted(variant.operators, key=lambda o: -o.count)
     listed = ", ".join(f"{o.name} {o.count}" for o in counts)
-    return f"operators of {variant.id}: {listed}"
+    return escape(f"operators of {variant.id}: {listed}")

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -44,7 +45,7 @@ def print_export(result: ExportResult, console: Console) -> None:
     """Print the table, what binds where nothing fits, and the notes."""
     console.print(export_table(result))
     for note in result.notes:
-        console.print(f"[dim]Note:[/] {note}", highlight=False)
+        console.print(f"[dim]Note:[/] {escape(note)}", highlight=False)
     doubtful = [c for c in result.candidates if c.doubts()]
     for candidate in doubtful:
         console.print(f"[dim]Note:[/] latency of {candidate.id}: {candidate.doubts()['latency']}.", highlight=False)
@@ -58,8 +59,9 @@ def print_export(result: ExportResult, console: Console) -> None:
         _print_nothing_fits(result, console)
     else:
         assert result.chosen is not None
+        bundle = escape(str(result.bundle))
         console.print(
-            f"\n[bold green]{result.bundle}[/]: {', '.join(result.shipped)}; chosen: [bold]{result.chosen.id}[/]",
+            f"\n[bold green]{bundle}[/]: {', '.join(result.shipped)}; chosen: [bold]{result.chosen.id}[/]",
             highlight=False,
         )
 
@@ -69,8 +71,8 @@ def export_table(result: ExportResult) -> Table:
     names = {c.quality.name for c in result.candidates if c.quality is not None}
     threads = f"{result.threads} thread{'s' if result.threads > 1 else ''}"
     table = Table(
-        title=f"{result.model}, {result.task}, {result.sequence_length} tokens\n"
-        f"measured on {result.machine}; {threads}",
+        title=f"{escape(result.model)}, {result.task}, {result.sequence_length} tokens\n"
+        f"measured on {escape(str(result.machine))}; {threads}",
         title_justify="left",
         title_style="",
         caption=f"quality: {', '.join(sorted(names)) or 'not measured'} (lower end of its 95 % interval)",

@@ -22,7 +22,10 @@ def parse_size(text: str) -> int:
     Raises:
         UsageError: it is not a size, or not above 0.
     """
-    return round(_parse(text, _SIZES, "B", "size", "25MB or 24MiB"))
+    size = round(_parse(text, _SIZES, "B", "size", "25MB or 24MiB"))
+    if size < 1:
+        raise UsageError(f"A size of '{text}' is less than a byte.", "Write it with its unit, such as 25MB or 24MiB.")
+    return size
 
 
 def parse_time(text: str) -> float:
@@ -43,7 +46,7 @@ def parse_quality(text: str) -> float:
     number = text.strip()
     is_percent = number.endswith("%")
     try:
-        value = float(number.rstrip("%")) / (100 if is_percent else 1)
+        value = float(number.removesuffix("%")) / (100 if is_percent else 1)
     except ValueError:
         value = math.nan
     if not 0 < value <= 1:

@@ -43,7 +43,7 @@ def load_target(name: str) -> Target:
     Raises:
         UsageError: there is none of that name.
     """
-    if ":" not in name:
-        raise UsageError(f"'{name}' is not a target's name.", f"There are: {', '.join(target_names())}.")
+    if name not in target_names():
+        raise UsageError(f"There is no target '{name}'.", f"There are: {', '.join(target_names())}.")
     target: Target = TARGETS.load(name.replace(":", "-", 1))
     return target

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from fastserve_runtime.errors import EnvironmentFailure, UsageError
+from fastserve_runtime.errors import EnvironmentFailure, FastServeError, UsageError
 from fastserve_runtime.manifest import Signature
 from fastserve_runtime.session import Placement
 from fastserve_runtime.tensors import checked_inputs, select_graph
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class NamedSession:
-    """Base of the engines' sessions. A subclass gives `_execute`, `placement` and `_release`."""
+    """Base of the engines' sessions. A subclass gives `_execute` and `_release`, and `_placement` where it knows it."""
 
     engine = ""
 
@@ -32,13 +32,14 @@ class NamedSession:
 
     def run(self, inputs: Tensors, *, graph: str | None = None) -> dict[str, Tensor]:
         """Run one graph; see `Session.run`."""
-        if self._closed:
-            raise UsageError("The session is closed.", "Open the model again.")
+        self._check_open()
         name = select_graph(self._graphs, graph)
         tensors = checked_inputs(self._graphs[name], inputs)
         try:
             return self._execute(name, tensors)
-        except (RuntimeError, ValueError) as error:
+        except FastServeError:
+            raise
+        except Exception as error:  # ONNX Runtime's exception classes share no base but Exception
             raise EnvironmentFailure(f"{self.engine} failed while running: {error}") from error
 
     def close(self) -> None:
@@ -48,7 +49,15 @@ class NamedSession:
             self._release()
 
     def placement(self) -> Placement:
-        """Tell where operators run; engines that know override it."""
+        """Tell where operators run; see `Session.placement`."""
+        self._check_open()
+        return self._placement()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise UsageError("The session is closed.", "Open the model again.")
+
+    def _placement(self) -> Placement:
         return Placement(None, f"{self.engine} does not tell")
 
     def _execute(self, graph: str, inputs: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -64,12 +64,12 @@ def open_session(model: ModelSource, graphs: Mapping[str, Graph] | None, *, thre
             program = Runtime.get().load_program(content, verification=Verification.InternalConsistency)
             names = {n: n for n in program.method_names} if graphs is None else {n: g.entry for n, g in graphs.items()}
             methods = {name: program.load_method(entry) for name, entry in names.items()}
-    except (RuntimeError, ValueError) as error:
+            if graphs is None:
+                signatures = {name: _signature(method.metadata) for name, method in methods.items()}
+            else:
+                signatures = {name: graph.signature for name, graph in graphs.items()}
+    except (RuntimeError, ValueError, IndexError) as error:
         raise BundleError(f"ExecuTorch {version()} cannot load the program: {str(error).strip()}.") from error
-    if graphs is None:
-        signatures = {name: _signature(method.metadata) for name, method in methods.items()}
-    else:
-        signatures = {name: graph.signature for name, graph in graphs.items()}
     return ExecutorchOfficialSession(program, methods, signatures, threads)
 
 
@@ -86,8 +86,7 @@ class ExecutorchOfficialSession(NamedSession):
         self._program = program
         self._methods = methods
 
-    def placement(self) -> Placement:
-        """The official runtime does not list a program's delegates."""
+    def _placement(self) -> Placement:
         return Placement(None, "the official Python runtime does not tell")
 
     def _execute(self, graph: str, inputs: dict[str, Tensor]) -> dict[str, Tensor]:

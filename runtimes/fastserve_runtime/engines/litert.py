@@ -50,17 +50,18 @@ def open_session(model: ModelSource, graphs: Mapping[str, Graph] | None, *, thre
         with native_output_logged(_logger):
             interpreter = interpreter_class(**source, num_threads=threads)
             interpreter.allocate_tensors()
+            if graphs is None:
+                entries = {name: name for name in interpreter.get_signature_list()}
+                signatures = {name: _signature(interpreter, name) for name in entries}
+            else:
+                entries = {name: graph.entry for name, graph in graphs.items()}
+                signatures = {name: graph.signature for name, graph in graphs.items()}
+            session = LiteRTSession(interpreter, entries, signatures, threads)
     except (RuntimeError, ValueError) as error:
         raise BundleError(f"LiteRT {version()} cannot load the model: {str(error).strip().rstrip('.')}.") from error
-    if graphs is None:
-        entries = {name: name for name in interpreter.get_signature_list()}
-        if not entries:
-            raise BundleError("The TFLite model has no signature.", "Export it with named signatures.")
-        signatures = {name: _signature(interpreter, name) for name in entries}
-    else:
-        entries = {name: graph.entry for name, graph in graphs.items()}
-        signatures = {name: graph.signature for name, graph in graphs.items()}
-    return LiteRTSession(interpreter, entries, signatures, threads)
+    if not entries:
+        raise BundleError("The TFLite model has no signature.", "Export it with named signatures.")
+    return session
 
 
 class LiteRTSession(NamedSession):
@@ -78,8 +79,7 @@ class LiteRTSession(NamedSession):
         self._runners = {name: interpreter.get_signature_runner(entry) for name, entry in entries.items()}
         self._busy = threading.Lock()
 
-    def placement(self) -> Placement:
-        """Count the operators inside each delegate's partition and those left to LiteRT's own kernels."""
+    def _placement(self) -> Placement:
         return Placement(placed_operators(self._interpreter._get_ops_details()), "LiteRT's execution plan")
 
     def _execute(self, graph: str, inputs: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -71,8 +71,8 @@ class OnnxRuntimeSession(NamedSession):
         self._session = session
         self._names = {name: [o.name for o in signature.outputs] for name, signature in graphs.items()}
 
-    def placement(self) -> Placement:
-        """Only the CPU provider is registered, so every operator runs there; ONNX Runtime does not count them."""
+    def _placement(self) -> Placement:
+        # Only the CPU provider is registered, so every operator runs there; ONNX Runtime does not count them.
         return Placement(None, f"registered execution providers: {', '.join(self._session.get_providers())}")
 
     def _execute(self, graph: str, inputs: dict[str, Tensor]) -> dict[str, Tensor]:

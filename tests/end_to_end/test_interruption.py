@@ -1,0 +1,62 @@
+"""An export that is stopped leaves no half bundle, ends its processes, and goes on from what was finished."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from command_line import FASTSERVE, fastserve_command
+
+WORDS = ["--format", "onnx", "--seq-len", "20"]
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "kill"])
+def test_stopped_export_goes_on_from_its_cache(kind: signal.Signals, tiny_bert: Path, tmp_path: Path) -> None:
+    out, cache = tmp_path / "out.fsb", tmp_path / "cache"
+    command = [*FASTSERVE, "export", str(tiny_bert), "-o", str(out), *WORDS, "--cache-dir", str(cache)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "Torch program" in line:
+            break
+    children = _children(process.pid)
+    assert children
+    os.killpg(process.pid, kind) if kind is signal.SIGINT else process.kill()
+    message = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(60) == (130 if kind is signal.SIGINT else -signal.SIGKILL)
+    if kind is signal.SIGINT:
+        assert "Interrupted." in message
+        assert "Traceback" not in message
+    for child in children:
+        _wait_until_gone(child)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["cache"]
+    done = fastserve_command("export", tiny_bert, "-o", out, *WORDS, "--cache-dir", cache, "--json")
+    assert done.returncode == 0, done.stderr
+    stages = {s["stage"]: s["cached"] for s in json.loads(done.stdout)["stages"]}
+    assert stages["Reference outputs"] is True
+    assert stages["Torch program"] is False
+    assert fastserve_command("verify", out).returncode == 0
+
+
+def _children(pid: int) -> list[int]:
+    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(word) for word in text.split()]
+
+
+def _wait_until_gone(pid: int) -> None:
+    for _ in range(300):
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except FileNotFoundError:
+            return
+        if state == "Z":
+            return
+        time.sleep(0.1)
+    pytest.fail(f"the converter process {pid} outlived its user")
