@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -59,6 +60,9 @@ class Jobs:
 
         source = request["source"]
         checkpoint = self._checkpoint(source)
+        started = time.perf_counter()
+        model = self._loaded(source)
+        load_seconds = time.perf_counter() - started
         samples = read_samples(
             [Path(f) for f in request["data"]],
             text_column=request["text_column"],
@@ -66,7 +70,8 @@ class Jobs:
             labels=checkpoint.labels,
         )
         split = split_samples(samples, request["seed"])
-        return build_reference(out, checkpoint, self._loaded(source), split, source["sequence_length"])
+        description = build_reference(out, checkpoint, model, split, source["sequence_length"])
+        return {**description, "load_seconds": load_seconds}
 
     def _export_program(self, request: Mapping[str, Any], out: Path) -> Any:
         """Export the edge form, after proving it equal to the original on the reference's own inputs."""

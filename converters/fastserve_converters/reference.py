@@ -92,9 +92,9 @@ def build_reference(
     prove_same_tokens(transformers_tokenizer, texts, inputs, length)
     task: Task = TASKS.load(checkpoint.task)
     name, outputs = run_original(task, model, checkpoint, inputs)
-    np.savez(out / INPUTS, allow_pickle=False, **inputs)
-    np.savez(out / CALIBRATION, allow_pickle=False, **calibration)
-    np.savez(out / OUTPUTS, allow_pickle=False, **{name: outputs})
+    _save(out / INPUTS, inputs)
+    _save(out / CALIBRATION, calibration)
+    _save(out / OUTPUTS, {name: outputs})
     labels = [s.label for s in split.evaluation]
     description = {
         "output": name,
@@ -187,6 +187,10 @@ def output_name(checkpoint: Checkpoint) -> str:
     if checkpoint.task == "text-classification":
         return "logits"
     return "sentence_embedding" if checkpoint.sentence_head else "last_hidden_state"
+
+
+def _save(file: Path, arrays: Mapping[str, Any]) -> None:
+    np.savez(file, **arrays)
 
 
 def _filling(texts: Sequence[str], preprocessor: TextPreprocessor) -> str:

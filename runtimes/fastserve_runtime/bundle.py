@@ -101,12 +101,12 @@ class ZipStorage:
 
     def __init__(self, file: Path) -> None:
         try:
-            self._zip = zipfile.ZipFile(file)
-            members = self._zip.infolist()
+            with zipfile.ZipFile(file) as content:
+                members = content.infolist()
         except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError) as error:
             raise BundleError(f"'{file}' is not a readable bundle: {error}.", "Copy or export it again.") from error
-        self._handle = file.open("rb")
-        self._map = memoryview(mmap.mmap(self._handle.fileno(), 0, access=mmap.ACCESS_READ))
+        with file.open("rb") as handle:
+            self._map = memoryview(mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ))
         self._members: dict[str, zipfile.ZipInfo] = {}
         for member in members:
             if stat.S_ISLNK(member.external_attr >> 16):
@@ -144,9 +144,7 @@ class ZipStorage:
         """A member has no path of its own."""
 
     def close(self) -> None:
-        """Close the file; memory that is still mapped stays valid until it is let go of."""
-        self._zip.close()
-        self._handle.close()
+        """The file is closed already; what is mapped stays valid until it is let go of."""
 
     def _member(self, name: str) -> zipfile.ZipInfo:
         if name not in self._members:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,11 +41,11 @@ class Golden:
 
 def write_golden(golden: Golden) -> bytes:
     """Return the golden as the bytes of an `.npz` file; equal goldens give equal bytes."""
-    arrays: Arrays = {"texts": golden.texts, "kinds": golden.kinds, "realistic": golden.realistic}
+    arrays: dict[str, Any] = {"texts": golden.texts, "kinds": golden.kinds, "realistic": golden.realistic}
     for group in ("inputs", "reference", "artifact"):
         arrays |= {f"{group}/{name}": value for name, value in sorted(getattr(golden, group).items())}
     buffer = io.BytesIO()
-    # numpy's keyword arguments become member names, and it gives every member the same fixed time.
+    # numpy's keyword arguments become member names (before 2.1 `allow_pickle` too), with the same fixed time for all.
     np.savez(buffer, **arrays)
     return buffer.getvalue()
 

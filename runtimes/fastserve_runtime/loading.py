@@ -80,6 +80,10 @@ def choose_variant(bundle: Bundle, variant: str | None = None, engine: str | Non
     if variant is not None:
         wanted = manifest.variant(variant)
         return wanted, usable_engine(wanted, engine)
+    if engine is not None:
+        executed, formats = ENGINES.load(engine).FORMAT, sorted({v.format for v in manifest.variants})
+        if executed not in formats:
+            raise UsageError(f"The engine '{engine}' executes {executed}; the bundle has {', '.join(formats)}.")
     chosen = manifest.variant(manifest.chosen)
     reasons = []
     for candidate in (chosen, *(v for v in manifest.variants if v is not chosen)):

@@ -22,14 +22,16 @@ class Interval:
 
 def largest_error(reference: Floats, actual: Floats) -> float:
     """Return the largest absolute difference; infinity where either has a value that is not finite."""
-    difference = np.abs(np.asarray(reference, np.float64) - np.asarray(actual, np.float64))
+    with np.errstate(invalid="ignore"):
+        difference = np.abs(np.asarray(reference, np.float64) - np.asarray(actual, np.float64))
     return float(difference.max(initial=0.0)) if np.all(np.isfinite(difference)) else float("inf")
 
 
 def sqnr_db(reference: Floats, actual: Floats) -> float:
     """Return the signal-to-quantization-noise ratio in dB: infinity for equal, -infinity for values not finite."""
     signal = np.asarray(reference, np.float64)
-    noise = signal - np.asarray(actual, np.float64)
+    with np.errstate(invalid="ignore"):
+        noise = signal - np.asarray(actual, np.float64)
     if not np.all(np.isfinite(noise)):
         return float("-inf")
     noise_power = float(np.sum(noise**2))
@@ -47,10 +49,11 @@ def row_cosines(reference: Floats, actual: Floats) -> NDArray[np.float64]:
     left = np.asarray(reference, np.float64).reshape(-1, reference.shape[-1])
     right = np.asarray(actual, np.float64).reshape(-1, actual.shape[-1])
     norms = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
-    dots = np.sum(left * right, axis=1)
-    cosines = np.divide(dots, norms, out=np.zeros_like(dots), where=norms > 0)
+    with np.errstate(invalid="ignore"):
+        dots = np.sum(left * right, axis=1)
+        cosines = np.divide(dots, norms, out=np.zeros_like(dots), where=norms > 0)
     cosines[np.all(left == 0, axis=1) & np.all(right == 0, axis=1)] = 1.0
-    return np.asarray(np.where(np.isfinite(cosines), cosines, -1.0))
+    return np.asarray(np.where(np.isfinite(norms) & np.isfinite(cosines), cosines, -1.0))
 
 
 def ranks(values: Floats) -> NDArray[np.float64]:

@@ -43,10 +43,11 @@ _QUALITY: Mapping[tuple[str, str], Policy] = {
     ("logits", "fp32"): Policy(60, top1_margin=1e-3),
     ("logits", "int8"): Policy(6, top1_margin=1.0),
 }
-# Dynamic int8 rounds activations at run time: another order of summation moves single values by one step.
+# Dynamic int8 rounds activations at run time: another order of summation moves single values by one step. MiniLM gave
+# 27.7 dB between ONNX Runtime 1.18 and 1.32, and 34 dB between LiteRT 1.0 and 2.3.
 _EXECUTOR: Mapping[str, Policy] = {
     "fp32": Policy(80),
-    "int8": Policy(30),
+    "int8": Policy(24),
 }
 
 
@@ -98,7 +99,7 @@ def judge(
         "sqnr_db": sqnr_db(left, right),
         "least_cosine": float(row_cosines(left, right).min(initial=1.0)),
     }
-    reasons = []
+    reasons = [] if left.size else ["no value was compared"]
     if not np.all(np.isfinite(right)):
         reasons.append("it has values that are not finite")
     if figures["sqnr_db"] < policy.least_sqnr_db:

@@ -84,9 +84,8 @@ class TextPreprocessor:
             given = f"{wrong[0]!r:.60}" if wrong else "no text"
             raise UsageError(f"A text is wanted; {given} was given.", "Give one string or several.")
         length = self.settings.sequence_length
-        encodings = self._tokenizer.encode_batch(
-            [_clean(t) for t in texts], add_special_tokens=self.settings.add_special_tokens
-        )
+        clean = [_clean(t) for t in texts]
+        encodings = self._tokenizer.encode_batch(clean, add_special_tokens=self.settings.add_special_tokens)
         cut = sum(bool(e.overflowing) for e in encodings)
         if cut:
             warnings.warn(f"{cut} of {len(texts)} texts have more than {length} tokens and are cut off.", stacklevel=2)
@@ -99,10 +98,8 @@ class TextPreprocessor:
         """Return how many tokens a text has, special ones included, before it is cut off or padded."""
         encoding = self._tokenizer.encode(_clean(text), add_special_tokens=self.settings.add_special_tokens)
         # Each overflowing part has special tokens of its own; padding is marked as special too.
-        rest = [
-            pair for e in encoding.overflowing for pair in zip(e.attention_mask, e.special_tokens_mask, strict=True)
-        ]
-        return sum(encoding.attention_mask) + sum(is_token and not is_special for is_token, is_special in rest)
+        rest = sum(is_special == 0 for part in encoding.overflowing for is_special in part.special_tokens_mask)
+        return sum(encoding.attention_mask) + rest
 
 
 def _clean(text: str) -> str:

@@ -53,16 +53,15 @@ class Cache:
         """Return the entry of a stage and key, or None. A damaged entry is removed and counts as none."""
         name = digest(dict(key))
         folder = self._folder(stage, name)
+        # Asked first: where there is none now, another process may put a whole one in the next moment.
+        if not folder.exists():
+            return None
         try:
             record = json.loads((folder / ENTRY).read_text())
             entry = Entry(name, folder, record["result"], record["files"], record["seconds"])
             sizes = record["sizes"]
             is_whole = all((folder / f).stat().st_size == size for f, size in sizes.items())
-        except FileNotFoundError:
-            if folder.exists():
-                shutil.rmtree(folder, ignore_errors=True)
-            return None
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
             is_whole = False
         if not is_whole:
             shutil.rmtree(folder, ignore_errors=True)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -59,7 +60,7 @@ class ConverterProcess:
             line = process.stdout.readline()
         except BrokenPipeError:
             line = ""
-        if not line:
+        if not line.endswith("\n"):
             code = process.wait()
             self.close()
             raise EnvironmentFailure(f"The converter process died ({_describe_exit(code)}).{self._last_words()}")
@@ -76,7 +77,9 @@ class ConverterProcess:
             self._process.wait()
             for stream in (self._process.stdin, self._process.stdout):
                 if stream is not None:
-                    stream.close()
+                    # What a process that died did not read is still waiting to be written.
+                    with suppress(BrokenPipeError):
+                        stream.close()
             self._process = None
 
     def _running(self) -> subprocess.Popen[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -151,8 +152,12 @@ def run_export(request: ExportRequest, reporter: Reporter | None = None) -> Expo
 
 
 def default_cache_dir() -> Path:
-    """Return where finished stages are kept unless `cache_dir` says otherwise: the user's cache folder."""
-    return user_cache_path("fastserve", appauthor=False)
+    """Return where finished stages are kept unless `cache_dir` says otherwise.
+
+    The folder that the environment variable FASTSERVE_CACHE_DIR names, else the user's cache folder.
+    """
+    named = os.environ.get("FASTSERVE_CACHE_DIR")
+    return Path(named) if named else user_cache_path("fastserve", appauthor=False)
 
 
 def _check(request: ExportRequest) -> None:

@@ -45,7 +45,10 @@ def inspection_tables(bundle: Bundle) -> Iterator[RenderableType]:
     yield escape(f"input     {manifest.preprocessing.kind}: {settings}")
     yield _variants(bundle)
     for variant in manifest.variants:
-        yield _operators(variant)
+        yield f"[bold]{variant.id}[/]"
+        for name, graph in variant.graphs.items():
+            yield f"  {name} ({graph.entry}): {_signature(graph.signature)}".replace("[", "\\[")
+        yield f"  operators: {_operators(variant)}"
 
 
 def verdict_table(verdicts: Sequence[Verdict]) -> Table:
@@ -65,12 +68,11 @@ def _variants(bundle: Bundle) -> Table:
     machines = {d["machine"]["processor"] for d in measured.values()}
     title = f"p90 and memory measured on {escape(', '.join(sorted(machines)))}" if machines else "no measurements"
     table = Table(title=title, title_justify="left", title_style="")
-    for heading in ("variant", "size", "quality", "p90", "peak memory", "needs", "signature", "placement"):
+    for heading in ("variant", "size", "quality", "p90", "peak memory", "needs", "placement"):
         table.add_column(heading)
     for variant in bundle.manifest.variants:
         mark = " (chosen)" if variant.id == bundle.manifest.chosen else ""
         needs = f"{variant.requires.engine} ≥ {variant.requires.least_version}"
-        graph = next(iter(variant.graphs.values()))
         placement = variant.expected_placement
         where = f"{placement.backend}: {placement.delegated} of {placement.total}"
         table.add_row(
@@ -78,7 +80,6 @@ def _variants(bundle: Bundle) -> Table:
             format_size(device_size(bundle, variant)),
             *_figures(measured.get(variant.id)),
             escape(needs),
-            escape(_signature(graph.signature)),
             escape(where),
         )
     return table
@@ -105,5 +106,4 @@ def _signature(signature: Signature) -> str:
 
 def _operators(variant: Variant) -> str:
     counts = sorted(variant.operators, key=lambda o: -o.count)
-    listed = ", ".join(f"{o.name} {o.count}" for o in counts)
-    return escape(f"operators of {variant.id}: {listed}")
+    return ", ".join(f"{o.name} {o.count}" for o in counts)

@@ -1,0 +1,100 @@
+"""Every command that the README and the documentation show is run, in the order of the page, on a small model."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from checkpoints import save_checkpoint, texts
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+MAKE_TARGETS = re.compile(r"^([a-z-]+):", re.MULTILINE)
+# Setting up, installing and removing are tried in a fresh clone, not here.
+NOT_RUN = {"pip", "git", "cd", "rm", "python"}
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return [body for kind, body in BLOCK.findall(page.read_text(encoding="utf-8")) if kind == language]
+
+
+def commands(page: Path) -> list[list[str]]:
+    lines = [line for body in blocks(page, "sh") for line in body.replace("\\\n", " ").splitlines()]
+    return [words for line in lines if (words := shlex.split(line, comments=True))]
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Path:
+    """A folder with what the pages assume: a model and data. All pages share one cache."""
+    folder = tmp_path_factory.mktemp("workshop")
+    save_checkpoint(folder / "my-model", sentence=True, layers=1)
+    save_checkpoint(folder / "my-classifier", classify=True, layers=1)
+    lines = [text.replace("\n", " ").replace('"', "'") for text in texts()]
+    (folder / "reviews.csv").write_text("text\n" + "\n".join(f'"{line}"' for line in lines), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_make_targets_exist(page: Path) -> None:
+    targets = set(MAKE_TARGETS.findall((ROOT / "Makefile").read_text()))
+    text = page.read_text(encoding="utf-8")
+    used = [words[1] for words in commands(page) if words[0] == "make"] + re.findall(r"`make ([a-z-]+)`", text)
+    assert set(used) <= targets
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_commands_are_known(page: Path) -> None:
+    """What is not run must at least be a command with flags that exist."""
+    from typer.testing import CliRunner
+
+    from fastserve.cli import app
+
+    for words in commands(page):
+        program = Path(words[0]).name
+        assert program in NOT_RUN | {"make", "fastserve"}, words
+        if program == "fastserve":
+            help_text = CliRunner().invoke(app, [words[1], "--help"], env={"COLUMNS": "200"}).output
+            for word in words[2:]:
+                if word.startswith("--"):
+                    assert word.partition("=")[0] in help_text, words
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_commands_and_snippets_run(page: Path, workshop: Path, cache_dir: Path, tmp_path: Path) -> None:
+    run_page(page, workshop, cache_dir, tmp_path)
+
+
+def test_readme_runs(workshop: Path, cache_dir: Path, tmp_path: Path) -> None:
+    run_page(ROOT / "README.md", workshop, cache_dir, tmp_path)
+
+
+def run_page(page: Path, workshop: Path, cache_dir: Path, folder: Path) -> None:
+    """Run the page's blocks one after the other in a folder with the model and the data."""
+    shutil.copytree(workshop, folder, dirs_exist_ok=True)
+    environment = {**os.environ, "FASTSERVE_CACHE_DIR": str(cache_dir)}
+    for kind, body in BLOCK.findall(page.read_text(encoding="utf-8")):
+        if kind == "python":
+            calls = [[sys.executable, "-c", body]]
+        else:
+            lines = [shlex.split(line, comments=True) for line in body.replace("\\\n", " ").splitlines()]
+            ours = [words for words in lines if words and Path(words[0]).name == "fastserve"]
+            calls = [[sys.executable, "-m", "fastserve", *words[1:]] for words in ours if "hf:" not in " ".join(words)]
+        for call in calls:
+            done = subprocess.run(call, capture_output=True, text=True, check=False, cwd=folder, env=environment)
+            # A page may show a budget that nothing meets.
+            assert done.returncode in {0, 3}, f"{page.name}: {' '.join(call)}\n{done.stdout}\n{done.stderr}"

@@ -1,0 +1,169 @@
+"""Artifacts are measured in a fresh process; an unsteady run is repeated and the steadiest counts."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastserve.measurement_process import ATTEMPTS, OUTPUTS, measure_artifact
+from fastserve_runtime.errors import EnvironmentFailure
+from manifests import LENGTH, expected_embeddings, text_model, token_ids, variant
+
+GRAPHS = variant()["graphs"]
+TEXTS = ["a b", "c", "d e f"]
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> Path:
+    ids = np.array([token_ids(text) for text in TEXTS], np.int32)
+    np.savez(tmp_path / "inputs.npz", input_ids=ids, attention_mask=(ids != 0).astype(np.float32))
+    return tmp_path / "inputs.npz"
+
+
+@pytest.fixture
+def measure(tmp_path: Path, inputs: Path) -> Callable[..., dict[str, Any]]:
+    def measure(model: bytes = b"", **settings: Any) -> dict[str, Any]:
+        (tmp_path / "model.onnx").write_bytes(model)
+        (tmp_path / "out").mkdir(exist_ok=True)
+        wanted = {"model": tmp_path / "model.onnx", "format_name": "onnx", "graphs": GRAPHS, "threads": 1} | settings
+        return measure_artifact(tmp_path / "out", inputs=inputs, **wanted)
+
+    return measure
+
+
+@pytest.fixture
+def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Put a Python script in the measuring process's place; returns a file in which it counts its runs."""
+
+    def put(script: str) -> Path:
+        runs = tmp_path / "runs"
+        head = f"""#!{sys.executable}
+import json, os, signal, sys
+request = json.load(open(sys.argv[3]))
+run = len(open({str(runs)!r}, "a+").read())
+open({str(runs)!r}, "a").write("x")
+run = os.path.getsize({str(runs)!r})
+def answer(document):
+    open(request["result"], "w").write(json.dumps(document))
+"""
+        (tmp_path / "interpreter").write_text(head + script)
+        (tmp_path / "interpreter").chmod(0o755)
+        monkeypatch.setattr(sys, "executable", str(tmp_path / "interpreter"))
+        return runs
+
+    return put
+
+
+def test_a_real_model_is_measured_and_its_outputs_kept(measure, tmp_path: Path) -> None:
+    measurement = measure(text_model())
+    assert measurement["engine"] == "onnxruntime"
+    assert measurement["threads"] == 1
+    assert measurement["brings_pytorch"] is False
+    assert measurement["memory"]["peak"] > 2**20
+    assert measurement["latency"]["queries"] >= 64
+    assert 0 < measurement["latency"]["least"] <= measurement["latency"]["mean"] <= measurement["latency"]["most"]
+    with np.load(tmp_path / "out" / OUTPUTS) as outputs:
+        np.testing.assert_allclose(outputs["sentence_embedding"], expected_embeddings(TEXTS), rtol=1e-5)
+    assert [f.name for f in (tmp_path / "out").iterdir()] == [OUTPUTS]
+
+
+def test_a_model_that_the_engine_refuses_is_a_failure_in_its_words(measure, tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentFailure, match="ONNX Runtime .* cannot load the model"):
+        measure(b"no model at all")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_an_unknown_engine_is_a_failure(measure) -> None:
+    with pytest.raises(EnvironmentFailure, match="no engine 'abacus'"):
+        measure(engine="abacus")
+
+
+LATENCIES = """
+latency = {
+    "most": 1.0,
+    "p90": %s[run - 1],
+    "doubts": %s[run - 1],
+    "trustworthy": not %s[run - 1],
+}
+answer({"measurement": {"run": run, "latency": latency}})
+"""
+
+
+def latencies(p90: list[float | None], doubts: list[list[str]]) -> str:
+    return LATENCIES % (p90, doubts, doubts)
+
+
+@pytest.mark.parametrize(
+    ("p90", "doubts", "runs", "taken"),
+    [
+        ([0.1], [[]], 1, 1),
+        ([0.1, 0.2], [["busy"], []], 2, 2),
+        ([0.3, 0.1, 0.2], [["busy"], ["busy"], ["busy"]], 3, 2),
+        ([0.1, 0.1, 0.1], [["busy"], ["busy"], ["busy"]], 3, 1),
+        ([0.1, 0.9, 0.1], [["busy", "drift"], ["busy"], ["busy", "drift"]], 3, 2),
+        ([None, 0.9, None], [["few"], ["few"], ["few"]], 3, 2),
+    ],
+)
+def test_an_unsteady_run_is_repeated_and_the_steadiest_counts(
+    measure, stand_in, p90: list[float | None], doubts: list[list[str]], runs: int, taken: int
+) -> None:
+    counter = stand_in(latencies(p90, doubts))
+    assert measure()["run"] == taken
+    assert len(counter.read_text()) == runs <= ATTEMPTS
+
+
+def test_the_process_gets_all_that_it_needs(measure, stand_in, tmp_path: Path, inputs: Path) -> None:
+    latency = "{'most': 1, 'p90': 1, 'doubts': [], 'trustworthy': True}"
+    stand_in(f"answer({{'measurement': {{'request': request, 'argv': sys.argv[1:], 'latency': {latency}}}}})")
+    measurement = measure(threads=3, engine="onnxruntime", debug=True)
+    request = measurement["request"]
+    assert request["model"] == str(tmp_path / "model.onnx")
+    assert request["inputs"] == str(inputs)
+    assert request["outputs"] == str(tmp_path / "out" / OUTPUTS)
+    assert (request["threads"], request["engine"], request["format"]) == (3, "onnxruntime", "onnx")
+    assert request["graphs"] == json.loads(json.dumps(GRAPHS))
+    assert request["graphs"]["main"]["inputs"][0]["dims"] == [1, LENGTH]
+    assert measurement["argv"][:2] == ["-m", "fastserve_runtime.measuring"]
+    assert measurement["argv"][-1] == "--debug"
+
+
+def test_a_process_that_dies_is_told_with_its_last_line(measure, stand_in, tmp_path: Path) -> None:
+    stand_in("print('first', file=sys.stderr); sys.exit('out of luck')")
+    with pytest.raises(EnvironmentFailure) as failure:
+        measure()
+    assert failure.value.problem == "The measuring process died with exit code 1. Its last words: out of luck"
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_process_that_is_killed_is_told(measure, stand_in) -> None:
+    stand_in("os.kill(os.getpid(), signal.SIGKILL)")
+    with pytest.raises(EnvironmentFailure, match=r"died with exit code -9\.$"):
+        measure()
+
+
+def test_an_answer_that_is_cut_off_counts_as_none(measure, stand_in) -> None:
+    stand_in("""open(request["result"], "w").write('{"measu')""")
+    with pytest.raises(EnvironmentFailure, match="died with exit code 0"):
+        measure()
+
+
+def test_with_debug_the_log_goes_to_the_terminal(measure, stand_in, capfd) -> None:
+    stand_in("sys.exit('out of luck')")
+    with pytest.raises(EnvironmentFailure, match=r"died with exit code 1\.$"):
+        measure(debug=True)
+    assert capfd.readouterr().err == "out of luck\n"
+
+
+def test_a_process_that_hangs_is_ended(measure, stand_in, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastserve.measurement_process.TIMEOUT_SECONDS", 0.5)
+    stand_in("import time; time.sleep(600)")
+    with pytest.raises(EnvironmentFailure, match="hung and was ended after 0.5 s") as failure:
+        measure()
+    assert isinstance(failure.value.__cause__, subprocess.TimeoutExpired)

@@ -1,0 +1,142 @@
+"""What the packages promise: their names, the signature of `export`, and light imports."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+import fastserve
+import fastserve_runtime
+
+
+def test_the_names_of_fastserve() -> None:
+    assert sorted(fastserve.__all__) == [
+        "Budget",
+        "Bundle",
+        "BundleError",
+        "Candidate",
+        "ConformanceFailure",
+        "EnvironmentFailure",
+        "ExportResult",
+        "FastServeError",
+        "Limit",
+        "Quality",
+        "UsageError",
+        "Verdict",
+        "__version__",
+        "conform",
+        "export",
+        "load",
+        "open_bundle",
+        "pack",
+        "verify",
+    ]
+
+
+def test_the_names_of_fastserve_runtime() -> None:
+    assert sorted(fastserve_runtime.__all__) == [
+        "Bundle",
+        "BundleError",
+        "ConformanceFailure",
+        "EnvironmentFailure",
+        "FastServeError",
+        "InputError",
+        "Manifest",
+        "Outcome",
+        "Placement",
+        "Session",
+        "Signature",
+        "SymbolicDim",
+        "TensorSpec",
+        "UsageError",
+        "Variant",
+        "Verdict",
+        "Verification",
+        "__version__",
+        "load",
+        "open_bundle",
+        "open_model",
+        "verify",
+    ]
+
+
+@pytest.mark.parametrize("package", [fastserve, fastserve_runtime])
+def test_every_promised_name_is_there(package) -> None:
+    assert [name for name in package.__all__ if not hasattr(package, name)] == []
+
+
+def test_both_packages_have_one_version() -> None:
+    assert fastserve.__version__ == fastserve_runtime.__version__
+
+
+def test_the_signature_of_export() -> None:
+    parameters = inspect.signature(fastserve.export).parameters
+    assert list(parameters)[:2] == ["model", "output"]
+    assert all(p.kind is inspect.Parameter.KEYWORD_ONLY for p in list(parameters.values())[2:])
+    assert {name: p.default for name, p in parameters.items() if p.default is not inspect.Parameter.empty} == {
+        "task": "auto",
+        "formats": None,
+        "sequence_length": 64,
+        "max_size": None,
+        "max_memory": None,
+        "max_latency": None,
+        "min_quality": None,
+        "budget": None,
+        "keep": "formats",
+        "data": (),
+        "text_column": "text",
+        "label_column": "label",
+        "threads": 1,
+        "seed": 0,
+        "cache_dir": None,
+        "force": False,
+        "remeasure": False,
+        "debug": False,
+        "debug_dir": None,
+        "trust_remote_code": False,
+        "allow_pickle": False,
+        "reporter": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        (fastserve.load, ["bundle", "variant", "engine", "threads"]),
+        (fastserve.open_bundle, ["location"]),
+        (fastserve.pack, ["bundle", "output", "variant", "force"]),
+        (fastserve.verify, ["bundle", "variant", "engine", "threads"]),
+        (fastserve.conform, ["bundle", "targets"]),
+        (fastserve_runtime.open_model, ["path", "engine", "threads"]),
+    ],
+)
+def test_the_parameters_of_the_other_functions(function, expected: list[str]) -> None:
+    assert list(inspect.signature(function).parameters) == expected
+
+
+def loaded_by(statement: str) -> set[str]:
+    script = f"""
+        import sys
+        {statement}
+        print(" ".join(sys.modules))
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    return set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+
+
+@pytest.mark.parametrize("statement", ["import fastserve", "import fastserve.cli"])
+def test_importing_fastserve_brings_no_converter_and_no_engine(statement: str) -> None:
+    heavy = {"torch", "transformers", "datasets", "onnxruntime", "onnx", "ai_edge_litert", "executorch", "pandas"}
+    modules = loaded_by(statement)
+    assert "fastserve.exporting" in modules
+    assert modules & (heavy | {"litert_torch", "tokenizers", "huggingface_hub"}) == set()
+
+
+def test_importing_the_runtime_brings_not_even_numpy() -> None:
+    modules = loaded_by("import fastserve_runtime")
+    assert "fastserve_runtime.bundle" in modules
+    assert modules & {"numpy", "torch", "onnxruntime", "tokenizers", "rich", "typer"} == set()

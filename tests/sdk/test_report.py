@@ -1,0 +1,184 @@
+"""What an export found, as a table and as a document."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from fastserve import ExportResult
+from fastserve.budget import Budget, budget_from_flags
+from fastserve.candidate import Candidate
+from fastserve.ranking import judge, rank
+from fastserve.report import export_document, print_export
+from fastserve.stages import StageTime
+from fastserve_runtime.machine import Machine
+
+Make = Callable[..., Candidate]
+MACHINE = Machine("Test CPU", 2, "x86_64", (), 8 * 2**30, "Linux")
+
+
+def result_of(candidates: list[Candidate], budget: Budget | None = None, **fields: Any) -> ExportResult:
+    budget = budget or Budget()
+    judged = judge(candidates, budget)
+    ranked = rank(judged)
+    result = ExportResult(
+        bundle=Path("out/model.fsb") if ranked else None,
+        digest="abc" if ranked else None,
+        chosen=ranked[0] if ranked else None,
+        candidates=tuple(judged),
+        shipped=tuple(c.id for c in ranked[:2]),
+        budget=budget,
+        task="feature-extraction",
+        model="tiny",
+        machine=MACHINE,
+        threads=1,
+        sequence_length=64,
+        notes=(),
+        stages=(StageTime("Reference outputs", 1.5, cached=True),),
+        seconds=2.5,
+    )
+    return replace(result, **fields)
+
+
+def printed(result: ExportResult) -> str:
+    console = Console(file=StringIO(), width=200)
+    print_export(result, console)
+    return console.file.getvalue()
+
+
+def row_of(text: str, start: str) -> str:
+    return next(line for line in text.splitlines() if line.lstrip("│ ").startswith(start))
+
+
+@pytest.fixture
+def several(make_candidate: Make) -> list[Candidate]:
+    return [
+        make_candidate("onnx-fp32", quality=1.0, spread=0, size=90_000_000, p90=0.02),
+        make_candidate("onnx-int8", quality=0.98, spread=0.01, size=23_000_000, p90=0.005),
+        make_candidate("tflite-fp32", quality=0.97, size=91_000_000, p90=0.03),
+        make_candidate("tflite-int8", failure="export failed: it has no [operator]"),
+    ]
+
+
+def test_the_table_shows_each_candidate_with_its_verdict(several: list[Candidate]) -> None:
+    text = printed(result_of(several))
+    assert "tiny, feature-extraction, 64 tokens" in text
+    assert "measured on Test CPU, 2 cores, 8 GiB, Linux x86_64; 1 thread " in text
+    best = row_of(text, "onnx-fp32")
+    for cell in ("1.0000 (1.0000)", "90.0 MB", "50.0 MB", "20.0 ms", "●", "chosen"):
+        assert cell in best
+    assert "fits, shipped" in row_of(text, "onnx-int8")
+    assert row_of(text, "tflite-fp32").rstrip("│ ").endswith("fits")
+    assert "●" not in row_of(text, "tflite-fp32")
+    assert "export failed: it has no [operator]" in row_of(text, "tflite-int8")
+    assert "quality: agreement (lower end of its 95 % interval)" in text
+    assert "out/model.fsb: onnx-fp32, onnx-int8; chosen: onnx-fp32" in text
+
+
+def test_a_broken_limit_is_named_where_its_figure_stands_in_the_row(several: list[Candidate]) -> None:
+    text = printed(result_of(several, budget_from_flags(max_size="50MB")))
+    assert "breaks size ≤ 50.0 MB" in row_of(text, "onnx-fp32")
+    assert "chosen" in row_of(text, "onnx-int8")
+
+
+def test_a_limit_broken_by_a_figure_in_doubt_says_why(make_candidate: Make) -> None:
+    doubtful = make_candidate("onnx-fp32", p90=None, most=0.5)
+    text = printed(result_of([doubtful], budget_from_flags(max_latency="30ms")))
+    row = row_of(text, "onnx-fp32")
+    assert "not trustworthy" in row
+    assert "breaks latency ≤ 30.0 ms: latency 500.0 ms (not trustworthy: the process was interrupted)" in row
+    assert "Note: latency of onnx-fp32: the process was interrupted." in text
+
+
+def test_what_was_not_measured_is_a_dash_or_unknown(make_candidate: Make) -> None:
+    unknown = make_candidate("onnx-fp32", peak=None, quality=None, size=None)
+    text = printed(result_of([unknown], budget_from_flags(max_memory="1GB")))
+    row = row_of(text, "onnx-fp32")
+    assert "unknown" in row
+    assert row.count(" - ") == 2
+    assert "breaks memory ≤ 1.0 GB: memory was not measured" in row
+    assert "quality: not measured" in text
+
+
+def test_memory_that_is_not_judged_is_starred_and_explained(make_candidate: Make) -> None:
+    text = printed(result_of([make_candidate("executorch-fp32", brings_pytorch=True)]))
+    assert "50.0 MB *" in text
+    assert "its memory is not judged" in text
+
+
+def test_where_nothing_fits_the_binding_limit_and_the_nearest_are_told(several: list[Candidate]) -> None:
+    text = printed(result_of(several, budget_from_flags(max_size="20MB")))
+    assert "Nothing fits the budget, so nothing was written." in text
+    assert "The limit that binds: size ≤ 20.0 MB." in text
+    assert "nearest: onnx-int8, over by 15%: size 23.0 MB breaks size ≤ 20.0 MB" in text
+    assert "chosen" not in text
+
+
+def test_where_no_limit_binds_alone_that_is_told(several: list[Candidate]) -> None:
+    text = printed(result_of(several, budget_from_flags(max_size="20MB", max_latency="1ms")))
+    assert "No limit binds alone: every variant breaks several." in text
+
+
+def test_what_looks_like_markup_is_shown_as_it_is(several: list[Candidate]) -> None:
+    result = result_of(
+        several,
+        model="odd [/b] model [red]",
+        machine=replace(MACHINE, processor="CPU [/i] [v2]"),
+        notes=("install it with pip install '.[onnx]' [/b]",),
+        bundle=Path("out [/b] [red].fsb"),
+    )
+    text = printed(result)
+    assert "odd [/b] model [red], feature-extraction" in text
+    assert "CPU [/i] [v2]" in text
+    assert "Note: install it with pip install '.[onnx]' [/b]" in text
+    assert "out [/b] [red].fsb: onnx-fp32" in text
+
+
+@pytest.mark.parametrize(("threads", "expected"), [(1, "; 1 thread"), (4, "; 4 threads")])
+def test_the_number_of_threads_is_told(several: list[Candidate], threads: int, expected: str) -> None:
+    title = printed(result_of(several, threads=threads)).splitlines()[1]
+    assert title.rstrip().endswith(expected)
+
+
+def test_the_document_says_the_same_as_json(several: list[Candidate]) -> None:
+    result = result_of(several, budget_from_flags(max_size="50MB"), notes=("a note",))
+    document = json.loads(json.dumps(export_document(result)))
+    assert document["bundle"] == "out/model.fsb"
+    assert document["chosen"] == "onnx-int8"
+    assert document["machine"]["fingerprint"] == MACHINE.fingerprint
+    assert document["budget"] == [{"metric": "size", "comparison": "<=", "value": 50_000_000, "unit": "B"}]
+    assert document["notes"] == ["a note"]
+    assert document["stages"] == [{"stage": "Reference outputs", "seconds": 1.5, "cached": True}]
+    assert "binding_limits" not in document
+    fp32, int8, _, failed = document["variants"]
+    assert fp32["breaches"] == [{"limit": "size ≤ 50.0 MB", "figure": 90_000_000, "reason": "size 90.0 MB"}]
+    assert [v["fits"] for v in document["variants"]] == [False, True, False, False]
+    assert [v["chosen"] for v in document["variants"]] == [False, True, False, False]
+    assert int8["shipped"]
+    assert int8["quality"] == {
+        "name": "agreement",
+        "value": 0.98,
+        "low": 0.97,
+        "high": 0.98,
+        "samples": 200,
+        "beside": {},
+    }
+    assert int8["measurement"]["status"] == "measured"
+    assert failed["failure"] == "export failed: it has no [operator]"
+    assert failed["measurement"] is None
+    assert failed["quality"] is None
+
+
+def test_the_document_says_what_binds_where_nothing_fits(several: list[Candidate]) -> None:
+    document = export_document(result_of(several, budget_from_flags(max_size="20MB")))
+    assert document["bundle"] is None
+    assert document["chosen"] is None
+    assert document["binding_limits"] == ["size ≤ 20.0 MB"]
+    assert document["nearest_misses"][0] == {"id": "onnx-int8", "excess": pytest.approx(0.15)}
