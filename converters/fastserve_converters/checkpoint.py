@@ -11,14 +11,9 @@ from typing import Any
 
 from fastserve_converters.families import Family, family_of
 from fastserve_converters.sentence_transformers_files import SentenceHead, read_json, read_sentence_head
+from fastserve_converters.tasks import TASKS, Task
 from fastserve_runtime.errors import UsageError
 
-TASK_OF_HEAD: Mapping[str, str] = {
-    "Model": "feature-extraction",
-    "ForMaskedLM": "feature-extraction",
-    "ForPreTraining": "feature-extraction",
-    "ForSequenceClassification": "text-classification",
-}
 LICENCE_FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "LICENCE.txt", "COPYING")
 MODEL_CARD = "README.md"
 _PICKLE_WEIGHTS = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
@@ -99,17 +94,16 @@ def read_checkpoint(
         )
     family = family_of(str(config.get("model_type", "unknown")))
     found_task = _task(config, task)
-    if found_task == "text-classification":
-        sentence_head = None
+    task_module: Task = TASKS.load(found_task)
     return Checkpoint(
         path=path,
         root=directory,
         family=family,
         task=found_task,
         config=config,
-        labels=_labels(config) if found_task == "text-classification" else (),
+        labels=_labels(config) if task_module.HAS_LABELS else (),
         most_tokens=int(config.get("max_position_embeddings", 512)) - family.first_position(config),
-        sentence_head=sentence_head,
+        sentence_head=sentence_head if task_module.POOLS else None,
         weights=_weights(path, allow_pickle=allow_pickle),
         licence=_licence(directory / MODEL_CARD),
     )
@@ -143,26 +137,24 @@ def _check_directory(directory: Path) -> None:
 def _task(config: Mapping[str, Any], wanted: str) -> str:
     names = config.get("architectures") or []
     name = str(names[0]) if names else f"{config.get('model_type')}Model"
-    head = next((h for h in TASK_OF_HEAD if name.endswith(h)), None)
-    found = TASK_OF_HEAD.get(head or "")
-    # The encoder inside any head can be had alone.
-    if wanted == "feature-extraction" or wanted == found:
-        return wanted
-    if wanted != "auto":
-        known = ", ".join(sorted(set(TASK_OF_HEAD.values())))
-        if wanted not in TASK_OF_HEAD.values():
-            raise UsageError(f"The task '{wanted}' is not supported.", f"Supported are: {known}.")
+    tasks: dict[str, Task] = {n: TASKS.load(n) for n in (*TASKS.built_in(), *TASKS.third_party())}
+    found = next((n for n, task in tasks.items() if name.endswith(task.HEADS)), None)
+    if wanted == "auto":
+        if found is None:
+            anyway = " or ".join(f"--task {n}" for n, task in tasks.items() if task.IN_ANY_MODEL)
+            raise UsageError(
+                f"The checkpoint's architecture {name} has a head that is not supported.",
+                f"Supported are heads for {', '.join(tasks)}; its encoder alone is exported with {anyway}.",
+            )
+        return found
+    if wanted not in tasks:
+        raise UsageError(f"The task '{wanted}' is not supported.", f"Supported are: {', '.join(tasks)}.")
+    if wanted != found and not tasks[wanted].IN_ANY_MODEL:
         raise UsageError(
             f"The checkpoint is a {name}, which has no head for {wanted}.",
             "Fine-tune one first, or leave --task out.",
         )
-    if found is None:
-        raise UsageError(
-            f"The checkpoint's architecture {name} has a head that is not supported.",
-            f"Supported are heads for {', '.join(sorted(set(TASK_OF_HEAD.values())))}; its encoder alone is exported "
-            "with --task feature-extraction.",
-        )
-    return found
+    return wanted
 
 
 def _labels(config: Mapping[str, Any]) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ import torch
 
 from fastserve_converters.checkpoint import Checkpoint
 from fastserve_converters.sentence_transformers_files import Dense, SentenceHead
+from fastserve_converters.tasks import TASKS, Task
 from fastserve_runtime.errors import EnvironmentFailure
 
 MASK_PENALTY = -100.0
@@ -49,13 +50,13 @@ class EdgeForm(torch.nn.Module):
         super().__init__()
         self.model = model
         self.head = head
-        self.output = "sentence_embedding" if head is not None else "last_hidden_state"
-        if checkpoint.task == "text-classification":
-            self.output = "logits"
+        task: Task = TASKS.load(checkpoint.task)
+        self.output = task.output_name(checkpoint)
+        self._field = task.MODEL_OUTPUT
         fold_embeddings(model, checkpoint, length)
-        # The encoder's pooler feeds nothing but a classification head.
-        if checkpoint.task == "feature-extraction" and getattr(model, "pooler", None) is not None:
-            model.pooler = None  # type: ignore[assignment]
+        for name in task.UNUSED:
+            if getattr(model, name, None) is not None:
+                setattr(model, name, None)
         accepted = inspect.signature(model.forward).parameters
         # Given only so that the model does not work them out from the ids; the folded embeddings ignore them.
         self._unused_indices = tuple(n for n in ("position_ids", "token_type_ids") if n in accepted)
@@ -72,7 +73,7 @@ class EdgeForm(torch.nn.Module):
         additive = ((1.0 - attention_mask) * MASK_PENALTY)[:, None, None, :]
         indices = dict.fromkeys(self._unused_indices, self.zeros)
         result = self.model(input_ids=input_ids, attention_mask=additive, **indices)
-        value = result.logits if self.output == "logits" else result.last_hidden_state
+        value: torch.Tensor = getattr(result, self._field)
         if self.head is not None:
             value = self.head(value, attention_mask)
         return {self.output: value}

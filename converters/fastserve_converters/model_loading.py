@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from fastserve_converters.checkpoint import Checkpoint
+from fastserve_converters.tasks import TASKS, Task
 from fastserve_runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ def load_model(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> to
     import transformers
     from safetensors import SafetensorError
 
-    auto = getattr(transformers, _AUTO_CLASSES[checkpoint.task])
+    task: Task = TASKS.load(checkpoint.task)
+    auto = getattr(transformers, task.AUTO_CLASS)
     try:
         model, report = auto.from_pretrained(
             str(checkpoint.path),
@@ -43,14 +45,14 @@ def load_model(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> to
         )
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError, pickle.UnpicklingError) as error:
         raise UsageError(f"The checkpoint cannot be loaded: {_first_line(error)}") from error
-    _check_complete(checkpoint, report)
+    _check_complete(task, report)
     model.eval()
     _check_finite(model)
     return model  # type: ignore[no-any-return]
 
 
-def _check_complete(checkpoint: Checkpoint, report: dict[str, Any]) -> None:
-    missing = sorted(k for k in report["missing_keys"] if not _is_unused(k, checkpoint.task))
+def _check_complete(task: Task, report: dict[str, Any]) -> None:
+    missing = sorted(k for k in report["missing_keys"] if not any(part in k for part in task.UNUSED))
     if missing:
         raise UsageError(
             f"The checkpoint lacks {len(missing)} weights, such as '{missing[0]}'.",
@@ -59,10 +61,6 @@ def _check_complete(checkpoint: Checkpoint, report: dict[str, Any]) -> None:
     mismatched = sorted(str(k) for k in report.get("mismatched_keys", ()))
     if mismatched:
         raise UsageError(f"The checkpoint's weight {mismatched[0]} has another shape than its config says.")
-
-
-def _is_unused(key: str, task: str) -> bool:
-    return task == "feature-extraction" and any(part in key for part in _UNUSED)
 
 
 def _check_finite(model: torch.nn.Module) -> None:

@@ -179,14 +179,7 @@ def run_original(
     joined = torch.stack([results[i] for i in range(len(ids))])
     if not bool(torch.isfinite(joined).all()):
         raise UsageError("The model gives values that are not finite on the evaluation texts.", "Check its weights.")
-    return output_name(checkpoint), joined.numpy()
-
-
-def output_name(checkpoint: Checkpoint) -> str:
-    """Return the name of the task's output for this checkpoint."""
-    if checkpoint.task == "text-classification":
-        return "logits"
-    return "sentence_embedding" if checkpoint.sentence_head else "last_hidden_state"
+    return task.output_name(checkpoint), joined.numpy()
 
 
 def _save(file: Path, arrays: Mapping[str, Any]) -> None:

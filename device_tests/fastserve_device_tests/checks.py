@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from fastserve_device_tests.targets import Target
 from fastserve_runtime.golden import Arrays, Golden
 from fastserve_runtime.manifest import Variant
 from fastserve_runtime.pipelines._text_pipeline import run_samples
-from fastserve_runtime.policy import executor_policy, judge
+from fastserve_runtime.policy import Judgement, executor_policy, judge, quality_policy
 from fastserve_runtime.session import Session
 from fastserve_runtime.verdict import Outcome, Verdict
 from fastserve_runtime.verification import judge_golden, output_kind
@@ -20,67 +21,64 @@ DETERMINISM = "determinism"
 PLACEMENT = "placement"
 
 
-def all_checks(variant: Variant, golden: Golden, session: Session, target: Target) -> Iterator[Verdict]:
-    """Yield the verdicts of every check.
+@dataclass(frozen=True)
+class Subject:
+    """What is checked: a variant, opened on a target, with the golden samples of its task."""
 
-    Args:
-        variant: as the manifest describes it.
-        golden: its golden samples.
-        session: the variant, opened on the target.
-        target: where it runs.
-    """
-    outputs = run_samples(session, golden.inputs)
-    yield from judge_golden(variant, golden, outputs, target.NAME)
-    yield check_determinism(variant, golden, session, target, outputs)
-    yield from check_padding(variant, golden, session, target, outputs)
-    yield check_placement(variant, session, target)
+    task: str
+    variant: Variant
+    golden: Golden
+    session: Session
+    target: Target
+
+    def verdict(self, check: str, judgement: Judgement, message: str = "") -> Verdict:
+        """Return the verdict of a comparison; the message tells what a mismatch means."""
+        if judgement.passed:
+            return Verdict(self.variant.id, self.target.NAME, check, Outcome.PASS, figures=judgement.figures)
+        text = f"{message}{judgement.reason}"
+        return Verdict(self.variant.id, self.target.NAME, check, Outcome.OUTPUT_MISMATCH, text, judgement.figures)
 
 
-def check_determinism(variant: Variant, golden: Golden, session: Session, target: Target, outputs: Arrays) -> Verdict:
+def all_checks(subject: Subject) -> Iterator[Verdict]:
+    """Yield the verdicts of every check."""
+    outputs = run_samples(subject.session, subject.golden.inputs)
+    yield from judge_golden(subject.task, subject.variant, subject.golden, outputs, subject.target.NAME)
+    yield check_determinism(subject, outputs)
+    yield from check_padding(subject, outputs)
+    yield check_placement(subject)
+
+
+def check_determinism(subject: Subject, outputs: Arrays) -> Verdict:
     """The same inputs give the same bits again, so nothing is left over from the calls between."""
-    again = run_samples(session, golden.inputs)
-    for name, first in outputs.items():
-        if not np.array_equal(first, again[name], equal_nan=True):
-            return Verdict(
-                variant.id,
-                target.NAME,
-                DETERMINISM,
-                Outcome.OUTPUT_MISMATCH,
-                f"{name} differs in a second run",
-            )
-    return Verdict(variant.id, target.NAME, DETERMINISM, Outcome.PASS)
+    again = run_samples(subject.session, subject.golden.inputs)
+    differing = [n for n, first in outputs.items() if not np.array_equal(first, again[n], equal_nan=True)]
+    reason = f"{', '.join(differing)} differs in a second run" if differing else ""
+    return subject.verdict(DETERMINISM, Judgement(passed=not differing, reason=reason, figures={}))
 
 
-def check_padding(
-    variant: Variant, golden: Golden, session: Session, target: Target, outputs: Arrays
-) -> Iterator[Verdict]:
+def check_padding(subject: Subject, outputs: Arrays) -> Iterator[Verdict]:
     """What stands behind the mask has no influence: other ids there give the same output for the real tokens.
 
-    Dynamic int8 takes the range of activations over padding too, so it is judged by the policy against the reference's
-    quality rather than bit for bit.
+    Dynamic int8 takes the range of activations over padding too, so it is judged by the policy against the reference
+    rather than by the tight one.
     """
-    mask, ids = golden.inputs.get("attention_mask"), golden.inputs.get("input_ids")
+    inputs, precision = subject.golden.inputs, subject.variant.precision
+    mask, ids = inputs.get("attention_mask"), inputs.get("input_ids")
     if mask is None or ids is None:
         return
     filler = ids[:, :1]  # every sequence starts with the classification token
-    changed = dict(golden.inputs) | {"input_ids": np.where(mask == 0, filler, ids)}
-    actual = run_samples(session, changed)
+    actual = run_samples(subject.session, {**inputs, "input_ids": np.where(mask == 0, filler, ids)})
     for name, expected in outputs.items():
-        counted = (mask != 0) if output_kind(name) == "hidden" else None
-        policy = executor_policy(variant.precision)
-        if variant.precision != "fp32":
-            from fastserve_runtime.policy import quality_policy
-
-            policy = quality_policy(output_kind(name), variant.precision)
-        judgement = judge(policy, expected, actual[name], counted)
-        outcome = Outcome.PASS if judgement.passed else Outcome.OUTPUT_MISMATCH
-        message = "" if judgement.passed else f"{name} changes with what stands behind the mask: {judgement.reason}"
-        yield Verdict(variant.id, target.NAME, PADDING, outcome, message, judgement.figures)
+        kind = output_kind(subject.task, name)
+        policy = executor_policy(precision) if precision == "fp32" else quality_policy(kind, precision)
+        judgement = judge(policy, expected, actual[name], (mask != 0) if kind == "hidden" else None)
+        yield subject.verdict(PADDING, judgement, f"{name} changes with what stands behind the mask: ")
 
 
-def check_placement(variant: Variant, session: Session, target: Target) -> Verdict:
+def check_placement(subject: Subject) -> Verdict:
     """No fewer operators run on the target's backend than when the bundle was made."""
-    placement = session.placement()
+    variant, target = subject.variant, subject.target
+    placement = subject.session.placement()
     expected = variant.expected_placement
     if target.BACKEND is None:
         return Verdict(variant.id, target.NAME, PLACEMENT, Outcome.PASS, placement.source)

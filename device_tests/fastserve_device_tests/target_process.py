@@ -63,7 +63,7 @@ def check_in_process(bundle: Path, variant: str, target: Target) -> list[Verdict
 
 def check_variant(location: Path, variant_id: str, target: Target) -> Iterator[Verdict]:
     """Open a variant on a target and run every check in this process."""
-    from fastserve_device_tests.checks import all_checks
+    from fastserve_device_tests.checks import Subject, all_checks
     from fastserve_runtime.golden import read_golden
 
     with opened(location) as bundle:
@@ -84,7 +84,7 @@ def check_variant(location: Path, variant_id: str, target: Target) -> Iterator[V
             return
         with session:
             try:
-                yield from all_checks(variant, golden, session, target)
+                yield from all_checks(Subject(bundle.manifest.task, variant, golden, session, target))
             except FastServeError as error:
                 yield Verdict(variant_id, target.NAME, RUN, Outcome.RUN_FAILED, str(error))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -85,23 +85,26 @@ def verify_variant(
     yield from _check_outputs(bundle, variant, found, golden, threads)
 
 
-def judge_golden(variant: Variant, golden: Golden, outputs: Arrays, target: str) -> Iterator[Verdict]:
+def judge_golden(task: str, variant: Variant, golden: Golden, outputs: Arrays, target: str) -> Iterator[Verdict]:
     """Judge outputs against the reference's (realistic samples only) and against the artifact's recorded ones (all)."""
     from fastserve_runtime.policy import executor_policy, quality_policy
 
     for name, actual in outputs.items():
         mask = _counted_rows(golden, actual)
-        kind = output_kind(name)
+        policy = quality_policy(output_kind(task, name), variant.precision)
         rows = golden.realistic
-        quality = _judge(quality_policy(kind, variant.precision), golden.reference[name], actual, mask, rows)
+        quality = _judge(policy, golden.reference[name], actual, mask, rows)
         yield _verdict(variant, target, QUALITY, name, quality)
         everything = _judge(executor_policy(variant.precision), golden.artifact[name], actual, mask, rows | True)
         yield _verdict(variant, target, EXECUTOR, name, everything)
 
 
-def output_kind(name: str) -> str:
-    """Return which policy an output is judged by."""
-    return {"sentence_embedding": "embedding", "logits": "logits"}.get(name, "hidden")
+def output_kind(task: str, name: str) -> str:
+    """Return by which kind of policy an output is judged, as the task's pipeline says."""
+    from fastserve_runtime.pipelines import PIPELINES
+
+    kinds: Mapping[str, str] = PIPELINES.load(task).OUTPUT_KINDS
+    return kinds.get(name, "hidden")
 
 
 def _check_preprocessing(bundle: Bundle, variant: Variant, golden: Golden) -> Verdict:
@@ -140,7 +143,7 @@ def _check_outputs(bundle: Bundle, variant: Variant, engine: Engine, golden: Gol
         except FastServeError as error:
             yield Verdict(variant.id, target, QUALITY, Outcome.RUN_FAILED, str(error))
             return
-    yield from judge_golden(variant, golden, outputs, target)
+    yield from judge_golden(bundle.manifest.task, variant, golden, outputs, target)
 
 
 def _counted_rows(golden: Golden, output: NDArray[np.generic]) -> NDArray[np.bool_] | None:

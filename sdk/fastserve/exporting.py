@@ -18,8 +18,8 @@ from fastserve.bundle_writer import check_free, write_bundle
 from fastserve.cache import Cache, Entry
 from fastserve.candidate import Candidate
 from fastserve.converter_process import ConverterProcess, JobFailed
+from fastserve.devices import DEVICES, OUTPUTS, Device
 from fastserve.manifest_writer import bundle_content, shared_bytes
-from fastserve.measurement_process import OUTPUTS
 from fastserve.model_source import ModelSource, find_model
 from fastserve.progress import Reporter, SilentReporter, Step
 from fastserve.ranking import KEEP, judge, rank, shipped
@@ -27,7 +27,7 @@ from fastserve.stages import DataSettings, Stages, StageTime, export_step, measu
 from fastserve_converters.checkpoint import Checkpoint, read_checkpoint
 from fastserve_converters.formats import FORMATS, Format, check_installed, installation_hint, missing_modules
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
-from fastserve_runtime.machine import Machine, this_machine
+from fastserve_runtime.machine import Machine
 
 DEFAULT_SEQUENCE_LENGTH = 64
 LEAST_SEQUENCE_LENGTH = 4
@@ -109,10 +109,12 @@ def run_export(request: ExportRequest, reporter: Reporter | None = None) -> Expo
     )
     _check_length(request.sequence_length, checkpoint)
     formats, notes = _formats(request.formats)
+    device: Device = DEVICES.load("local")
     with ConverterProcess(debug=request.debug) as converter:
         stages = Stages(
             cache=Cache(request.cache_dir or default_cache_dir()),
             converter=converter,
+            device=device,
             reporter=reporter or SilentReporter(),
             checkpoint=checkpoint,
             sequence_length=request.sequence_length,
@@ -142,7 +144,7 @@ def run_export(request: ExportRequest, reporter: Reporter | None = None) -> Expo
         budget=request.budget,
         task=checkpoint.task,
         model=source.name,
-        machine=this_machine(),
+        machine=device.machine(),
         threads=request.threads,
         sequence_length=request.sequence_length,
         notes=(*notes, *_notes(request, reference, checkpoint)),

@@ -24,15 +24,15 @@ def judge(candidates: Sequence[Candidate], budget: Budget) -> list[Candidate]:
 def rank(candidates: Sequence[Candidate]) -> list[Candidate]:
     """Return the candidates that fit, best first.
 
-    The best has the highest quality, where what lies inside the interval of the highest counts as equal; of equals the
-    fastest; of those the smallest.
+    The best has the highest quality, where those whose intervals overlap the highest one's count as equal; of equals
+    the fastest; of those the smallest.
     """
     left = [c for c in candidates if c.fits]
     ranked = []
     while left:
         leader = max(left, key=_quality)
         least = leader.quality.low if leader.quality else 0.0
-        equals = [c for c in left if _quality(c) >= least]
+        equals = [c for c in left if c is leader or (c.quality is not None and c.quality.high >= least)]
         best = min(equals, key=lambda c: (_latency(c), c.size or 0, c.id))
         ranked.append(best)
         left.remove(best)

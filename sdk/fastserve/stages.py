@@ -20,14 +20,13 @@ import numpy as np
 import fastserve_runtime
 from fastserve.cache import Cache, Entry
 from fastserve.converter_process import ConverterProcess
-from fastserve.measurement_process import OUTPUTS, measure_artifact
+from fastserve.devices import OUTPUTS, Device, MeasurementJob
 from fastserve.progress import Reporter
 from fastserve_converters.checkpoint import Checkpoint, file_sha256
 from fastserve_converters.formats import FORMATS, Format
 from fastserve_converters.sources_digest import sources_digest
 from fastserve_converters.tasks import TASKS, Quality, Task
 from fastserve_runtime.engines import installed_engine
-from fastserve_runtime.machine import this_machine
 
 REFERENCE_TOOLS = ("torch", "transformers", "tokenizers", "datasets", "numpy")
 
@@ -61,6 +60,7 @@ class Stages:
 
     cache: Cache
     converter: ConverterProcess
+    device: Device
     reporter: Reporter
     checkpoint: Checkpoint
     sequence_length: int
@@ -138,12 +138,12 @@ class Stages:
         threads: int,
         remeasure: bool,
     ) -> Entry:
-        """Measure an artifact on this machine, and take its outputs on all inputs."""
+        """Measure an artifact on the device, and take its outputs on all inputs."""
         engine = installed_engine(format_name)
         key = {
             "artifact": artifact.key,
             "reference": reference.key,
-            "machine": this_machine().fingerprint,
+            "machine": self.device.machine().fingerprint,
             "engine": [engine.NAME, engine.version()],
             "threads": threads,
             "runtime": runtime_digest(),
@@ -152,8 +152,7 @@ class Stages:
             self.cache.remove("measurement", key)
 
         def build(folder: Path) -> dict[str, Any]:
-            return measure_artifact(
-                folder,
+            job = MeasurementJob(
                 model=artifact.folder / artifact.result["files"][0],
                 format_name=format_name,
                 graphs=artifact.result["graphs"],
@@ -161,6 +160,7 @@ class Stages:
                 threads=threads,
                 debug=self.debug,
             )
+            return self.device.measure(folder, job)
 
         return self._staged("measurement", measure_step(format_name, precision), key, build)
 

@@ -53,7 +53,11 @@ def test_hub_models_say_what_is_missing(light: Path) -> None:
 
 
 def test_variant_without_its_engine_is_not_run_and_never_passes(light: Path, tiny_bundle: Path) -> None:
-    script = "import fastserve_runtime.engines.onnxruntime as e; e.version = lambda: None\nimport fastserve.cli; fastserve.cli.main()"
+    script = (
+        "import fastserve.cli, fastserve_runtime.engines.onnxruntime as engine\n"
+        "engine.version = lambda: None\n"
+        "fastserve.cli.main()"
+    )
     command = [str(light / "bin" / "python"), "-c", script, "verify", str(tiny_bundle)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=light)
     assert done.returncode == 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import HealthCheck, settings
 
 # No deadlines, since other work may go on; the same examples in every run, kept nowhere.

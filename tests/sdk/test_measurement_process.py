@@ -75,7 +75,7 @@ def test_a_real_model_is_measured_and_its_outputs_kept(measure, tmp_path: Path) 
 
 
 def test_a_model_that_the_engine_refuses_is_a_failure_in_its_words(measure, tmp_path: Path) -> None:
-    with pytest.raises(EnvironmentFailure, match="ONNX Runtime .* cannot load the model"):
+    with pytest.raises(EnvironmentFailure, match="cannot load the model"):
         measure(b"no model at all")
     assert list((tmp_path / "out").iterdir()) == []
 
@@ -164,6 +164,6 @@ def test_with_debug_the_log_goes_to_the_terminal(measure, stand_in, capfd) -> No
 def test_a_process_that_hangs_is_ended(measure, stand_in, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fastserve.measurement_process.TIMEOUT_SECONDS", 0.5)
     stand_in("import time; time.sleep(600)")
-    with pytest.raises(EnvironmentFailure, match="hung and was ended after 0.5 s") as failure:
+    with pytest.raises(EnvironmentFailure, match=r"hung and was ended after 0\.5 s") as failure:
         measure()
     assert isinstance(failure.value.__cause__, subprocess.TimeoutExpired)

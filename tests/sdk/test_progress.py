@@ -63,8 +63,7 @@ def test_a_step_that_was_not_planned_does_not_advance(progress: Progress) -> Non
 
 def test_a_failure_inside_ends_the_bar() -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=80)
-    with pytest.raises(ValueError, match="no"), terminal_reporter(console) as reporter:
-        reporter.start("Reference outputs")
+    with pytest.raises(ValueError, match="no"), terminal_reporter(console):
         raise ValueError("no")
     assert "\x1b[?25h" in console.file.getvalue(), "the cursor is shown again"
 

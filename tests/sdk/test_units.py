@@ -51,7 +51,9 @@ def test_qualities_are_read(text: str, expected: float) -> None:
     assert parse_quality(text) == pytest.approx(expected, rel=1e-12)
 
 
-@pytest.mark.parametrize("text", ["", " ", "MB", "25 apples", "-5MB", "25MBs", "0x10", "1e", "nan", "inf", "1,5MB", "5ms"])
+@pytest.mark.parametrize(
+    "text", ["", " ", "MB", "25 apples", "-5MB", "25MBs", "0x10", "1e", "nan", "inf", "1,5MB", "5ms"]
+)
 def test_nonsense_is_no_size(text: str) -> None:
     with pytest.raises(UsageError, match="is not a size") as failure:
         parse_size(text)

@@ -45,7 +45,28 @@ class Quality:
 
 
 class Task(Protocol):
-    """What a module in `tasks` offers."""
+    """What a module in `tasks` offers.
+
+    Attributes:
+        HEADS: endings of the architecture names in configs that are for this task.
+        IN_ANY_MODEL: whether a model with another task's head can be taken for it too.
+        AUTO_CLASS: the class of Transformers that loads it.
+        MODEL_OUTPUT: the field of the model's result that is wanted.
+        UNUSED: parts of weight names that the task never uses; they may be missing and are not exported.
+        HAS_LABELS: whether the config's class names mean something.
+        POOLS: whether sentence-transformers files apply.
+    """
+
+    HEADS: tuple[str, ...]
+    IN_ANY_MODEL: bool
+    AUTO_CLASS: str
+    MODEL_OUTPUT: str
+    UNUSED: tuple[str, ...]
+    HAS_LABELS: bool
+    POOLS: bool
+
+    def output_name(self, checkpoint: Checkpoint) -> str:
+        """Return the name of the exported output."""
 
     def settings(self, checkpoint: Checkpoint) -> dict[str, Any]:
         """Return what the pipeline needs to know: JSON for the manifest's `task_settings`."""

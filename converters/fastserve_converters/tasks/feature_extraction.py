@@ -20,7 +20,21 @@ if TYPE_CHECKING:
     from fastserve_converters.checkpoint import Checkpoint
     from fastserve_converters.tasks import Arrays
 
+HEADS = ("Model", "ForMaskedLM", "ForPreTraining")
+IN_ANY_MODEL = True
+AUTO_CLASS = "AutoModel"
+MODEL_OUTPUT = "last_hidden_state"
+# The encoder families make a pooler for classification heads.
+UNUSED = ("pooler",)
+HAS_LABELS = False
+POOLS = True
+
 QUALITY_NAME = "similarity Spearman"
+
+
+def output_name(checkpoint: Checkpoint) -> str:
+    """Return `sentence_embedding` where the checkpoint says how to pool, else `last_hidden_state`."""
+    return MODEL_OUTPUT if checkpoint.sentence_head is None else "sentence_embedding"
 
 
 def settings(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -19,8 +19,21 @@ if TYPE_CHECKING:
     from fastserve_converters.checkpoint import Checkpoint
     from fastserve_converters.tasks import Arrays
 
+HEADS = ("ForSequenceClassification",)
+IN_ANY_MODEL = False
+AUTO_CLASS = "AutoModelForSequenceClassification"
+MODEL_OUTPUT = "logits"
+UNUSED: tuple[str, ...] = ()
+HAS_LABELS = True
+POOLS = False
+
 AGREEMENT = "top-1 agreement"
 ACCURACY_RATIO = "accuracy ÷ reference's"
+
+
+def output_name(checkpoint: Checkpoint) -> str:
+    """Return `logits`."""
+    return MODEL_OUTPUT
 
 
 def settings(checkpoint: Checkpoint) -> dict[str, Any]:

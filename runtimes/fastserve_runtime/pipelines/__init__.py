@@ -1,7 +1,8 @@
 """Pipelines: one module a task, found by the task's name and imported when used.
 
 Third parties add theirs by the entry-point group `fastserve_runtime.pipelines`. A module offers
-`open_pipeline(session, preprocessor, settings)`.
+`open_pipeline(session, preprocessor, settings)` and `OUTPUT_KINDS`, which says by what kind of policy each output is
+judged (`embedding`, `hidden`, `logits`).
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 SENTENCE_EMBEDDING = "sentence_embedding"
 LAST_HIDDEN_STATE = "last_hidden_state"
+OUTPUT_KINDS: Mapping[str, str] = {SENTENCE_EMBEDDING: "embedding", LAST_HIDDEN_STATE: "hidden"}
 
 
 class FeatureExtraction(TextPipeline):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LOGITS = "logits"
+OUTPUT_KINDS: Mapping[str, str] = {LOGITS: "logits"}
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Measuring an artifact in a fresh process that has only the runtime."""
+"""The machine that FastServe runs on: artifacts are measured in a fresh process that has only the runtime."""
 
 from __future__ import annotations
 
@@ -9,48 +9,39 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fastserve.devices import OUTPUTS, MeasurementJob
 from fastserve_runtime.errors import EnvironmentFailure
+from fastserve_runtime.machine import Machine, this_machine
 
-OUTPUTS = "outputs.npz"
+NAME = "local"
 ATTEMPTS = 3
 TIMEOUT_SECONDS = 1800
 _TIMED_SAMPLES = 64
 
 
-def measure_artifact(
-    out: Path,
-    *,
-    model: Path,
-    format_name: str,
-    graphs: Mapping[str, Any],
-    inputs: Path,
-    threads: int,
-    engine: str | None = None,
-    debug: bool = False,
-) -> dict[str, Any]:
-    """Measure a model and keep its outputs on all inputs as `outputs.npz` in `out`.
+def machine() -> Machine:
+    """Describe this machine."""
+    return this_machine()
+
+
+def measure(out: Path, job: MeasurementJob) -> dict[str, Any]:
+    """Measure a model; see `Device.measure`.
 
     An unsteady run is repeated, at most `ATTEMPTS` times in all; the steadiest counts.
-
-    Returns:
-        The measurement's JSON fields; see `fastserve_runtime.measuring.measure`.
-
-    Raises:
-        EnvironmentFailure: the process failed, crashed or hung.
     """
     request = {
-        "model": str(model),
-        "format": format_name,
-        "engine": engine,
-        "graphs": dict(graphs),
-        "threads": threads,
-        "inputs": str(inputs),
+        "model": str(job.model),
+        "format": job.format_name,
+        "engine": None,
+        "graphs": dict(job.graphs),
+        "threads": job.threads,
+        "inputs": str(job.inputs),
         "timed_samples": _TIMED_SAMPLES,
         "outputs": str(out / OUTPUTS),
     }
     best: dict[str, Any] | None = None
     for _ in range(ATTEMPTS):
-        measurement = _run(request, out, debug=debug)
+        measurement = _run(request, out, debug=job.debug)
         if best is None or _unsteadiness(measurement) < _unsteadiness(best):
             best = measurement
         if best["latency"]["trustworthy"]:
