@@ -22,7 +22,7 @@ if [ ! -x "$venv/bin/python" ]; then
   echo "Making $venv with $("$python" --version) ..."
   "$python" -m venv "$venv"
 fi
-pip=("$venv/bin/python" -m pip install --quiet --disable-pip-version-check)
+pip=("$venv/bin/python" -m pip install -qq --disable-pip-version-check)
 
 torch=$(sed -n 's/^torch==//p' constraints.txt)
 if ! "$venv/bin/python" -c "import importlib.metadata as m, sys; sys.exit(m.version('torch').split('+')[0] != '$torch')" 2>/dev/null; then

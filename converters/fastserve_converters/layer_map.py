@@ -42,7 +42,7 @@ class ModulePaths:
         listed = list(modules)
         containers = {name for name, kind in listed if kind in _CONTAINERS}
         self._by_path: dict[tuple[str, ...], str] = {}
-        for name, _ in listed:
+        for name in (n for n, _ in listed if n not in containers):
             parts = name.split(".")
             kept = tuple(p for i, p in enumerate(parts) if ".".join(parts[: i + 1]) not in containers)
             self._by_path[kept] = name

@@ -73,8 +73,11 @@ def verify_variant(
     if variant.golden is None:
         yield Verdict(variant.id, variant.format, QUALITY, Outcome.NOT_RUN, "the bundle has no golden for it")
         return
+    from fastserve_runtime.pipelines import PIPELINES
+
     try:
         found = usable_engine(variant, engine)
+        PIPELINES.load(bundle.manifest.task)  # says how outputs are judged
     except (EnvironmentFailure, UsageError) as error:
         yield Verdict(variant.id, variant.format, QUALITY, Outcome.NOT_RUN, str(error))
         return

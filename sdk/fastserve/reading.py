@@ -45,10 +45,10 @@ def inspection_tables(bundle: Bundle) -> Iterator[RenderableType]:
     yield escape(f"input     {manifest.preprocessing.kind}: {settings}")
     yield _variants(bundle)
     for variant in manifest.variants:
-        yield f"[bold]{variant.id}[/]"
+        yield f"[bold]{escape(variant.id)}[/]"
         for name, graph in variant.graphs.items():
-            yield f"  {name} ({graph.entry}): {_signature(graph.signature)}".replace("[", "\\[")
-        yield f"  operators: {_operators(variant)}"
+            yield escape(f"  {name} ({graph.entry}): {_signature(graph.signature)}")
+        yield escape(f"  operators: {_operators(variant)}")
 
 
 def verdict_table(verdicts: Sequence[Verdict]) -> Table:

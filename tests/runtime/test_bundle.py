@@ -1,3 +1,4 @@
+import contextlib
 import gc
 import hashlib
 import io
@@ -413,9 +414,7 @@ def test_a_local_header_longer_than_the_directorys_is_followed(tmp_path, parts):
     member = zipfile.ZipInfo(MODEL)
     member.extra = b"\xfe\xca\x04\x00pads"
     rest = [item for item in contents.items() if item[0] != MODEL]
-    location = zip_of(
-        tmp_path / "file.zip", ("manifest.json", encoded(document)), (member, contents[MODEL]), *rest
-    )
+    location = zip_of(tmp_path / "file.zip", ("manifest.json", encoded(document)), (member, contents[MODEL]), *rest)
     entry = directory_entry(location.read_bytes(), MODEL)
     content = location.read_bytes()
     name_end = entry + 46 + len(MODEL)
@@ -468,18 +467,28 @@ def test_a_file_that_is_no_zip_is_refused(tmp_path, content):
     is_refused(location, "is not a readable bundle|it has no manifest.json")
 
 
+def open_files(folder):
+    """The files below a folder that this process holds open."""
+    held = []
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            held.append(descriptor.readlink())
+    return [file for file in held if folder in file.parents]
+
+
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="open files can be counted on Linux only")
 def test_no_file_stays_open_when_a_bundle_is_let_go_of(tmp_path, parts):
     sound = write_zip(tmp_path / "sound.zip", *parts)
     foreign = write_zip(tmp_path / "foreign.zip", b"[]", parts[1])
-    before = os.listdir("/proc/self/fd")
     with pytest.raises(BundleError, match="not a JSON object"):
         open_bundle(foreign)
-    with opened(sound) as bundle:
-        bundle.read(MODEL)
+    bundle = open_bundle(sound)
+    bundle.read(MODEL)
+    assert open_files(tmp_path)
+    bundle.close()
     del bundle
     gc.collect()
-    assert os.listdir("/proc/self/fd") == before
+    assert open_files(tmp_path) == []
 
 
 def test_evidence_lies_in_a_directory_and_beside_a_zip(tmp_path, parts):

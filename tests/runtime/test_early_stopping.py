@@ -21,7 +21,9 @@ def test_a_lower_confidence_needs_fewer_queries():
 
 
 @given(st.integers(1, 3000), percentiles, st.floats(0.5, 0.999))
-def test_the_slower_queries_allowed_are_the_most_that_the_binomial_distribution_permits(queries, percentile, confidence):
+def test_the_slower_queries_allowed_are_the_most_that_the_binomial_distribution_permits(
+    queries, percentile, confidence
+):
     allowed = slower_queries_allowed(queries, percentile, confidence)
     slow = binom(queries, 1 - percentile)
     rounding = 1e-9

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from fastserve_runtime.early_stopping import percentile_estimate, queries_needed
 from fastserve_runtime.latency import (
     LEAST_SECONDS,
-    P99_QUERIES,
+    MOST_QUERIES,
     WARM_UP_CALLS,
     WARM_UP_SECONDS,
     measure_latency,
@@ -29,9 +29,7 @@ class Machine:
         self.now += next(self._seconds)
 
     def measure(self, **limits):
-        return measure_latency(
-            self.call, clock=lambda: self.now, cpu_clock=lambda: 7 + self.now * self._busy, **limits
-        )
+        return measure_latency(self.call, clock=lambda: self.now, cpu_clock=lambda: 7 + self.now * self._busy, **limits)
 
 
 def test_every_call_gets_the_next_number():
@@ -95,20 +93,19 @@ def test_measuring_stops_when_the_time_is_over():
     assert latency.p50 == 0.5
 
 
-@pytest.mark.xfail(strict=True, reason="measuring stops at 662 queries however short they are")
 def test_a_fast_model_is_measured_for_the_least_time_too():
     latency = Machine(0.0009765625).measure()
     assert latency.queries * 0.0009765625 >= LEAST_SECONDS
 
 
-@pytest.mark.xfail(strict=True, reason="measuring stops after the least time even where the p99 estimate could be had")
-def test_queries_for_the_p99_estimate_are_timed_as_far_as_the_time_lasts():
-    latency = Machine(0.015625).measure(most_seconds=15)
-    assert latency.p99 is not None
+def test_a_model_that_reaches_662_queries_in_its_time_gets_a_p99_estimate():
+    assert Machine(LEAST_SECONDS / 700).measure().p99 is not None
+    assert Machine(LEAST_SECONDS / 640).measure().p99 is None
 
 
-def test_the_queries_for_p99_are_those_that_its_estimate_needs():
-    assert queries_needed(0.99) == P99_QUERIES
+def test_a_model_that_takes_no_time_is_not_measured_for_ever():
+    machine = Machine(*[WARM_UP_SECONDS] * WARM_UP_CALLS, *[0.0] * MOST_QUERIES)
+    assert machine.measure().queries == MOST_QUERIES
 
 
 def test_a_process_that_waited_for_a_processor_is_doubted():

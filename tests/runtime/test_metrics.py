@@ -25,7 +25,9 @@ from fastserve_runtime.metrics import (
 )
 
 values = st.integers(-4, 4).map(float) | st.floats(-1e6, 1e6)
-pairs = st.integers(2, 40).flatmap(lambda n: st.tuples(arrays(float, n, elements=values), arrays(float, n, elements=values)))
+pairs = st.integers(2, 40).flatmap(
+    lambda n: st.tuples(arrays(float, n, elements=values), arrays(float, n, elements=values))
+)
 embeddings = arrays(np.float32, st.tuples(st.integers(1, 8), st.just(3)), elements=st.integers(-5, 5).map(float))
 
 

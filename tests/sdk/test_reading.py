@@ -60,8 +60,9 @@ def test_the_tables_show_source_input_variants_and_operators(small_bundle: Path)
     chosen = row_of(text, "onnx-fp32 (chosen)")
     for cell in ("302 B", "0.9700", "10.0 ms", "50.0 MB", "onnxruntime ≥ 1.22", "XNNPACK: 7 of 9"):
         assert cell in chosen
-    assert "input_ids int32[1, 8] → logits float32[1, 3]" in chosen
-    assert "operators of onnx-fp32: MatMul 7, Gather 2" in text
+    described = text[text.index("\nonnx-fp32\n") :]
+    assert "main (main): input_ids int32[1, 8] → logits float32[1, 3]" in described
+    assert "operators: MatMul 7, Gather 2" in described
     assert row_of(text, "tflite-int8").count(" - ") == 3
 
 
@@ -115,7 +116,13 @@ def test_names_from_a_bundle_are_shown_as_they_are(tmp_path: Path, make_manifest
     location = tmp_path / "odd [bold] bundle.fsb"
     write_bundle(location, manifest, make_files(manifest), {"m": measurement}, force=False)
     text = shown(location)
-    assert text.count(HOSTILE) >= 9
+    for start in ("source", "input", "main", "operators"):
+        assert HOSTILE in row_of(text, start)
+    assert f"\n{HOSTILE}\n" in text
+    assert f"{HOSTILE} (chosen)" in text
+    assert f"measured on {HOSTILE}" in text
+    assert f"{HOSTILE}: 7 of 9" in text
+    assert f"{HOSTILE} ≥ 1.22" in text
     assert "odd [bold] bundle.fsb" in text
 
 

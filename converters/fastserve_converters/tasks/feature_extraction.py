@@ -66,11 +66,15 @@ def quality(
     seed: int,
 ) -> Quality:
     """Compare embeddings; hidden states are averaged over their tokens first."""
-    from fastserve_runtime.metrics import neighbour_overlap, row_cosines, similarity_spearman_interval
+    import numpy as np
+
+    from fastserve_runtime.metrics import Interval, neighbour_overlap, row_cosines, similarity_spearman_interval
 
     name = next(iter(reference))
     left, right = (_sentence_vectors(outputs[name], inputs) for outputs in (reference, actual))
-    interval = similarity_spearman_interval(left, right, seed=seed)
+    # The similarities of a vector that is not finite count as 0, which may pass for a correlation.
+    is_finite = bool(np.isfinite(right).all())
+    interval = similarity_spearman_interval(left, right, seed=seed) if is_finite else Interval(0.0, 0.0, 0.0)
     beside = {
         "mean cosine": float(row_cosines(left, right).mean()),
         "top-10 neighbour overlap": neighbour_overlap(left, right),

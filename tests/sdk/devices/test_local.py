@@ -6,13 +6,15 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from fastserve.measurement_process import ATTEMPTS, OUTPUTS, measure_artifact
+from fastserve.devices import DEVICES, OUTPUTS, MeasurementJob
+from fastserve.devices.local import ATTEMPTS
 from fastserve_runtime.errors import EnvironmentFailure
 from manifests import LENGTH, expected_embeddings, text_model, token_ids, variant
 
@@ -32,8 +34,9 @@ def measure(tmp_path: Path, inputs: Path) -> Callable[..., dict[str, Any]]:
     def measure(model: bytes = b"", **settings: Any) -> dict[str, Any]:
         (tmp_path / "model.onnx").write_bytes(model)
         (tmp_path / "out").mkdir(exist_ok=True)
-        wanted = {"model": tmp_path / "model.onnx", "format_name": "onnx", "graphs": GRAPHS, "threads": 1} | settings
-        return measure_artifact(tmp_path / "out", inputs=inputs, **wanted)
+        job = MeasurementJob(tmp_path / "model.onnx", "onnx", GRAPHS, inputs, threads=1)
+        result: dict[str, Any] = DEVICES.load("local").measure(tmp_path / "out", replace(job, **settings))
+        return result
 
     return measure
 
@@ -80,11 +83,6 @@ def test_a_model_that_the_engine_refuses_is_a_failure_in_its_words(measure, tmp_
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_an_unknown_engine_is_a_failure(measure) -> None:
-    with pytest.raises(EnvironmentFailure, match="no engine 'abacus'"):
-        measure(engine="abacus")
-
-
 LATENCIES = """
 latency = {
     "most": 1.0,
@@ -122,12 +120,12 @@ def test_an_unsteady_run_is_repeated_and_the_steadiest_counts(
 def test_the_process_gets_all_that_it_needs(measure, stand_in, tmp_path: Path, inputs: Path) -> None:
     latency = "{'most': 1, 'p90': 1, 'doubts': [], 'trustworthy': True}"
     stand_in(f"answer({{'measurement': {{'request': request, 'argv': sys.argv[1:], 'latency': {latency}}}}})")
-    measurement = measure(threads=3, engine="onnxruntime", debug=True)
+    measurement = measure(threads=3, debug=True)
     request = measurement["request"]
     assert request["model"] == str(tmp_path / "model.onnx")
     assert request["inputs"] == str(inputs)
     assert request["outputs"] == str(tmp_path / "out" / OUTPUTS)
-    assert (request["threads"], request["engine"], request["format"]) == (3, "onnxruntime", "onnx")
+    assert (request["threads"], request["format"]) == (3, "onnx")
     assert request["graphs"] == json.loads(json.dumps(GRAPHS))
     assert request["graphs"]["main"]["inputs"][0]["dims"] == [1, LENGTH]
     assert measurement["argv"][:2] == ["-m", "fastserve_runtime.measuring"]
@@ -162,7 +160,7 @@ def test_with_debug_the_log_goes_to_the_terminal(measure, stand_in, capfd) -> No
 
 
 def test_a_process_that_hangs_is_ended(measure, stand_in, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastserve.measurement_process.TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr("fastserve.devices.local.TIMEOUT_SECONDS", 0.5)
     stand_in("import time; time.sleep(600)")
     with pytest.raises(EnvironmentFailure, match=r"hung and was ended after 0\.5 s") as failure:
         measure()

@@ -1,0 +1,60 @@
+"""Checkpoints that the converters' tests share: hand-made folders, and small random models made once a session."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from checkpoints import save_checkpoint
+
+CONFIG = {"model_type": "bert", "architectures": ["BertModel"], "max_position_embeddings": 512}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Callable[..., Path]:
+    """Makes a folder that looks like a checkpoint; its weights are no real ones."""
+
+    def make(files: dict[str, Any] | None = None, *, weights: str | None = "model.safetensors", **config: Any) -> Path:
+        root = tmp_path / "checkpoint"
+        root.mkdir()
+        fields = {k: v for k, v in (CONFIG | config).items() if v is not ...}
+        contents = {"config.json": fields, **(files or {})}
+        if weights is not None:
+            contents[weights] = "weights"
+        for name, content in contents.items():
+            file = root / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(content if isinstance(content, str) else json.dumps(content))
+        return root
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Makes small random models, each one once. Do not write into them: take a `tiny_copy`."""
+    made: dict[tuple[Any, ...], Path] = {}
+
+    def make(family: str = "bert", *, classify: bool = False, sentence: bool = False) -> Path:
+        key = (family, classify, sentence)
+        if key not in made:
+            location = tmp_path_factory.mktemp("tiny") / "model"
+            made[key] = save_checkpoint(location, family, classify=classify, sentence=sentence)
+        return made[key]
+
+    return make
+
+
+@pytest.fixture
+def tiny_copy(tiny: Callable[..., Path], tmp_path: Path) -> Callable[..., Path]:
+    """Copies a small random model, to be spoilt."""
+
+    def make(*arguments: Any, **settings: Any) -> Path:
+        return shutil.copytree(tiny(*arguments, **settings), tmp_path / "copy")
+
+    return make

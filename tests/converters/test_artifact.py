@@ -1,0 +1,66 @@
+"""What an exporter says of its artifact reads back as what the manifest means."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+from fastserve_converters.artifact import Artifact, count_operators, graph_document, tensor_document
+from fastserve_runtime.manifest import (
+    ExpectedPlacement,
+    Graph,
+    OperatorCount,
+    Requirement,
+    Signature,
+    SymbolicDim,
+    TensorSpec,
+    parse_manifest,
+)
+from manifests import valid_manifest
+
+IDS = TensorSpec("input_ids", "int32", (1, SymbolicDim("length", 1, 64)))
+OUTPUT = TensorSpec("logits", "float32", (1, 3))
+GRAPH = Graph("model.onnx", "main", Signature((IDS,), (OUTPUT,)))
+
+
+def test_a_tensor_keeps_symbolic_dimensions_with_their_bounds() -> None:
+    assert tensor_document(IDS) == {
+        "name": "input_ids",
+        "dtype": "int32",
+        "dims": [1, {"symbol": "length", "min": 1, "max": 64}],
+    }
+
+
+def test_a_graph_names_its_file_and_entry() -> None:
+    document = graph_document(GRAPH)
+    assert (document["file"], document["entry"]) == ("model.onnx", "main")
+    assert [t["name"] for t in document["inputs"] + document["outputs"]] == ["input_ids", "logits"]
+
+
+def test_operators_are_counted_in_a_fixed_order() -> None:
+    counts = Counter({("b", "MatMul", 13): 2, ("a", "Gather", 1): 1, ("b", "Add", 14): 5})
+    assert count_operators(counts) == (
+        OperatorCount("a", "Gather", 1, 1),
+        OperatorCount("b", "Add", 14, 5),
+        OperatorCount("b", "MatMul", 13, 2),
+    )
+
+
+def test_an_artifact_reads_back_from_a_manifest_as_it_was() -> None:
+    manifest = valid_manifest()
+    variant = manifest["variants"][0]
+    artifact = Artifact(
+        files=tuple(variant["files"]),
+        graphs={"main": Graph(variant["files"][0], "forward", GRAPH.signature)},
+        operators=count_operators({("tflite", "ADD", 3): 4}),
+        expected_placement=ExpectedPlacement("cpu", "XNNPACK", None, 7),
+        requires=Requirement("litert", "2.0", ("XNNPACK",), ("linux",)),
+    )
+    variant |= json.loads(json.dumps(artifact.as_document()))
+    read = parse_manifest(manifest).variants[0]
+    assert read.files == artifact.files
+    assert read.graphs == artifact.graphs
+    assert read.operators == artifact.operators
+    assert read.expected_placement == artifact.expected_placement
+    assert read.requires == artifact.requires
+    assert read.state == ()

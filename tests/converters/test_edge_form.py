@@ -1,0 +1,217 @@
+"""The rewritten encoder computes what the original computes, or is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from checkpoints import texts
+from fastserve_converters.checkpoint import Checkpoint, read_checkpoint
+from fastserve_converters.edge_form import (
+    TOLERANCE,
+    ConstantRows,
+    EdgeForm,
+    SentencePooling,
+    build_edge_form,
+    load_dense,
+    prove_equal,
+)
+from fastserve_converters.model_loading import load_model
+from fastserve_converters.reference import load_tokenizer, run_original
+from fastserve_converters.sentence_transformers_files import ACTIVATIONS, POOLING_MODES, Dense, SentenceHead
+from fastserve_converters.tasks import TASKS
+from fastserve_runtime.errors import EnvironmentFailure
+
+FAMILIES = ["bert", "roberta", "albert", "distilbert"]
+LENGTH = 24
+
+
+def inputs_of(checkpoint: Checkpoint) -> dict[str, np.ndarray]:
+    """Short texts, which are padded, one that fills all tokens, and an empty one."""
+    chosen = ["Hi.", "It rains.", "Why?", "No way!", "10 to 2", "Good", max(texts(), key=len), ""]
+    encoded = load_tokenizer(checkpoint)(chosen, padding="max_length", truncation=True, max_length=LENGTH)
+    mask = np.array(encoded["attention_mask"], np.float32)
+    assert mask[:6].sum() < mask[:6].size / 2
+    assert mask[6].all()
+    return {"input_ids": np.array(encoded["input_ids"], np.int32), "attention_mask": mask}
+
+
+def both(folder: Path, task: str = "auto") -> tuple[EdgeForm, dict[str, torch.Tensor], torch.Tensor]:
+    """The edge form, inputs, and the original's outputs on them."""
+    checkpoint = read_checkpoint(folder, task=task)
+    model = load_model(checkpoint)
+    inputs = inputs_of(checkpoint)
+    name, reference = run_original(TASKS.load(checkpoint.task), model, checkpoint, inputs)
+    edge_form = build_edge_form(model, checkpoint, LENGTH)
+    assert edge_form.output == name
+    return edge_form, {k: torch.from_numpy(v) for k, v in inputs.items()}, torch.from_numpy(reference)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("classify", [False, True])
+def test_every_family_equals_its_original_with_real_padding(tiny, family: str, classify: bool) -> None:
+    edge_form, inputs, reference = both(tiny(family, classify=classify))
+    assert edge_form.output == ("logits" if classify else "last_hidden_state")
+    assert prove_equal(edge_form, inputs, reference) <= TOLERANCE
+    spread = reference.reshape(len(reference), -1).std(0).max()
+    assert spread > 0.01, "the outputs must depend on the text"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_sentence_embeddings_equal_the_originals_too(tiny, family: str) -> None:
+    edge_form, inputs, reference = both(tiny(family, sentence=True))
+    assert edge_form.output == "sentence_embedding"
+    assert reference.shape == (len(inputs["input_ids"]), 32)
+    assert prove_equal(edge_form, inputs, reference) <= TOLERANCE
+    torch.testing.assert_close(reference.norm(dim=1), torch.ones(len(reference)))
+
+
+def test_the_encoder_of_a_classifier_can_be_had_alone(tiny) -> None:
+    edge_form, inputs, reference = both(tiny("bert", classify=True), task="feature-extraction")
+    assert edge_form.output == "last_hidden_state"
+    assert prove_equal(edge_form, inputs, reference) <= TOLERANCE
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_padding_has_no_influence(tiny, family: str) -> None:
+    edge_form, inputs, _ = both(tiny(family, sentence=True))
+    ids, mask = inputs["input_ids"][:1], inputs["attention_mask"][:1]
+    changed = torch.where(mask == 0, 7, ids)
+    assert not torch.equal(changed, ids)
+    with torch.no_grad():
+        first, second = (edge_form(i.to(torch.int32), mask)["sentence_embedding"] for i in (ids, changed))
+    torch.testing.assert_close(first, second, rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_positions_and_token_types_are_constants(tiny, family: str) -> None:
+    edge_form, _, _ = both(tiny(family))
+    constants = [name for name, m in edge_form.named_modules() if isinstance(m, ConstantRows)]
+    kinds = {name.rpartition(".")[2] for name in constants}
+    assert kinds == {"position_embeddings"} | ({"token_type_embeddings"} if family != "distilbert" else set())
+    tables = [m for m in edge_form.modules() if isinstance(m, torch.nn.Embedding)]
+    assert len(tables) == 1
+
+
+def test_a_pooler_that_feeds_nothing_is_left_out(tiny) -> None:
+    edge_form, _, _ = both(tiny("bert"))
+    assert not [name for name, _ in edge_form.named_parameters() if "pooler" in name]
+    classifier, _, _ = both(tiny("bert", classify=True))
+    assert [name for name, _ in classifier.named_parameters() if "pooler" in name]
+
+
+@pytest.mark.parametrize("classify", [False, True])
+def test_a_changed_weight_is_found(tiny, classify: bool) -> None:
+    edge_form, inputs, reference = both(tiny("bert", classify=classify))
+    with torch.no_grad():
+        dict(edge_form.named_parameters())["model." + ("bert." * classify) + "encoder.layer.1.output.dense.weight"][
+            0, 0
+        ] += 0.5
+    with pytest.raises(EnvironmentFailure, match="differs from the original by"):
+        prove_equal(edge_form, inputs, reference)
+
+
+def test_a_wrong_position_is_found(tiny) -> None:
+    edge_form, inputs, reference = both(tiny("roberta"))
+    constant = edge_form.model.embeddings.position_embeddings
+    constant.rows = constant.rows.roll(1, dims=1)
+    with pytest.raises(EnvironmentFailure, match="differs from the original by"):
+        prove_equal(edge_form, inputs, reference)
+
+
+@pytest.mark.parametrize("row", [0, -1])
+def test_a_value_that_is_not_a_number_in_any_row_is_found(tiny, row: int) -> None:
+    edge_form, inputs, reference = both(tiny("bert", sentence=True))
+    reference[row, 3] = torch.nan
+    with pytest.raises(EnvironmentFailure, match="differs from the original by inf"):
+        prove_equal(edge_form, inputs, reference)
+
+
+def test_hidden_states_of_padding_are_not_compared(tiny) -> None:
+    edge_form, inputs, reference = both(tiny("bert"))
+    reference[inputs["attention_mask"] == 0] = 1e6
+    reference.clamp_(max=100)
+    assert prove_equal(edge_form, inputs, reference) <= TOLERANCE * 100
+    reference[0, 0] += 1
+    with pytest.raises(EnvironmentFailure):
+        prove_equal(edge_form, inputs, reference)
+
+
+HIDDEN = np.random.default_rng(1).normal(size=(3, 5, 4)).astype(np.float32)
+MASK = np.array([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0], [1, 0, 0, 0, 0]], np.float32)
+
+
+def pooled_by_hand(mode: str, rows: np.ndarray) -> np.ndarray:
+    return {
+        "cls": rows[0],
+        "mean": rows.mean(0),
+        "max": rows.max(0),
+        "mean_sqrt_len": rows.sum(0) / np.sqrt(len(rows)),
+    }[mode]
+
+
+def pooled(
+    modes: tuple[str, ...], dense: list[torch.nn.Module] | None = None, *, normalize: bool = False
+) -> np.ndarray:
+    pooling = SentencePooling(SentenceHead(modes, (), normalize), dense or [])
+    with torch.no_grad():
+        return pooling(torch.from_numpy(HIDDEN), torch.from_numpy(MASK)).numpy()
+
+
+@pytest.mark.parametrize("modes", [*((mode,) for mode in POOLING_MODES), ("mean", "max"), ("cls", "mean_sqrt_len")])
+def test_pooling_counts_real_tokens_alone(modes: tuple[str, ...]) -> None:
+    expected = [
+        np.concatenate([pooled_by_hand(mode, rows[mask > 0]) for mode in modes])
+        for rows, mask in zip(HIDDEN, MASK, strict=True)
+    ]
+    np.testing.assert_allclose(pooled(modes), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_normalized_vectors_have_a_length_of_one() -> None:
+    plain, normalized = pooled(("mean",)), pooled(("mean",), normalize=True)
+    np.testing.assert_allclose(normalized, plain / np.linalg.norm(plain, axis=1, keepdims=True), rtol=1e-5)
+
+
+def test_a_vector_of_zeros_stays_one_of_zeros() -> None:
+    pooling = SentencePooling(SentenceHead(("mean",), (), normalize=True), [])
+    assert pooling(torch.zeros(1, 2, 4), torch.ones(1, 2)).tolist() == [[0, 0, 0, 0]]
+
+
+APPLIED = {
+    "Identity": lambda x: x,
+    "Tanh": np.tanh,
+    "ReLU": lambda x: np.maximum(x, 0),
+    "GELU": lambda x: torch.nn.functional.gelu(torch.from_numpy(x)).numpy(),
+}
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("prefix", ["linear.", ""])
+def test_dense_layers_are_loaded_with_their_activation(folder, activation: str, prefix: str) -> None:
+    root = folder()
+    weight, bias = torch.randn(2, 4), torch.randn(2)
+    (root / "2_Dense").mkdir()
+    save_file({f"{prefix}weight": weight, f"{prefix}bias": bias}, root / "2_Dense" / "model.safetensors")
+    layer = load_dense(read_checkpoint(root), Dense("2_Dense", 4, 2, bias=True, activation=activation))
+    by_hand = APPLIED[activation](pooled(("mean",)) @ weight.numpy().T + bias.numpy())
+    np.testing.assert_allclose(pooled(("mean",), [layer]), by_hand, rtol=1e-4, atol=1e-6)
+
+
+def test_a_checkpoint_with_dense_layer_equals_its_original(tiny_copy) -> None:
+    root = tiny_copy("bert", sentence=True)
+    modules = json.loads((root / "modules.json").read_text())
+    modules.insert(2, {"idx": 2, "name": "2", "path": "2_Dense", "type": "sentence_transformers.models.Dense"})
+    (root / "modules.json").write_text(json.dumps(modules))
+    (root / "2_Dense").mkdir()
+    config = {"in_features": 32, "out_features": 8, "bias": False}
+    config["activation_function"] = "torch.nn.modules.activation.Tanh"
+    (root / "2_Dense" / "config.json").write_text(json.dumps(config))
+    save_file({"linear.weight": torch.randn(8, 32)}, root / "2_Dense" / "model.safetensors")
+    edge_form, inputs, reference = both(root)
+    assert reference.shape[1] == 8
+    assert prove_equal(edge_form, inputs, reference) <= TOLERANCE

@@ -1,0 +1,160 @@
+"""Formats are found by name, refused where their converter is missing, and export what the edge form computes."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastserve_runtime
+from fastserve_converters.formats import (
+    FORMATS,
+    check_installed,
+    check_precision,
+    installation_hint,
+    missing_modules,
+    onnx,
+)
+from fastserve_converters.jobs import Jobs
+from fastserve_converters.layer_map import LAYER_MAP
+from fastserve_runtime.errors import EnvironmentFailure, UsageError
+
+BUILT_IN = ("executorch", "onnx", "tflite")
+LENGTH = 16
+
+
+def test_the_built_in_formats_are_found_by_name() -> None:
+    assert FORMATS.built_in() == BUILT_IN
+    assert [FORMATS.load(name).NAME for name in BUILT_IN] == list(BUILT_IN)
+
+
+def test_an_unknown_format_is_named_with_the_nearest() -> None:
+    with pytest.raises(UsageError, match="There is no format 'onx'") as failure:
+        check_installed("onx")
+    assert "Did you mean 'onnx'?" in failure.value.remedy
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_every_format_has_fp32_and_what_it_makes_from_it(name: str) -> None:
+    precisions = FORMATS.load(name).PRECISIONS
+    assert "fp32" in precisions
+    assert precisions["fp32"] is None
+    made: set[str] = set()
+    for precision, base in precisions.items():
+        assert base is None or base in made, "a base comes before what is made from it"
+        made.add(precision)
+
+
+def test_a_converter_that_is_not_installed_is_named_with_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx, "MODULES", ("json", "no_such_module", "not_there_either"))
+    assert missing_modules(onnx) == ("no_such_module", "not_there_either")
+    with pytest.raises(EnvironmentFailure, match="The converter for onnx is not installed") as failure:
+        check_installed("onnx")
+    assert "no_such_module, not_there_either" in failure.value.problem
+    assert installation_hint("onnx") in failure.value.remedy
+    assert "'.[onnx]'" in installation_hint("onnx")
+
+
+def test_a_converter_that_is_installed_is_returned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx, "MODULES", ("json",))
+    assert missing_modules(onnx) == ()
+    assert check_installed("onnx") is onnx
+
+
+def test_a_precision_that_a_format_lacks_names_those_it_has() -> None:
+    format_module = SimpleNamespace(NAME="onnx", PRECISIONS={"fp32": None, "int8-dynamic": "fp32"})
+    check_precision(format_module, "int8-dynamic")
+    with pytest.raises(UsageError, match="The format onnx has no precision 'int4'") as failure:
+        check_precision(format_module, "int4")
+    assert "fp32, int8-dynamic" in failure.value.remedy
+
+
+@pytest.fixture(scope="module")
+def exported(tiny: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A small classifier, exported to ONNX by the jobs that a converter process does."""
+    folder = tmp_path_factory.mktemp("jobs")
+    source = {
+        "path": str(tiny("bert", classify=True)),
+        "task": "auto",
+        "sequence_length": LENGTH,
+        "allow_pickle": False,
+        "trust_remote_code": False,
+    }
+    texts = {"data": [], "text_column": "text", "label_column": "label", "seed": 0}
+    jobs = Jobs()
+    jobs.run({"job": "reference", "source": source, "out": str(folder / "reference"), **texts})
+    reference = {"reference": str(folder / "reference")}
+    program = jobs.run({"job": "program", "source": source, "out": str(folder / "program"), **reference})
+    documents: dict[str, Any] = {"program": program}
+    for precision, base in onnx.PRECISIONS.items():
+        made_from = None if base is None else str(folder / base)
+        job = {"job": "artifact", "format": "onnx", "precision": precision, "base": made_from}
+        documents[precision] = jobs.run({**job, "source": source, "out": str(folder / precision)})
+    return folder, documents
+
+
+def test_the_program_is_proven_and_described(exported: tuple[Path, dict[str, Any]]) -> None:
+    folder, documents = exported
+    program = documents["program"]
+    assert program["largest_difference"] <= 1e-5
+    assert [t["name"] for t in program["inputs"]] == ["input_ids", "attention_mask"]
+    assert program["outputs"] == [{"name": "logits", "dtype": "float32", "dims": [1, 3]}]
+    assert (folder / "program" / "program.pt2").stat().st_size > 0
+
+
+@pytest.mark.parametrize("precision", list(onnx.PRECISIONS))
+def test_an_artifact_computes_what_the_reference_computes(exported, precision: str) -> None:
+    folder, _ = exported
+    with np.load(folder / "reference" / "inputs.npz") as file:
+        inputs = {name: file[name] for name in file.files}
+    with np.load(folder / "reference" / "reference.npz") as file:
+        expected = file["logits"][:8]
+    with fastserve_runtime.open_model(folder / precision / "model.onnx") as session:
+        actual = [session.run({n: a[i : i + 1] for n, a in inputs.items()})["logits"][0] for i in range(8)]
+    difference = np.abs(np.array(actual) - expected).max()
+    assert difference < (1e-4 if precision == "fp32" else 0.5 * np.abs(expected).max())
+
+
+def test_an_artifact_is_described_for_the_manifest(exported) -> None:
+    _, documents = exported
+    fp32, int8 = documents["fp32"], documents["int8-dynamic"]
+    assert fp32["files"] == ["model.onnx"]
+    graph = fp32["graphs"]["main"]
+    assert [(t["name"], t["dtype"], t["dims"]) for t in graph["inputs"] + graph["outputs"]] == [
+        ("input_ids", "int32", [1, LENGTH]),
+        ("attention_mask", "float32", [1, LENGTH]),
+        ("logits", "float32", [1, 3]),
+    ]
+    assert int8["graphs"] == fp32["graphs"]
+    assert {o["domain"] for o in fp32["operators"] + int8["operators"]} == {"ai.onnx"}
+    assert "MatMulInteger" in {o["name"] for o in int8["operators"]}
+    assert fp32["expected_placement"]["total"] == sum(o["count"] for o in fp32["operators"])
+    assert fp32["requires"]["engine"] == "onnxruntime"
+
+
+@pytest.mark.parametrize("precision", list(onnx.PRECISIONS))
+def test_the_layer_map_names_modules_and_tensors_of_the_model(exported, precision: str) -> None:
+    import onnx as onnx_library
+
+    folder, documents = exported
+    layers = json.loads((folder / precision / LAYER_MAP).read_text())
+    modules = {name for name, _ in documents["program"]["modules"]}
+    assert set(layers) <= modules
+    assert "model.bert.encoder.layer.1.attention.self.query" in layers
+    assert "model.classifier" in layers
+    model = onnx_library.load(str(folder / "fp32" / "model.onnx"))
+    tensors = {o for n in model.graph.node for o in n.output} | {i.name for i in model.graph.initializer}
+    assert {t for names in layers.values() for t in names} <= tensors
+
+
+def test_an_artifact_tells_nothing_of_the_machine_that_made_it(exported, tiny) -> None:
+    folder, _ = exported
+    content = (folder / "fp32" / "model.onnx").read_bytes()
+    assert not re.findall(rb"/(?:home|root|tmp|usr|work|Users)/[\w./-]+", content)
+    assert str(tiny("bert", classify=True)).encode() not in content

@@ -1,0 +1,159 @@
+"""Tasks: what they tell the pipeline, what they run, and how they judge quality."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from fastserve_converters.checkpoint import read_checkpoint
+from fastserve_converters.sentence_transformers_files import SentenceHead
+from fastserve_converters.tasks import TASKS, Quality, feature_extraction, text_classification
+from fastserve_runtime.errors import UsageError
+from fastserve_runtime.metrics import similarity_spearman
+
+RANDOM = np.random.default_rng(3)
+EMBEDDINGS = RANDOM.normal(size=(40, 16)).astype(np.float32)
+LOGITS = RANDOM.normal(size=(100, 3)).astype(np.float32)
+MASK = {"attention_mask": np.ones((40, 4), np.float32)}
+
+
+def judged(reference: np.ndarray, actual: np.ndarray, *, task=text_classification, labels=None, seed=0) -> Quality:
+    inputs = {"attention_mask": np.ones((len(reference), 4), np.float32)}
+    return task.quality({"output": reference}, {"output": actual}, inputs, labels, seed)
+
+
+def test_both_tasks_are_found_by_their_names_on_the_hub() -> None:
+    assert TASKS.built_in() == ("feature-extraction", "text-classification")
+    assert TASKS.load("feature-extraction") is feature_extraction
+    assert TASKS.load("text-classification") is text_classification
+
+
+def test_an_unknown_task_is_named_with_the_nearest() -> None:
+    with pytest.raises(UsageError, match="There is no task 'text-clasification'") as failure:
+        TASKS.load("text-clasification")
+    assert "Did you mean 'text-classification'?" in failure.value.remedy
+
+
+def test_settings_of_sentence_embeddings_tell_how_they_are_made(folder) -> None:
+    checkpoint = read_checkpoint(folder())
+    assert feature_extraction.settings(checkpoint) == {}
+    assert feature_extraction.output_name(checkpoint) == "last_hidden_state"
+    pooled = replace(checkpoint, sentence_head=SentenceHead(("mean", "max"), (), normalize=True))
+    assert feature_extraction.settings(pooled) == {"pooling": ["mean", "max"], "normalize": True}
+    assert feature_extraction.output_name(pooled) == "sentence_embedding"
+
+
+def test_settings_of_a_classifier_are_its_labels_and_problem_type(folder) -> None:
+    config = {"architectures": ["BertForSequenceClassification"], "id2label": {"0": "no", "1": "yes"}}
+    checkpoint = read_checkpoint(folder(**config, problem_type="multi_label_classification"))
+    assert text_classification.settings(checkpoint) == {
+        "labels": ["no", "yes"],
+        "problem_type": "multi_label_classification",
+    }
+    assert text_classification.output_name(checkpoint) == "logits"
+
+
+class Encoder(torch.nn.Module):
+    """Gives each token its id as hidden state, and the number of tokens as logits."""
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> object:
+        class Result:
+            last_hidden_state = input_ids[..., None].float()
+            logits = attention_mask.sum(1, keepdim=True).float()
+
+        return Result()
+
+
+IDS = {"input_ids": torch.tensor([[4, 6, 0], [3, 9, 6]]), "attention_mask": torch.tensor([[1, 1, 0], [1, 1, 1]])}
+
+
+def test_the_reference_is_the_models_own_output(folder) -> None:
+    checkpoint = read_checkpoint(folder())
+    hidden = feature_extraction.reference_outputs(Encoder(), checkpoint, IDS)
+    assert hidden.tolist() == [[[4], [6], [0]], [[3], [9], [6]]]
+    assert text_classification.reference_outputs(Encoder(), checkpoint, IDS).tolist() == [[2], [3]]
+
+
+def test_the_reference_of_sentences_is_pooled_over_their_tokens_alone(folder) -> None:
+    checkpoint = replace(read_checkpoint(folder()), sentence_head=SentenceHead(("mean",), (), normalize=False))
+    assert feature_extraction.reference_outputs(Encoder(), checkpoint, IDS).tolist() == [[5], [6]]
+
+
+@pytest.mark.parametrize(("task", "values"), [(feature_extraction, EMBEDDINGS), (text_classification, LOGITS)])
+def test_what_equals_the_reference_has_a_quality_of_one(task, values: np.ndarray) -> None:
+    quality = judged(values, values.copy(), task=task)
+    assert (quality.value, quality.low, quality.high) == (1, 1, 1)
+    assert quality.samples == len(values)
+
+
+def test_quality_of_embeddings_is_the_rank_correlation_of_their_similarities() -> None:
+    noisy = EMBEDDINGS + RANDOM.normal(size=EMBEDDINGS.shape) * 0.3
+    quality = judged(EMBEDDINGS, noisy, task=feature_extraction)
+    assert quality.name == "similarity Spearman"
+    assert quality.value == pytest.approx(similarity_spearman(EMBEDDINGS, noisy))
+    assert 0.5 < quality.low < quality.value <= quality.high < 1
+    cosines = (EMBEDDINGS * noisy).sum(1) / np.linalg.norm(EMBEDDINGS, axis=1) / np.linalg.norm(noisy, axis=1)
+    assert quality.beside["mean cosine"] == pytest.approx(cosines.mean())
+    assert 0 < quality.beside["top-10 neighbour overlap"] < 1
+
+
+def test_hidden_states_are_averaged_over_their_tokens_first() -> None:
+    hidden = RANDOM.normal(size=(12, 4, 8))
+    mask = (np.arange(4) < RANDOM.integers(1, 5, (12, 1))).astype(np.float32)
+    other = np.where(mask[..., None] > 0, hidden, 1e6)
+    quality = feature_extraction.quality({"h": hidden}, {"h": other}, {"attention_mask": mask}, None, 0)
+    assert quality.value == pytest.approx(1)
+    assert quality.beside["mean cosine"] == pytest.approx(1)
+    broken = hidden[:, ::-1] * np.sign(RANDOM.normal(size=(12, 1, 8)))
+    assert feature_extraction.quality({"h": hidden}, {"h": broken}, {"attention_mask": mask}, None, 0).value < 0.9
+
+
+def test_embeddings_that_are_not_finite_have_no_quality() -> None:
+    for value in (np.nan, np.inf):
+        broken = EMBEDDINGS.copy()
+        broken[0, 0] = value
+        quality = judged(EMBEDDINGS, broken, task=feature_extraction)
+        assert (quality.value, quality.low, quality.high) == (0, 0, 0)
+
+
+def test_without_labels_the_quality_is_how_often_both_agree() -> None:
+    actual = LOGITS.copy()
+    actual[:10] = -actual[:10]
+    quality = judged(LOGITS, actual)
+    assert quality.name == "top-1 agreement"
+    assert quality.value == pytest.approx(0.9)
+    assert 0.8 < quality.low < 0.9 < quality.high <= 1
+    assert quality.beside == {}
+
+
+def test_with_labels_the_quality_is_accuracy_by_the_references() -> None:
+    labels = LOGITS.argmax(-1)
+    labels[:20] = (labels[:20] + 1) % 3
+    actual = LOGITS.copy()
+    actual[80:] = np.roll(actual[80:], 1, axis=1)
+    quality = judged(LOGITS, actual, labels=labels)
+    assert quality.name == "accuracy ÷ reference's"
+    assert quality.beside["reference's accuracy"] == pytest.approx(0.8)
+    assert quality.beside["accuracy"] == pytest.approx(0.6)
+    assert quality.beside["top-1 agreement"] == pytest.approx(0.8)
+    assert quality.value == pytest.approx(0.75)
+    assert quality.low < 0.75 < quality.high
+
+
+@pytest.mark.parametrize("labels", [None, LOGITS.argmax(-1)])
+def test_logits_that_are_not_finite_are_never_right(labels) -> None:
+    actual = LOGITS.copy()
+    actual[:50, 0] = np.nan
+    actual[50:75] = np.inf
+    assert judged(LOGITS, actual, labels=labels).value == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize(("task", "values"), [(feature_extraction, EMBEDDINGS), (text_classification, LOGITS)])
+def test_the_seed_decides_the_interval_and_nothing_else(task, values: np.ndarray) -> None:
+    noisy = values + RANDOM.normal(size=values.shape) * 0.5
+    one, same, other = (judged(values, noisy, task=task, seed=seed) for seed in (1, 1, 2))
+    assert one == same
+    assert one.value == other.value

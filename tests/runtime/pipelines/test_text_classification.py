@@ -1,0 +1,79 @@
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy import special
+
+import fastserve_runtime
+from fastserve_runtime.errors import BundleError
+from fastserve_runtime.pipelines.text_classification import Classification, open_pipeline, sigmoid, softmax
+from manifests import LABELS, expected_embeddings, text_bundle, write_directory
+
+logits = arrays(float, st.tuples(st.integers(1, 3), st.integers(1, 5)), elements=st.floats(-1e4, 1e4))
+
+
+@pytest.fixture
+def load(tmp_path):
+    def load(**settings):
+        document, contents = text_bundle("logits")
+        document["task_settings"] |= settings
+        return fastserve_runtime.load(write_directory(tmp_path / "text.fsb", document, contents))
+
+    return load
+
+
+def test_one_text_gives_its_label_and_every_score(load):
+    with load() as classify:
+        result = classify("a b")
+    scores = special.softmax(expected_embeddings(["a b"])[0].astype(float))
+    assert isinstance(result, Classification)
+    assert list(result.scores) == LABELS
+    np.testing.assert_allclose(list(result.scores.values()), scores, rtol=1e-5)
+    assert result.label == LABELS[scores.argmax()]
+    assert result.score == result.scores[result.label] == max(result.scores.values())
+    assert sum(result.scores.values()) == pytest.approx(1)
+
+
+def test_several_texts_give_a_list_in_their_order(load):
+    texts = ["a", "b c", "d e f", ""]
+    with load() as classify:
+        results = classify(texts)
+        assert [classify(text) for text in texts] == results
+    assert [r.label for r in results] == [LABELS[i] for i in expected_embeddings(texts).argmax(axis=1)]
+    assert len({r.label for r in results}) > 1
+    assert classify.task == "text-classification"
+
+
+def test_labels_that_do_not_exclude_each_other_have_scores_of_their_own(load):
+    with load(problem_type="multi_label_classification") as classify:
+        result = classify("a b")
+    np.testing.assert_allclose(
+        list(result.scores.values()), special.expit(expected_embeddings(["a b"])[0].astype(float)), rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("problem", [None, "single_label_classification"])
+def test_any_other_problem_has_labels_that_exclude_each_other(load, problem):
+    with load(problem_type=problem) as classify:
+        assert sum(classify("a").scores.values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("settings", [{}, {"labels": None}, {"labels": [1, 2]}, {"labels": "ab"}])
+def test_a_bundle_without_labels_is_refused(settings):
+    with pytest.raises(BundleError, match="task_settings.*labels"):
+        open_pipeline(None, None, settings)
+
+
+@given(logits)
+def test_softmax_is_scipys(values):
+    np.testing.assert_allclose(softmax(values), special.softmax(values, axis=-1), atol=1e-12)
+
+
+@given(logits)
+def test_sigmoid_is_scipys(values):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_allclose(sigmoid(values), special.expit(values), atol=1e-12)
