@@ -3,7 +3,8 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test test-slow lint bench clean
+# `coverage` is of the tests that mirror the packages; those of whole commands run in processes of their own.
+.PHONY: setup demo test coverage test-slow lint bench clean
 
 setup: $(STAMP)
 
@@ -15,7 +16,10 @@ demo: setup
 	@$(PY) examples/demo.py
 
 test: setup
-	@$(PY) -m pytest -m "not slow" --cov --cov-report=term:skip-covered
+	@$(PY) -m pytest -m "not slow"
+
+coverage: setup
+	@$(PY) -m pytest -q -m "not slow" tests/runtime tests/sdk tests/converters tests/device_tests --cov --cov-report=term:skip-covered
 
 test-slow: setup
 	@$(PY) -m pytest -m slow

@@ -94,7 +94,7 @@ def check_free(location: Path, *, force: bool) -> None:
     """
     if not location.absolute().parent.is_dir():
         raise UsageError(f"The folder '{location.absolute().parent}' does not exist.", "Make it, or name another.")
-    if not location.exists():
+    if not (location.exists() or location.is_symlink()):
         return
     if not force:
         raise UsageError(f"'{location}' exists already.", "Choose another name, or replace it with --force.")
@@ -149,7 +149,8 @@ def _unfinished(location: Path) -> Iterator[Path]:
         # A container gives its process the same number again, so our own is no sign of life.
         owner = left.name.removeprefix(prefix).partition(".")[0]
         if owner == str(os.getpid()) or not _is_alive(owner):
-            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink()
+            is_folder = left.is_dir() and not left.is_symlink()
+            shutil.rmtree(left, ignore_errors=True) if is_folder else left.unlink()
     folder = parent / f"{prefix}{os.getpid()}"
     folder.mkdir()
     try:
@@ -185,6 +186,8 @@ def _write_evidence(folder: Path, documents: Mapping[str, Mapping[str, Any]]) ->
 
 
 def _replace(location: Path, finished: Path) -> None:
+    if location.is_symlink():
+        location.unlink()  # what it leads to stays
     if location.is_dir():
         old = finished.with_name(f"{finished.name}.old")
         location.replace(old)

@@ -9,8 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from checkpoints import save_checkpoint
+
+# No deadlines, since other work may go on; the same examples in every run, kept nowhere.
+settings.register_profile(
+    "repeatable", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("repeatable")
 
 CONFIG = {"model_type": "bert", "architectures": ["BertModel"], "max_position_embeddings": 512}
 

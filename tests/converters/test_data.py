@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import datasets
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -156,6 +158,15 @@ def test_a_broken_file_is_named_on_one_line(tmp_path: Path, name: str, content: 
     assert "\n" not in failure.value.problem
 
 
+def test_a_full_disk_is_not_blamed_on_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(datasets.Dataset, "from_csv", fail)
+    with pytest.raises(OSError, match="No space left"):
+        read(write(tmp_path / "data.csv", rows_of(NAMES)))
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="There is no data file") as failure:
         read(tmp_path / "gone.csv")
@@ -192,7 +203,7 @@ def samples_of(count: int) -> list[Sample]:
     return [Sample(f"text {i}", i % 3) for i in range(count)]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(LEAST_TEXTS, 1500), st.integers(0, 2**32), st.integers(0, 50))
 def test_evaluation_and_calibration_never_overlap_and_are_large_enough(count: int, seed: int, repeats: int) -> None:
     samples = samples_of(count)

@@ -199,7 +199,7 @@ def test_dense_layers_are_loaded_with_their_activation(folder, activation: str, 
     save_file({f"{prefix}weight": weight, f"{prefix}bias": bias}, root / "2_Dense" / "model.safetensors")
     layer = load_dense(read_checkpoint(root), Dense("2_Dense", 4, 2, bias=True, activation=activation))
     by_hand = APPLIED[activation](pooled(("mean",)) @ weight.numpy().T + bias.numpy())
-    np.testing.assert_allclose(pooled(("mean",), [layer]), by_hand, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(pooled(("mean",), layer), by_hand, rtol=1e-4, atol=1e-6)
 
 
 def test_a_checkpoint_with_dense_layer_equals_its_original(tiny_copy) -> None:

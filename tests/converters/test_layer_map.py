@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fastserve_converters.layer_map import (
@@ -62,7 +62,6 @@ def test_a_tensor_name_is_traced_to_the_nearest_module(tensor: str, module: str 
 ATTRIBUTES = st.from_regex(r"[a-z][a-z0-9]{0,4}(_[a-z0-9]{1,3})?", fullmatch=True)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(ATTRIBUTES, st.sampled_from(["Layer", "Linear", "ModuleList"])), min_size=1, max_size=6))
 def test_every_module_is_found_by_the_path_that_is_written_for_it(path: list[tuple[str, str]]) -> None:
     if path[-1][1] == "ModuleList":

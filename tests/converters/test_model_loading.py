@@ -42,7 +42,7 @@ def test_half_precision_weights_become_fp32(tiny_copy) -> None:
 
 def test_missing_weights_are_counted_and_one_is_named(tiny_copy) -> None:
     folder = change(tiny_copy("bert"), lambda w: [w.pop(k) for k in (QUERY, QUERY.replace("query", "key"))])
-    with pytest.raises(UsageError, match="lacks 2 weights, such as 'encoder.layer.0.attention.self.key.weight'"):
+    with pytest.raises(UsageError, match=r"lacks 2 weights, such as 'encoder\.layer\.0\.attention\.self\.key\.weight'"):
         load_model(read_checkpoint(folder))
 
 
@@ -57,7 +57,7 @@ def test_a_pooler_may_be_missing_where_it_is_not_used(tiny_copy) -> None:
 
 def test_a_pooler_may_not_be_missing_in_a_classifier(tiny_copy) -> None:
     folder = change(tiny_copy("bert", classify=True), drop_pooler)
-    with pytest.raises(UsageError, match="lacks 2 weights, such as 'bert.pooler.dense.bias'"):
+    with pytest.raises(UsageError, match=r"lacks 2 weights, such as 'bert\.pooler\.dense\.bias'"):
         load_model(read_checkpoint(folder))
 
 
@@ -65,7 +65,7 @@ def test_a_head_that_was_never_trained_is_refused(tiny_copy) -> None:
     folder = tiny_copy("bert")
     config = json.loads((folder / "config.json").read_text()) | {"architectures": ["BertForSequenceClassification"]}
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(UsageError, match="lacks 2 weights, such as 'classifier.bias'"):
+    with pytest.raises(UsageError, match=r"lacks 2 weights, such as 'classifier\.bias'"):
         load_model(read_checkpoint(folder))
 
 

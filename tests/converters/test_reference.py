@@ -114,9 +114,9 @@ def test_goldens_are_of_every_kind_and_only_degenerate_ones_do_not_count(built, 
 
 
 @pytest.mark.parametrize("length", [8, 24, 64])
-def test_one_golden_fills_all_tokens_and_some_go_beyond(preprocessor, length: int) -> None:
+def test_one_golden_fills_all_tokens_and_some_go_beyond(built, preprocessor, length: int) -> None:
     settings = TokenizerSettings(length, preprocessor.settings.pad_id, preprocessor.settings.pad_token)
-    shorter = TextPreprocessor(preprocessor._tokenizer.to_str().encode(), settings)
+    shorter = TextPreprocessor((built[0] / TOKENIZER).read_bytes(), settings)
     goldens = golden_texts(SPLIT.evaluation, shorter)
     (full,) = [g for g in goldens if g.kind == "full"]
     assert shorter.count_tokens(full.text) == length

@@ -19,7 +19,7 @@ def sentiment_export(minilm: Path, cache_dir: Path, tmp_path_factory: pytest.Tem
     return fastserve.export(
         model,
         folder / "sentiment.fsb",
-        formats=["onnx", "tflite"],
+        formats=["onnx"],
         sequence_length=48,
         min_quality=0.95,
         data=[data],

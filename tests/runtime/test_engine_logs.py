@@ -45,13 +45,13 @@ def test_output_before_and_after_the_block_is_shown(capfd):
 
 
 def test_an_error_inside_passes_and_output_is_shown_again(caplog, capfd):
-    with (
-        caplog.at_level(logging.DEBUG, logger.name),
-        pytest.raises(RuntimeError, match="refused"),
-        native_output_logged(logger),
-    ):
-        os.write(2, b"why it was refused\n")
-        raise RuntimeError("refused")
+    def refuse():
+        with native_output_logged(logger):
+            os.write(2, b"why it was refused\n")
+            raise RuntimeError("refused")
+
+    with caplog.at_level(logging.DEBUG, logger.name), pytest.raises(RuntimeError, match="refused"):
+        refuse()
     os.write(2, b"shown")
     assert capfd.readouterr().err == "shown"
     assert [r.message for r in caplog.records] == ["why it was refused"]

@@ -82,6 +82,7 @@ RUN = """
 import json, sys
 import fastserve_runtime
 result = fastserve_runtime.load(sys.argv[1])(["a b"])
+verification = fastserve_runtime.verify(fastserve_runtime.open_bundle(sys.argv[1]))
 try:
     import torch
 except ImportError:
@@ -90,7 +91,7 @@ print(json.dumps({
     "shape": result.shape,
     "torch": torch is not None,
     "file": fastserve_runtime.__file__,
-    "verified": [v.outcome.value for v in fastserve_runtime.verify(fastserve_runtime.open_bundle(sys.argv[1])).verdicts],
+    "verified": [v.outcome.value for v in verification.verdicts],
 }))
 """
 

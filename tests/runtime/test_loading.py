@@ -108,7 +108,7 @@ def test_nothing_at_the_place_is_a_usage_error(tmp_path):
 def test_a_task_without_a_pipeline_is_refused(tmp_path):
     document, contents = text_bundle()
     location = write_directory(tmp_path / "text.fsb", document | {"task": "feature-extracting"}, contents)
-    with pytest.raises(UsageError, match="no pipeline 'feature-extracting'. Did you mean 'feature-extraction'"):
+    with pytest.raises(UsageError, match=r"no pipeline 'feature-extracting'. Did you mean 'feature-extraction'"):
         fastserve_runtime.load(location)
 
 
@@ -150,7 +150,7 @@ class TestBareModels:
     def test_an_unknown_engine_is_refused(self, tmp_path):
         model = tmp_path / "m.onnx"
         model.write_bytes(text_model())
-        with pytest.raises(UsageError, match="no engine 'onnxruntim'. Did you mean 'onnxruntime'"):
+        with pytest.raises(UsageError, match=r"no engine 'onnxruntim'. Did you mean 'onnxruntime'"):
             fastserve_runtime.open_model(model, engine="onnxruntim")
 
     @pytest.mark.parametrize("name", ["absent.onnx", "."])
@@ -211,7 +211,7 @@ class TestChoosingTheVariant:
         assert choose_variant(bundle, "second")[0].id == "second"
         with pytest.raises(EnvironmentFailure, match="No engine for tflite is installed"):
             choose_variant(bundle, "first")
-        with pytest.raises(BundleError, match="no variant 'third'. It has: first, second"):
+        with pytest.raises(BundleError, match=r"no variant 'third'. It has: first, second"):
             choose_variant(bundle, "third")
 
     def test_a_named_engine_takes_the_variant_of_its_format(self, tmp_path, versions):
@@ -231,7 +231,7 @@ class TestChoosingTheVariant:
     @pytest.mark.parametrize("name", [None, "first"])
     def test_an_unknown_engine_is_a_usage_error(self, tmp_path, name):
         bundle = bundle_of(tmp_path, of_format("first", "onnx"))
-        with pytest.raises(UsageError, match="no engine 'lightrt'. Did you mean 'litert'"):
+        with pytest.raises(UsageError, match=r"no engine 'lightrt'. Did you mean 'litert'"):
             choose_variant(bundle, name, engine="lightrt")
 
 
@@ -239,13 +239,13 @@ class TestEngines:
     def test_an_installed_engine_is_found_by_format(self, versions):
         versions(onnxruntime="1.20", litert="2.0", executorch_official="1.5")
         for format_name, name in ENGINE_OF.items():
-            assert installed_engine(format_name).NAME == name
-            assert installed_engine(format_name, name).NAME == name
+            assert name == installed_engine(format_name).NAME
+            assert name == installed_engine(format_name, name).NAME
 
     def test_an_engine_that_is_not_installed_is_refused_with_what_to_install(self, versions):
         versions()
         with pytest.raises(
-            EnvironmentFailure, match="No engine for onnx is installed. Install one: pip install onnxru"
+            EnvironmentFailure, match=r"No engine for onnx is installed. Install one: pip install onnxru"
         ):
             installed_engine("onnx")
         with pytest.raises(EnvironmentFailure, match="No engine for onnx is installed"):
@@ -285,7 +285,7 @@ class TestEngines:
     def test_every_engine_keeps_the_contract(self):
         for name in ENGINES.built_in():
             engine = ENGINES.load(name)
-            assert engine.NAME == name
+            assert name == engine.NAME
             assert ENGINE_OF[engine.FORMAT] == name
             assert engine.INSTALL.startswith("pip install ")
 

@@ -42,11 +42,11 @@ class TestChoosingTheGraph:
         assert select_graph({"encode": EMPTY, "decode": EMPTY}, "decode") == "decode"
 
     def test_several_graphs_need_a_name(self):
-        with pytest.raises(UsageError, match="has 2 graphs. Name one of: encode, decode"):
+        with pytest.raises(UsageError, match=r"has 2 graphs. Name one of: encode, decode"):
             select_graph({"encode": EMPTY, "decode": EMPTY}, None)
 
     def test_an_unknown_graph_is_refused_with_those_there_are(self):
-        with pytest.raises(UsageError, match="no graph 'Main'. It has: main"):
+        with pytest.raises(UsageError, match=r"no graph 'Main'. It has: main"):
             select_graph({"main": EMPTY}, "Main")
 
 
@@ -68,7 +68,7 @@ class TestNames:
         assert caught.value.remedy == "Leave out: types."
 
     def test_no_input_at_all_is_said_so(self):
-        with pytest.raises(InputError, match="inputs given are none; the model takes ids, mask. Add: ids, mask"):
+        with pytest.raises(InputError, match=r"inputs given are none; the model takes ids, mask. Add: ids, mask"):
             checked_inputs(TWO, {})
 
     def test_a_model_without_inputs_takes_none(self):
@@ -162,7 +162,7 @@ class TestTypes:
             checked_input(spec(wanted, 1), value)
         assert caught.value.problem == f"Input 'x' was given as {value.dtype}; the model takes {wanted}."
 
-    @pytest.mark.parametrize("wanted", ["tensor(string)", "unknown", "bfloat16"])
+    @pytest.mark.parametrize("wanted", ["tensor(string)", "unknown"])
     def test_a_type_that_numpy_does_not_have_is_refused(self, wanted):
         with pytest.raises(InputError, match=re.escape(f"Input 'x' is of the type {wanted}, which numpy does not")):
             checked_input(spec(wanted, 1), np.zeros(1))

@@ -131,7 +131,7 @@ def test_a_golden_without_realistic_samples_proves_no_quality(verified):
 
 
 def test_another_tokenizer_is_found(verified):
-    document, contents = text_bundle()
+    contents = text_bundle()[1]
     assert contents[TOKENIZER].count(b'"b":5,"c":6') == 1
     verification = verified(files={TOKENIZER: contents[TOKENIZER].replace(b'"b":5,"c":6', b'"b":6,"c":5')})
     assert outcomes(verification) == {"preprocessing": "OUTPUT_MISMATCH", "quality": "PASS", "executor": "PASS"}
@@ -209,7 +209,7 @@ def test_a_model_that_fails_while_running_is_a_failure(verified):
 def test_a_damaged_bundle_is_refused_before_anything_runs(tmp_path):
     location = write_directory(tmp_path / "text.fsb", *text_bundle())
     (location / MODEL).write_bytes((location / MODEL).read_bytes()[:-1])
-    with pytest.raises(BundleError, match="has .* bytes; the manifest says"):
+    with pytest.raises(BundleError, match=r"has .* bytes; the manifest says"):
         verify(open_bundle(location))
 
 

@@ -7,10 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from fastserve.bundle_writer import BundleFile, write_bundle
 from fastserve.candidate import Candidate
 from fastserve_converters.tasks import Quality
+
+# No deadlines, since other work may go on; the same examples in every run, kept nowhere.
+settings.register_profile(
+    "repeatable", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("repeatable")
 
 MODEL = b"model " * 50
 TOKENIZER = b"{}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fastserve.budget import METRICS, Budget, Limit, budget_from_flags, format_figure
@@ -30,7 +30,6 @@ def test_excess_is_a_share_of_the_limit(limit: Limit, figure: float, excess: flo
     assert limit.excess(figure) == pytest.approx(excess)
 
 
-@settings(deadline=None)
 @given(st.sampled_from(["<=", ">="]), st.floats(1e-6, 1e12), st.floats(0, 1e12))
 def test_there_is_an_excess_just_where_the_limit_is_broken(comparison: str, value: float, figure: float) -> None:
     limit = Limit("size", comparison, value, "B")

@@ -122,6 +122,28 @@ def test_force_takes_an_empty_folder(tmp_path: Path, write: Write, name: str) ->
     assert task_of(tmp_path / name) == "feature-extraction"
 
 
+@pytest.mark.parametrize("name", KINDS)
+def test_force_replaces_a_link_and_not_what_it_leads_to(tmp_path: Path, write: Write, name: str) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    write(tmp_path / "elsewhere" / name, task="first")
+    (tmp_path / name).symlink_to(tmp_path / "elsewhere" / name)
+    for task in ("second", "third"):
+        write(tmp_path / name, task=task, force=True)
+        assert task_of(tmp_path / name) == task
+    assert not (tmp_path / name).is_symlink()
+    assert task_of(tmp_path / "elsewhere" / name) == "first"
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["elsewhere", name]
+
+
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("force", [False, True])
+def test_a_link_that_leads_nowhere_is_never_replaced(tmp_path: Path, write: Write, name: str, force: bool) -> None:
+    (tmp_path / name).symlink_to(tmp_path / "nowhere")
+    with pytest.raises(UsageError, match="is not a bundle" if force else "exists already"):
+        write(tmp_path / name, force=force)
+    assert (tmp_path / name).is_symlink()
+
+
 def foreign_folder(location: Path) -> None:
     location.mkdir()
     (location / "thesis.txt").write_text("years of work")
@@ -219,6 +241,7 @@ def test_what_a_killed_run_left_is_removed(tmp_path: Path, write: Write, name: s
     (tmp_path / f".{name}.unfinished-{pid}.old").mkdir()
     (tmp_path / f".{name}.unfinished-{pid}.zip").write_bytes(b"half")
     (tmp_path / f".{name}.unfinished-notanumber").mkdir()
+    (tmp_path / f".{name}.unfinished-link").symlink_to(tmp_path)
     write(tmp_path / name)
     assert [f.name for f in tmp_path.iterdir()] == [name]
 
@@ -284,7 +307,7 @@ def check_zip(file: Path, folder: Path) -> None:
         assert member.date_time == (1980, 1, 1, 0, 0, 0)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(FOLDERS, st.randoms(use_true_random=False))
 @example({(0, "größe.txt"): b"", (2, "a b"): b"1"}, None)
 def test_any_folder_packs_aligned_and_equal_folders_give_equal_bytes(files, random) -> None:

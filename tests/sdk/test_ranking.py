@@ -61,7 +61,7 @@ def ids(ranked: Sequence[Candidate]) -> list[str]:
     return [c.id for c in ranked]
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(candidates(), budgets())
 def test_just_those_that_fit_are_ranked(made: list[Candidate], budget: Budget) -> None:
     judged = judge(made, budget)
@@ -73,7 +73,7 @@ def test_just_those_that_fit_are_ranked(made: list[Candidate], budget: Budget) -
         assert all(limit.is_met(figures[limit.metric]) for limit in budget.limits)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(candidates(), budgets())
 def test_nobody_that_fits_beats_the_chosen_one_beyond_the_interval(made: list[Candidate], budget: Budget) -> None:
     ranked = rank(judge(made, budget))
@@ -85,7 +85,6 @@ def test_nobody_that_fits_beats_the_chosen_one_beyond_the_interval(made: list[Ca
     assert ranked[0] == min(equals, key=lambda c: (c.p90 or float("inf"), c.size, c.id))
 
 
-@settings(deadline=None)
 @given(candidates(), st.randoms(use_true_random=False))
 def test_the_order_in_which_candidates_come_does_not_matter(made: list[Candidate], random) -> None:
     # Equal best qualities with different intervals are a tie that only the order can break.
@@ -95,7 +94,6 @@ def test_the_order_in_which_candidates_come_does_not_matter(made: list[Candidate
     assert ids(rank(judge(shuffled, Budget()))) == ids(rank(judge(made, Budget())))
 
 
-@settings(deadline=None)
 @given(candidates(), st.sampled_from(KEEP))
 def test_what_ships_is_ranked_and_begins_with_the_chosen_one(made: list[Candidate], keep: str) -> None:
     ranked = rank(judge(made, Budget()))
@@ -114,7 +112,7 @@ def test_what_ships_is_ranked_and_begins_with_the_chosen_one(made: list[Candidat
         assert kept == ranked
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(candidates())
 def test_no_member_of_the_pareto_front_is_dominated_and_all_others_are(made: list[Candidate]) -> None:
     measured = [c for c in made if c.measurement is not None]
@@ -137,7 +135,7 @@ def test_no_member_of_the_pareto_front_is_dominated_and_all_others_are(made: lis
         assert (candidate.id in front) is not is_beaten
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(candidates(), budgets())
 def test_dropping_a_binding_limit_alone_lets_something_fit(made: list[Candidate], budget: Budget) -> None:
     judged = judge(made, budget)

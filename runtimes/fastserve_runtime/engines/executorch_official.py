@@ -68,7 +68,7 @@ def open_session(model: ModelSource, graphs: Mapping[str, Graph] | None, *, thre
                 signatures = {name: _signature(method.metadata) for name, method in methods.items()}
             else:
                 signatures = {name: graph.signature for name, graph in graphs.items()}
-    except (RuntimeError, ValueError, IndexError) as error:
+    except (RuntimeError, ValueError, LookupError) as error:
         raise BundleError(f"ExecuTorch {version()} cannot load the program: {str(error).strip()}.") from error
     return ExecutorchOfficialSession(program, methods, signatures, threads)
 

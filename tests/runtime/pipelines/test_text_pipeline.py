@@ -49,8 +49,10 @@ def test_an_input_of_another_shape_is_refused_by_the_session():
 
 
 def test_leaving_the_block_closes_the_session_even_after_an_error():
+    with TextPipeline(Doubling(), None) as pipeline:
+        assert not pipeline.session.is_closed
+    assert pipeline.session.is_closed
     session = Doubling()
-    with pytest.raises(KeyError), TextPipeline(session, None) as pipeline:
-        assert pipeline.session is session
+    with pytest.raises(KeyError), TextPipeline(session, None):
         raise KeyError
     assert session.is_closed
