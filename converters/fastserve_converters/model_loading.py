@@ -13,13 +13,6 @@ from fastserve_runtime.errors import UsageError
 if TYPE_CHECKING:
     import torch
 
-_AUTO_CLASSES = {
-    "feature-extraction": "AutoModel",
-    "text-classification": "AutoModelForSequenceClassification",
-}
-# The encoder families make a pooler that other heads and sentence embeddings never use.
-_UNUSED = ("pooler.",)
-
 
 def load_model(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> torch.nn.Module:
     """Load the model in fp32 and eval mode.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fastserve_device_tests.target_process import check_in_process
 from fastserve_device_tests.targets import load_target, target_names
-from fastserve_runtime.bundle import opened
+from fastserve_runtime.bundle import open_bundle
 from fastserve_runtime.verdict import Outcome, Verdict
 
 APPLICABLE = "applicable"
@@ -31,7 +31,7 @@ def run_suite(
         BundleError: the bundle is damaged.
     """
     chosen = [load_target(name) for name in (target_names() if targets is None else targets)]
-    with opened(bundle) as source:
+    with open_bundle(bundle) as source:
         source.check_integrity()
         variants = source.manifest.variants
     verdicts: list[Verdict] = []

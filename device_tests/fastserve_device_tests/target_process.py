@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fastserve_device_tests.targets import Target, load_target
-from fastserve_runtime.bundle import opened
+from fastserve_runtime.bundle import open_bundle
 from fastserve_runtime.errors import FastServeError
 from fastserve_runtime.loading import open_variant, usable_engine
 from fastserve_runtime.verdict import Outcome, Verdict
@@ -66,7 +66,7 @@ def check_variant(location: Path, variant_id: str, target: Target) -> Iterator[V
     from fastserve_device_tests.checks import Subject, all_checks
     from fastserve_runtime.golden import read_golden
 
-    with opened(location) as bundle:
+    with open_bundle(location) as bundle:
         variant = bundle.manifest.variant(variant_id)
         if variant.golden is None:
             yield Verdict(variant_id, target.NAME, RUN, Outcome.NOT_RUN, "the bundle has no golden for it")

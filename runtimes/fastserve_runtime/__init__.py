@@ -11,7 +11,6 @@ from fastserve_runtime._version import __version__
 from fastserve_runtime.bundle import Bundle, open_bundle
 from fastserve_runtime.errors import (
     BundleError,
-    ConformanceFailure,
     EnvironmentFailure,
     FastServeError,
     InputError,
@@ -26,7 +25,6 @@ from fastserve_runtime.verification import Verification, verify
 __all__ = [
     "Bundle",
     "BundleError",
-    "ConformanceFailure",
     "EnvironmentFailure",
     "FastServeError",
     "InputError",

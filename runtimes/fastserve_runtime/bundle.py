@@ -12,9 +12,8 @@ import mmap
 import os
 import stat
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from types import TracebackType
 from typing import Any, Protocol
 
 from fastserve_runtime.errors import BundleError, UsageError
@@ -220,6 +219,14 @@ class Bundle:
         """Let go of the bundle's files. Open sessions go on."""
         self.storage.close()
 
+    def __enter__(self) -> Bundle:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
     def _check_size(self, entry: FileEntry) -> None:
         size = self.storage.size(entry.path)
         if size != entry.bytes:
@@ -236,18 +243,8 @@ def evidence_folder(location: Path) -> Path:
     return location.with_name(f"{location.name}.{EVIDENCE}")
 
 
-@contextmanager
-def opened(location: str | Path) -> Iterator[Bundle]:
-    """Open a bundle for the length of a `with` block."""
-    bundle = open_bundle(location)
-    try:
-        yield bundle
-    finally:
-        bundle.close()
-
-
 def open_bundle(location: str | Path) -> Bundle:
-    """Open a bundle and read its manifest. File contents are checked when they are read.
+    """Open a bundle, best in a `with` block, and read its manifest. File contents are checked when they are read.
 
     Raises:
         UsageError: there is nothing at that place.

@@ -50,18 +50,6 @@ class InputError(UsageError):
     """A tensor handed to a session has the wrong name, dtype, rank or shape."""
 
 
-class NothingFits(FastServeError):
-    """No variant meets the budget."""
-
-    exit_code = EXIT_NOTHING_FITS
-
-
-class ConformanceFailure(FastServeError):
-    """An artifact does not compute what it should."""
-
-    exit_code = EXIT_CONFORMANCE
-
-
 class BundleError(FastServeError):
     """A bundle is damaged, incomplete, foreign, or of a version that this runtime does not read."""
 

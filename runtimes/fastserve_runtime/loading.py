@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastserve_runtime.bundle import Bundle, opened
+from fastserve_runtime.bundle import Bundle, open_bundle
 from fastserve_runtime.engines import ENGINES, installed_engine
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, UsageError
 from fastserve_runtime.manifest import Variant
@@ -42,7 +42,7 @@ def load(
     """
     from fastserve_runtime.pipelines import PIPELINES
 
-    with opened(os.fspath(bundle)) as source:
+    with open_bundle(os.fspath(bundle)) as source:
         chosen, found = choose_variant(source, variant, engine)
         preprocessor = open_preprocessor(source)
         session = open_variant(source, chosen, found, threads=checked_threads(threads))

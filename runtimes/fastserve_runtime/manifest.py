@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from fastserve_runtime.canonical_json import digest
-from fastserve_runtime.errors import BundleError
+from fastserve_runtime.errors import BundleError, UsageError
 from fastserve_runtime.parsing import Fields
 
 SCHEMA_MAJOR = 1
@@ -180,13 +180,13 @@ class Manifest:
         """Return the variant of that id.
 
         Raises:
-            BundleError: there is none; the message lists those there are.
+            UsageError: there is none; the message lists those there are.
         """
         for variant in self.variants:
             if variant.id == variant_id:
                 return variant
         have = ", ".join(v.id for v in self.variants)
-        raise BundleError(f"The bundle has no variant '{variant_id}'.", f"It has: {have}.")
+        raise UsageError(f"The bundle has no variant '{variant_id}'.", f"It has: {have}.")
 
     def shipped_files(self, variant: Variant) -> tuple[FileEntry, ...]:
         """Return what a device must hold to run one variant: its files and the shared ones, without goldens."""
@@ -260,7 +260,8 @@ def _check_references(manifest: Manifest) -> None:
     ids = [v.id for v in manifest.variants]
     if len(set(ids)) != len(ids):
         raise BundleError("manifest.json gives the same id to two variants.")
-    manifest.variant(manifest.chosen)
+    if manifest.chosen not in ids:
+        raise BundleError(f"manifest.json chooses the variant '{manifest.chosen}', which it does not have.")
 
 
 def _file(path: str, fields: Fields) -> FileEntry:

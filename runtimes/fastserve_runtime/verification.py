@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fastserve_runtime.bundle import Bundle
-from fastserve_runtime.errors import EnvironmentFailure, FastServeError, UsageError
+from fastserve_runtime.bundle import Bundle, open_bundle
+from fastserve_runtime.errors import BundleError, EnvironmentFailure, FastServeError, UsageError
 from fastserve_runtime.loading import checked_threads, open_preprocessor, open_variant, usable_engine
 from fastserve_runtime.manifest import Variant
 from fastserve_runtime.verdict import Outcome, Verdict
@@ -43,20 +44,27 @@ class Verification:
 
 
 def verify(
-    bundle: Bundle, *, variant: str | None = None, engine: str | None = None, threads: int | None = None
+    bundle: Bundle | str | os.PathLike[str],
+    *,
+    variant: str | None = None,
+    engine: str | None = None,
+    threads: int | None = None,
 ) -> Verification:
     """Check a bundle.
 
     Args:
-        bundle: an open bundle.
+        bundle: an open bundle, or the path of one.
         variant: check this one only.
         engine: use this engine and no other.
         threads: how many threads one call may use.
 
     Raises:
-        BundleError: a file is missing, altered or damaged.
+        BundleError: a file is missing, altered or damaged, or a golden lacks what it should hold.
         UsageError: fewer than 1 threads were asked for.
     """
+    if not isinstance(bundle, Bundle):
+        with open_bundle(os.fspath(bundle)) as opened:
+            return verify(opened, variant=variant, engine=engine, threads=threads)
     bundle.check_integrity()
     manifest = bundle.manifest
     variants = manifest.variants if variant is None else (manifest.variant(variant),)
@@ -84,6 +92,7 @@ def verify_variant(
     from fastserve_runtime.golden import read_golden
 
     golden = read_golden(bundle.read(variant.golden))
+    _check_golden(variant, golden)
     yield _check_preprocessing(bundle, variant, golden)
     yield from _check_outputs(bundle, variant, found, golden, threads)
 
@@ -108,6 +117,21 @@ def output_kind(task: str, name: str) -> str:
 
     kinds: Mapping[str, str] = PIPELINES.load(task).OUTPUT_KINDS
     return kinds.get(name, "hidden")
+
+
+def _check_golden(variant: Variant, golden: Golden) -> None:
+    signature = next(iter(variant.graphs.values())).signature
+    parts: dict[str, NDArray[np.generic] | None] = {"texts": golden.texts, "realistic": golden.realistic}
+    for group, specs in (
+        ("inputs", signature.inputs),
+        ("reference", signature.outputs),
+        ("artifact", signature.outputs),
+    ):
+        arrays: Arrays = getattr(golden, group)
+        parts |= {f"{group}/{spec.name}": arrays.get(spec.name) for spec in specs}
+    for name, array in parts.items():
+        if array is None or array.shape[:1] != (golden.texts.size,) or not array.size:
+            raise BundleError(f"The golden of variant '{variant.id}' has no '{name}' for each of its samples.")
 
 
 def _check_preprocessing(bundle: Bundle, variant: Variant, golden: Golden) -> Verdict:

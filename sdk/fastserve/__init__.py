@@ -24,7 +24,6 @@ from fastserve_converters.tasks import Quality
 from fastserve_runtime import (
     Bundle,
     BundleError,
-    ConformanceFailure,
     EnvironmentFailure,
     FastServeError,
     UsageError,
@@ -40,7 +39,6 @@ __all__ = [
     "Bundle",
     "BundleError",
     "Candidate",
-    "ConformanceFailure",
     "EnvironmentFailure",
     "ExportResult",
     "FastServeError",

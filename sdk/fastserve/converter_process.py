@@ -14,22 +14,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from fastserve_runtime.errors import EnvironmentFailure, FastServeError
+from fastserve_runtime.errors import EXIT_USAGE, EnvironmentFailure, UsageError
 
 _LOG_LINES_SHOWN = 3
 
 
-class JobFailed(FastServeError):
-    """A converter refused or failed a job.
+class JobFailed(EnvironmentFailure):
+    """A converter failed a job.
 
     Attributes:
-        exit_code: what the failure asks for.
         stops_all: whether other jobs on this model would fail for the same reason.
     """
 
-    def __init__(self, problem: str, remedy: str, exit_code: int, *, stops_all: bool) -> None:
+    def __init__(self, problem: str, remedy: str, *, stops_all: bool) -> None:
         super().__init__(problem, remedy)
-        self.exit_code = exit_code
         self.stops_all = stops_all
 
 
@@ -48,7 +46,8 @@ class ConverterProcess:
         """Do one job and return its result.
 
         Raises:
-            JobFailed: the converter refused or failed it.
+            UsageError: the converter refused it: the model, a setting or the data is wrong.
+            JobFailed: the converter failed it.
             EnvironmentFailure: the converter process died.
         """
         process = self._running()
@@ -66,7 +65,9 @@ class ConverterProcess:
             raise EnvironmentFailure(f"The converter process died ({_describe_exit(code)}).{self._last_words()}")
         answer = json.loads(line)
         if "result" not in answer:
-            raise JobFailed(answer["problem"], answer["remedy"], answer["exit_code"], stops_all=answer["stops_all"])
+            if answer["exit_code"] == EXIT_USAGE:
+                raise UsageError(answer["problem"], answer["remedy"])
+            raise JobFailed(answer["problem"], answer["remedy"], stops_all=answer["stops_all"])
         return answer["result"]
 
     def close(self) -> None:

@@ -100,7 +100,7 @@ def run_export(request: ExportRequest, reporter: Reporter | None = None) -> Expo
     started = time.perf_counter()
     _check(request)
     check_free(request.output, force=request.force)
-    source = find_model(request.model, allow_pickle=request.allow_pickle)
+    source = find_model(request.model, allow_pickle=request.allow_pickle, trust_remote_code=request.trust_remote_code)
     checkpoint = read_checkpoint(
         source.directory,
         task=request.task,
@@ -236,7 +236,7 @@ def _candidates(
             continue
         try:
             artifact = stages.artifact(program, format_name, precision, made.get(base) if base else None)
-        except (EnvironmentFailure, JobFailed) as error:
+        except EnvironmentFailure as error:
             if isinstance(error, JobFailed) and error.stops_all:
                 raise
             yield replace(candidate, failure=f"export failed: {error}")
@@ -259,7 +259,7 @@ def _measured(
             threads=request.threads,
             remeasure=request.remeasure,
         )
-    except EnvironmentFailure as error:
+    except (EnvironmentFailure, UsageError) as error:
         return replace(candidate, failure=f"measuring failed: {error}")
     quality = stages.quality(entry, reference, candidate.format, candidate.precision, request.seed)
     return replace(candidate, measurement=entry.result, outputs=entry.folder / OUTPUTS, quality=quality)

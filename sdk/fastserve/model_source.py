@@ -22,6 +22,7 @@ _WANTED = [
     "*/config.json",
 ]
 _PICKLES = ["*.bin"]
+_CODE = ["*.py"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class ModelSource:
     revision: str | None
 
 
-def find_model(model: str, *, allow_pickle: bool = False) -> ModelSource:
+def find_model(model: str, *, allow_pickle: bool = False, trust_remote_code: bool = False) -> ModelSource:
     """Resolve what the user named. The network is used for `hf:` names only.
 
     Raises:
@@ -55,10 +56,11 @@ def find_model(model: str, *, allow_pickle: bool = False) -> ModelSource:
             f"'{model}' is not a hub name.", "Write hf:organisation/name or hf:organisation/name@revision."
         )
     identifier, _, revision = name.partition("@")
-    return _download(identifier, revision or None, allow_pickle=allow_pickle)
+    patterns = _WANTED + (_PICKLES if allow_pickle else []) + (_CODE if trust_remote_code else [])
+    return _download(identifier, revision or None, patterns)
 
 
-def _download(identifier: str, revision: str | None, *, allow_pickle: bool) -> ModelSource:
+def _download(identifier: str, revision: str | None, patterns: list[str]) -> ModelSource:
     try:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import (
@@ -73,7 +75,6 @@ def _download(identifier: str, revision: str | None, *, allow_pickle: bool) -> M
             "Models on the hub need the package huggingface_hub, which is not installed.",
             "Install a converter, such as pip install '.[onnx]' in FastServe's folder.",
         ) from error
-    patterns = _WANTED + (_PICKLES if allow_pickle else [])
     try:
         folder = Path(snapshot_download(identifier, revision=revision, allow_patterns=patterns))
     except HFValidationError as error:

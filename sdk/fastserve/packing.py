@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from fastserve_runtime.bundle import opened
+from fastserve_runtime.bundle import open_bundle
 from fastserve_runtime.errors import UsageError
 
 
@@ -31,7 +31,7 @@ def pack(bundle: str | Path, output: str | Path, *, variant: str | None = None, 
     if target.is_dir() and any(target.iterdir()) and not force:
         raise UsageError(f"The folder '{target}' has files in it already.", "Name another, or use --force.")
     written = []
-    with opened(bundle) as source:
+    with open_bundle(bundle) as source:
         manifest = source.manifest
         chosen = manifest.variant(variant or manifest.chosen)
         licences = [e for e in manifest.files.values() if e.role in {"licence", "model-card"}]

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from fastserve.budget import Budget, Limit
 from fastserve.candidate import Candidate
 
+_QUALITY_RESOLUTION = 1e-6
+
 KEEP = ("best", "formats", "all")
 
 
@@ -31,7 +33,8 @@ def rank(candidates: Sequence[Candidate]) -> list[Candidate]:
     ranked = []
     while left:
         leader = max(left, key=_quality)
-        least = leader.quality.low if leader.quality else 0.0
+        # A bit-exact variant's interval is a point; what the tenth digit says must not decide.
+        least = leader.quality.low - _QUALITY_RESOLUTION if leader.quality else 0.0
         equals = [c for c in left if c is leader or (c.quality is not None and c.quality.high >= least)]
         best = min(equals, key=lambda c: (_latency(c), c.size or 0, c.id))
         ranked.append(best)

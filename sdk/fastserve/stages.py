@@ -79,6 +79,7 @@ class Stages:
             "task": self.checkpoint.task,
             "sequence_length": self.sequence_length,
             "converters": sources_digest(),
+            "task_code": part_digest(TASKS.load(self.checkpoint.task)),
         }
 
     def reference(self, data: DataSettings) -> Entry:
@@ -119,6 +120,7 @@ class Stages:
             "base": None if base is None else base.key,
             "tools": tool_versions(exporter.TOOLS),
             "converters": sources_digest(),
+            "format_code": part_digest(exporter),
         }
         job = {
             "job": "artifact",
@@ -239,6 +241,12 @@ def tool_versions(distributions: Sequence[str]) -> dict[str, str | None]:
         except PackageNotFoundError:
             versions[name] = None
     return versions
+
+
+def part_digest(part: object) -> str | None:
+    """Return the SHA-256 of the module file of a format or task, which may be a third party's."""
+    file = getattr(part, "__file__", None)
+    return None if file is None else file_sha256(Path(file))
 
 
 @lru_cache(maxsize=1)

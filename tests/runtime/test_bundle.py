@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastserve_runtime import bundle as bundle_module
-from fastserve_runtime.bundle import check_path, evidence_folder, open_bundle, opened
+from fastserve_runtime.bundle import check_path, evidence_folder, open_bundle
 from fastserve_runtime.canonical_json import digest
 from fastserve_runtime.errors import BundleError, UsageError
 from manifests import (
@@ -47,7 +47,7 @@ def parts():
 
 
 def is_refused(location, message, *, exit_code=5):
-    with pytest.raises(BundleError, match=message) as caught, opened(location) as bundle:
+    with pytest.raises(BundleError, match=message) as caught, open_bundle(location) as bundle:
         bundle.check_integrity()
     assert caught.value.exit_code == exit_code
 
@@ -78,30 +78,30 @@ def test_a_sound_bundle_passes_and_its_files_are_read(write, parts):
 
 def test_a_bundle_may_be_named_by_a_text(write, parts):
     location = write(*parts)
-    with opened(str(location)) as bundle:
+    with open_bundle(str(location)) as bundle:
         assert bundle.location == location
 
 
 def test_content_stays_readable_after_the_bundle_is_closed(write, parts):
-    with opened(write(*parts)) as bundle:
+    with open_bundle(write(*parts)) as bundle:
         content = bundle.read(MODEL)
     assert bytes(content) == parts[1][MODEL]
 
 
 def test_content_cannot_be_written_to(write, parts):
-    with opened(write(*parts)) as bundle:
+    with open_bundle(write(*parts)) as bundle:
         assert bundle.read(MODEL).readonly
 
 
 def test_a_model_is_a_path_in_a_directory_and_content_in_a_zip(tmp_path, parts):
-    with opened(write_directory(tmp_path / "folder", *parts)) as bundle:
+    with open_bundle(write_directory(tmp_path / "folder", *parts)) as bundle:
         assert bundle.model(MODEL) == tmp_path / "folder" / MODEL
-    with opened(write_zip(tmp_path / "file.zip", *parts)) as bundle:
+    with open_bundle(write_zip(tmp_path / "file.zip", *parts)) as bundle:
         assert bytes(bundle.model(MODEL)) == parts[1][MODEL]
 
 
 def test_a_file_that_the_manifest_does_not_list_is_not_read(write, parts):
-    with opened(write(*parts)) as bundle, pytest.raises(BundleError, match=r"lists no file 'manifest.json'"):
+    with open_bundle(write(*parts)) as bundle, pytest.raises(BundleError, match=r"lists no file 'manifest.json'"):
         bundle.read("manifest.json")
 
 
@@ -116,7 +116,7 @@ def test_an_altered_byte_is_found(write, parts, path):
     altered = bytes([contents[path][0] ^ 1]) + contents[path][1:]
     location = write(document, {**contents, path: altered})
     is_refused(location, f"'{path}' {ALTERED}")
-    with opened(location) as bundle, pytest.raises(BundleError, match=ALTERED):
+    with open_bundle(location) as bundle, pytest.raises(BundleError, match=ALTERED):
         bundle.model(path)
 
 
@@ -140,7 +140,7 @@ def test_an_extra_file_is_found(write, parts):
 
 def test_evidence_inside_the_bundle_is_no_extra_file(write, parts):
     document, contents = parts
-    with opened(write(document, {**contents, "evidence/measurement.json": b"{}"})) as bundle:
+    with open_bundle(write(document, {**contents, "evidence/measurement.json": b"{}"})) as bundle:
         bundle.check_integrity()
 
 
@@ -206,7 +206,7 @@ def test_a_later_minor_version_is_read_with_its_unknown_fields(write, parts):
     document, contents = parts
     later = document | {"schema_version": "1.9", "novelty": {"level": 3}}
     later["variants"][0]["speed"] = "high"
-    with opened(write(later, contents)) as bundle:
+    with open_bundle(write(later, contents)) as bundle:
         bundle.check_integrity()
         assert bundle.manifest.document["novelty"] == {"level": 3}
         assert bundle.manifest.document["variants"][0]["speed"] == "high"
@@ -294,7 +294,7 @@ class TestLinks:
     def test_a_link_to_the_whole_bundle_is_followed(self, tmp_path, parts):
         folder = write_directory(tmp_path / "folder", *parts)
         (tmp_path / "link").symlink_to(folder)
-        with opened(tmp_path / "link") as bundle:
+        with open_bundle(tmp_path / "link") as bundle:
             bundle.check_integrity()
 
     @pytest.mark.parametrize("path", [MODEL, "extra"])
@@ -323,7 +323,7 @@ def test_a_folder_in_the_place_of_a_file_is_refused(tmp_path, parts):
 
 def test_folders_listed_in_a_zip_are_no_extra_files(tmp_path, parts):
     location = write_zip(tmp_path / "file.zip", *parts)
-    with opened(with_extra_member(location, "variants/", b"")) as bundle:
+    with open_bundle(with_extra_member(location, "variants/", b"")) as bundle:
         bundle.check_integrity()
 
 
@@ -421,7 +421,7 @@ def test_a_local_header_longer_than_the_directorys_is_followed(tmp_path, parts):
     size = int.from_bytes(shorter[end + 12 : end + 16], "little") - 8
     shorter[end + 12 : end + 16] = size.to_bytes(4, "little")
     location.write_bytes(shorter)
-    with opened(location) as bundle:
+    with open_bundle(location) as bundle:
         bundle.check_integrity()
         assert bytes(bundle.read(MODEL)) == contents[MODEL]
 
@@ -448,7 +448,7 @@ def test_a_zip_with_any_byte_altered_is_refused_or_holds_the_same_files(tmp_path
     location = tmp_path_factory.getbasetemp() / "altered.zip"
     location.write_bytes(whole)
     try:
-        with opened(location) as bundle:
+        with open_bundle(location) as bundle:
             bundle.check_integrity()
             files = bundle.manifest.files
             for path in files:
@@ -510,12 +510,12 @@ def test_evidence_of_this_manifest_is_given_oldest_first(write, parts):
     for name, document in documents.items():
         (folder / name).write_text(json.dumps(document))
     (folder / "notes.txt").write_text("not evidence")
-    with opened(location) as bundle:
+    with open_bundle(location) as bundle:
         assert bundle.evidence() == [documents["c.json"], documents["b.json"], documents["a.json"]]
 
 
 def test_a_bundle_without_evidence_has_none(write, parts):
-    with opened(write(*parts)) as bundle:
+    with open_bundle(write(*parts)) as bundle:
         assert bundle.evidence() == []
 
 
@@ -524,5 +524,5 @@ def test_evidence_that_is_not_json_is_refused_by_name(write, parts, content):
     location = write(*parts)
     evidence_folder(location).mkdir()
     (evidence_folder(location) / "bad.json").write_bytes(content)
-    with opened(location) as bundle, pytest.raises(BundleError, match=r"evidence file 'bad.json' is not JSON"):
+    with open_bundle(location) as bundle, pytest.raises(BundleError, match=r"evidence file 'bad.json' is not JSON"):
         bundle.evidence()

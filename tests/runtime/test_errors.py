@@ -10,8 +10,6 @@ from fastserve_runtime import errors
         (errors.EnvironmentFailure, 1),
         (errors.UsageError, 2),
         (errors.InputError, 2),
-        (errors.NothingFits, 3),
-        (errors.ConformanceFailure, 4),
         (errors.BundleError, 5),
     ],
 )

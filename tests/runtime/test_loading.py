@@ -8,7 +8,7 @@ from packaging.version import Version
 
 import fastserve_runtime
 from fastserve_runtime import engines
-from fastserve_runtime.bundle import open_bundle, opened
+from fastserve_runtime.bundle import open_bundle
 from fastserve_runtime.engines import ENGINES, installed_engine
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, UsageError
 from fastserve_runtime.loading import (
@@ -80,7 +80,7 @@ def test_a_pipeline_outlives_its_zip_file(tmp_path):
 
 
 def test_an_exported_bundle_runs_in_every_precision(tiny_bundle):
-    with opened(tiny_bundle) as bundle:
+    with open_bundle(tiny_bundle) as bundle:
         names = [v.id for v in bundle.manifest.variants]
     results = []
     for name in names:
@@ -211,7 +211,7 @@ class TestChoosingTheVariant:
         assert choose_variant(bundle, "second")[0].id == "second"
         with pytest.raises(EnvironmentFailure, match="No engine for tflite is installed"):
             choose_variant(bundle, "first")
-        with pytest.raises(BundleError, match=r"no variant 'third'. It has: first, second"):
+        with pytest.raises(UsageError, match=r"no variant 'third'. It has: first, second"):
             choose_variant(bundle, "third")
 
     def test_a_named_engine_takes_the_variant_of_its_format(self, tmp_path, versions):
@@ -337,7 +337,7 @@ def test_a_version_is_read_up_to_its_first_letter(version, key):
 
 class TestPreprocessing:
     def test_the_bundles_tokenizer_and_settings_are_used(self, tmp_path):
-        with opened(write_directory(tmp_path / "text.fsb", *text_bundle())) as bundle:
+        with open_bundle(write_directory(tmp_path / "text.fsb", *text_bundle())) as bundle:
             preprocess = open_preprocessor(bundle)
         assert preprocess(["a"])["input_ids"].shape == (1, LENGTH)
 

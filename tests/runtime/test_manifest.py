@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastserve_runtime.errors import BundleError
+from fastserve_runtime.errors import BundleError, UsageError
 from fastserve_runtime.manifest import (
     ExpectedPlacement,
     FileEntry,
@@ -200,10 +200,9 @@ def test_a_variant_without_a_graph_is_refused():
         parse_manifest(changed(("variants", 1, "graphs"), {}))
 
 
-def test_a_chosen_variant_that_is_not_there_is_refused_with_those_there_are():
-    with pytest.raises(BundleError, match="no variant 'third'") as caught:
+def test_a_chosen_variant_that_is_not_there_is_refused():
+    with pytest.raises(BundleError, match="chooses the variant 'third', which it does not have"):
         parse_manifest(changed(("chosen",), "third"))
-    assert caught.value.remedy == "It has: first, second."
 
 
 @pytest.mark.parametrize("dim", [-1, 1.5, True, None, "length", [1]])
@@ -257,7 +256,7 @@ def test_a_deep_list_in_place_of_a_text_is_refused():
 def test_a_variant_is_found_by_its_id():
     manifest = parse_manifest(valid_manifest())
     assert manifest.variant("second") is manifest.variants[1]
-    with pytest.raises(BundleError, match="no variant 'Second'"):
+    with pytest.raises(UsageError, match="no variant 'Second'"):
         manifest.variant("Second")
 
 

@@ -88,7 +88,7 @@ def test_one_variant_can_be_checked_alone(tiny_bundle):
     bundle = open_bundle(tiny_bundle)
     name = bundle.manifest.variants[-1].id
     assert {v.variant for v in verify(bundle, variant=name).verdicts} == {name}
-    with pytest.raises(BundleError, match="no variant 'unheard-of'"):
+    with pytest.raises(UsageError, match="no variant 'unheard-of'"):
         verify(bundle, variant="unheard-of")
 
 
@@ -216,6 +216,25 @@ def test_a_damaged_bundle_is_refused_before_anything_runs(tmp_path):
 def test_a_golden_that_is_no_golden_is_refused(verified):
     with pytest.raises(BundleError, match="golden file is damaged"):
         verified(files={GOLDEN: b"not samples"})
+
+
+@pytest.mark.parametrize(
+    ("changes", "part"),
+    [
+        ({"inputs": {}}, "inputs/input_ids"),
+        ({"reference": {}}, "reference/sentence_embedding"),
+        ({"artifact": {"another": np.ones((3, 4))}}, "artifact/sentence_embedding"),
+        ({"artifact": {"sentence_embedding": np.ones((2, 4))}}, "artifact/sentence_embedding"),
+        ({"artifact": {"sentence_embedding": np.float32(1)}}, "artifact/sentence_embedding"),
+        ({"realistic": np.array([True])}, "realistic"),
+        ({"texts": np.array(["a b"])}, "realistic"),
+        ({"texts": np.array("a b")}, "texts"),
+        ({"texts": np.empty(0, "U1"), "realistic": np.empty(0, bool)}, "texts"),
+    ],
+)
+def test_a_golden_that_lacks_samples_is_refused(verified, changes, part):
+    with pytest.raises(BundleError, match=f"The golden of variant 'first' has no '{part}' for each of its samples"):
+        verified(golden=lambda golden: dataclasses.replace(golden, **changes))
 
 
 def test_fewer_than_one_thread_is_refused(verified):

@@ -18,7 +18,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fastserve.bundle_writer import ALIGNMENT, BundleFile, check_free, write_bundle, write_zip
-from fastserve_runtime.bundle import MANIFEST, opened
+from fastserve_runtime.bundle import MANIFEST, open_bundle
 from fastserve_runtime.errors import BundleError, UsageError
 
 Manifest = Callable[..., dict[str, Any]]
@@ -37,7 +37,7 @@ def write(make_manifest: Manifest, make_files: Files) -> Write:
 
 
 def task_of(location: Path) -> str:
-    with opened(location) as bundle:
+    with open_bundle(location) as bundle:
         bundle.check_integrity()
         return bundle.manifest.task
 
@@ -53,7 +53,7 @@ def test_a_written_bundle_reads_back_whole(tmp_path: Path, write: Write, make_fi
     location = tmp_path / name
     identifier = write(location)
     assert [f.name for f in tmp_path.iterdir()] == [name]
-    with opened(location) as bundle:
+    with open_bundle(location) as bundle:
         bundle.check_integrity()
         assert bundle.manifest.digest == identifier
         for file in make_files(make_manifest()):
@@ -77,14 +77,14 @@ def test_files_may_come_from_disk(tmp_path: Path, make_manifest: Manifest, make_
     manifest = make_manifest()
     files = [BundleFile(f.path, f.role, source) if f.role == "model" else f for f in make_files(manifest)]
     write_bundle(tmp_path / "model.fsb", manifest, files, {}, force=False)
-    with opened(tmp_path / "model.fsb") as bundle:
+    with open_bundle(tmp_path / "model.fsb") as bundle:
         assert bytes(bundle.read(manifest["variants"][0]["files"][0])) == b"from disk"
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_evidence_is_tied_to_the_manifest_and_found_again(tmp_path: Path, write: Write, name: str) -> None:
     identifier = write(tmp_path / name, first={"time": "1", "kind": "x"}, second={"time": "2", "kind": "y"})
-    with opened(tmp_path / name) as bundle:
+    with open_bundle(tmp_path / name) as bundle:
         bundle.check_integrity()
         assert [(d["manifest"], d["kind"]) for d in bundle.evidence()] == [(identifier, "x"), (identifier, "y")]
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from fastserve.converter_process import ConverterProcess, JobFailed
-from fastserve_runtime.errors import EXIT_ENVIRONMENT, EXIT_USAGE, EnvironmentFailure
+from fastserve_runtime.errors import EXIT_ENVIRONMENT, EXIT_USAGE, EnvironmentFailure, UsageError
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are those of POSIX")
 
@@ -72,10 +72,9 @@ def be(interpreter: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_refused_job_fails_with_the_exit_code_that_it_asks_for(converter: ConverterProcess, refused) -> None:
-    with pytest.raises(JobFailed, match="There is no format 'gguf'") as failure:
+    with pytest.raises(UsageError, match="There is no format 'gguf'") as failure:
         converter.run(refused)
     assert failure.value.exit_code == EXIT_USAGE
-    assert failure.value.stops_all
     assert "onnx" in failure.value.remedy
 
 
@@ -84,7 +83,7 @@ def test_nothing_is_started_before_the_first_job_and_one_process_does_them_all(
 ) -> None:
     assert started == []
     for _ in range(3):
-        with pytest.raises(JobFailed):
+        with pytest.raises(UsageError):
             converter.run(refused)
     assert len(started) == 1
     converter.close()
@@ -96,7 +95,7 @@ def test_a_job_that_fails_in_a_way_nobody_expected_fails_alone(converter: Conver
         converter.run(refused | {"job": "nonsense"})
     assert failure.value.exit_code == EXIT_ENVIRONMENT
     assert not failure.value.stops_all
-    with pytest.raises(JobFailed, match="gguf"):
+    with pytest.raises(UsageError, match="gguf"):
         converter.run(refused)
     assert len(started) == 1
 
@@ -104,12 +103,12 @@ def test_a_job_that_fails_in_a_way_nobody_expected_fails_alone(converter: Conver
 def test_a_process_that_was_killed_between_jobs_is_named_and_the_next_job_works(
     converter: ConverterProcess, started, refused
 ) -> None:
-    with pytest.raises(JobFailed):
+    with pytest.raises(UsageError):
         converter.run(refused)
     os.kill(started[0].pid, signal.SIGKILL)
     with pytest.raises(EnvironmentFailure, match=r"died \(signal SIGKILL\)"):
         converter.run(refused)
-    with pytest.raises(JobFailed, match="gguf"):
+    with pytest.raises(UsageError, match="gguf"):
         converter.run(refused)
     assert len(started) == 2
 
@@ -118,7 +117,7 @@ def test_a_process_that_was_killed_between_jobs_is_named_and_the_next_job_works(
 def test_a_process_that_dies_in_the_middle_of_a_job_is_named(
     converter: ConverterProcess, started, refused, number: int, name: str
 ) -> None:
-    with pytest.raises(JobFailed):
+    with pytest.raises(UsageError):
         converter.run(refused)
     # Stopped, it gets the next job without answering.
     os.kill(started[0].pid, signal.SIGSTOP)
@@ -127,13 +126,13 @@ def test_a_process_that_dies_in_the_middle_of_a_job_is_named(
     with pytest.raises(EnvironmentFailure, match=f"signal {name}"):
         converter.run(refused)
     killer.join()
-    with pytest.raises(JobFailed, match="gguf"):
+    with pytest.raises(UsageError, match="gguf"):
         converter.run(refused)
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGRTMIN"), reason="the system has no real-time signals")
 def test_a_signal_without_a_name_is_told_by_its_number(converter: ConverterProcess, started, refused) -> None:
-    with pytest.raises(JobFailed):
+    with pytest.raises(UsageError):
         converter.run(refused)
     number = signal.SIGRTMIN + 2
     os.kill(started[0].pid, number)
@@ -152,7 +151,7 @@ def test_closing_in_the_middle_of_a_job_ends_the_process(started, refused) -> No
     previous = signal.signal(signal.SIGALRM, interrupt)
     try:
         with ConverterProcess() as converter:
-            with pytest.raises(JobFailed):
+            with pytest.raises(UsageError):
                 converter.run(refused)
             os.kill(started[0].pid, signal.SIGSTOP)
             signal.setitimer(signal.ITIMER_REAL, 0.2)
@@ -195,7 +194,7 @@ def is_gone(pid: int) -> bool:
 
 def test_closing_twice_or_before_any_job_does_nothing(converter: ConverterProcess, refused) -> None:
     converter.close()
-    with pytest.raises(JobFailed):
+    with pytest.raises(UsageError):
         converter.run(refused)
     converter.close()
     converter.close()
@@ -254,7 +253,7 @@ def test_a_real_job_answers_with_its_result(
     assert result["output_dims"] == [1, 32]
     assert result["evaluation"] >= 200
     assert (tmp_path / "reference" / "reference.npz").is_file()
-    with pytest.raises(JobFailed, match="A sequence length of 67 was asked for") as failure:
+    with pytest.raises(UsageError, match="A sequence length of 67 was asked for") as failure:
         converter.run(job | {"source": job["source"] | {"sequence_length": 67}})
     assert failure.value.exit_code == EXIT_USAGE
     assert len(started) == 1

@@ -12,7 +12,7 @@ import pytest
 import typer
 
 from fastserve.cli.failures import error_console, failures_shown, output_console
-from fastserve_runtime.errors import BundleError, ConformanceFailure, EnvironmentFailure, UsageError
+from fastserve_runtime.errors import BundleError, EnvironmentFailure, UsageError
 
 Capture = pytest.CaptureFixture[str]
 
@@ -33,9 +33,7 @@ def ended_by(error: BaseException, *, as_json: bool = False) -> int:
     return ended.value.exit_code
 
 
-@pytest.mark.parametrize(
-    ("kind", "code"), [(EnvironmentFailure, 1), (UsageError, 2), (ConformanceFailure, 4), (BundleError, 5)]
-)
+@pytest.mark.parametrize(("kind", "code"), [(EnvironmentFailure, 1), (UsageError, 2), (BundleError, 5)])
 def test_an_error_on_purpose_is_shown_and_ends_with_its_exit_code(kind, code: int, capsys: Capture) -> None:
     assert ended_by(kind("It is [broken].", "Mend '.[onnx]' it.")) == code
     captured = capsys.readouterr()
@@ -94,11 +92,15 @@ def test_what_nobody_expected_is_told_without_traceback(capsys: Capture) -> None
     assert "Traceback" not in text
 
 
-@pytest.mark.parametrize("error", [UsageError("wrong"), KeyboardInterrupt(), OSError("odd"), ZeroDivisionError()])
-def test_debug_lets_the_error_through(error: BaseException) -> None:
-    with pytest.raises(type(error)) as ended, failures_shown(debug=True):
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(UsageError("wrong"), 2), (KeyboardInterrupt(), 130), (OSError("odd"), 1), (ZeroDivisionError(), 1)],
+)
+def test_debug_shows_the_traceback_and_keeps_the_exit_code(error: BaseException, code: int, capsys: Capture) -> None:
+    with pytest.raises(typer.Exit) as ended, failures_shown(debug=True):
         raise error
-    assert ended.value is error
+    assert ended.value.exit_code == code
+    assert "Traceback" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("debug", "level"), [(False, logging.WARNING), (True, logging.DEBUG)])

@@ -67,7 +67,7 @@ def test_a_file_is_never_replaced_by_a_folder(small_bundle: Path, tmp_path: Path
 
 
 def test_an_unknown_variant_names_those_there_are(small_bundle: Path, tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="has no variant 'gguf'") as failure:
+    with pytest.raises(UsageError, match="has no variant 'gguf'") as failure:
         pack(small_bundle, tmp_path / "assets", variant="gguf")
     assert "onnx-fp32, tflite-int8" in failure.value.remedy
     assert not (tmp_path / "assets").exists()

@@ -19,7 +19,6 @@ def test_the_names_of_fastserve() -> None:
         "Bundle",
         "BundleError",
         "Candidate",
-        "ConformanceFailure",
         "EnvironmentFailure",
         "ExportResult",
         "FastServeError",
@@ -41,7 +40,6 @@ def test_the_names_of_fastserve_runtime() -> None:
     assert sorted(fastserve_runtime.__all__) == [
         "Bundle",
         "BundleError",
-        "ConformanceFailure",
         "EnvironmentFailure",
         "FastServeError",
         "InputError",

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from fastserve.bundle_writer import write_bundle
 from fastserve.reading import device_size, inspection, inspection_tables, verdict_table
-from fastserve_runtime.bundle import opened
+from fastserve_runtime.bundle import open_bundle
 from fastserve_runtime.verdict import Outcome, Verdict
 
 HOSTILE = "odd [/b] name [red]"
@@ -27,7 +27,7 @@ def rendered(*parts: Any) -> str:
 
 
 def shown(bundle: Path) -> str:
-    with opened(bundle) as source:
+    with open_bundle(bundle) as source:
         return rendered(*inspection_tables(source))
 
 
@@ -36,7 +36,7 @@ def row_of(text: str, start: str) -> str:
 
 
 def test_the_document_holds_the_manifest_sizes_and_evidence(small_bundle: Path) -> None:
-    with opened(small_bundle) as bundle:
+    with open_bundle(small_bundle) as bundle:
         document = json.loads(json.dumps(inspection(bundle)))
         digest = bundle.manifest.digest
     assert document["bundle"] == str(small_bundle)
@@ -47,7 +47,7 @@ def test_the_document_holds_the_manifest_sizes_and_evidence(small_bundle: Path) 
 
 
 def test_the_size_on_a_device_is_model_and_tokenizer_without_licences(small_bundle: Path) -> None:
-    with opened(small_bundle) as bundle:
+    with open_bundle(small_bundle) as bundle:
         assert device_size(bundle, bundle.manifest.variant("onnx-fp32")) == len(b"model " * 50) + len(b"{}")
 
 

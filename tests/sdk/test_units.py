@@ -114,7 +114,8 @@ def test_sizes_are_written_in_a_unit_that_suits_them(size: int, expected: str) -
 
 
 @pytest.mark.parametrize(
-    ("seconds", "expected"), [(12.34, "12.3 s"), (1, "1.0 s"), (0.0053, "5.3 ms"), (0.000042, "42 µs")]
+    ("seconds", "expected"),
+    [(12.34, "12.3 s"), (1, "1.0 s"), (0.001, "1.0 ms"), (0.0053, "5.3 ms"), (0.000042, "42 µs")],
 )
 def test_times_are_written_in_a_unit_that_suits_them(seconds: float, expected: str) -> None:
     assert format_time(seconds) == expected

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastserve_runtime.errors import BundleError
 from fastserve_runtime.parsing import Fields
 from fastserve_runtime.pipelines._text_pipeline import TextPipeline
 from fastserve_runtime.session import Session
@@ -48,6 +49,8 @@ class TextClassification(TextPipeline):
         """Classify one text or several."""
         texts = [inputs] if isinstance(inputs, str) else list(inputs)
         logits = self._outputs(texts)[1][LOGITS].astype(np.float64)
+        if logits.shape[-1] != len(self.labels):
+            raise BundleError(f"The model scores {logits.shape[-1]} labels; its bundle names {len(self.labels)}.")
         results = [self._classified(row) for row in (sigmoid(logits) if self.is_multi_label else softmax(logits))]
         return results[0] if isinstance(inputs, str) else results
 

@@ -16,9 +16,10 @@ from fastserve.cli.failures import error_console, failures_shown, output_console
 from fastserve.packing import pack as pack_bundle
 from fastserve.reading import inspection, inspection_tables, verdict_table
 from fastserve_device_tests.suite import run_suite
-from fastserve_runtime.bundle import opened
-from fastserve_runtime.errors import EXIT_CONFORMANCE, EnvironmentFailure
+from fastserve_runtime.bundle import open_bundle
+from fastserve_runtime.errors import EXIT_CONFORMANCE, EXIT_ENVIRONMENT
 from fastserve_runtime.verdict import Outcome, Verdict
+from fastserve_runtime.verification import PREPROCESSING
 from fastserve_runtime.verification import verify as verify_bundle
 
 Bundle = Annotated[Path, typer.Argument(help="A bundle: its directory or .zip file.")]
@@ -56,7 +57,7 @@ def run(
 
 def inspect(bundle: Bundle, as_json: AsJson = False, debug: Debug = False) -> None:
     """Show what is inside a bundle."""
-    with failures_shown(as_json=as_json, debug=debug), opened(bundle) as source:
+    with failures_shown(as_json=as_json, debug=debug), open_bundle(bundle) as source:
         document = inspection(source)
         if as_json:
             typer.echo(json.dumps(document, indent=2))
@@ -76,14 +77,11 @@ def verify(
 ) -> None:
     """Check a bundle's integrity and its goldens with the runtime alone."""
     with failures_shown(as_json=as_json, debug=debug):
-        with opened(bundle) as source:
+        with open_bundle(bundle) as source:
             verification = verify_bundle(source, variant=variant, engine=engine, threads=threads)
             digest = source.manifest.digest
         _show_verdicts(verification.verdicts, {"bundle": str(bundle), "digest": digest}, as_json=as_json)
-        if not verification.has_run:
-            reasons = " ".join(sorted({v.message for v in verification.verdicts if v.message}))
-            raise EnvironmentFailure("All files are whole, but no variant could be run here.", reasons)
-    _exit_by(verification.verdicts)
+    _exit_by(verification.verdicts, "All files are whole, but no variant could be run here.", as_json=as_json)
 
 
 def conform(
@@ -99,10 +97,7 @@ def conform(
         with console.status("checking ...") as status:
             verdicts = run_suite(bundle, names, lambda what: status.update(f"checking {escape(what)} ..."))
         _show_verdicts(verdicts, {"bundle": str(bundle)}, as_json=as_json)
-        if all(v.outcome is Outcome.NOT_RUN for v in verdicts):
-            reasons = " ".join(sorted({v.message for v in verdicts if v.message}))
-            raise EnvironmentFailure("Nothing could be checked here.", reasons)
-    _exit_by(verdicts)
+    _exit_by(verdicts, "Nothing could be checked here.", as_json=as_json)
 
 
 def pack(
@@ -159,6 +154,13 @@ def _show_verdicts(verdicts: tuple[Verdict, ...] | list[Verdict], head: dict[str
         output_console().print(verdict_table(verdicts))
 
 
-def _exit_by(verdicts: tuple[Verdict, ...] | list[Verdict]) -> None:
+def _exit_by(verdicts: tuple[Verdict, ...] | list[Verdict], nothing_ran: str, *, as_json: bool) -> None:
+    """End with the exit code that the verdicts ask for; NOT_RUN never counts as passed."""
     if any(v.outcome.is_failure for v in verdicts):
         raise typer.Exit(EXIT_CONFORMANCE)
+    if not any(v.outcome is Outcome.PASS and v.check != PREPROCESSING for v in verdicts):
+        if not as_json:  # the document has the reasons in it
+            reasons = " ".join(sorted({v.message for v in verdicts if v.message}))
+            error_console().print(f"[bold red]Error:[/] {nothing_ran}", highlight=False, soft_wrap=True)
+            error_console().print(escape(reasons), highlight=False, soft_wrap=True)
+        raise typer.Exit(EXIT_ENVIRONMENT)

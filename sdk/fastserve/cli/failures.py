@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -68,7 +69,7 @@ def failures_shown(*, as_json: bool = False, debug: bool = False) -> Iterator[No
 
 def _end(problem: str, remedy: str, exit_code: int, error: BaseException, *, as_json: bool, debug: bool) -> None:
     if debug:
-        raise error
+        traceback.print_exception(error)
     console = error_console()
     console.print(f"[bold red]Error:[/] {escape(problem)}", highlight=False, soft_wrap=True)
     if remedy:

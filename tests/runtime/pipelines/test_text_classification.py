@@ -67,6 +67,15 @@ def test_a_bundle_without_labels_is_refused(settings):
         open_pipeline(None, None, settings)
 
 
+@pytest.mark.parametrize("labels", [[], LABELS[:3], [*LABELS, "more"]])
+def test_labels_that_are_not_as_many_as_the_models_are_refused(load, labels):
+    with (
+        load(labels=labels) as classify,
+        pytest.raises(BundleError, match=f"scores 4 labels; its bundle names {len(labels)}"),
+    ):
+        classify("a")
+
+
 @given(logits)
 def test_softmax_is_scipys(values):
     np.testing.assert_allclose(softmax(values), special.softmax(values, axis=-1), atol=1e-12)
