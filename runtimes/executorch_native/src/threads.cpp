@@ -1,0 +1,81 @@
+#include "threads.h"
+
+#include <executorch/extension/threadpool/threadpool_guard.h>
+
+#ifdef __linux__
+#include <sched.h>
+#endif
+
+#include <algorithm>
+#include <cstdint>
+#include <mutex>
+#include <thread>
+
+// ExecuTorch's package ships the thread pool's library without the header that declares it. Only references to the
+// class are used here, so its layout does not matter.
+namespace executorch::extension::threadpool {
+class ThreadPool {
+ public:
+  size_t get_thread_count() const;
+  bool _unsafe_reset_threadpool(uint32_t num_threads);
+};
+ThreadPool* get_threadpool();
+}  // namespace executorch::extension::threadpool
+
+namespace fastserve::threads {
+namespace {
+
+std::mutex mutex;
+size_t leases = 0;
+
+size_t usable_processors() {
+#ifdef __linux__
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof(set), &set) == 0) {
+    return static_cast<size_t>(std::max(CPU_COUNT(&set), 1));
+  }
+#endif
+  return std::max(std::thread::hardware_concurrency(), 1U);
+}
+
+// Needs the mutex.
+executorch::extension::threadpool::ThreadPool& pool() {
+  auto* found = executorch::extension::threadpool::get_threadpool();
+  static bool fresh = true;
+  if (fresh) {
+    fresh = false;
+    const size_t most = usable_processors();
+    if (found->get_thread_count() > most) {
+      found->_unsafe_reset_threadpool(static_cast<uint32_t>(most));
+    }
+  }
+  return *found;
+}
+
+}  // namespace
+
+size_t count() {
+  std::lock_guard<std::mutex> lock(mutex);
+  return pool().get_thread_count();
+}
+
+bool resize(size_t wanted) {
+  std::lock_guard<std::mutex> lock(mutex);
+  if (pool().get_thread_count() == wanted) {
+    return true;
+  }
+  return leases == 0 && pool()._unsafe_reset_threadpool(static_cast<uint32_t>(wanted));
+}
+
+Lease::Lease() {
+  std::lock_guard<std::mutex> lock(mutex);
+  pool();
+  ++leases;
+}
+
+Lease::~Lease() {
+  std::lock_guard<std::mutex> lock(mutex);
+  --leases;
+}
+
+}  // namespace fastserve::threads

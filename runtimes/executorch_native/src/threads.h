@@ -1,0 +1,24 @@
+// The process-wide pool of threads that kernels and delegates share.
+#pragma once
+
+#include <cstddef>
+
+namespace fastserve::threads {
+
+// The pool's size; starts the pool if need be, no larger than the processors that this process may use.
+size_t count();
+
+// Changes the pool's size. False, and nothing changes, while a Lease is held and the size would differ:
+// loaded delegates keep pointers into the pool.
+bool resize(size_t wanted);
+
+// Held by every loaded method that uses the pool, so that the pool stays as it is.
+class Lease {
+ public:
+  Lease();
+  ~Lease();
+  Lease(const Lease&) = delete;
+  Lease& operator=(const Lease&) = delete;
+};
+
+}  // namespace fastserve::threads
