@@ -1,3 +1,5 @@
+import errno
+
 import pytest
 
 from fastserve_runtime import errors
@@ -30,3 +32,20 @@ def test_a_message_without_a_remedy_ends_with_the_problem():
 
 def test_a_wrong_input_is_a_usage_error():
     assert issubclass(errors.InputError, errors.UsageError)
+
+
+@pytest.mark.parametrize(
+    ("number", "is_full"),
+    [(errno.ENOSPC, True), (errno.EFBIG, True), (errno.EDQUOT, True), (errno.EACCES, False), (errno.ENOENT, False)],
+)
+def test_a_full_disk_is_told_from_other_failures_however_deep_it_lies(number, is_full):
+    low = OSError(number, "written")
+    middle, top, beside = ValueError("middle"), errors.EnvironmentFailure("top"), KeyError("beside")
+    middle.__cause__ = low
+    top.__cause__ = middle
+    beside.__context__ = low
+    assert [errors.is_disk_full(error) for error in (low, middle, top, beside)] == [is_full] * 4
+
+
+def test_an_error_from_nowhere_is_no_full_disk():
+    assert not errors.is_disk_full(RuntimeError("no space left on device"))

@@ -1,4 +1,5 @@
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -75,6 +76,12 @@ def test_a_sound_zip_passes_too(tmp_path):
     verification = verify(open_bundle(write_zip(tmp_path / "text.fsb", *text_bundle())))
     assert verification.failures == ()
     assert verification.has_run
+
+
+@pytest.mark.parametrize("form", [str, Path])
+def test_a_bundle_may_be_named_by_its_path(tmp_path, form):
+    verification = verify(form(write_zip(tmp_path / "text.fsb", *text_bundle())), engine="onnxruntime", threads=2)
+    assert [v.outcome for v in verification.verdicts] == [Outcome.PASS] * 3
 
 
 def test_every_variant_of_an_exported_bundle_passes(tiny_bundle):
