@@ -59,6 +59,18 @@ class Checkpoint:
         """Return the licence and model card files that there are."""
         return tuple(self.root / name for name in _texts() if (self.root / name).is_file())
 
+    def check_length(self, length: int) -> None:
+        """Refuse a sequence that is longer than the model's positions.
+
+        Raises:
+            UsageError: naming the most that it takes.
+        """
+        if length > self.most_tokens:
+            raise UsageError(
+                f"A sequence length of {length} was asked for; the model has positions for {self.most_tokens}.",
+                f"Ask for --seq-len {self.most_tokens} or less.",
+            )
+
     def weights_sha256(self) -> str:
         """Return one digest over all weight files."""
         digest = hashlib.sha256()

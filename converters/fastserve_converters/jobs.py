@@ -13,7 +13,6 @@ from fastserve_converters.artifact import tensor_document
 from fastserve_converters.checkpoint import Checkpoint, read_checkpoint
 from fastserve_converters.data import read_samples, split_samples
 from fastserve_converters.formats import ExportJob, check_installed, check_precision
-from fastserve_runtime.errors import UsageError
 from fastserve_runtime.manifest import Signature, TensorSpec
 
 if TYPE_CHECKING:
@@ -129,12 +128,7 @@ class Jobs:
             allow_pickle=source["allow_pickle"],
             trust_remote_code=source["trust_remote_code"],
         )
-        length = source["sequence_length"]
-        if length > checkpoint.most_tokens:
-            raise UsageError(
-                f"A sequence length of {length} was asked for; the model has positions for {checkpoint.most_tokens}.",
-                f"Ask for --seq-len {checkpoint.most_tokens} or less.",
-            )
+        checkpoint.check_length(source["sequence_length"])
         return checkpoint
 
     def _loaded(self, source: Mapping[str, Any]) -> torch.nn.Module:

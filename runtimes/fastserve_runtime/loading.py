@@ -113,9 +113,10 @@ def usable_engine(variant: Variant, name: str | None = None) -> Engine:
 
 def open_variant(bundle: Bundle, variant: Variant, engine: Engine, *, threads: int = 1) -> Session:
     """Check a variant's files and open it. All graphs of a variant lie in one file today."""
-    for path in variant.files:
-        bundle.read(path)
     file = next(iter(variant.graphs.values())).file
+    for path in variant.files:
+        if path != file:  # `model` checks that one
+            bundle.read(path)
     return engine.open_session(bundle.model(file), variant.graphs, threads=threads)
 
 

@@ -107,7 +107,7 @@ def run_export(request: ExportRequest, reporter: Reporter | None = None) -> Expo
         allow_pickle=request.allow_pickle,
         trust_remote_code=request.trust_remote_code,
     )
-    _check_length(request.sequence_length, checkpoint)
+    checkpoint.check_length(request.sequence_length)
     formats, notes = _formats(request.formats)
     device: Device = DEVICES.load("local")
     with ConverterProcess(debug=request.debug) as converter:
@@ -175,14 +175,6 @@ def _check(request: ExportRequest) -> None:
     for file in request.data:
         if not file.is_file():
             raise UsageError(f"There is no data file '{file}'.", "Check the path.")
-
-
-def _check_length(length: int, checkpoint: Checkpoint) -> None:
-    if length > checkpoint.most_tokens:
-        raise UsageError(
-            f"A sequence length of {length} was asked for; the model has positions for {checkpoint.most_tokens}.",
-            f"Ask for --seq-len {checkpoint.most_tokens} or less.",
-        )
 
 
 def _formats(wanted: Sequence[str] | None) -> tuple[list[str], list[str]]:
