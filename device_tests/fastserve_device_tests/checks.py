@@ -10,7 +10,7 @@ import numpy as np
 from fastserve_device_tests.targets import Target
 from fastserve_runtime.golden import Arrays, Golden
 from fastserve_runtime.manifest import Variant
-from fastserve_runtime.pipelines._text_pipeline import run_samples
+from fastserve_runtime.batching import run_samples
 from fastserve_runtime.policy import Judgement, executor_policy, judge, quality_policy
 from fastserve_runtime.session import Session
 from fastserve_runtime.verdict import Outcome, Verdict

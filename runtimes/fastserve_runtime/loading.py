@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastserve_runtime.bundle import Bundle, open_bundle
-from fastserve_runtime.engines import ENGINES, installed_engine
+from fastserve_runtime.engines import ENGINES, engines_for, installed_engine
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, UsageError
 from fastserve_runtime.manifest import Variant
 from fastserve_runtime.session import Engine, Session
 
 if TYPE_CHECKING:
+    from fastserve_runtime.isolation import Limits
     from fastserve_runtime.pipelines import Pipeline
     from fastserve_runtime.text import TextPreprocessor
 
@@ -44,6 +47,8 @@ def load(
 
     with open_bundle(os.fspath(bundle)) as source:
         chosen, found = choose_variant(source, variant, engine)
+        if engine is None:
+            warn_of_stand_in(found)
         preprocessor = open_preprocessor(source)
         session = open_variant(source, chosen, found, threads=checked_threads(threads))
         module = PIPELINES.load(source.manifest.task)
@@ -51,26 +56,50 @@ def load(
         return pipeline
 
 
-def open_model(path: str | os.PathLike[str], *, engine: str | None = None, threads: int | None = None) -> Session:
+def open_model(
+    path: str | os.PathLike[str],
+    *,
+    engine: str | None = None,
+    threads: int | None = None,
+    isolate: bool | Limits = False,
+) -> Session:
     """Open a bare model file: `.onnx`, `.tflite` or `.pte`.
+
+    The file is checked (its size, its identifier, and its structure as far as the engine does that) before it is
+    loaded. Some damage gets through to an engine and crashes it: open what you do not trust with `isolate`.
+
+    Args:
+        path: the model file.
+        engine: take this engine and no other.
+        threads: how many threads one call may use; 1 if left out.
+        isolate: load it in a process of its own, so that a crash is an error; `Limits` also bound that process's time
+            for an answer and its memory.
 
     Raises:
         UsageError: there is no such file, or its ending is unknown and no engine is named.
-        BundleError: the engine refuses the model.
+        BundleError: the engine refuses the model, or crashed on it in its own process.
         EnvironmentFailure: the engine is not installed.
     """
     file = Path(path)
     if not file.is_file():
         raise UsageError(f"There is no model file at '{file}'.", "Check the path.")
+    if file.stat().st_size == 0:
+        raise BundleError(f"The model file '{file}' is empty.", "Copy or export it again.")
     if engine is not None:
         found = installed_engine(ENGINES.load(engine).FORMAT, engine)
     elif file.suffix in _FORMAT_OF_SUFFIX:
         found = installed_engine(_FORMAT_OF_SUFFIX[file.suffix])
+        warn_of_stand_in(found)
     else:
         raise UsageError(
             f"'{file.name}' has an unknown ending.",
             f"Known are {', '.join(_FORMAT_OF_SUFFIX)}; or name an engine.",
         )
+    if isolate is not False:
+        from fastserve_runtime.isolation import open_isolated
+
+        limits = None if isolate is True else isolate
+        return open_isolated(file, found.NAME, threads=checked_threads(threads), limits=limits)
     return found.open_session(file, None, threads=checked_threads(threads))
 
 
@@ -95,20 +124,81 @@ def choose_variant(bundle: Bundle, variant: str | None = None, engine: str | Non
 
 
 def usable_engine(variant: Variant, name: str | None = None) -> Engine:
-    """Return an installed engine that meets what a variant requires.
+    """Return the first installed engine that meets what a variant requires.
 
     Raises:
-        EnvironmentFailure: it is not installed or too old.
+        UsageError: the named engine does not execute the variant's format, or no engine does.
+        EnvironmentFailure: none is installed, or those that are do not meet it; the message says why and what to do.
     """
-    engine = installed_engine(variant.format, name)
-    version = engine.version() or ""
+    check_platform(variant)
+    installed_engine(variant.format, name)  # none at all has a message of its own
+    engines = engines_for(variant.format) if name is None else iter([ENGINES.load(name)])
+    failures = []
+    for engine in engines:
+        version = engine.version()
+        if version is None:
+            continue
+        failure = unmet(variant, engine, version)
+        if failure is None:
+            return engine
+        failures.append(failure)
+    raise EnvironmentFailure(" ".join(f.problem for f in failures), failures[0].remedy)
+
+
+def unmet(variant: Variant, engine: Engine, version: str) -> EnvironmentFailure | None:
+    """Return what an installed engine lacks to run a variant, or None.
+
+    A least version counts for engines of the family that the manifest names; any other is judged by its operators.
+    """
     least = variant.requires.least_version
-    if least and version_key(version) < version_key(least):
-        raise EnvironmentFailure(
+    is_family = variant.requires.engine == engine.FAMILY
+    if is_family and least and version_key(version) < version_key(least):
+        return EnvironmentFailure(
             f"Variant '{variant.id}' needs {engine.NAME} {least} or later; {version} is installed.",
             f"Update it: {engine.INSTALL}>={least}.",
         )
-    return engine
+    missing = engine.missing_operators(variant.operators)
+    if missing:
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        return EnvironmentFailure(
+            f"{engine.NAME} {version} does not have {', '.join(missing[:3])}{more}, "
+            f"which variant '{variant.id}' needs.",
+            f"Use the engine '{variant.requires.engine}', or another variant.",
+        )
+    return None
+
+
+def warn_of_stand_in(engine: Engine) -> None:
+    """Say which engine is used where it is not the best for its format, and what would bring the best one."""
+    preferred = next(engines_for(engine.FORMAT))
+    if engine.NAME != preferred.NAME:
+        warnings.warn(
+            f"{engine.FORMAT} runs with the engine '{engine.NAME}', since '{preferred.NAME}' is not installed or too "
+            f"old for the model: {preferred.INSTALL}.",
+            stacklevel=3,
+        )
+
+
+def check_platform(variant: Variant) -> None:
+    """Refuse a variant that is made for other platforms than this one.
+
+    Raises:
+        EnvironmentFailure: naming this platform and the variant's.
+    """
+    here, wanted = this_platform(), variant.requires.platforms
+    if wanted and not {here, here.partition("-")[0]} & set(wanted):
+        raise EnvironmentFailure(
+            f"Variant '{variant.id}' is made for {', '.join(wanted)}; this is {here}.", "Use another variant."
+        )
+
+
+def this_platform() -> str:
+    """Return this platform as manifests name it: `linux-x86_64`, `linux-aarch64`, `macos-arm64`, `windows-amd64`.
+
+    A manifest may name the system alone, `linux`, and then means every processor.
+    """
+    system = {"Darwin": "macos"}.get(platform.system(), platform.system().lower())
+    return f"{system}-{platform.machine().lower()}"
 
 
 def open_variant(bundle: Bundle, variant: Variant, engine: Engine, *, threads: int = 1) -> Session:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
-from fastserve_runtime.manifest import Graph, Signature
+from fastserve_runtime.manifest import Graph, OperatorCount, Signature
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,11 +35,39 @@ class Placement:
     source: str
 
 
+class Binding(Protocol):
+    """Buffers that a graph reads from and writes to, call after call. `Session.bind` makes it.
+
+    Attributes:
+        inputs: write the next call's inputs into these arrays.
+        outputs: hold the last call's outputs; the next call overwrites them.
+    """
+
+    inputs: Tensors
+    outputs: Tensors
+
+    def run(self) -> Tensors:
+        """Run the graph on what is in `inputs` and return `outputs`.
+
+        Raises:
+            UsageError: the session is closed, or busy in another thread.
+            EnvironmentFailure: the engine failed.
+        """
+
+
 class Session(Protocol):
-    """An opened model. Use it in a `with` block, or call `close`."""
+    """An opened model. Use it in a `with` block, or call `close`.
+
+    Attributes:
+        engine: the name of the engine that runs it.
+        threads: how many threads one call may use.
+        is_concurrent: whether several threads may call `run` at the same time; where not, a second one gets a
+            UsageError rather than wrong numbers.
+    """
 
     engine: str
     threads: int
+    is_concurrent: bool
 
     @property
     def graphs(self) -> Mapping[str, Signature]:
@@ -58,7 +86,32 @@ class Session(Protocol):
 
         Raises:
             InputError: an input is missing, unknown, or of the wrong dtype, rank or shape.
+            UsageError: the session is closed, or busy in another thread and not for several at once.
             EnvironmentFailure: the engine failed.
+        """
+
+    def bind(
+        self, inputs: Tensors | None = None, outputs: Tensors | None = None, *, graph: str | None = None
+    ) -> Binding:
+        """Set buffers that are reused between calls.
+
+        Args:
+            inputs: arrays to read from, of exactly the graph's dtypes, contiguous. Those left out are made, which
+                needs a fixed shape.
+            outputs: arrays to write to; likewise. A symbolic size that an input has too is taken from there.
+            graph: which graph; may be left out where there is only one.
+
+        Raises:
+            InputError: an array does not fit, or one must be given because its shape is not fixed.
+        """
+
+    def reset_state(self) -> None:
+        """Set what the model keeps between calls (caches, counters) back to its first values."""
+
+    def warm_up(self, *, calls: int = 1) -> None:
+        """Run every graph on zeros, so that the first real call is as quick as the next; state is reset after.
+
+        A symbolic dimension is run at its smallest size, at least 1.
         """
 
     def placement(self) -> Placement:
@@ -75,10 +128,19 @@ class Session(Protocol):
 
 
 class Engine(Protocol):
-    """What a module in `engines` offers."""
+    """What a module in `engines` offers.
+
+    Attributes:
+        NAME: the engine's name.
+        FORMAT: the format that it executes.
+        FAMILY: whose version numbers `version` gives: a variant's `requires` names a family and its least version.
+            Mostly the same as NAME.
+        INSTALL: the command that installs it.
+    """
 
     NAME: str
     FORMAT: str
+    FAMILY: str
     INSTALL: str
 
     def version(self) -> str | None:
@@ -89,6 +151,13 @@ class Engine(Protocol):
 
         Raises:
             EnvironmentFailure: it cannot be imported.
+        """
+
+    def missing_operators(self, operators: Sequence[OperatorCount]) -> list[str]:
+        """Return those operators, with their versions, that the installed engine surely cannot execute.
+
+        Raises:
+            EnvironmentFailure: the engine must be asked and cannot be imported.
         """
 
     def open_session(self, model: ModelSource, graphs: Mapping[str, Graph] | None, *, threads: int) -> Session:
@@ -102,4 +171,5 @@ class Engine(Protocol):
         Raises:
             BundleError: the engine refuses the model.
             EnvironmentFailure: the engine cannot be imported or failed.
+            UsageError: the engine cannot have that many threads now.
         """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,6 +37,8 @@ def checked_inputs(signature: Signature, inputs: Tensors) -> dict[str, Tensor]:
         InputError: stating what was given and what is wanted.
     """
     wanted = [spec.name for spec in signature.inputs]
+    if len(inputs) == len(wanted) and all(_is_exact(spec, inputs.get(spec.name)) for spec in signature.inputs):
+        return {name: inputs[name] for name in wanted}
     unknown = sorted(set(inputs) - set(wanted))
     missing = [name for name in wanted if name not in inputs]
     if unknown or missing:
@@ -56,13 +59,22 @@ def checked_input(spec: TensorSpec, value: Tensor) -> Tensor:
         value = np.asarray(value)
     except ValueError as error:
         raise InputError(f"Input '{spec.name}' is not an array: {error}.") from error
-    fits = value.ndim == len(spec.dims) and all(_fits(d, n) for d, n in zip(spec.dims, value.shape, strict=True))
-    if not fits:
+    if not _has_shape(spec, value):
         raise InputError(
             f"Input '{spec.name}' was given with shape {list(value.shape)}; the model takes {describe_dims(spec.dims)}."
         )
     # Not ascontiguousarray: it makes a scalar an array of one dimension.
     return np.asarray(_converted(spec, value), order="C")
+
+
+def _is_exact(spec: TensorSpec, value: Tensor | None) -> bool:
+    """Whether a value needs no further look: the check that all calls but careless ones end with, so a quick one."""
+    return (
+        type(value) is np.ndarray
+        and value.dtype == _dtype(spec.dtype)
+        and value.flags.c_contiguous
+        and value.shape == spec.dims
+    )
 
 
 def describe_dims(dims: tuple[Dim, ...]) -> str:
@@ -76,10 +88,7 @@ def _fits(dim: Dim, size: int) -> bool:
 
 
 def _converted(spec: TensorSpec, value: Tensor) -> Tensor:
-    try:
-        wanted = np.dtype(spec.dtype)
-    except TypeError as error:
-        raise InputError(f"Input '{spec.name}' is of the type {spec.dtype}, which numpy does not have.") from error
+    wanted = _numpy_type(spec)
     if value.dtype == wanted:
         return value
     is_number = value.dtype.kind in "biuf"
@@ -100,3 +109,78 @@ def _converted(spec: TensorSpec, value: Tensor) -> Tensor:
 
 def _stays_finite(value: Tensor, converted: Tensor) -> bool:
     return bool(np.all(np.isfinite(converted) | ~np.isfinite(value)))
+
+
+def zero_inputs(signature: Signature) -> dict[str, Tensor]:
+    """Return zeros for every input; a symbolic dimension has its smallest size, at least 1.
+
+    Raises:
+        InputError: an input's type is not one of numpy's.
+    """
+    shapes = {spec.name: [d if isinstance(d, int) else max(d.min, 1) for d in spec.dims] for spec in signature.inputs}
+    return {spec.name: np.zeros(shapes[spec.name], _numpy_type(spec)) for spec in signature.inputs}
+
+
+def bound_buffers(
+    signature: Signature, inputs: Tensors, outputs: Tensors
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return an array for every input and every output: those given, and new ones where the shape is known.
+
+    Raises:
+        InputError: an array does not fit exactly, or one is missing whose shape is not fixed.
+    """
+    sizes: dict[str, int] = {}
+    read = _buffers("Input", signature.inputs, inputs, sizes)
+    return read, _buffers("Output", signature.outputs, outputs, sizes)
+
+
+def _buffers(kind: str, specs: tuple[TensorSpec, ...], given: Tensors, sizes: dict[str, int]) -> dict[str, Tensor]:
+    unknown = sorted(set(given) - {spec.name for spec in specs})
+    if unknown:
+        raise InputError(f"{kind} '{unknown[0]}' was given; the graph has {', '.join(s.name for s in specs)}.")
+    for spec in specs:
+        if spec.name in given:
+            _check_buffer(kind, spec, given[spec.name])
+            symbols = zip(spec.dims, given[spec.name].shape, strict=True)
+            sizes.update({d.symbol: n for d, n in symbols if not isinstance(d, int)})
+    return {spec.name: given[spec.name] if spec.name in given else _new_buffer(kind, spec, sizes) for spec in specs}
+
+
+def _check_buffer(kind: str, spec: TensorSpec, value: Tensor) -> None:
+    is_array = isinstance(value, np.ndarray)
+    wanted = f"a contiguous array of {spec.dtype} with shape {describe_dims(spec.dims)}"
+    if not is_array or value.dtype != _numpy_type(spec) or not value.flags.c_contiguous or not _has_shape(spec, value):
+        given = f"{value.dtype} with shape {list(value.shape)}" if is_array else type(value).__name__
+        scattered = ", not contiguous" if is_array and not value.flags.c_contiguous else ""
+        raise InputError(f"{kind} '{spec.name}' was given as {given}{scattered}; a binding takes {wanted}.")
+    if kind == "Output" and not value.flags.writeable:
+        raise InputError(f"Output '{spec.name}' was given as a read-only array; a binding writes to it.")
+
+
+def _new_buffer(kind: str, spec: TensorSpec, sizes: Mapping[str, int]) -> Tensor:
+    shape = [d if isinstance(d, int) else sizes.get(d.symbol, -1) for d in spec.dims]
+    if -1 in shape:
+        raise InputError(
+            f"{kind} '{spec.name}' has the shape {describe_dims(spec.dims)}, which is not fixed.",
+            "Give an array for it.",
+        )
+    return np.zeros(shape, _numpy_type(spec))
+
+
+def _has_shape(spec: TensorSpec, value: Tensor) -> bool:
+    return value.ndim == len(spec.dims) and all(_fits(d, n) for d, n in zip(spec.dims, value.shape, strict=True))
+
+
+def _numpy_type(spec: TensorSpec) -> np.dtype[np.generic]:
+    found = _dtype(spec.dtype)
+    if found is None:
+        raise InputError(f"Tensor '{spec.name}' is of the type {spec.dtype}, which numpy does not have.")
+    return found
+
+
+@cache
+def _dtype(name: str) -> np.dtype[np.generic] | None:
+    try:
+        return np.dtype(name)
+    except TypeError:
+        return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, UsageError
 from fastserve_runtime.parsing import Fields
@@ -14,7 +14,12 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from fastserve_runtime.session import Tensors
+
 KIND = "tokenizer"
+LongText = Literal["truncate", "split"]
+"""What becomes of a text with more tokens than the model takes: cut off, or split into windows to be joined again."""
+LONG_TEXT: tuple[LongText, ...] = get_args(LongText)
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,33 @@ class TokenizerSettings:
         )
 
 
+@dataclass(frozen=True)
+class Windows:
+    """Texts as a model takes them: each is one window of tokens, or several where long texts are split.
+
+    Attributes:
+        tensors: `input_ids` (int32) and `attention_mask` (float32), shape [windows, sequence_length].
+        special: which tokens are special or padding, bool, the same shape.
+        text_of: the number of the text that a window belongs to, ascending, shape [windows].
+    """
+
+    tensors: Tensors
+    special: NDArray[np.bool_]
+    text_of: NDArray[np.intp]
+
+    def of_text(self, number: int) -> list[int]:
+        """Return the rows of one text's windows, in order."""
+        start, end = self.text_of.searchsorted([number, number + 1])
+        return list(range(int(start), int(end)))
+
+    def weights(self, rows: Sequence[int]) -> NDArray[np.float64]:
+        """Return the share of each window in their text's tokens, special ones apart; the shares add up to 1."""
+        import numpy as np
+
+        counts = [float((~self.special[row]).sum()) or 1.0 for row in rows]
+        return np.array(counts) / sum(counts)
+
+
 class TextPreprocessor:
     """Makes `input_ids` (int32) and `attention_mask` (float32), both of shape [n, sequence_length], from texts."""
 
@@ -71,11 +103,17 @@ class TextPreprocessor:
         self._tokenizer = tokenizer
         self.settings = settings
 
-    def __call__(self, texts: Sequence[str]) -> dict[str, NDArray[np.generic]]:
-        """Tokenize, truncate with a warning, and pad.
+    def __call__(self, texts: Sequence[str]) -> Tensors:
+        """Tokenize, truncate with a warning, and pad; see `windows`."""
+        return self.windows(texts, "truncate").tensors
+
+    def windows(self, texts: Sequence[str], long_text: LongText = "truncate") -> Windows:
+        """Tokenize and pad; texts with too many tokens are cut off with a warning, or split into several windows.
+
+        Windows do not overlap; each has the special tokens of a whole text.
 
         Raises:
-            UsageError: there is no text, or one of them is not a string.
+            UsageError: there is no text, one of them is not a string, or `long_text` is neither.
         """
         import numpy as np
 
@@ -83,16 +121,24 @@ class TextPreprocessor:
         if wrong or not texts:
             given = f"{wrong[0]!r:.60}" if wrong else "no text"
             raise UsageError(f"A text is wanted; {given} was given.", "Give one string or several.")
+        if long_text not in LONG_TEXT:
+            raise UsageError(f"Long texts cannot be treated by '{long_text}'.", f"Choose {' or '.join(LONG_TEXT)}.")
         length = self.settings.sequence_length
         clean = [_clean(t) for t in texts]
         encodings = self._tokenizer.encode_batch(clean, add_special_tokens=self.settings.add_special_tokens)
         cut = sum(bool(e.overflowing) for e in encodings)
-        if cut:
+        if cut and long_text == "truncate":
             warnings.warn(f"{cut} of {len(texts)} texts have more than {length} tokens and are cut off.", stacklevel=2)
-        return {
-            "input_ids": np.array([e.ids for e in encodings], np.int32),
-            "attention_mask": np.array([e.attention_mask for e in encodings], np.float32),
-        }
+        parts = [[e, *e.overflowing] if long_text == "split" else [e] for e in encodings]
+        rows = [part for text in parts for part in text]
+        return Windows(
+            tensors={
+                "input_ids": np.array([e.ids for e in rows], np.int32),
+                "attention_mask": np.array([e.attention_mask for e in rows], np.float32),
+            },
+            special=np.array([e.special_tokens_mask for e in rows], bool),
+            text_of=np.repeat(np.arange(len(texts)), [len(text) for text in parts]),
+        )
 
     def count_tokens(self, text: str) -> int:
         """Return how many tokens a text has, special ones included, before it is cut off or padded."""

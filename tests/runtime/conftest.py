@@ -75,10 +75,25 @@ def export_with_torch(folder: Path) -> None:
     program = to_edge_transform_and_lower(programs, partitioner=[XnnpackPartitioner()]).to_executorch()
     (folder / "model.pte").write_bytes(program.buffer)
 
+    class Counter(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("total", torch.zeros(2))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.total.add_(x)
+            return self.total + 0
+
+    counter = to_edge_transform_and_lower(torch.export.export(Counter().eval(), (torch.ones(2),))).to_executorch()
+    (folder / "counter.pte").write_bytes(counter.buffer)
+
 
 @pytest.fixture(scope="session")
 def score_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of the same small model as `model.onnx`, `model.tflite` and `model.pte`. Do not write into it."""
+    """A folder of the same small model as `model.onnx`, `model.tflite` and `model.pte`. Do not write into it.
+
+    `counter.pte` beside them keeps a state: it adds its input to a sum of all inputs and returns the sum.
+    """
     folder = tmp_path_factory.mktemp("score-models")
     (folder / "model.onnx").write_bytes(onnx_scores())
     export_with_torch(folder)

@@ -1,4 +1,5 @@
 import shutil
+import warnings
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from fastserve_runtime.loading import (
     choose_variant,
     open_preprocessor,
     open_variant,
+    this_platform,
     usable_engine,
     version_key,
 )
@@ -33,7 +35,13 @@ from manifests import (
     write_zip,
 )
 
-ENGINE_OF = {"onnx": "onnxruntime", "tflite": "litert", "executorch": "executorch-official"}
+ENGINE_OF = {"onnx": "onnxruntime", "tflite": "litert", "executorch": "executorch"}
+ENGINES_OF = {
+    "onnx": ["onnxruntime"],
+    "tflite": ["litert", "tflite-runtime"],
+    "executorch": ["executorch", "executorch-official"],
+}
+"""In the order in which they are preferred."""
 
 
 @pytest.fixture
@@ -56,10 +64,11 @@ def bundle_of(tmp_path, *variants, chosen="first"):
     return open_bundle(write_directory(tmp_path / "some.fsb", document, contents))
 
 
-def of_format(name, format_name, least="1.0"):
+def of_format(name, format_name, least="1.0", *, platforms=(), operators=()):
     engine = ENGINE_OF.get(format_name, "another")
-    requires = {"engine": engine, "least_version": least, "backends": [], "platforms": []}
-    return variant(name, format=format_name, requires=requires)
+    requires = {"engine": engine, "least_version": least, "backends": [], "platforms": list(platforms)}
+    counts = [{"domain": d, "name": n, "version": v, "count": 1} for d, n, v in operators]
+    return variant(name, format=format_name, requires=requires, operators=counts)
 
 
 @pytest.mark.parametrize("write", [write_directory, write_zip])
@@ -202,8 +211,51 @@ class TestChoosingTheVariant:
             choose_variant(bundle)
         message = str(caught.value)
         assert message.startswith("No variant of the bundle runs here. first: Variant 'first' needs onnxruntime 1.10")
-        assert "second: No engine for tflite is installed. Install one: pip install ai-edge-litert." in message
+        assert "second: No engine for tflite is installed. Install one: pip install ai-edge-litert or " in message
         assert "third: No engine is known for the format 'unheard-of'." in message
+
+    def test_another_engine_of_the_format_stands_in_for_one_that_is_too_old(self, tmp_path, versions):
+        versions(litert="1.0", tflite_runtime="2.14.0")
+        bundle = bundle_of(tmp_path, of_format("first", "tflite", "2.0", operators=[("tflite", "ADD", 2)]))
+        assert choose_variant(bundle)[1].NAME == "tflite-runtime"
+        versions(executorch_official="1.5.1")
+        bundle = bundle_of(tmp_path, of_format("first", "executorch", "1.5"))
+        assert choose_variant(bundle)[1].NAME == "executorch-official"
+
+    def test_an_engine_of_another_family_is_judged_by_its_operators(self, tmp_path, versions):
+        versions(tflite_runtime="2.14.0")
+        newer = of_format("first", "tflite", operators=[("tflite", "GATHER_ND", 5), ("tflite", "ADD", 1)])
+        known = of_format("second", "tflite", operators=[("tflite", "GATHER_ND", 4)])
+        assert choose_variant(bundle_of(tmp_path, newer, known))[0].id == "second"
+        foreign = of_format(
+            "first", "tflite", operators=[("custom", "odml.rms_norm", 1), ("tflite", "STABLEHLO_ADD", 1)]
+        )
+        with pytest.raises(EnvironmentFailure) as caught:
+            choose_variant(bundle_of(tmp_path, foreign), "first")
+        assert caught.value.problem == (
+            "tflite-runtime 2.14.0 does not have odml.rms_norm version 1, STABLEHLO_ADD version 1, "
+            "which variant 'first' needs."
+        )
+        assert caught.value.remedy == "Use the engine 'litert', or another variant."
+
+    def test_a_variant_for_other_platforms_is_passed_over(self, tmp_path, versions):
+        versions(onnxruntime="2.0")
+        other = of_format("first", "onnx", platforms=["plan9-mips"])
+        own = of_format("second", "onnx", platforms=["plan9-mips", this_platform()])
+        assert choose_variant(bundle_of(tmp_path, other, own))[0].id == "second"
+        with pytest.raises(EnvironmentFailure, match=f"'first' is made for plan9-mips; this is {this_platform()}"):
+            choose_variant(bundle_of(tmp_path, other, own), "first")
+
+    def test_operators_that_the_installed_executorch_lacks_are_named(self, tmp_path):
+        pytest.importorskip("fastserve_executorch", reason="fastserve-executorch is not installed")
+        operators = [
+            ("executorch", "XnnpackBackend", 0),
+            ("executorch", "add.out", 0),
+            ("executorch", "frobnicate.out", 0),
+        ]
+        bundle = bundle_of(tmp_path, of_format("first", "executorch", "1.0", operators=operators))
+        with pytest.raises(EnvironmentFailure, match=r"executorch [\d.]+ does not have frobnicate.out, which"):
+            choose_variant(bundle, engine="executorch")
 
     def test_a_named_variant_is_taken_or_refused_with_its_own_reason(self, tmp_path, versions):
         versions(onnxruntime="2.0")
@@ -237,7 +289,7 @@ class TestChoosingTheVariant:
 
 class TestEngines:
     def test_an_installed_engine_is_found_by_format(self, versions):
-        versions(onnxruntime="1.20", litert="2.0", executorch_official="1.5")
+        versions(onnxruntime="1.20", litert="2.0", executorch="1.5")
         for format_name, name in ENGINE_OF.items():
             assert name == installed_engine(format_name).NAME
             assert name == installed_engine(format_name, name).NAME
@@ -261,7 +313,7 @@ class TestEngines:
 
     def test_a_third_partys_engine_comes_after_our_own(self, monkeypatch, versions):
         class Third:
-            NAME, FORMAT, INSTALL = "third", "onnx", "pip install third"
+            NAME, FORMAT, FAMILY, INSTALL = "third", "onnx", "third", "pip install third"
 
             @staticmethod
             def version():
@@ -277,17 +329,47 @@ class TestEngines:
         monkeypatch.setattr("fastserve_runtime.plugins.entry_points", lambda group: [Entry])
         versions(onnxruntime="2.0")
         assert [e.NAME for e in engines.engines_for("onnx")] == ["onnxruntime", "third"]
-        assert [e.NAME for e in engines.engines_for("tflite")] == ["litert"]
+        assert [e.NAME for e in engines.engines_for("tflite")] == ENGINES_OF["tflite"]
         assert installed_engine("onnx").NAME == "onnxruntime"
         versions()
         assert installed_engine("onnx").NAME == "third"
+
+    def test_a_third_partys_engine_that_cannot_be_imported_is_left_out_with_a_warning(self, monkeypatch, versions):
+        class Entry:
+            name = "broken"
+
+            @staticmethod
+            def load():
+                raise RuntimeError("not today")
+
+        monkeypatch.setattr("fastserve_runtime.plugins.entry_points", lambda group: [Entry])
+        versions()
+        with pytest.warns(UserWarning, match="engine 'broken' of another package cannot be imported: not today"):
+            assert [e.NAME for e in engines.engines_for("onnx")] == ["onnxruntime"]
+
+    def test_an_engine_that_stands_in_for_the_best_is_told(self, score_models, monkeypatch):
+        monkeypatch.setattr(ENGINES.load("executorch"), "version", lambda: None)
+        with (
+            pytest.warns(UserWarning, match=r"engine 'executorch-official', since 'executorch' is not .* pip install"),
+            fastserve_runtime.open_model(score_models / "model.pte") as session,
+        ):
+            assert session.engine == "executorch-official"
+
+    def test_the_best_engine_and_one_asked_for_are_not_worth_a_warning(self, score_models):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            for file, engine in (("model.onnx", None), ("model.tflite", None), ("model.pte", "executorch-official")):
+                fastserve_runtime.open_model(score_models / file, engine=engine).close()
 
     def test_every_engine_keeps_the_contract(self):
         for name in ENGINES.built_in():
             engine = ENGINES.load(name)
             assert name == engine.NAME
-            assert ENGINE_OF[engine.FORMAT] == name
+            assert name in ENGINES_OF[engine.FORMAT]
             assert engine.INSTALL.startswith("pip install ")
+            assert engine.missing_operators([]) == []
+        for format_name, names in ENGINES_OF.items():
+            assert [e.NAME for e in engines.engines_for(format_name)] == names
 
     def test_a_version_that_is_not_installed_is_none(self):
         from fastserve_runtime.engines._distribution import installed_version

@@ -75,6 +75,36 @@ def test_longer_texts_are_cut_with_a_warning_of_how_many(preprocess):
     np.testing.assert_array_equal(tensors["input_ids"][2], token_ids("a b c d e f"))
 
 
+class TestWindows:
+    def test_texts_that_fit_are_one_window_each(self, preprocess):
+        windows = preprocess.windows(["a b", "c d e f a b"], "split")
+        assert windows.text_of.tolist() == [0, 1]
+        assert [windows.of_text(i) for i in range(2)] == [[0], [1]]
+        np.testing.assert_array_equal(windows.tensors["input_ids"], preprocess(["a b", "c d e f a b"])["input_ids"])
+
+    def test_a_long_text_is_split_without_losing_or_repeating_a_word(self, preprocess):
+        windows = preprocess.windows(["c", "a b c d e f a b c d e f f", "d"], "split")
+        assert windows.text_of.tolist() == [0, 1, 1, 1, 2]
+        parts = [token_ids(part) for part in ("a b c d e f", "a b c d e f", "f")]
+        np.testing.assert_array_equal(windows.tensors["input_ids"][1:4], parts)
+        np.testing.assert_allclose(windows.weights(windows.of_text(1)), [6 / 13, 6 / 13, 1 / 13])
+
+    @given(st.lists(st.integers(0, 40), min_size=1, max_size=5))
+    def test_windows_hold_every_token_once_whatever_the_lengths(self, preprocess, lengths):
+        texts = [" ".join("abcdef"[i % 6] for i in range(n)) for n in lengths]
+        windows = preprocess.windows(texts, "split")
+        assert windows.tensors["input_ids"].shape == windows.special.shape == (len(windows.text_of), LENGTH)
+        for i, text in enumerate(texts):
+            rows = windows.of_text(i)
+            words = [j for row in rows for j in windows.tensors["input_ids"][row][~windows.special[row]]]
+            assert words == [VOCABULARY[word] for word in text.split()]
+            assert windows.weights(rows).sum() == pytest.approx(1)
+
+    def test_an_unknown_treatment_is_refused(self, preprocess):
+        with pytest.raises(UsageError, match=r"cannot be treated by 'shorten'. Choose truncate or split"):
+            preprocess.windows(["a"], "shorten")
+
+
 def test_bytes_that_were_no_text_are_tokenized_as_something(preprocess):
     tensors = preprocess(["a \udcff b"])
     np.testing.assert_array_equal(tensors["input_ids"], [token_ids("a ? b")])

@@ -5,6 +5,7 @@ Third parties add theirs by the entry-point group `fastserve_runtime.engines`.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
@@ -15,13 +16,20 @@ ENGINES = PartFolder("fastserve_runtime.engines", "fastserve_runtime.engines", "
 
 
 def engines_for(format_name: str) -> Iterator[Engine]:
-    """Yield the engines that execute a format: our own in order of their names, then third parties'."""
+    """Yield the engines that execute a format, best first: our own in order of their names, then third parties'.
+
+    A third party's that cannot be imported is left out with a warning.
+    """
     for name in ENGINES.built_in():
         engine: Engine = ENGINES.load(name)
         if format_name == engine.FORMAT:
             yield engine
     for name in ENGINES.third_party():
-        engine = ENGINES.load(name)
+        try:
+            engine = ENGINES.load(name)
+        except Exception as error:  # whatever a stranger's module does when it is imported
+            warnings.warn(f"The engine '{name}' of another package cannot be imported: {error}.", stacklevel=2)
+            continue
         if format_name == engine.FORMAT:
             yield engine
 

@@ -1,28 +1,37 @@
-"""What all sessions share: choosing the graph, checking inputs, refusing use after closing."""
+"""What all sessions share: choosing the graph, checking inputs, buffers, refusing use after closing."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from fastserve_runtime.errors import EnvironmentFailure, FastServeError, UsageError
 from fastserve_runtime.manifest import Signature
 from fastserve_runtime.session import Placement
-from fastserve_runtime.tensors import checked_inputs, select_graph
+from fastserve_runtime.tensors import bound_buffers, checked_inputs, select_graph, zero_inputs
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from fastserve_runtime.session import Tensor, Tensors
 
 
 class NamedSession:
-    """Base of the engines' sessions. A subclass gives `_execute` and `_release`, and `_placement` where it knows it."""
+    """Base of the engines' sessions.
+
+    A subclass gives `_execute` and `_release`, and `_placement`, `_bound` and `_reset_state` where its engine can do
+    more than what stands here. `is_concurrent` says whether its engine runs one model in several threads at once.
+    """
 
     engine = ""
+    is_concurrent = False
 
     def __init__(self, graphs: Mapping[str, Signature], threads: int) -> None:
         self._graphs = graphs
         self._closed = False
+        self._turn = threading.Lock()
         self.threads = threads
 
     @property
@@ -32,33 +41,66 @@ class NamedSession:
 
     def run(self, inputs: Tensors, *, graph: str | None = None) -> dict[str, Tensor]:
         """Run one graph; see `Session.run`."""
-        self._check_open()
         name = select_graph(self._graphs, graph)
         tensors = checked_inputs(self._graphs[name], inputs)
-        try:
+        with self._in_use():
             return self._execute(name, tensors)
-        except FastServeError:
-            raise
-        except Exception as error:  # ONNX Runtime's exception classes share no base but Exception
-            raise EnvironmentFailure(f"{self.engine} failed while running: {error}") from error
+
+    def bind(
+        self, inputs: Tensors | None = None, outputs: Tensors | None = None, *, graph: str | None = None
+    ) -> BufferBinding:
+        """Set buffers that are reused between calls; see `Session.bind`."""
+        name = select_graph(self._graphs, graph)
+        read, written = bound_buffers(self._graphs[name], inputs or {}, outputs or {})
+        with self._in_use():
+            return BufferBinding(self, read, written, self._bound(name, read, written))
+
+    def reset_state(self) -> None:
+        """Set what the model keeps between calls back; see `Session.reset_state`."""
+        with self._in_use():
+            self._reset_state()
+
+    def warm_up(self, *, calls: int = 1) -> None:
+        """Run every graph on zeros; see `Session.warm_up`."""
+        for name, signature in self._graphs.items():
+            inputs = zero_inputs(signature)
+            for _ in range(calls):
+                self.run(inputs, graph=name)
+        self.reset_state()
 
     def close(self) -> None:
         """Let go of the model."""
-        if not self._closed:
+        if self._closed:
+            return
+        with self._in_use():
             self._closed = True
             self._release()
 
     def placement(self) -> Placement:
         """Tell where operators run; see `Session.placement`."""
-        self._check_open()
-        return self._placement()
+        with self._in_use():
+            return self._placement()
 
-    def _check_open(self) -> None:
-        if self._closed:
-            raise UsageError("The session is closed.", "Open the model again.")
+    def _in_use(self) -> _Turn:
+        return _Turn(self)
 
     def _placement(self) -> Placement:
         return Placement(None, f"{self.engine} does not tell")
+
+    def _bound(self, graph: str, inputs: Tensors, outputs: Tensors) -> Callable[[], None]:
+        """Return what runs the graph from and into those arrays; here by copying the outputs."""
+        import numpy as np
+
+        read = dict(inputs)
+
+        def run() -> None:
+            for name, value in self._execute(graph, read).items():
+                np.copyto(outputs[name], value)
+
+        return run
+
+    def _reset_state(self) -> None:
+        """Nothing to do for an engine whose models keep nothing between calls."""
 
     def _execute(self, graph: str, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         raise NotImplementedError
@@ -66,10 +108,56 @@ class NamedSession:
     def _release(self) -> None:
         raise NotImplementedError
 
-    def __enter__(self) -> NamedSession:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class _Turn:
+    """Holds a session for one call; what the engine raises meanwhile becomes an EnvironmentFailure.
+
+    A class, since a generator costs every call a microsecond more.
+    """
+
+    __slots__ = ("_session",)
+
+    def __init__(self, session: NamedSession) -> None:
+        self._session = session
+
+    def __enter__(self) -> None:
+        session = self._session
+        if session._closed:
+            raise UsageError("The session is closed.", "Open the model again.")
+        if not session.is_concurrent and not session._turn.acquire(blocking=False):
+            raise UsageError(
+                f"A session of {session.engine} was called from two threads at once.", "Open one session a thread."
+            )
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._session.is_concurrent:
+            self._session._turn.release()
+        # ONNX Runtime's exception classes share no base but Exception.
+        if isinstance(error, Exception) and not isinstance(error, FastServeError):
+            raise EnvironmentFailure(f"{self._session.engine} failed while running: {error}") from error
+
+
+class BufferBinding:
+    """Buffers of one graph of a session; see `Binding`."""
+
+    def __init__(self, session: NamedSession, inputs: Tensors, outputs: Tensors, execute: Callable[[], None]) -> None:
+        self.inputs = inputs
+        self.outputs = outputs
+        self._session = session
+        self._execute = execute
+
+    def run(self) -> Tensors:
+        """Run on what is in `inputs` and return `outputs`; see `Binding.run`."""
+        with self._session._in_use():
+            self._execute()
+        return self.outputs

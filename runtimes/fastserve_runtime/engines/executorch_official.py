@@ -6,7 +6,7 @@ Sessions of this engine are marked by `brings_pytorch`: their memory says nothin
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from fastserve_runtime.engine_logs import native_output_logged
 from fastserve_runtime.engines._distribution import installed_version
 from fastserve_runtime.engines._named_session import NamedSession
 from fastserve_runtime.errors import BundleError, EnvironmentFailure
-from fastserve_runtime.manifest import Graph, Signature, TensorSpec
+from fastserve_runtime.manifest import Graph, OperatorCount, Signature, TensorSpec
 from fastserve_runtime.session import ModelSource, Placement
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 NAME = "executorch-official"
 FORMAT = "executorch"
+FAMILY = "executorch"
 INSTALL = "pip install executorch torch"
-BRINGS_PYTORCH = True
 
 _MAGIC = (b"ET12", b"ET11", b"ET10")
 _DTYPES = {
@@ -49,6 +49,11 @@ def import_library() -> None:
         raise EnvironmentFailure(f"ExecuTorch cannot be imported: {error}.", f"Install it: {INSTALL}.") from error
 
 
+def missing_operators(operators: Sequence[OperatorCount]) -> list[str]:  # noqa: ARG001 -- the same for every engine
+    """Return none: the runtime says when it loads a method, and is too slow to import for asking."""
+    return []
+
+
 def open_session(model: ModelSource, graphs: Mapping[str, Graph] | None, *, threads: int) -> ExecutorchOfficialSession:
     """Load an ExecuTorch program; see `Engine.open_session`."""
     content = model.read_bytes() if isinstance(model, Path) else bytes(model)
@@ -58,19 +63,23 @@ def open_session(model: ModelSource, graphs: Mapping[str, Graph] | None, *, thre
     from executorch.extension.pybindings import portable_lib
     from executorch.runtime import Runtime, Verification
 
+    def load() -> tuple[Any, dict[str, Any]]:
+        program = Runtime.get().load_program(content, verification=Verification.InternalConsistency)
+        own = {n: n for n in sorted(program.method_names)}
+        names = own if graphs is None else {n: g.entry for n, g in graphs.items()}
+        return program, {name: program.load_method(entry) for name, entry in names.items()}
+
     try:
         with native_output_logged(_logger):
             portable_lib._unsafe_reset_threadpool(threads)
-            program = Runtime.get().load_program(content, verification=Verification.InternalConsistency)
-            names = {n: n for n in program.method_names} if graphs is None else {n: g.entry for n, g in graphs.items()}
-            methods = {name: program.load_method(entry) for name, entry in names.items()}
+            loaded = load()
             if graphs is None:
-                signatures = {name: _signature(method.metadata) for name, method in methods.items()}
+                signatures = {name: _signature(method.metadata) for name, method in loaded[1].items()}
             else:
                 signatures = {name: graph.signature for name, graph in graphs.items()}
     except (RuntimeError, ValueError, LookupError) as error:
         raise BundleError(f"ExecuTorch {version()} cannot load the program: {str(error).strip()}.") from error
-    return ExecutorchOfficialSession(program, methods, signatures, threads)
+    return ExecutorchOfficialSession(load, loaded, signatures, threads)
 
 
 class ExecutorchOfficialSession(NamedSession):
@@ -81,10 +90,16 @@ class ExecutorchOfficialSession(NamedSession):
 
     engine = NAME
 
-    def __init__(self, program: Any, methods: Mapping[str, Any], graphs: Mapping[str, Signature], threads: int) -> None:
+    def __init__(
+        self,
+        load: Callable[[], tuple[Any, dict[str, Any]]],
+        loaded: tuple[Any, dict[str, Any]],
+        graphs: Mapping[str, Signature],
+        threads: int,
+    ) -> None:
         super().__init__(graphs, threads)
-        self._program = program
-        self._methods = methods
+        self._load = load
+        self._program, self._methods = loaded
 
     def _placement(self) -> Placement:
         return Placement(None, "the official Python runtime does not tell")
@@ -97,6 +112,10 @@ class ExecutorchOfficialSession(NamedSession):
         outputs = self._methods[graph].execute([torch.from_numpy(a) for a in arrays])
         names = [spec.name for spec in self._graphs[graph].outputs]
         return {name: output.numpy().copy() for name, output in zip(names, outputs, strict=True)}
+
+    def _reset_state(self) -> None:
+        # A program hands out the same method again, state and all: only loading it anew resets it.
+        self._program, self._methods = self._load()
 
     def _release(self) -> None:
         self._methods = {}

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastserve_runtime.engines._distribution import installed_version
 from fastserve_runtime.engines._named_session import NamedSession
 from fastserve_runtime.errors import BundleError, EnvironmentFailure
-from fastserve_runtime.manifest import Dim, Graph, Signature, SymbolicDim, TensorSpec
+from fastserve_runtime.manifest import Dim, Graph, OperatorCount, Signature, SymbolicDim, TensorSpec
 from fastserve_runtime.session import ModelSource, Placement
 
 if TYPE_CHECKING:
-    from fastserve_runtime.session import Tensor
+    from fastserve_runtime.session import Tensor, Tensors
 
 NAME = "onnxruntime"
 FORMAT = "onnx"
+FAMILY = "onnxruntime"
 INSTALL = "pip install onnxruntime"
 
 _PROVIDER = "CPUExecutionProvider"
@@ -45,6 +46,11 @@ def import_library() -> Any:
     return onnxruntime
 
 
+def missing_operators(operators: Sequence[OperatorCount]) -> list[str]:  # noqa: ARG001 -- the same for every engine
+    """Return none: a least version of ONNX Runtime in the manifest stands for the operator set."""
+    return []
+
+
 def open_session(model: ModelSource, graphs: Mapping[str, Graph] | None, *, threads: int) -> OnnxRuntimeSession:
     """Load an ONNX model; see `Engine.open_session`."""
     onnxruntime = import_library()
@@ -62,9 +68,10 @@ def open_session(model: ModelSource, graphs: Mapping[str, Graph] | None, *, thre
 
 
 class OnnxRuntimeSession(NamedSession):
-    """An ONNX model with its one graph. May be used from several threads at once."""
+    """An ONNX model with its one graph. May be used from several threads at once, each with a binding of its own."""
 
     engine = NAME
+    is_concurrent = True
 
     def __init__(self, session: Any, graphs: Mapping[str, Signature], threads: int) -> None:
         super().__init__(graphs, threads)
@@ -78,6 +85,19 @@ class OnnxRuntimeSession(NamedSession):
     def _execute(self, graph: str, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         names = self._names[graph]
         return dict(zip(names, self._session.run(names, inputs), strict=True))
+
+    def _bound(self, graph: str, inputs: Tensors, outputs: Tensors) -> Callable[[], None]:  # noqa: ARG002
+        binding = self._session.io_binding()
+        # The addresses hold because the arrays live as long as the binding that is made of them.
+        for name, value in inputs.items():
+            binding.bind_input(name, "cpu", 0, value.dtype.type, value.shape, value.ctypes.data)
+        for name, value in outputs.items():
+            binding.bind_output(name, "cpu", 0, value.dtype.type, value.shape, value.ctypes.data)
+
+        def execute() -> None:
+            self._session.run_with_iobinding(binding)
+
+        return execute
 
     def _release(self) -> None:
         self._session = None

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from fastserve_runtime.plugins import PartFolder
 from fastserve_runtime.session import Session
+from fastserve_runtime.text import LongText
 
 PIPELINES = PartFolder("fastserve_runtime.pipelines", "fastserve_runtime.pipelines", "pipeline")
 
@@ -23,8 +24,14 @@ class Pipeline(Protocol):
     task: str
     session: Session
 
-    def __call__(self, inputs: str | Sequence[str]) -> Any:
-        """Run the model on one input or several."""
+    def __call__(self, inputs: str | Sequence[str], *, long_text: LongText = "truncate") -> Any:
+        """Run the model on one input or several.
+
+        Args:
+            inputs: one text, or several.
+            long_text: what becomes of a text with more tokens than the model takes: `truncate` cuts it off with a
+                warning; `split` runs it in windows and joins their results.
+        """
 
     def close(self) -> None:
         """Let go of the model."""

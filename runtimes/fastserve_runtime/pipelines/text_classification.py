@@ -12,7 +12,7 @@ from fastserve_runtime.errors import BundleError
 from fastserve_runtime.parsing import Fields
 from fastserve_runtime.pipelines._text_pipeline import TextPipeline
 from fastserve_runtime.session import Session
-from fastserve_runtime.text import TextPreprocessor
+from fastserve_runtime.text import LongText, TextPreprocessor
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,7 +34,10 @@ class Classification:
 
 
 class TextClassification(TextPipeline):
-    """Called with a text, returns its `Classification`; with several, a list."""
+    """Called with a text, returns its `Classification`; with several, a list.
+
+    A long text that is split gets the mean of its windows' scores, weighted by their tokens.
+    """
 
     task = "text-classification"
 
@@ -45,13 +48,18 @@ class TextClassification(TextPipeline):
         self.labels = tuple(labels)
         self.is_multi_label = is_multi_label
 
-    def __call__(self, inputs: str | Sequence[str]) -> Classification | list[Classification]:
-        """Classify one text or several."""
+    def __call__(
+        self, inputs: str | Sequence[str], *, long_text: LongText = "truncate"
+    ) -> Classification | list[Classification]:
+        """Classify one text or several; `long_text` says what becomes of those with too many tokens."""
         texts = [inputs] if isinstance(inputs, str) else list(inputs)
-        logits = self._outputs(texts)[1][LOGITS].astype(np.float64)
+        windows, outputs = self._outputs(texts, long_text)
+        logits = outputs[LOGITS].astype(np.float64)
         if logits.shape[-1] != len(self.labels):
             raise BundleError(f"The model scores {logits.shape[-1]} labels; its bundle names {len(self.labels)}.")
-        results = [self._classified(row) for row in (sigmoid(logits) if self.is_multi_label else softmax(logits))]
+        scores = sigmoid(logits) if self.is_multi_label else softmax(logits)
+        own = [windows.of_text(i) for i in range(len(texts))]
+        results = [self._classified(windows.weights(rows) @ scores[rows]) for rows in own]
         return results[0] if isinstance(inputs, str) else results
 
     def _classified(self, scores: NDArray[np.float64]) -> Classification:

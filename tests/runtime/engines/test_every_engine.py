@@ -2,7 +2,8 @@
 
 import mmap
 import sys
-from importlib.metadata import version
+import threading
+from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 import pytest
@@ -12,11 +13,22 @@ from fastserve_runtime.errors import BundleError, EnvironmentFailure, InputError
 from fastserve_runtime.loading import open_model
 from fastserve_runtime.manifest import Graph, Signature, TensorSpec
 
-FILES = {"onnxruntime": "model.onnx", "litert": "model.tflite", "executorch-official": "model.pte"}
-DISTRIBUTIONS = {"onnxruntime": "onnxruntime", "litert": "ai-edge-litert", "executorch-official": "executorch"}
+FILES = {
+    "onnxruntime": "model.onnx",
+    "litert": "model.tflite",
+    "executorch": "model.pte",
+    "executorch-official": "model.pte",
+}
+DISTRIBUTIONS = {
+    "onnxruntime": "onnxruntime",
+    "litert": "ai-edge-litert",
+    "executorch": "fastserve-executorch",
+    "executorch-official": "executorch",
+}
 MODULES = {
     "onnxruntime": "onnxruntime",
     "litert": "ai_edge_litert.interpreter",
+    "executorch": "fastserve_executorch",
     "executorch-official": "executorch.runtime",
 }
 FEATURES = np.array([[1, -2, 0.5, 3]], np.float32)
@@ -34,6 +46,10 @@ def name(request):
 
 @pytest.fixture
 def engine(name):
+    try:
+        version(DISTRIBUTIONS[name])
+    except PackageNotFoundError:
+        pytest.skip(f"the package {DISTRIBUTIONS[name]} is not installed")
     return ENGINES.load(name)
 
 
@@ -123,6 +139,148 @@ class TestRunning:
             assert_same(result, scores(**inputs))
 
 
+class TestBinding:
+    def test_buffers_are_made_read_and_overwritten_call_after_call(self, session, scores):
+        binding = session.bind()
+        inputs, outputs = dict(binding.inputs), dict(binding.outputs)
+        for factor in (1, 3):
+            binding.inputs["features"][:] = FEATURES * factor
+            binding.inputs["ids"][:] = IDS
+            assert_same(binding.run(), scores(FEATURES * factor, IDS))
+        assert all(binding.inputs[name] is inputs[name] for name in inputs)
+        assert all(binding.outputs[name] is outputs[name] for name in outputs)
+        assert_same(outputs, scores(FEATURES * 3, IDS))
+
+    def test_arrays_of_ones_own_are_used(self, session, scores):
+        features, doubled = FEATURES.copy(), np.zeros((1, 4), np.float32)
+        binding = session.bind({"features": features}, {"doubled": doubled})
+        binding.inputs["ids"][:] = IDS
+        binding.run()
+        np.testing.assert_array_equal(doubled, FEATURES * 2)
+        features *= 5
+        binding.run()
+        assert_same(binding.outputs, scores(FEATURES * 5, IDS))
+        np.testing.assert_array_equal(doubled, FEATURES * 10)
+
+    def test_two_bindings_of_one_session_do_not_mix(self, session, scores):
+        first, second = session.bind({"features": FEATURES, "ids": IDS}), session.bind()
+        second.inputs["features"][:] = 9
+        first.run()
+        second.run()
+        assert_same(first.outputs, scores(FEATURES, IDS))
+        assert_same(second.outputs, scores(np.full_like(FEATURES, 9), np.zeros_like(IDS)))
+
+    def test_a_binding_and_plain_calls_do_not_disturb_each_other(self, session, scores):
+        binding = session.bind({"features": FEATURES, "ids": IDS})
+        binding.run()
+        session.run({"features": FEATURES * 8, "ids": IDS})
+        assert_same(binding.outputs, scores(FEATURES, IDS))
+        assert_same(binding.run(), scores(FEATURES, IDS))
+
+    @pytest.mark.parametrize(
+        ("inputs", "outputs", "problem"),
+        [
+            (
+                {"ids": IDS.astype(np.int64)},
+                {},
+                r"^Input 'ids' was given as int64 with shape \[1, 2\]; a binding takes",
+            ),
+            ({"features": FEATURES[:, ::2]}, {}, r"shape \[1, 2\], not contiguous; .* float32 with shape \[1, 4\]"),
+            ({"mask": IDS}, {}, r"^Input 'mask' was given; the graph has features, ids"),
+            ({}, {"scores": np.zeros(3, np.float32)}, r"^Output 'scores' was given as float32 with shape \[3\]"),
+            ({}, {"scores": [1, 2, 3]}, r"^Output 'scores' was given as list"),
+        ],
+    )
+    def test_arrays_that_do_not_fit_are_refused(self, session, inputs, outputs, problem):
+        with pytest.raises(InputError, match=problem):
+            session.bind(inputs, outputs)
+
+    def test_outputs_must_be_writable(self, session):
+        scores = np.zeros((1, 3), np.float32)
+        scores.flags.writeable = False
+        with pytest.raises(InputError, match="read-only"):
+            session.bind({}, {"scores": scores})
+
+    def test_a_binding_of_a_closed_session_is_refused(self, open_score):
+        session = open_score()
+        binding = session.bind()
+        session.close()
+        with pytest.raises(UsageError, match="The session is closed"):
+            binding.run()
+        with pytest.raises(UsageError, match="The session is closed"):
+            session.bind()
+
+
+class TestWarmUpAndState:
+    def test_warming_up_and_resetting_change_no_result(self, session, scores):
+        session.warm_up(calls=3)
+        assert_same(session.run({"features": FEATURES, "ids": IDS}), scores(FEATURES, IDS))
+        session.reset_state()
+        assert_same(session.run({"features": FEATURES, "ids": IDS}), scores(FEATURES, IDS))
+
+    def test_a_closed_session_is_refused(self, open_score):
+        session = open_score()
+        session.close()
+        for call in (session.warm_up, session.reset_state):
+            with pytest.raises(UsageError, match="The session is closed"):
+                call()
+
+    def test_what_a_program_keeps_is_reset(self, engine, name, score_models):
+        if not name.startswith("executorch"):
+            pytest.skip("only ExecuTorch's test model keeps a state")
+        x = np.array([1, 2], np.float32)
+        with engine.open_session(score_models / "counter.pte", None, threads=1) as session:
+            (graph,) = session.graphs
+            names = [spec.name for spec in session.graphs[graph].inputs]
+            totals = [session.run({names[0]: x})["output_0"].tolist() for _ in range(2)]
+            session.reset_state()
+            totals.append(session.run({names[0]: x})["output_0"].tolist())
+            session.warm_up(calls=2)
+            totals.append(session.run({names[0]: x})["output_0"].tolist())
+        assert totals == [[1, 2], [2, 4], [1, 2], [1, 2]]
+
+
+class TestSeveralThreads:
+    def test_calls_at_once_are_right_or_refused(self, session, scores):
+        given = [FEATURES * i for i in range(1, 5)]
+        barrier = threading.Barrier(len(given))
+        wrong, right, refused = [], [], []
+
+        def run(features):
+            barrier.wait(60)
+            for _ in range(100):
+                try:
+                    outputs = session.run({"features": features, "ids": IDS})
+                except UsageError as error:
+                    refused.append(error.problem)
+                    continue
+                expected = scores(features, IDS)["scores"]
+                (right if np.allclose(outputs["scores"], expected, rtol=1e-4) else wrong).append(outputs)
+
+        threads = [threading.Thread(target=run, args=(features,)) for features in given]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(120)
+        assert not wrong
+        assert len(right) + len(refused) == 400
+        assert not (refused and session.is_concurrent)
+        assert set(refused) <= {f"A session of {session.engine} was called from two threads at once."}
+
+
+class TestIsolation:
+    def test_a_model_in_a_process_of_its_own_gives_the_same(self, engine, model, name, scores):
+        with open_model(model, engine=name, isolate=True) as session:
+            assert session.engine == name
+            graph = next(iter(session.graphs))
+            names = [spec.name for spec in session.graphs[graph].inputs]
+            outputs = session.run(dict(zip(names, (FEATURES, IDS), strict=True)), graph=graph)
+        by_width = {value.shape[1]: value for value in outputs.values()}
+        expected = scores(FEATURES, IDS)
+        np.testing.assert_allclose(by_width[3], expected["scores"], rtol=1e-5)
+        np.testing.assert_allclose(by_width[4], expected["doubled"], rtol=1e-5)
+
+
 class TestWrongInputs:
     @pytest.mark.parametrize(
         ("inputs", "problem"),
@@ -207,12 +365,12 @@ class TestSources:
             with pytest.raises(BundleError):
                 open_score(memoryview(whole[: len(whole) * part // 20]))
 
-    def test_the_message_of_a_damaged_model_is_one_line_and_names_the_version(self, open_score, name, model):
+    def test_the_message_of_a_damaged_model_is_one_line_and_names_the_version(self, open_score, engine, model):
         whole = model.read_bytes()
         with pytest.raises(BundleError) as caught:
             open_score(memoryview(whole[: len(whole) // 2]))
         assert "\n" not in caught.value.problem
-        assert version(DISTRIBUTIONS[name]) in caught.value.problem
+        assert engine.version() in caught.value.problem
 
     def test_what_native_code_says_of_a_damaged_model_is_not_shown(self, open_score, model, capfd, monkeypatch):
         # Native code may print through Python's streams, which pytest has replaced.
@@ -223,8 +381,8 @@ class TestSources:
             open_score(memoryview(whole[: len(whole) // 2]))
         assert tuple(capfd.readouterr()) == ("", "")
 
-    def test_a_model_opens_with_the_names_of_its_own(self, model, name, scores):
-        with open_model(model) as session:
+    def test_a_model_opens_with_the_names_of_its_own(self, engine, model, name, scores):
+        with open_model(model, engine=name) as session:
             assert session.engine == name
             graph = "main" if name == "onnxruntime" else "score"
             signature = session.graphs[graph]
@@ -263,7 +421,8 @@ class TestForeignManifests:
 
 class TestInstallation:
     def test_the_version_is_that_of_the_distribution(self, engine, name):
-        assert engine.version() == version(DISTRIBUTIONS[name])
+        carried = "executorch" if name == "executorch" else DISTRIBUTIONS[name]
+        assert engine.version() == version(carried)
 
     def test_a_library_that_cannot_be_imported_is_said_with_what_to_install(
         self, engine, open_score, name, monkeypatch

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from fastserve_runtime.engines.litert import FORMAT, LiteRTSession, open_session, placed_operators
+from fastserve_runtime.engines._tflite import TFLiteSession
+from fastserve_runtime.engines.litert import FORMAT, open_session, placed_operators
 from fastserve_runtime.errors import BundleError, InputError, UsageError
 from fastserve_runtime.loading import open_model
 from fastserve_runtime.manifest import Signature, SymbolicDim, TensorSpec
@@ -89,7 +90,7 @@ def test_dimensions_left_open_become_symbols_and_take_any_size(changed):
 def test_operators_are_told_apart_by_what_executes_them(model):
     with open_model(model) as session:
         placement = session.placement()
-    assert placement.source == "LiteRT's execution plan"
+    assert placement.source == "litert's execution plan"
     assert set(placement.operators) == {"XNNPACK", "LiteRT kernels"}
     assert placement.operators["XNNPACK"] >= 1
     assert sum(placement.operators.values()) == 5
@@ -147,8 +148,8 @@ class Waiting:
 def test_a_second_thread_is_refused_while_the_first_is_at_work():
     spec = TensorSpec("x", "float32", (1,))
     interpreter = Waiting()
-    session = LiteRTSession(
-        interpreter, {"main": "entry"}, {"main": Signature((spec,), (TensorSpec("y", "float32", (1,)),))}, 1
+    session = TFLiteSession(
+        "litert", interpreter, {"main": "entry"}, {"main": Signature((spec,), (TensorSpec("y", "float32", (1,)),))}, 1
     )
     x = np.ones(1, np.float32)
     results = []

@@ -67,3 +67,32 @@ def test_a_closed_pipeline_is_refused(embed):
     embed.close()
     with pytest.raises(UsageError, match="The session is closed"):
         embed("a")
+
+
+LONG = "a b c d e f b b c"
+PARTS = ["a b c d e f", "b b c"]
+
+
+def test_a_long_text_that_is_split_gets_the_weighted_mean_of_its_windows(embed):
+    first, second = expected_embeddings(PARTS)
+    results = embed(["a b", LONG], long_text="split")
+    np.testing.assert_allclose(results[0], expected_embeddings(["a b"])[0], rtol=1e-6)
+    np.testing.assert_allclose(results[1], first * 6 / 9 + second * 3 / 9, rtol=1e-5)
+    np.testing.assert_allclose(embed(LONG, long_text="split"), results[1], rtol=1e-6)
+
+
+def test_embeddings_of_length_one_stay_so_when_they_are_joined(embed):
+    windows = embed.preprocessor.windows([LONG], "split")
+    units = np.array([[1, 0, 0, 0], [0, 1, 0, 0]], np.float32)
+    joined = feature_extraction.mean_embedding(units, windows, 0)
+    np.testing.assert_allclose(joined, np.array([2, 1, 0, 0]) / np.sqrt(5), rtol=1e-6)
+    opposite = feature_extraction.mean_embedding(np.array([[1.0, 0], [-2.0, 0]], np.float32), windows, 0)
+    np.testing.assert_allclose(opposite, [0, 0], atol=1e-7)
+
+
+def test_the_states_of_a_split_text_are_those_of_its_words_in_order(hidden):
+    states = hidden(LONG, long_text="split")
+    ids = [token_ids(PARTS[0])[0], *token_ids(PARTS[0])[1:-1], *token_ids(PARTS[1])[1:4], token_ids(PARTS[1])[4]]
+    np.testing.assert_array_equal(states, word_vectors()[ids])
+    with pytest.warns(UserWarning, match="cut off"):
+        assert len(hidden(LONG)) == 8

@@ -86,3 +86,13 @@ def test_sigmoid_is_scipys(values):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         np.testing.assert_allclose(sigmoid(values), special.expit(values), atol=1e-12)
+
+
+def test_a_long_text_that_is_split_gets_the_weighted_mean_of_its_windows_scores(load):
+    with load() as classify:
+        first, second = (special.softmax(row.astype(float)) for row in expected_embeddings(["a b c d e f", "b b c"]))
+        result = classify(["f", "a b c d e f b b c"], long_text="split")[1]
+        np.testing.assert_allclose(list(result.scores.values()), (first * 6 + second * 3) / 9, rtol=1e-5)
+        assert sum(result.scores.values()) == pytest.approx(1)
+        with pytest.warns(UserWarning, match="cut off"):
+            assert classify("a b c d e f b b c") == classify("a b c d e f")

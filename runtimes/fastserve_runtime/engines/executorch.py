@@ -1,0 +1,161 @@
+"""ExecuTorch without PyTorch (package `fastserve-executorch`), on the CPU with XNNPACK."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import distribution
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastserve_runtime.engine_logs import native_output_logged
+from fastserve_runtime.engines._distribution import installed_version
+from fastserve_runtime.engines._named_session import NamedSession
+from fastserve_runtime.errors import BundleError, EnvironmentFailure, UsageError
+from fastserve_runtime.manifest import Dim, Graph, OperatorCount, Signature, SymbolicDim, TensorSpec
+from fastserve_runtime.session import ModelSource, Placement
+
+if TYPE_CHECKING:
+    from fastserve_runtime.session import Tensor, Tensors
+
+NAME = "executorch"
+FORMAT = "executorch"
+FAMILY = "executorch"
+INSTALL = "pip install fastserve-executorch"
+
+_DISTRIBUTION = "fastserve-executorch"
+_VERSION_FILE = "fastserve_executorch/executorch_version.txt"
+_SCALARS = {"int": "int64", "float": "float64", "bool": "bool"}
+_logger = logging.getLogger(__name__)
+
+
+def version() -> str | None:
+    """Return the version of the ExecuTorch that the installed `fastserve-executorch` carries."""
+    if installed_version(_DISTRIBUTION) is None:
+        return None
+    try:
+        return Path(str(distribution(_DISTRIBUTION).locate_file(_VERSION_FILE))).read_text("utf-8").strip()
+    except OSError:
+        return None
+
+
+def import_library() -> Any:
+    """Import fastserve-executorch and return it; see `Engine.import_library`."""
+    try:
+        with native_output_logged(_logger):
+            import fastserve_executorch
+    except (ImportError, OSError) as error:
+        raise EnvironmentFailure(
+            f"fastserve-executorch cannot be imported: {error}.", f"Install it: {INSTALL}."
+        ) from error
+    return fastserve_executorch
+
+
+def missing_operators(operators: Sequence[OperatorCount]) -> list[str]:
+    """Return the operators that have no kernel and the delegates that are not there; see `Engine`."""
+    library = import_library()
+    present = {name.partition("::")[2] or name for name in library.available_operators()}
+    present.update(library.available_backends())
+    return sorted({o.name for o in operators if o.name not in present})
+
+
+def open_session(model: ModelSource, graphs: Mapping[str, Graph] | None, *, threads: int) -> ExecutorchSession:
+    """Load an ExecuTorch program; see `Engine.open_session`. A file is mapped into memory, content is used in place.
+
+    Raises:
+        UsageError: other loaded programs use ExecuTorch's pool of threads, which the process has but one of, at
+            another size.
+    """
+    library = import_library()
+    try:
+        with native_output_logged(_logger):
+            program = library.Program(model, threads=threads)
+            entries = {n: n for n in program.methods} if graphs is None else {n: g.entry for n, g in graphs.items()}
+            for entry in entries.values():
+                program.load(entry)
+    except library.BusyError as error:
+        raise UsageError(f"ExecuTorch cannot have {threads} threads now: {error}.", "Or ask for 1 thread.") from error
+    except (library.ExecutorchError, ValueError) as error:
+        raise BundleError(f"ExecuTorch {version()} cannot load the program: {_one_line(error)}.") from error
+    if graphs is None:
+        signatures = {name: _signature(program.methods[name]) for name in entries}
+    else:
+        signatures = {name: graph.signature for name, graph in graphs.items()}
+    return ExecutorchSession(program, entries, signatures, threads)
+
+
+class ExecutorchSession(NamedSession):
+    """An ExecuTorch program with its methods; tensors go in the order of the signature.
+
+    Not for several threads at once. Sessions with 1 thread run in the caller's; all others share one pool.
+    """
+
+    engine = NAME
+
+    def __init__(self, program: Any, entries: Mapping[str, str], graphs: Mapping[str, Signature], threads: int) -> None:
+        super().__init__(graphs, threads)
+        self._program = program
+        self._entries = entries
+        self._names = {name: [o.name for o in signature.outputs] for name, signature in graphs.items()}
+        # A method may take plain numbers beside tensors.
+        self._takes_numbers = {
+            name for name, entry in entries.items() if any(i.kind in _SCALARS for i in program.methods[entry].inputs)
+        }
+
+    def _placement(self) -> Placement:
+        calls: dict[str, int] = {}
+        for entry in self._entries.values():
+            for name, count in self._program.methods[entry].calls.items():
+                calls[name] = calls.get(name, 0) + count
+        return Placement(calls, "the program's instructions: calls of delegates and of kernels")
+
+    def _execute(self, graph: str, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        outputs = self._program.run(self._entries[graph], self._values(graph, inputs))
+        return dict(zip(self._names[graph], outputs, strict=True))
+
+    def _bound(self, graph: str, inputs: Tensors, outputs: Tensors) -> Callable[[], None]:
+        if graph in self._takes_numbers:
+            return super()._bound(graph, inputs, outputs)
+        run, entry, read, written = (
+            self._program.run,
+            self._entries[graph],
+            list(inputs.values()),
+            list(outputs.values()),
+        )
+
+        def execute() -> None:
+            run(entry, read, written)
+
+        return execute
+
+    def _values(self, graph: str, inputs: dict[str, Tensor]) -> list[Any]:
+        values: list[Any] = list(inputs.values())
+        if graph in self._takes_numbers:
+            infos = self._program.methods[self._entries[graph]].inputs
+            values = [v.item() if i.kind in _SCALARS else v for i, v in zip(infos, values, strict=True)]
+        return values
+
+    def _reset_state(self) -> None:
+        self._program.reset()
+
+    def _release(self) -> None:
+        self._program.close()
+
+
+def _signature(method: Any) -> Signature:
+    return Signature(
+        tuple(_tensor(f"input_{i}", info) for i, info in enumerate(method.inputs)),
+        tuple(_tensor(f"output_{i}", info) for i, info in enumerate(method.outputs)),
+    )
+
+
+def _tensor(name: str, info: Any) -> TensorSpec:
+    if info.kind != "tensor":
+        return TensorSpec(name, _SCALARS.get(info.kind, info.kind), ())
+    # Which sizes may change is not recorded in the file, only the greatest of each.
+    dims: list[Dim] = [SymbolicDim(f"{name}_{i}", 0, n) if info.dynamic else n for i, n in enumerate(info.shape)]
+    return TensorSpec(name, info.dtype, tuple(dims))
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()).rstrip(".")
