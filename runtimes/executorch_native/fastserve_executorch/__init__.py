@@ -3,6 +3,7 @@
 ExecuTorch's log goes to the logger ``fastserve_executorch`` of :mod:`logging`, which is quiet unless configured.
 """
 
+from fastserve_executorch._backends import load_backend
 from fastserve_executorch._errors import BusyError, ExecutorchError
 from fastserve_executorch._native import (
     Program,
@@ -28,5 +29,6 @@ __all__ = [
     "available_backends",
     "available_operators",
     "get_threads",
+    "load_backend",
     "set_threads",
 ]

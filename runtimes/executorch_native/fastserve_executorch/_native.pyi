@@ -58,7 +58,8 @@ class Program:
         """Loads a method, or all of them, ahead of its first run.
 
         Raises:
-            ExecutorchError: For instance because a backend or operators are missing; the message names them.
+            ExecutorchError: For instance because a backend or operators are missing; the message names them, and for
+                a backend what to do.
         """
     def run(self, method: str, inputs: Sequence[_Input], outputs: Sequence[_Array] | None = None) -> list[_Array]:
         """Runs a method and returns its outputs.
@@ -94,7 +95,7 @@ class Program:
     ) -> None: ...
 
 def available_backends() -> list[str]:
-    """The delegates that are built in, by name."""
+    """The delegates that can be used, by name: those that are built in, and those that were loaded."""
 
 def available_operators() -> list[str]:
     """The operators that have kernels, by name."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
     import numpy as np
@@ -47,6 +48,8 @@ class MethodInfo(NamedTuple):
     """The delegates that the method calls."""
     operators: tuple[str, ...]
     """The operators that the method calls outside delegates."""
+    calls: Mapping[str, int]
+    """How many of the method's instructions call each delegate and each operator."""
     instructions: int
     planned_bytes: int
     """The memory that ExecuTorch sets aside for the method's tensors, without what delegates take."""

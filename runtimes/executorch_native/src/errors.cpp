@@ -49,8 +49,12 @@ nb::object exception_class(const char* name) { return nb::module_::import_("fast
 
 }  // namespace
 
-void raise_executorch_error(const std::string& what, const Outcome& outcome) {
-  raise_code(what, outcome.error, details(outcome.lines));
+void raise_executorch_error(const std::string& what, const Outcome& outcome, const std::string& remedy) {
+  std::string reason = details(outcome.lines);
+  if (!remedy.empty()) {
+    reason += (!reason.empty() && reason.back() == '.' ? " " : ". ") + remedy;
+  }
+  raise_code(what, outcome.error, reason);
 }
 
 void raise_invalid_program(const std::string& what, const std::string& reason) {

@@ -60,16 +60,17 @@ Outcome guarded_without_gil(Body&& body) {
   return outcome;
 }
 
-// Raises ExecutorchError with the code's name and the log of the failing call.
-[[noreturn]] void raise_executorch_error(const std::string& what, const Outcome& outcome);
+// Raises ExecutorchError with the code's name, the log of the failing call, and what to do, where that is known.
+[[noreturn]] void raise_executorch_error(const std::string& what, const Outcome& outcome,
+                                         const std::string& remedy = {});
 // Raises ExecutorchError with InvalidProgram and the reason.
 [[noreturn]] void raise_invalid_program(const std::string& what, const std::string& reason);
 [[noreturn]] void raise_busy(const std::string& message);
 [[noreturn]] void raise_value_error(const std::string& message);
 
-inline void check(const Outcome& outcome, const std::string& what) {
+inline void check(const Outcome& outcome, const std::string& what, const std::string& remedy = {}) {
   if (!outcome.ok()) {
-    raise_executorch_error(what, outcome);
+    raise_executorch_error(what, outcome, remedy);
   }
 }
 

@@ -7,6 +7,7 @@
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
+#include <map>
 #include <set>
 #include <string>
 #include <vector>
@@ -56,12 +57,23 @@ nb::dict methods_object(const Program& program) {
   nb::dict methods;
   for (const MethodInfo& info : program.methods()) {
     size_t instructions = 0;
+    std::map<std::string, size_t> counted;
     for (const auto& chain : info.chains) {
       instructions += chain.size();
+      for (const Instruction& instruction : chain) {
+        const std::string& called = instruction.op.empty() ? instruction.backend : instruction.op;
+        if (!called.empty()) {
+          ++counted[called];
+        }
+      }
+    }
+    nb::dict calls;
+    for (const auto& [called, count] : counted) {
+      calls[called.c_str()] = count;
     }
     methods[info.name.c_str()] = types.attr("MethodInfo")(
         info.name, values_object(info.inputs, value_type), values_object(info.outputs, value_type),
-        names_object(info.backends), names_object(info.operators), instructions, info.planned_bytes());
+        names_object(info.backends), names_object(info.operators), calls, instructions, info.planned_bytes());
   }
   return methods;
 }
@@ -143,7 +155,7 @@ NB_MODULE(_native, m) {
       .def("__enter__", [](nb::handle self) { return nb::borrow(self); })
       .def("__exit__", [](Program& self, nb::args) { self.close(); });
 
-  m.def("available_backends", &fastserve::available_backends, "The delegates that are built in, by name.");
+  m.def("available_backends", &fastserve::available_backends, "The delegates that can be used, by name.");
   m.def("available_operators", &fastserve::available_operators, "The operators that have kernels, by name.");
   m.def("get_threads", &fastserve::get_threads, "The size of the pool of threads that all programs share.");
   m.def("set_threads", &fastserve::set_threads, "count"_a,

@@ -4,10 +4,11 @@
 #include <executorch/extension/data_loader/mmap_data_loader.h>
 #include <executorch/extension/memory_allocator/malloc_memory_allocator.h>
 #include <executorch/extension/threadpool/threadpool_guard.h>
+#include <executorch/runtime/backend/interface.h>
 #include <executorch/runtime/core/hierarchical_allocator.h>
 #include <executorch/runtime/executor/memory_manager.h>
+#include <fcntl.h>
 #include <nanobind/stl/string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -53,6 +54,28 @@ Memory zeroed(size_t bytes, uint8_t*& aligned) {
   const auto address = reinterpret_cast<uintptr_t>(memory.get());
   aligned = reinterpret_cast<uint8_t*>((address + kAlignment - 1) / kAlignment * kAlignment);
   return memory;
+}
+
+// What to do about the backends that a method lacks; nothing where it has all of them.
+std::string backends_remedy(const MethodInfo& info) {
+  std::string text;
+  for (const std::string& name : info.backends) {
+    const auto* backend = executorch::runtime::get_backend_class(name.c_str());
+    if (backend != nullptr && backend->is_available()) {
+      continue;
+    }
+    text += text.empty() ? "" : " ";
+    const std::string call = "fastserve_executorch.load_backend('" + name + "')";
+    if (backend == nullptr) {
+      text += "Call " + call + " first, or export the model for a backend that this package has.";
+    } else if (name != "XnnpackBackend") {
+      text += "Call " + call + ", which tells the library that is missing.";
+    } else {
+      const std::string problem = threads::processors_problem();
+      text += problem.empty() ? "XNNPACK cannot use this processor: export the model without it." : problem;
+    }
+  }
+  return text;
 }
 
 class MaybeSingleThreaded {
@@ -125,10 +148,11 @@ Program::Program(nb::object source, std::optional<int> threads, bool trace, bool
   }
   if (threads && *threads > 1) {
     bool resized = false;
-    guarded_without_gil([&] {
-      resized = threads::resize(static_cast<size_t>(*threads));
-      return Error::Ok;
-    });
+    check(guarded_without_gil([&] {
+            resized = threads::resize(static_cast<size_t>(*threads));
+            return Error::Ok;
+          }),
+          "changing the pool of threads");
     if (!resized) {
       raise_busy("the pool of threads is in use by loaded programs at a size other than " + std::to_string(*threads) +
                  "; close them first");
@@ -149,13 +173,12 @@ void Program::open(nb::object source) {
   }
   const nb::bytes path = nb::steal<nb::bytes>(converted);
   name_ = path.c_str();
-  struct stat status{};
-  int failure = ::stat(path.c_str(), &status) != 0 ? errno : 0;
-  if (failure == 0 && S_ISDIR(status.st_mode)) {
+  int failure = ::access(path.c_str(), R_OK) != 0 ? errno : 0;
+  // Not by stat(), which would tie the extension to glibc 2.33 and newer.
+  const int folder = failure == 0 ? ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+  if (folder >= 0) {
+    ::close(folder);
     failure = EISDIR;
-  }
-  if (failure == 0 && ::access(path.c_str(), R_OK) != 0) {
-    failure = errno;
   }
   if (failure != 0) {
     errno = failure;
@@ -283,11 +306,16 @@ LoadedMethod& Program::loaded(const MethodInfo& info) {
     return *found->second;
   }
   std::unique_ptr<LoadedMethod> slot;
+  std::string remedy;
   const Outcome outcome = guarded_without_gil([&] {
     const MaybeSingleThreaded threads(single_threaded());
-    return prepare(info, slot);
+    const Error error = prepare(info, slot);
+    if (error != Error::Ok) {
+      remedy = backends_remedy(info);
+    }
+    return error;
   });
-  check(outcome, "loading method '" + info.name + "' of '" + name_ + "'");
+  check(outcome, "loading method '" + info.name + "' of '" + name_ + "'", remedy);
   return *(loaded_[info.name] = std::move(slot));
 }
 

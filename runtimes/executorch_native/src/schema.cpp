@@ -407,10 +407,10 @@ Error check_delegate(const Contents& contents, const Table& delegate, std::strin
     if (!blob.ok()) {
       return blob.error();
     }
-    fits = xnnpack_constants_fit(static_cast<const uint8_t*>(blob->data()), blob->size(), contents.named_sizes);
+    fits = xnnpack_graph_is_sound(static_cast<const uint8_t*>(blob->data()), blob->size(), contents.named_sizes);
   } else {
     const Vector blob = place.vector(0);
-    fits = xnnpack_constants_fit(blob.data(), blob.size(), contents.named_sizes);
+    fits = xnnpack_graph_is_sound(blob.data(), blob.size(), contents.named_sizes);
   }
   return fits ? Error::Ok : fail(problem, "the data of a delegate of XNNPACK is damaged");
 }

@@ -4,11 +4,13 @@
 
 #ifdef __linux__
 #include <sched.h>
+#include <unistd.h>
 #endif
 
 #include <algorithm>
 #include <cstdint>
 #include <mutex>
+#include <stdexcept>
 #include <thread>
 
 // ExecuTorch's package ships the thread pool's library without the header that declares it. Only references to the
@@ -41,6 +43,10 @@ size_t usable_processors() {
 // Needs the mutex.
 executorch::extension::threadpool::ThreadPool& pool() {
   auto* found = executorch::extension::threadpool::get_threadpool();
+  if (found == nullptr) {
+    const std::string problem = processors_problem();
+    throw std::runtime_error("ExecuTorch has no pool of threads" + (problem.empty() ? "" : ". " + problem));
+  }
   static bool fresh = true;
   if (fresh) {
     fresh = false;
@@ -53,6 +59,17 @@ executorch::extension::threadpool::ThreadPool& pool() {
 }
 
 }  // namespace
+
+std::string processors_problem() {
+#ifdef __linux__
+  constexpr const char* kPath = "/sys/devices/system/cpu/possible";
+  if (access(kPath, R_OK) != 0) {
+    return std::string("The processors of this computer are not known, as ") + kPath +
+           " cannot be read. Mount /sys (mount -t sysfs sysfs /sys) and start Python anew.";
+  }
+#endif
+  return {};
+}
 
 size_t count() {
   std::lock_guard<std::mutex> lock(mutex);

@@ -2,8 +2,12 @@
 #pragma once
 
 #include <cstddef>
+#include <string>
 
 namespace fastserve::threads {
+
+// Why ExecuTorch cannot know this computer's processors, and what to do; nothing where it can.
+std::string processors_problem();
 
 // The pool's size; starts the pool if need be, no larger than the processors that this process may use.
 size_t count();

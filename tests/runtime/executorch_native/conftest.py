@@ -8,6 +8,11 @@ from pathlib import Path
 import pytest
 
 
+def pytest_collection_modifyitems(items):
+    """Put these tests first: the official runtime, once a test has loaded it, brings backends into the process."""
+    items.sort(key=lambda item: "executorch_native" not in item.path.parts)
+
+
 @pytest.fixture(autouse=True)
 def _installed():
     pytest.importorskip("fastserve_executorch", reason="fastserve-executorch is not installed")
