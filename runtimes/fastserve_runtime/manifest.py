@@ -193,6 +193,12 @@ class Manifest:
         return tuple(self.files[path] for path in (*variant.files, *self.preprocessing.files))
 
 
+def describe_dims(dims: tuple[Dim, ...]) -> str:
+    """Write dimensions as `[1, 64]` or `[1, length 1..64]`."""
+    texts = [str(d) if isinstance(d, int) else f"{d.symbol} {d.min}..{d.max}" for d in dims]
+    return f"[{', '.join(texts)}]"
+
+
 def parse_manifest(document: Any) -> Manifest:
     """Read a manifest document.
 

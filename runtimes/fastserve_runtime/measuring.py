@@ -1,4 +1,7 @@
-"""Measuring one artifact in a process of its own that has only the runtime.
+"""Measuring a model: load, first call, latency, memory, placement.
+
+`measured_model` is what both `fastserve export` and `fastserve-runtime bench` measure with. The export calls it in a
+process of its own that has only the runtime:
 
     python -m fastserve_runtime.measuring REQUEST.json
 
@@ -12,21 +15,142 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastserve_runtime.engines import installed_engine
 from fastserve_runtime.errors import EXIT_OK, FastServeError
-from fastserve_runtime.latency import MOST_SECONDS, Latency, measure_latency
+from fastserve_runtime.latency import LEAST_SECONDS, MOST_SECONDS, Latency, measure_latency
 from fastserve_runtime.machine import this_machine
 from fastserve_runtime.manifest import Graph, parse_signature
 from fastserve_runtime.memory import MemoryReading, read_memory
 from fastserve_runtime.parsing import Fields
 
 if TYPE_CHECKING:
-    from fastserve_runtime.session import Session, Tensors
+    from fastserve_runtime.session import Engine, ModelSource, Session, Tensors
+
+
+_IMPORT_SECONDS: dict[str, float] = {}
+
+
+@dataclass(frozen=True)
+class MeasuredModel:
+    """A model that was measured and is still open.
+
+    Attributes:
+        measurement: the measurement's JSON fields.
+        samples: runs the model on its inputs, one at a time.
+    """
+
+    measurement: dict[str, Any]
+    samples: Samples
+
+
+class Samples:
+    """Runs a model on single samples of its inputs."""
+
+    def __init__(self, session: Session, inputs: Tensors, timed: int | None = None) -> None:
+        """Cut the inputs into samples.
+
+        Args:
+            session: the opened model.
+            inputs: by name, samples along the first axis; those that the model does not take are left out.
+            timed: `run` takes the first so many in turn; all if left out.
+        """
+        import numpy as np
+
+        self._graph, signature = next(iter(session.graphs.items()))
+        self._session = session
+        names = [spec.name for spec in signature.inputs]
+        count = len(inputs[names[0]])
+        self._rows = [{n: np.ascontiguousarray(inputs[n][i : i + 1]) for n in names} for i in range(count)]
+        self._timed = count if timed is None else max(1, min(timed, count))
+
+    def run(self, index: int) -> object:
+        """Run one timed sample; they are taken in turn."""
+        return self._session.run(self._rows[index % self._timed], graph=self._graph)
+
+    def run_all(self) -> dict[str, Any]:
+        """Run every sample and return the outputs by name, samples along the first axis."""
+        import numpy as np
+
+        outputs = [self._session.run(row, graph=self._graph) for row in self._rows]
+        return {name: np.concatenate([o[name] for o in outputs]) for name in outputs[0]}
+
+
+@contextmanager
+def measured_model(
+    engine: Engine,
+    model: ModelSource,
+    graphs: Mapping[str, Graph],
+    inputs: Tensors,
+    *,
+    threads: int,
+    timed_samples: int | None = None,
+    least_seconds: float = LEAST_SECONDS,
+    most_seconds: float = MOST_SECONDS,
+) -> Iterator[MeasuredModel]:
+    """Measure a model in this process and keep it open inside the block.
+
+    Memory is read before the model is loaded and after the timed calls, so that neither the samples' outputs nor their
+    inputs count as the model's.
+
+    Args:
+        engine: what runs it.
+        model: the model file, or its content.
+        graphs: its entry points; the first is run.
+        inputs: by name, samples along the first axis.
+        threads: how many threads one call may use.
+        timed_samples: the timed calls take the first so many samples in turn; all if left out.
+        least_seconds: time calls for at least so long.
+        most_seconds: stop after this.
+
+    Raises:
+        BundleError: the engine refuses the model.
+        EnvironmentFailure: the engine cannot be imported or failed.
+    """
+    imported = import_seconds(engine)
+    before = read_memory()
+    started = time.perf_counter()
+    session = engine.open_session(model, graphs, threads=threads)
+    loaded = time.perf_counter()
+    with session:
+        samples = Samples(session, inputs, timed_samples)
+        called = time.perf_counter()
+        samples.run(0)
+        first = time.perf_counter()
+        latency = measure_latency(samples.run, least_seconds=least_seconds, most_seconds=most_seconds)
+        after = read_memory()
+        placement = session.placement()
+        measurement = {
+            "machine": asdict(this_machine()),
+            "engine": engine.NAME,
+            "engine_version": engine.version(),
+            "threads": threads,
+            "brings_pytorch": "torch" in sys.modules,
+            "import_seconds": imported,
+            "load_seconds": loaded - started,
+            "first_inference_seconds": first - called,
+            "memory": memory_fields(before, after),
+            "latency": latency_fields(latency),
+            "items_per_second": 1 / max(latency.mean, 1e-12),
+            "placement": {"operators": placement.operators, "source": placement.source},
+        }
+        yield MeasuredModel(measurement, samples)
+
+
+def import_seconds(engine: Engine) -> float:
+    """Import an engine's library, after numpy, and return the seconds that its first import in this process took."""
+    import numpy as np  # noqa: F401 -- so that its time is not the engine's
+
+    if engine.NAME not in _IMPORT_SECONDS:
+        started = time.perf_counter()
+        engine.import_library()
+        _IMPORT_SECONDS[engine.NAME] = time.perf_counter() - started
+    return _IMPORT_SECONDS[engine.NAME]
 
 
 def main(arguments: list[str]) -> int:
@@ -43,42 +167,23 @@ def main(arguments: list[str]) -> int:
 
 
 def measure(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Measure a model as the request says and return the measurement's JSON fields.
-
-    Memory is read before the model is loaded and after the timed calls, so that neither the samples' outputs nor their
-    inputs count as the model's.
-    """
+    """Measure a model as the request says, write its outputs, and return the measurement's JSON fields."""
     import numpy as np
 
     with np.load(request["inputs"], allow_pickle=False) as file:
         inputs = {name: file[name] for name in file.files}
-    engine = installed_engine(request["format"], request["engine"])
-    engine.import_library()
-    before = read_memory()
-    started = time.perf_counter()
-    session = engine.open_session(Path(request["model"]), _graphs(request["graphs"]), threads=request["threads"])
-    loaded = time.perf_counter()
-    with session:
-        rows = _Rows(session, inputs, request["timed_samples"])
-        rows.run(0)
-        first = time.perf_counter()
-        latency = measure_latency(rows.run, most_seconds=request.get("most_seconds", MOST_SECONDS))
-        after = read_memory()
-        placement = session.placement()
-        outputs = rows.run_all()
+    with measured_model(
+        installed_engine(request["format"], request["engine"]),
+        Path(request["model"]),
+        _graphs(request["graphs"]),
+        inputs,
+        threads=request["threads"],
+        timed_samples=request["timed_samples"],
+        most_seconds=request.get("most_seconds", MOST_SECONDS),
+    ) as measured:
+        outputs = measured.samples.run_all()
     np.savez(request["outputs"], **outputs)
-    return {
-        "machine": asdict(this_machine()),
-        "engine": engine.NAME,
-        "engine_version": engine.version(),
-        "threads": request["threads"],
-        "brings_pytorch": "torch" in sys.modules,
-        "load_seconds": loaded - started,
-        "first_inference_seconds": first - loaded,
-        "memory": memory_fields(before, after),
-        "latency": latency_fields(latency),
-        "placement": {"operators": placement.operators, "source": placement.source},
-    }
+    return measured.measurement
 
 
 def memory_fields(before: MemoryReading, after: MemoryReading) -> dict[str, int | None]:
@@ -93,29 +198,6 @@ def memory_fields(before: MemoryReading, after: MemoryReading) -> dict[str, int 
 def latency_fields(latency: Latency) -> dict[str, Any]:
     """Return a latency's JSON fields, seconds."""
     return {**asdict(latency), "doubts": list(latency.doubts), "trustworthy": latency.is_trustworthy}
-
-
-class _Rows:
-    """Runs a model on rows of its inputs."""
-
-    def __init__(self, session: Session, inputs: Tensors, timed: int) -> None:
-        import numpy as np
-
-        self._graph, signature = next(iter(session.graphs.items()))
-        self._session = session
-        names = [spec.name for spec in signature.inputs]
-        count = len(inputs[names[0]])
-        self._rows = [{n: np.ascontiguousarray(inputs[n][i : i + 1]) for n in names} for i in range(count)]
-        self._timed = max(1, min(timed, count))
-
-    def run(self, index: int) -> object:
-        return self._session.run(self._rows[index % self._timed], graph=self._graph)
-
-    def run_all(self) -> dict[str, Any]:
-        import numpy as np
-
-        outputs = [self._session.run(row, graph=self._graph) for row in self._rows]
-        return {name: np.concatenate([o[name] for o in outputs]) for name in outputs[0]}
 
 
 def _graphs(document: Mapping[str, Any]) -> dict[str, Graph]:

@@ -36,6 +36,12 @@ class Verdict:
     message: str = ""
     figures: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def detail(self) -> str:
+        """The message and the figures in one line."""
+        figures = ", ".join(f"{k.replace('_', ' ')} {v:.4g}" for k, v in self.figures.items())
+        return "; ".join(x for x in (self.message, figures) if x)
+
     def as_document(self) -> dict[str, Any]:
         """Return the verdict as JSON fields; figures that are not finite become strings."""
         figures = {k: v if abs(v) != float("inf") and v == v else str(v) for k, v in self.figures.items()}

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastserve_runtime.bundle import Bundle, open_bundle
-from fastserve_runtime.errors import BundleError, EnvironmentFailure, FastServeError, UsageError
+from fastserve_runtime.errors import (
+    EXIT_CONFORMANCE,
+    EXIT_ENVIRONMENT,
+    EXIT_OK,
+    BundleError,
+    EnvironmentFailure,
+    FastServeError,
+    UsageError,
+)
 from fastserve_runtime.loading import checked_threads, open_preprocessor, open_variant, usable_engine
 from fastserve_runtime.manifest import Variant
 from fastserve_runtime.verdict import Outcome, Verdict
@@ -74,6 +82,25 @@ def verify(
     return Verification(tuple(verdicts))
 
 
+def exit_code(verdicts: Iterable[Verdict]) -> int:
+    """Return what a command ends with that has these verdicts; NOT_RUN never counts as passed."""
+    seen = tuple(verdicts)
+    if any(v.outcome.is_failure for v in seen):
+        return EXIT_CONFORMANCE
+    has_passed = any(v.outcome is Outcome.PASS and v.check != PREPROCESSING for v in seen)
+    return EXIT_OK if has_passed else EXIT_ENVIRONMENT
+
+
+def reasons(verdicts: Iterable[Verdict]) -> str:
+    """Return every message of the verdicts once, as one text."""
+    return " ".join(sorted({v.message for v in verdicts if v.message}))
+
+
+def verdicts_document(verdicts: Iterable[Verdict], **head: Any) -> dict[str, Any]:
+    """Return verdicts as JSON behind the fields of the head."""
+    return {**head, "verdicts": [v.as_document() for v in verdicts]}
+
+
 def verify_variant(
     bundle: Bundle, variant: Variant, *, engine: str | None = None, threads: int = 1
 ) -> Iterator[Verdict]:
@@ -89,10 +116,7 @@ def verify_variant(
     except (EnvironmentFailure, UsageError) as error:
         yield Verdict(variant.id, variant.format, QUALITY, Outcome.NOT_RUN, str(error))
         return
-    from fastserve_runtime.golden import read_golden
-
-    golden = read_golden(bundle.read(variant.golden))
-    _check_golden(variant, golden)
+    golden = whole_golden(bundle, variant, variant.golden)
     yield _check_preprocessing(bundle, variant, golden)
     yield from _check_outputs(bundle, variant, found, golden, threads)
 
@@ -119,7 +143,15 @@ def output_kind(task: str, name: str) -> str:
     return kinds.get(name, "hidden")
 
 
-def _check_golden(variant: Variant, golden: Golden) -> None:
+def whole_golden(bundle: Bundle, variant: Variant, file: str) -> Golden:
+    """Read a variant's golden file.
+
+    Raises:
+        BundleError: it is damaged, or lacks what it should hold for each of its samples.
+    """
+    from fastserve_runtime.golden import read_golden
+
+    golden = read_golden(bundle.read(file))
     signature = next(iter(variant.graphs.values())).signature
     parts: dict[str, NDArray[np.generic] | None] = {"texts": golden.texts, "realistic": golden.realistic}
     for group, specs in (
@@ -132,6 +164,7 @@ def _check_golden(variant: Variant, golden: Golden) -> None:
     for name, array in parts.items():
         if array is None or array.shape[:1] != (golden.texts.size,) or not array.size:
             raise BundleError(f"The golden of variant '{variant.id}' has no '{name}' for each of its samples.")
+    return golden
 
 
 def _check_preprocessing(bundle: Bundle, variant: Variant, golden: Golden) -> Verdict:
@@ -156,7 +189,7 @@ def _check_preprocessing(bundle: Bundle, variant: Variant, golden: Golden) -> Ve
 
 
 def _check_outputs(bundle: Bundle, variant: Variant, engine: Engine, golden: Golden, threads: int) -> Iterator[Verdict]:
-    from fastserve_runtime.pipelines._text_pipeline import run_samples
+    from fastserve_runtime.batching import run_samples
 
     target = engine.NAME
     try:

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fastserve.units import format_size, format_time, parse_quality, parse_size, parse_time
+from fastserve.units import parse_quality, parse_size, parse_time
 from fastserve_runtime.errors import UsageError
+from fastserve_runtime.quantities import format_size, format_time
 
 METRICS: Mapping[str, tuple[str, str]] = {
     "size": ("<=", "B"),

@@ -14,7 +14,7 @@ from fastserve.budget import Breach
 from fastserve.candidate import Candidate
 from fastserve.exporting import ExportResult
 from fastserve.ranking import explain_nothing_fits
-from fastserve.units import format_size, format_time
+from fastserve_runtime.quantities import format_size, format_time
 
 
 def export_document(result: ExportResult) -> dict[str, Any]:

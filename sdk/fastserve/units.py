@@ -1,4 +1,4 @@
-"""Sizes and times as people write them."""
+"""Sizes, times and qualities as people write them."""
 
 from __future__ import annotations
 
@@ -52,23 +52,6 @@ def parse_quality(text: str) -> float:
     if not 0 < value <= 1:
         raise UsageError(f"'{text}' is not a quality.", "Write a number above 0 and up to 1, such as 0.99.")
     return value
-
-
-def format_size(size: float) -> str:
-    """Write bytes in the unit that suits them, powers of 1000: `23.4 MB`."""
-    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if size >= factor:
-            return f"{size / factor:.1f} {unit}"
-    return f"{size:.0f} B"
-
-
-def format_time(seconds: float) -> str:
-    """Write seconds in the unit that suits them: `5.3 ms`."""
-    if seconds >= 1:
-        return f"{seconds:.1f} s"
-    if seconds >= 1e-3:
-        return f"{seconds * 1e3:.1f} ms"
-    return f"{seconds * 1e6:.0f} µs"
 
 
 def _parse(text: str, units: Mapping[str, float], default: str | None, kind: str, example: str) -> float:

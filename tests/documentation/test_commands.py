@@ -8,6 +8,8 @@ import shlex
 import shutil
 import subprocess
 import sys
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 MAKE_TARGETS = re.compile(r"^([a-z-]+):", re.MULTILINE)
 # Setting up, installing and removing are tried in a fresh clone, not here.
 NOT_RUN = {"pip", "git", "cd", "rm", "python"}
+MODULES = {"fastserve": "fastserve", "fastserve-runtime": "fastserve_runtime"}
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -59,18 +62,28 @@ def test_make_targets_exist(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_commands_are_known(page: Path) -> None:
     """What is not run must at least be a command with flags that exist."""
-    from typer.testing import CliRunner
-
-    from fastserve.cli import app
-
     for words in commands(page):
         program = Path(words[0]).name
-        assert program in NOT_RUN | {"make", "fastserve"}, words
-        if program == "fastserve":
-            help_text = CliRunner().invoke(app, [words[1], "--help"], env={"COLUMNS": "200"}).output
+        assert program in NOT_RUN | {"make"} | set(MODULES), words
+        if program in MODULES:
+            help_text = help_of(program, words[1])
             for word in words[2:]:
                 if word.startswith("--"):
                     assert word.partition("=")[0] in help_text, words
+
+
+def help_of(program: str, command: str) -> str:
+    if program == "fastserve":
+        from typer.testing import CliRunner
+
+        from fastserve.cli import app
+
+        return CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"}).output
+    from fastserve_runtime.commands import main
+
+    with redirect_stdout(StringIO()) as shown:
+        assert main([command, "--help"]) == 0, command
+    return shown.getvalue()
 
 
 @pytest.mark.slow
@@ -92,8 +105,12 @@ def run_page(page: Path, workshop: Path, cache_dir: Path, folder: Path) -> None:
             calls = [[sys.executable, "-c", body]]
         else:
             lines = [shlex.split(line, comments=True) for line in body.replace("\\\n", " ").splitlines()]
-            ours = [words for words in lines if words and Path(words[0]).name == "fastserve"]
-            calls = [[sys.executable, "-m", "fastserve", *words[1:]] for words in ours if "hf:" not in " ".join(words)]
+            ours = [words for words in lines if words and Path(words[0]).name in MODULES]
+            calls = [
+                [sys.executable, "-m", MODULES[Path(words[0]).name], *words[1:]]
+                for words in ours
+                if "hf:" not in " ".join(words)
+            ]
         for call in calls:
             done = subprocess.run(call, capture_output=True, text=True, check=False, cwd=folder, env=environment)
             # A page may show a budget that nothing meets.

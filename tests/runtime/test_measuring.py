@@ -1,16 +1,26 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from fastserve_runtime.engines import installed_engine
 from fastserve_runtime.errors import BundleError, UsageError
 from fastserve_runtime.latency import summarize
 from fastserve_runtime.machine import this_machine
-from fastserve_runtime.measuring import latency_fields, main, measure, memory_fields
+from fastserve_runtime.manifest import parse_manifest
+from fastserve_runtime.measuring import (
+    import_seconds,
+    latency_fields,
+    main,
+    measure,
+    measured_model,
+    memory_fields,
+)
 from fastserve_runtime.memory import MemoryReading
-from manifests import MODEL, expected_embeddings, text_model, token_ids, variant
+from manifests import MODEL, expected_embeddings, text_model, token_ids, valid_manifest, variant
 
 TEXTS = ["a b", "c", "d e f", "a"]
 
@@ -53,6 +63,8 @@ def test_a_measurement_tells_machine_engine_memory_latency_and_placement(request
     assert result["engine_version"][0].isdigit()
     assert result["load_seconds"] > 0
     assert result["first_inference_seconds"] > 0
+    assert result["import_seconds"] > 0
+    assert result["items_per_second"] == pytest.approx(1 / result["latency"]["mean"])
     assert result["latency"]["queries"] >= 1
     assert result["latency"]["least"] <= result["latency"]["mean"] <= result["latency"]["most"]
     assert set(result["memory"]) == {"peak", "anonymous_growth", "file_backed_growth"}
@@ -88,6 +100,32 @@ def test_a_graph_that_is_not_described_whole_is_refused(request_of):
     graphs = {"main": {"file": MODEL, "entry": "main", "inputs": []}}
     with pytest.raises(BundleError, match="main has no field 'outputs'"):
         measure(request_of(graphs=graphs))
+
+
+def test_a_measured_model_stays_open_inside_the_block(request_of):
+    request = request_of()
+    with np.load(request["inputs"]) as file:
+        inputs = dict(file)
+    graphs = parse_manifest({**valid_manifest(), "variants": [variant()]}).variants[0].graphs
+    engine = installed_engine("onnx")
+    with measured_model(engine, Path(request["model"]), graphs, inputs, threads=1, most_seconds=0.02) as measured:
+        measured.samples.run(5)
+        assert list(measured.measurement) == list(measure(request))
+    with pytest.raises(UsageError, match="closed"):
+        measured.samples.run(0)
+
+
+def test_the_import_of_an_engine_is_timed_once():
+    class Engine:
+        NAME = "an engine of this test"
+        imports = 0
+
+        def import_library(self):
+            self.imports += 1
+
+    engine = Engine()
+    assert import_seconds(engine) == import_seconds(engine) >= 0
+    assert engine.imports == 1
 
 
 def test_the_answer_is_written_as_a_file(request_of, tmp_path):

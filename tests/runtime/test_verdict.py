@@ -35,3 +35,12 @@ def test_figures_that_are_not_finite_become_texts():
     document = Verdict("fp32", "onnxruntime", "executor", Outcome.PASS, figures=figures).as_document()
     assert document["figures"] == {"good": 1.5, "up": "inf", "down": "-inf", "odd": "nan"}
     assert json.loads(json.dumps(document, allow_nan=False)) == document
+
+
+def test_message_and_figures_are_told_in_one_line():
+    figures = {"sqnr_db": 92.12345, "largest_error": math.inf}
+    assert Verdict("a", "b", "c", Outcome.PASS, figures=figures).detail == "sqnr db 92.12, largest error inf"
+    assert Verdict("a", "b", "c", Outcome.NOT_RUN, "no engine").detail == "no engine"
+    both = Verdict("a", "b", "c", Outcome.OUTPUT_MISMATCH, "wrong", {"sqnr_db": 3.5})
+    assert both.detail == "wrong; sqnr db 3.5"
+    assert Verdict("a", "b", "c", Outcome.PASS).detail == ""

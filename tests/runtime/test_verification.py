@@ -10,7 +10,16 @@ from fastserve_runtime.engines import ENGINES
 from fastserve_runtime.errors import BundleError, UsageError
 from fastserve_runtime.golden import read_golden, write_golden
 from fastserve_runtime.verdict import Outcome, Verdict
-from fastserve_runtime.verification import Verification, judge_golden, output_kind, verify
+from fastserve_runtime.verification import (
+    PREPROCESSING,
+    Verification,
+    exit_code,
+    judge_golden,
+    output_kind,
+    reasons,
+    verdicts_document,
+    verify,
+)
 from manifests import (
     GOLDEN,
     MODEL,
@@ -281,3 +290,35 @@ def test_outputs_from_elsewhere_can_be_judged(tmp_path):
     shuffled = {name: value[::-1] for name, value in golden.artifact.items()}
     verdicts = judge_golden(document["task"], variant, golden, shuffled, "board")
     assert [v.outcome for v in verdicts] == [Outcome.OUTPUT_MISMATCH] * 2
+
+
+def made(*outcomes, check="quality"):
+    return [Verdict("v", "t", check, outcome, "why") for outcome in outcomes]
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "code"),
+    [
+        ([], 1),
+        (made(Outcome.NOT_RUN), 1),
+        (made(Outcome.PASS), 0),
+        (made(Outcome.PASS, Outcome.NOT_RUN), 0),
+        (made(Outcome.PASS, check=PREPROCESSING), 1),
+        (made(Outcome.PASS, Outcome.OUTPUT_MISMATCH), 4),
+        (made(Outcome.OUTPUT_MISMATCH, check=PREPROCESSING), 4),
+        (made(Outcome.LOAD_FAILED), 4),
+    ],
+)
+def test_the_exit_code_is_that_of_the_worst_and_what_did_not_run_never_passes(verdicts, code):
+    assert exit_code(verdicts) == exit_code(iter(verdicts)) == code
+
+
+def test_every_reason_is_told_once():
+    verdicts = [Verdict("v", "t", "quality", Outcome.NOT_RUN, message) for message in ("b.", "a.", "b.", "")]
+    assert reasons(verdicts) == "a. b."
+
+
+def test_verdicts_are_one_document_behind_its_head():
+    document = verdicts_document(made(Outcome.PASS), bundle="a.fsb")
+    assert list(document) == ["bundle", "verdicts"]
+    assert document["verdicts"][0]["outcome"] == "PASS"

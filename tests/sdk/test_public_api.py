@@ -38,11 +38,13 @@ def test_the_names_of_fastserve() -> None:
 
 def test_the_names_of_fastserve_runtime() -> None:
     assert sorted(fastserve_runtime.__all__) == [
+        "Binding",
         "Bundle",
         "BundleError",
         "EnvironmentFailure",
         "FastServeError",
         "InputError",
+        "Limits",
         "Manifest",
         "Outcome",
         "Placement",
@@ -109,7 +111,7 @@ def test_the_signature_of_export() -> None:
         (fastserve.pack, ["bundle", "output", "variant", "force"]),
         (fastserve.verify, ["bundle", "variant", "engine", "threads"]),
         (fastserve.conform, ["bundle", "targets"]),
-        (fastserve_runtime.open_model, ["path", "engine", "threads"]),
+        (fastserve_runtime.open_model, ["path", "engine", "threads", "isolate"]),
     ],
 )
 def test_the_parameters_of_the_other_functions(function, expected: list[str]) -> None:

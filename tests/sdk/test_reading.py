@@ -12,8 +12,9 @@ import pytest
 from rich.console import Console
 
 from fastserve.bundle_writer import write_bundle
-from fastserve.reading import device_size, inspection, inspection_tables, verdict_table
+from fastserve.reading import inspection_tables, verdict_table
 from fastserve_runtime.bundle import open_bundle
+from fastserve_runtime.inspection import device_size, inspection
 from fastserve_runtime.verdict import Outcome, Verdict
 
 HOSTILE = "odd [/b] name [red]"

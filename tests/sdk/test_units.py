@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastserve.units import format_size, format_time, parse_quality, parse_size, parse_time
+from fastserve.units import parse_quality, parse_size, parse_time
 from fastserve_runtime.errors import UsageError
+from fastserve_runtime.quantities import format_size, format_time
 
 PARSERS = [parse_size, parse_time, parse_quality]
 SIZE_UNITS = {"B": 1, "KB": 1000, "MB": 1000**2, "GB": 1000**3, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
@@ -103,22 +104,6 @@ def test_nonsense_is_no_quality(text: str) -> None:
     with pytest.raises(UsageError, match="is not a quality") as failure:
         parse_quality(text)
     assert f"'{text}'" in failure.value.problem
-
-
-@pytest.mark.parametrize(
-    ("size", "expected"),
-    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (23_440_000, "23.4 MB"), (5_000_000_000, "5.0 GB")],
-)
-def test_sizes_are_written_in_a_unit_that_suits_them(size: int, expected: str) -> None:
-    assert format_size(size) == expected
-
-
-@pytest.mark.parametrize(
-    ("seconds", "expected"),
-    [(12.34, "12.3 s"), (1, "1.0 s"), (0.001, "1.0 ms"), (0.0053, "5.3 ms"), (0.000042, "42 µs")],
-)
-def test_times_are_written_in_a_unit_that_suits_them(seconds: float, expected: str) -> None:
-    assert format_time(seconds) == expected
 
 
 @given(st.integers(1, 2**53))

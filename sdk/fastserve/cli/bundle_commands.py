@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,12 +13,15 @@ from rich.table import Table
 import fastserve_runtime
 from fastserve.cli.failures import error_console, failures_shown, output_console
 from fastserve.packing import pack as pack_bundle
-from fastserve.reading import inspection, inspection_tables, verdict_table
+from fastserve.reading import inspection_tables, verdict_table
 from fastserve_device_tests.suite import run_suite
 from fastserve_runtime.bundle import open_bundle
-from fastserve_runtime.errors import EXIT_CONFORMANCE, EXIT_ENVIRONMENT
-from fastserve_runtime.verdict import Outcome, Verdict
-from fastserve_runtime.verification import PREPROCESSING
+from fastserve_runtime.errors import EXIT_ENVIRONMENT, EXIT_OK
+from fastserve_runtime.inspection import inspection
+from fastserve_runtime.results import result_documents
+from fastserve_runtime.text import checked_long_text
+from fastserve_runtime.verdict import Verdict
+from fastserve_runtime.verification import exit_code, reasons, verdicts_document
 from fastserve_runtime.verification import verify as verify_bundle
 
 Bundle = Annotated[Path, typer.Argument(help="A bundle: its directory or .zip file.")]
@@ -36,6 +38,7 @@ def run(
     variant: VariantOption = None,
     engine: EngineOption = None,
     threads: Threads = 1,
+    long_text: Annotated[str, typer.Option(help="truncate texts with too many tokens, or split them.")] = "truncate",
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
@@ -43,14 +46,15 @@ def run(
     with failures_shown(as_json=as_json, debug=debug):
         pipeline = fastserve_runtime.load(bundle, variant=variant, engine=engine, threads=threads)
         try:
-            results = pipeline(texts)
+            results = pipeline(texts, long_text=checked_long_text(long_text))
         finally:
             pipeline.close()
-        rows = [asdict(r) if is_dataclass(r) and not isinstance(r, type) else r.tolist() for r in results]
+        documents = result_documents(texts, results)
+        outputs = [document["output"] for document in documents]
         if as_json:
-            typer.echo(json.dumps([{"text": t, "output": r} for t, r in zip(texts, rows, strict=True)], indent=2))
-        elif isinstance(rows[0], dict):
-            _print_labels(texts, rows)
+            typer.echo(json.dumps(documents, indent=2))
+        elif isinstance(outputs[0], dict):
+            _print_labels(texts, outputs)
         else:
             _print_embeddings(texts, results)
 
@@ -149,18 +153,16 @@ def _print_embeddings(texts: list[str], embeddings: Any) -> None:
 
 def _show_verdicts(verdicts: tuple[Verdict, ...] | list[Verdict], head: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps({**head, "verdicts": [v.as_document() for v in verdicts]}, indent=2))
+        typer.echo(json.dumps(verdicts_document(verdicts, **head), indent=2))
     else:
         output_console().print(verdict_table(verdicts))
 
 
 def _exit_by(verdicts: tuple[Verdict, ...] | list[Verdict], nothing_ran: str, *, as_json: bool) -> None:
-    """End with the exit code that the verdicts ask for; NOT_RUN never counts as passed."""
-    if any(v.outcome.is_failure for v in verdicts):
-        raise typer.Exit(EXIT_CONFORMANCE)
-    if not any(v.outcome is Outcome.PASS and v.check != PREPROCESSING for v in verdicts):
-        if not as_json:  # the document has the reasons in it
-            reasons = " ".join(sorted({v.message for v in verdicts if v.message}))
-            error_console().print(f"[bold red]Error:[/] {nothing_ran}", highlight=False, soft_wrap=True)
-            error_console().print(escape(reasons), highlight=False, soft_wrap=True)
-        raise typer.Exit(EXIT_ENVIRONMENT)
+    """End with the exit code that the verdicts ask for."""
+    code = exit_code(verdicts)
+    if code == EXIT_ENVIRONMENT and not as_json:  # the document has the reasons in it
+        error_console().print(f"[bold red]Error:[/] {nothing_ran}", highlight=False, soft_wrap=True)
+        error_console().print(escape(reasons(verdicts)), highlight=False, soft_wrap=True)
+    if code != EXIT_OK:
+        raise typer.Exit(code)

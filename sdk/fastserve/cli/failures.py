@@ -6,16 +6,14 @@ import json
 import logging
 import sys
 import traceback
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TextIO
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
-from fastserve_runtime.errors import EXIT_ENVIRONMENT, EXIT_INTERRUPTED, FastServeError, is_disk_full
+from fastserve_runtime.failure import Failure, failure_of, tell_warnings
 
 
 def error_console() -> Console:
@@ -40,58 +38,27 @@ def failures_shown(*, as_json: bool = False, debug: bool = False) -> Iterator[No
     _set_up_logging(debug=debug)
     try:
         yield
-    except FastServeError as error:
-        _end(error.problem, error.remedy, error.exit_code, error, as_json=as_json, debug=debug)
-    except KeyboardInterrupt as error:
-        remedy = "Finished steps are kept; the same command goes on from them."
-        _end("Interrupted.", remedy, EXIT_INTERRUPTED, error, as_json=as_json, debug=debug)
-    except OSError as error:
-        if is_disk_full(error):
-            problem, remedy = (
-                f"The disk is full, or a file grew too large: {error.strerror}.",
-                "Free some space.",
-            )
-        else:
-            problem = f"{error.strerror or error}" + (f": '{error.filename}'." if error.filename else ".")
-            remedy = "Check the path and your permissions."
-        _end(problem, remedy, EXIT_ENVIRONMENT, error, as_json=as_json, debug=debug)
-    except Exception as error:  # the last resort: still no traceback at users
-        problem = f"FastServe met an error that it did not expect: {type(error).__name__}: {error}"
-        _end(
-            problem,
-            "Please report it with what --debug shows.",
-            EXIT_ENVIRONMENT,
-            error,
-            as_json=as_json,
-            debug=debug,
-        )
+    except (Exception, KeyboardInterrupt) as error:
+        failure = failure_of(error, after_interruption="Finished steps are kept; the same command goes on from them.")
+        if debug:
+            traceback.print_exception(error)
+        _tell(failure, as_json=as_json)
+        raise typer.Exit(failure.exit_code) from None
 
 
-def _end(problem: str, remedy: str, exit_code: int, error: BaseException, *, as_json: bool, debug: bool) -> None:
-    if debug:
-        traceback.print_exception(error)
+def _tell(failure: Failure, *, as_json: bool) -> None:
     console = error_console()
-    console.print(f"[bold red]Error:[/] {escape(problem)}", highlight=False, soft_wrap=True)
-    if remedy:
-        console.print(escape(remedy), highlight=False, soft_wrap=True)
+    console.print(f"[bold red]Error:[/] {escape(failure.problem)}", highlight=False, soft_wrap=True)
+    if failure.remedy:
+        console.print(escape(failure.remedy), highlight=False, soft_wrap=True)
     if as_json:
-        document = {"error": {"problem": problem, "remedy": remedy, "exit_code": exit_code}}
-        typer.echo(json.dumps(document, indent=2))
-    raise typer.Exit(exit_code) from None
+        typer.echo(json.dumps(failure.as_document(), indent=2))
 
 
 def _set_up_logging(*, debug: bool) -> None:
     logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, stream=sys.stderr)
-    warnings.showwarning = _show_warning
+    tell_warnings(_tell_warning)
 
 
-def _show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,  # noqa: ARG001 -- the signature is Python's
-    lineno: int,  # noqa: ARG001
-    file: TextIO | None = None,  # noqa: ARG001
-    line: str | None = None,  # noqa: ARG001
-) -> None:
-    if issubclass(category, UserWarning):
-        error_console().print(f"[yellow]Warning:[/] {escape(str(message))}", highlight=False, soft_wrap=True)
+def _tell_warning(message: str) -> None:
+    error_console().print(f"[yellow]Warning:[/] {escape(message)}", highlight=False, soft_wrap=True)

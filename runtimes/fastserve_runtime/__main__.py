@@ -1,0 +1,7 @@
+"""`python -m fastserve_runtime` is the command `fastserve-runtime`."""
+
+import sys
+
+from fastserve_runtime.commands import main
+
+sys.exit(main())

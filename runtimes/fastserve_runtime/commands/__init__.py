@@ -1,0 +1,83 @@
+"""The command of devices: `fastserve-runtime inspect | run | verify | bench`.
+
+It needs what the runtime needs and no more: the standard library until a model is loaded, then numpy and one engine.
+Each command is a module `<name>_command` with `run(arguments) -> exit code`, imported when it is chosen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from fastserve_runtime._version import __version__
+from fastserve_runtime.commands.failures import run_with_failures_told
+from fastserve_runtime.commands.streams import flush_streams, prepare_streams
+from fastserve_runtime.text import LONG_TEXT
+
+Command = Callable[[argparse.Namespace], int]
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code.
+
+    Args:
+        words: the words behind the command's name; those that the process was started with if left out.
+    """
+    prepare_streams()
+    try:
+        arguments = parser().parse_args(words)
+    except SystemExit as end:  # --help, --version, and wrong usage, which was told already
+        flush_streams()
+        return end.code if isinstance(end.code, int) else 0
+    return run_with_failures_told(
+        lambda: _command(arguments.command)(arguments), as_json=arguments.as_json, debug=arguments.debug
+    )
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    top = argparse.ArgumentParser(
+        prog="fastserve-runtime",
+        description="Look into FastServe bundles, run them, check them and measure them on this device.",
+        allow_abbrev=False,
+    )
+    top.add_argument("--version", action="version", version=__version__, help="Show the version.")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    _add(commands, "inspect", "Show what is inside a bundle.")
+    run = _add(commands, "run", "Use a bundle: embeddings and how alike the texts are, or labels with scores.")
+    run.add_argument(
+        "texts", nargs="+", metavar="TEXT", help="One text or several; '-' stands for the lines of standard input."
+    )
+    run.add_argument(
+        "--long-text", choices=LONG_TEXT, default="truncate", help="Truncate texts with too many tokens, or split them."
+    )
+    verify = _add(commands, "verify", "Check a bundle's files, and that its variants compute what they should here.")
+    bench = _add(commands, "bench", "Measure latency, memory and start-up of a variant on the bundle's own texts.")
+    bench.add_argument(
+        "--minutes", type=float, metavar="M", help="Run on for M minutes, to see whether the device slows as it warms."
+    )
+    for command in (run, verify, bench):
+        command.add_argument("--variant", metavar="ID", help="Take this variant.")
+        command.add_argument("--engine", metavar="NAME", help="Take this engine.")
+        command.add_argument("--threads", type=int, default=1, metavar="N", help="Threads that one inference may use.")
+    return top
+
+
+def _add(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, description: str
+) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=description, description=description, allow_abbrev=False)
+    command.add_argument("bundle", type=Path, metavar="BUNDLE", help="A bundle: its directory or .zip file.")
+    command.add_argument(
+        "--json", dest="as_json", action="store_true", help="Print one JSON document on standard output."
+    )
+    command.add_argument("--debug", action="store_true", help="Show tracebacks and the engines' logs.")
+    return command
+
+
+def _command(name: str) -> Command:
+    module = importlib.import_module(f"{__name__}.{name}_command")
+    command: Command = module.run
+    return command

@@ -1,0 +1,97 @@
+"""What is inside a bundle: a document for programs, and the words that every command shows people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastserve_runtime.bundle import Bundle
+from fastserve_runtime.errors import BundleError
+from fastserve_runtime.manifest import Signature, TensorSpec, Variant, describe_dims
+from fastserve_runtime.quantities import format_size, format_time
+
+VARIANT_HEADINGS = ("variant", "size", "quality", "p90", "peak memory", "needs", "placement")
+
+
+def inspection(bundle: Bundle) -> dict[str, Any]:
+    """Return a bundle's content as JSON: its id, the manifest, the size of each variant on a device, the evidence."""
+    manifest = bundle.manifest
+    return {
+        "bundle": str(bundle.location),
+        "digest": manifest.digest,
+        "manifest": manifest.document,
+        "sizes": {v.id: device_size(bundle, v) for v in manifest.variants},
+        "evidence": bundle.evidence(),
+    }
+
+
+def device_size(bundle: Bundle, variant: Variant) -> int:
+    """Return how many bytes a device must hold for a variant."""
+    return sum(entry.bytes for entry in bundle.manifest.shipped_files(variant))
+
+
+def source_lines(bundle: Bundle) -> list[str]:
+    """Say what a bundle was made of: its id, the model that it came from, and what it takes."""
+    manifest = bundle.manifest
+    source = manifest.source
+    revision = f" at {source.revision}" if source.revision else ""
+    settings = ", ".join(f"{k} {v}" for k, v in manifest.preprocessing.settings.items())
+    return [
+        f"id        {manifest.digest}",
+        f"source    {source.name}{revision}, licence {source.licence or 'unknown'}",
+        f"input     {manifest.preprocessing.kind}: {settings}",
+    ]
+
+
+def variant_rows(bundle: Bundle) -> tuple[str, list[tuple[str, ...]]]:
+    """Return a title that names the machines of the measurements, and a row of VARIANT_HEADINGS for every variant.
+
+    Raises:
+        BundleError: an evidence file is not what it should be.
+    """
+    measured = {str(d.get("variant")): d for d in bundle.evidence() if d.get("kind") == "measurement"}
+    try:
+        machines = sorted({d["machine"]["processor"] for d in measured.values()})
+        rows = [_variant_row(bundle, v, measured.get(v.id)) for v in bundle.manifest.variants]
+    except (KeyError, TypeError, ValueError) as error:
+        raise BundleError(f"An evidence file of the bundle is damaged: {error}.", "Export the bundle again.") from error
+    title = f"p90 and memory measured on {', '.join(machines)}" if machines else "no measurements"
+    return title, rows
+
+
+def variant_lines(variant: Variant) -> list[str]:
+    """Describe a variant's graphs and its operators."""
+    graphs = [f"{name} ({graph.entry}): {_signature(graph.signature)}" for name, graph in variant.graphs.items()]
+    counts = sorted(variant.operators, key=lambda o: -o.count)
+    return [*graphs, f"operators: {', '.join(f'{o.name} {o.count}' for o in counts)}"]
+
+
+def _variant_row(bundle: Bundle, variant: Variant, measurement: Mapping[str, Any] | None) -> tuple[str, ...]:
+    mark = " (chosen)" if variant.id == bundle.manifest.chosen else ""
+    placement = variant.expected_placement
+    return (
+        variant.id + mark,
+        format_size(device_size(bundle, variant)),
+        *_figures(measurement),
+        f"{variant.requires.engine} ≥ {variant.requires.least_version}",
+        f"{placement.backend}: {placement.delegated} of {placement.total}",
+    )
+
+
+def _figures(measurement: Mapping[str, Any] | None) -> tuple[str, str, str]:
+    if measurement is None:
+        return "-", "-", "-"
+    quality = measurement.get("quality")
+    latency = measurement["latency"]
+    p90 = format_time(latency["p90"]) if latency["trustworthy"] else "not trustworthy"
+    peak = measurement["memory"]["peak"]
+    mark = " *" if measurement["brings_pytorch"] else ""
+    memory = "unknown" if peak is None else f"{format_size(peak)}{mark}"
+    return ("-" if quality is None else f"{quality['value']:.4f}", p90, memory)
+
+
+def _signature(signature: Signature) -> str:
+    def tensors(specs: Sequence[TensorSpec]) -> str:
+        return ", ".join(f"{t.name} {t.dtype}{describe_dims(t.dims)}" for t in specs)
+
+    return f"{tensors(signature.inputs)} → {tensors(signature.outputs)}"

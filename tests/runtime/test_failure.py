@@ -1,0 +1,46 @@
+import errno
+
+import pytest
+
+from fastserve_runtime.errors import BundleError, EnvironmentFailure, UsageError
+from fastserve_runtime.failure import Failure, failure_of
+
+
+@pytest.mark.parametrize(("kind", "code"), [(EnvironmentFailure, 1), (UsageError, 2), (BundleError, 5)])
+def test_an_error_on_purpose_keeps_its_words_and_its_code(kind, code):
+    assert failure_of(kind("It is wrong.", "Mend it.")) == Failure("It is wrong.", "Mend it.", code)
+
+
+def test_an_interruption_may_have_a_remedy():
+    assert failure_of(KeyboardInterrupt()) == Failure("Interrupted.", "", 130)
+    assert failure_of(KeyboardInterrupt(), after_interruption="Go on.").remedy == "Go on."
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG, errno.EDQUOT])
+def test_a_full_disk_is_named(number):
+    failure = failure_of(OSError(number, "the system's words"))
+    assert "disk is full" in failure.problem
+    assert "the system's words" in failure.problem
+    assert failure.exit_code == 1
+
+
+def test_an_error_of_the_system_names_the_file_where_there_is_one():
+    assert failure_of(PermissionError(errno.EACCES, "Denied", "/a")).problem == "Denied: '/a'."
+    assert failure_of(OSError("odd")).problem == "odd."
+
+
+def test_a_device_without_numpy_is_told_what_to_install():
+    failure = failure_of(ModuleNotFoundError("No module named 'numpy'", name="numpy"))
+    assert failure == Failure("numpy is not installed.", "Install it: pip install numpy.", 1)
+
+
+def test_what_nobody_expected_is_told_with_its_kind():
+    failure = failure_of(ZeroDivisionError("by 0"))
+    assert "ZeroDivisionError: by 0" in failure.problem
+    assert "--debug" in failure.remedy
+    assert failure.exit_code == 1
+
+
+def test_a_failure_is_one_document():
+    document = Failure("It is wrong.", "", 2).as_document()
+    assert document == {"error": {"problem": "It is wrong.", "remedy": "", "exit_code": 2}}

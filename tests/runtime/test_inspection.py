@@ -1,0 +1,127 @@
+import json
+
+import pytest
+
+from fastserve_runtime.bundle import open_bundle
+from fastserve_runtime.errors import BundleError
+from fastserve_runtime.inspection import (
+    VARIANT_HEADINGS,
+    device_size,
+    inspection,
+    source_lines,
+    variant_lines,
+    variant_rows,
+)
+from manifests import MODEL, TOKENIZER, small_bundle, write_directory
+
+
+@pytest.fixture
+def opened(tmp_path):
+    """Open a small bundle with changes to its manifest and documents of evidence."""
+
+    def opened(*evidence, **changes):
+        document, contents = small_bundle()
+        bundle = open_bundle(write_directory(tmp_path / "a.fsb", {**document, **changes}, contents))
+        folder = bundle.location / "evidence"
+        folder.mkdir()
+        for i, fields in enumerate(evidence):
+            (folder / f"{i}.json").write_text(json.dumps({"manifest": bundle.manifest.digest, **fields}))
+        return bundle
+
+    return opened
+
+
+def measurement(**changes):
+    return {
+        "kind": "measurement",
+        "variant": "first",
+        "machine": {"processor": "Test CPU"},
+        "brings_pytorch": False,
+        "quality": {"value": 0.97},
+        "memory": {"peak": 50_000_000},
+        "latency": {"p90": 0.01, "trustworthy": True},
+        **changes,
+    }
+
+
+def cells(bundle, variant="first"):
+    rows = variant_rows(bundle)[1]
+    return dict(zip(VARIANT_HEADINGS, next(row for row in rows if row[0].startswith(variant)), strict=True))
+
+
+def test_the_document_holds_the_manifest_sizes_and_evidence(opened):
+    bundle = opened(measurement())
+    document = json.loads(json.dumps(inspection(bundle)))
+    assert document["bundle"] == str(bundle.location)
+    assert document["digest"] == bundle.manifest.digest
+    assert document["manifest"] == bundle.manifest.document
+    assert document["sizes"] == {v.id: device_size(bundle, v) for v in bundle.manifest.variants}
+    assert [e["variant"] for e in document["evidence"]] == ["first"]
+
+
+def test_the_size_on_a_device_is_model_and_tokenizer_without_golden(opened):
+    bundle = opened()
+    files = bundle.manifest.files
+    assert device_size(bundle, bundle.manifest.variant("first")) == files[MODEL].bytes + files[TOKENIZER].bytes
+
+
+def test_the_source_and_the_input_are_told(opened):
+    bundle = opened()
+    assert source_lines(bundle) == [
+        f"id        {bundle.manifest.digest}",
+        "source    maker/model at abc, licence apache-2.0",
+        "input     tokenizer: sequence_length 8, pad_id 0, pad_token [PAD], add_special_tokens True",
+    ]
+
+
+def test_an_unknown_revision_and_licence_are_told(opened):
+    source = {"name": "tiny", "revision": None, "weights_sha256": "0", "licence": None}
+    assert "source    tiny, licence unknown" in source_lines(opened(source=source))
+
+
+def test_a_variant_has_its_figures_and_needs(opened):
+    bundle = opened(measurement())
+    assert variant_rows(bundle)[0] == "p90 and memory measured on Test CPU"
+    assert cells(bundle) == {
+        "variant": "first (chosen)",
+        "size": "18 B",
+        "quality": "0.9700",
+        "p90": "10.0 ms",
+        "peak memory": "50.0 MB",
+        "needs": "onnxruntime ≥ 1.18",
+        "placement": "CPUExecutionProvider: 3 of 3",
+    }
+
+
+def test_a_variant_that_was_not_measured_has_no_figures(opened):
+    bundle = opened()
+    assert variant_rows(bundle)[0] == "no measurements"
+    assert [cells(bundle, "second")[h] for h in ("quality", "p90", "peak memory")] == ["-", "-", "-"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "heading", "cell"),
+    [
+        ({"quality": None}, "quality", "-"),
+        ({"latency": {"p90": None, "trustworthy": False}}, "p90", "not trustworthy"),
+        ({"memory": {"peak": None}}, "peak memory", "unknown"),
+        ({"brings_pytorch": True}, "peak memory", "50.0 MB *"),
+    ],
+)
+def test_figures_in_doubt_unknown_or_not_judged_are_marked(opened, changes, heading, cell):
+    assert cells(opened(measurement(**changes)))[heading] == cell
+
+
+@pytest.mark.parametrize("changes", [{"latency": {}}, {"memory": None}, {"machine": 3}, {"quality": {"value": "x"}}])
+def test_evidence_that_is_not_what_it_should_be_is_named(opened, changes):
+    with pytest.raises(BundleError, match="An evidence file of the bundle is damaged"):
+        variant_rows(opened(measurement(**changes)))
+
+
+def test_graphs_and_operators_are_told(opened):
+    bundle = opened()
+    assert variant_lines(bundle.manifest.variant("first")) == [
+        "main (main): input_ids int32[1, 8], attention_mask float32[1, 8] → sentence_embedding float32[1, 4]",
+        "operators: Gather 1",
+    ]
+    assert "input_ids int32[1, length 1..64]" in variant_lines(bundle.manifest.variant("second"))[0]
