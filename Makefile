@@ -4,11 +4,18 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
 # `coverage` is of the tests that mirror the packages; those of whole commands run in processes of their own.
-.PHONY: setup demo test coverage test-slow lint bench clean
+.PHONY: setup system-packages demo test coverage test-slow lint bench clean
 
 setup: $(STAMP)
 
-$(STAMP): constraints.txt pyproject.toml runtimes/pyproject.toml scripts/setup_environment.sh
+NATIVE := $(addprefix runtimes/executorch_native/,CMakeLists.txt pyproject.toml build_wheel.py) \
+  $(wildcard runtimes/executorch_native/src/* runtimes/executorch_native/fastserve_executorch/*.py)
+
+# What only the slow tests need: an aarch64 compiler, and an emulator to run what it makes.
+system-packages:
+	apt-get install -y --no-install-recommends g++ g++-aarch64-linux-gnu mmdebstrap qemu-user
+
+$(STAMP): constraints.txt pyproject.toml runtimes/pyproject.toml scripts/setup_environment.sh $(NATIVE)
 	@bash scripts/setup_environment.sh "$(VENV)"
 	@touch $(STAMP)
 
@@ -33,6 +40,7 @@ lint: setup
 
 bench: setup
 	@$(PY) benchmarks/export.py
+	@$(PY) benchmarks/runtime.py
 
 clean:
 	rm -rf $(VENV) build dist

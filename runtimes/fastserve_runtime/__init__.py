@@ -16,18 +16,21 @@ from fastserve_runtime.errors import (
     InputError,
     UsageError,
 )
+from fastserve_runtime.limits import Limits
 from fastserve_runtime.loading import load, open_model
 from fastserve_runtime.manifest import Manifest, Signature, SymbolicDim, TensorSpec, Variant
-from fastserve_runtime.session import Placement, Session
+from fastserve_runtime.session import Binding, Placement, Session
 from fastserve_runtime.verdict import Outcome, Verdict
 from fastserve_runtime.verification import Verification, verify
 
 __all__ = [
+    "Binding",
     "Bundle",
     "BundleError",
     "EnvironmentFailure",
     "FastServeError",
     "InputError",
+    "Limits",
     "Manifest",
     "Outcome",
     "Placement",

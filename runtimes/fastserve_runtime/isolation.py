@@ -11,11 +11,10 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastserve_runtime.engines._named_session import NamedSession
 from fastserve_runtime.errors import (
     BundleError,
     EnvironmentFailure,
@@ -24,7 +23,9 @@ from fastserve_runtime.errors import (
     UsageError,
 )
 from fastserve_runtime.framing import read_message, write_message
+from fastserve_runtime.limits import Limits
 from fastserve_runtime.manifest import Signature, parse_signature
+from fastserve_runtime.named_session import NamedSession
 from fastserve_runtime.parsing import Fields
 from fastserve_runtime.session import Placement
 
@@ -36,20 +37,6 @@ if TYPE_CHECKING:
 _ERRORS: dict[str, type[FastServeError]] = {
     kind.__name__: kind for kind in (BundleError, EnvironmentFailure, InputError, UsageError)
 }
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a model's own process may use.
-
-    Attributes:
-        seconds: how long it may take for one answer, loading included; None for no limit.
-        memory: bytes of address space, which is more than the memory really used; None for no limit. Kept where the
-            system can (`RLIMIT_AS`), ignored on Windows.
-    """
-
-    seconds: float | None = None
-    memory: int | None = None
 
 
 class ProcessEnded(Exception):

@@ -13,10 +13,10 @@ from fastserve_runtime.bundle import Bundle, open_bundle
 from fastserve_runtime.engines import ENGINES, engines_for, installed_engine
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, UsageError
 from fastserve_runtime.manifest import Variant
-from fastserve_runtime.session import Engine, Session
+from fastserve_runtime.session import Engine, ModelSource, Session
 
 if TYPE_CHECKING:
-    from fastserve_runtime.isolation import Limits
+    from fastserve_runtime.limits import Limits
     from fastserve_runtime.pipelines import Pipeline
     from fastserve_runtime.text import TextPreprocessor
 
@@ -202,12 +202,29 @@ def this_platform() -> str:
 
 
 def open_variant(bundle: Bundle, variant: Variant, engine: Engine, *, threads: int = 1) -> Session:
-    """Check a variant's files and open it. All graphs of a variant lie in one file today."""
+    """Check a variant's files and open it."""
+    return engine.open_session(checked_model(bundle, variant), variant.graphs, threads=threads)
+
+
+def checked_model(bundle: Bundle, variant: Variant) -> ModelSource:
+    """Compare a variant's files with the manifest and return its model; all graphs of a variant lie in one file today.
+
+    Raises:
+        BundleError: a file is missing, altered or damaged.
+        EnvironmentFailure: the model's weights are in a file of their own, and the bundle is a zip file, in which
+            engines cannot find it.
+    """
     file = next(iter(variant.graphs.values())).file
-    for path in variant.files:
-        if path != file:  # `model` checks that one
-            bundle.read(path)
-    return engine.open_session(bundle.model(file), variant.graphs, threads=threads)
+    others = [path for path in variant.files if path != file]
+    for path in others:
+        bundle.read(path)
+    model = bundle.model(file)
+    if others and not isinstance(model, Path):
+        raise EnvironmentFailure(
+            f"Variant '{variant.id}' has its weights in a file of their own, which cannot be used inside a zip file.",
+            "Unpack the bundle into a directory.",
+        )
+    return model
 
 
 def open_preprocessor(bundle: Bundle) -> TextPreprocessor:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastserve_runtime.errors import InputError, UsageError
-from fastserve_runtime.manifest import Dim, Signature, TensorSpec
+from fastserve_runtime.manifest import Dim, Signature, TensorSpec, describe_dims
 
 if TYPE_CHECKING:
     from fastserve_runtime.session import Tensor, Tensors
@@ -75,12 +75,6 @@ def _is_exact(spec: TensorSpec, value: Tensor | None) -> bool:
         and value.flags.c_contiguous
         and value.shape == spec.dims
     )
-
-
-def describe_dims(dims: tuple[Dim, ...]) -> str:
-    """Write dimensions as `[1, 64]` or `[1, length 1..64]`."""
-    texts = [str(d) if isinstance(d, int) else f"{d.symbol} {d.min}..{d.max}" for d in dims]
-    return f"[{', '.join(texts)}]"
 
 
 def _fits(dim: Dim, size: int) -> bool:
@@ -174,7 +168,7 @@ def _has_shape(spec: TensorSpec, value: Tensor) -> bool:
 def _numpy_type(spec: TensorSpec) -> np.dtype[np.generic]:
     found = _dtype(spec.dtype)
     if found is None:
-        raise InputError(f"Tensor '{spec.name}' is of the type {spec.dtype}, which numpy does not have.")
+        raise InputError(f"'{spec.name}' is of the type {spec.dtype}, which numpy does not have.")
     return found
 
 

@@ -121,8 +121,7 @@ class TextPreprocessor:
         if wrong or not texts:
             given = f"{wrong[0]!r:.60}" if wrong else "no text"
             raise UsageError(f"A text is wanted; {given} was given.", "Give one string or several.")
-        if long_text not in LONG_TEXT:
-            raise UsageError(f"Long texts cannot be treated by '{long_text}'.", f"Choose {' or '.join(LONG_TEXT)}.")
+        checked_long_text(long_text)
         length = self.settings.sequence_length
         clean = [_clean(t) for t in texts]
         encodings = self._tokenizer.encode_batch(clean, add_special_tokens=self.settings.add_special_tokens)
@@ -146,6 +145,18 @@ class TextPreprocessor:
         # Each overflowing part has special tokens of its own; padding is marked as special too.
         rest = sum(is_special == 0 for part in encoding.overflowing for is_special in part.special_tokens_mask)
         return sum(encoding.attention_mask) + rest
+
+
+def checked_long_text(name: str) -> LongText:
+    """Return what becomes of long texts, as one of the words that are known.
+
+    Raises:
+        UsageError: it is none of them.
+    """
+    for known in LONG_TEXT:
+        if name == known:
+            return known
+    raise UsageError(f"Long texts cannot be treated by '{name}'.", f"Choose {' or '.join(LONG_TEXT)}.")
 
 
 def _clean(text: str) -> str:

@@ -20,9 +20,9 @@ from fastserve_device_tests.checks import (
     check_padding,
     check_placement,
 )
+from fastserve_runtime.batching import run_samples
 from fastserve_runtime.golden import read_golden
-from fastserve_runtime.manifest import ExpectedPlacement, Signature, parse_manifest
-from fastserve_runtime.pipelines._text_pipeline import run_samples
+from fastserve_runtime.manifest import ExpectedPlacement, OperatorCount, Signature, parse_manifest
 from fastserve_runtime.session import Placement
 from fastserve_runtime.verdict import Outcome, Verdict
 from fastserve_runtime.verification import EXECUTOR, QUALITY
@@ -185,6 +185,19 @@ def test_operators_that_left_the_backend_are_a_fall_back(found: int, expected: i
 def test_a_target_without_choice_passes_with_the_engines_words() -> None:
     verdict = check_placement(subject_of())
     assert (verdict.outcome, verdict.message) == (Outcome.PASS, "its own words")
+
+
+@pytest.mark.parametrize(("found", "outcome"), [(7, Outcome.PASS), (8, Outcome.PASS), (6, Outcome.FELL_BACK)])
+def test_calls_of_a_delegate_are_compared_with_those_in_the_file(found: int, outcome: Outcome) -> None:
+    operators = (OperatorCount("delegate", "XNNPACK", 1, 7), OperatorCount("aten", "add.out", 1, 30))
+    subject = subject_of(
+        target=XNNPACK, expected_placement=ExpectedPlacement("cpu", "XNNPACK", 400, 500), operators=operators
+    )
+    subject.session.placed = Placement({"XNNPACK": found, "kernels": 30}, "its own words")
+    verdict = check_placement(subject)
+    assert verdict.outcome is outcome
+    assert verdict.figures == {"expected": 7, "found": found}
+    assert outcome is Outcome.PASS or verdict.message == "6 calls run in XNNPACK; 7 did on the building machine"
 
 
 def test_a_placement_that_nobody_tells_is_not_run_rather_than_passed() -> None:

@@ -24,7 +24,7 @@ def test_a_target_is_what_its_name_says(name: str) -> None:
     assert target.FORMAT in FORMATS.built_in()
     assert target.PROCESSOR == "cpu"
     assert target.EXECUTED_BY == "hardware"
-    assert (target.BACKEND or "cpu").lower() == processor
+    assert (target.BACKEND or "cpu").lower().removesuffix("backend") == processor
 
 
 @pytest.mark.parametrize("name", ["onnx:gpu", "onnx-cpu", "onnx_cpu", "onnx", "", ":", "onnx:cpu:0", "os:path"])

@@ -43,11 +43,16 @@ from fastserve_runtime.engines import onnxruntime
 
 NAME = "scratch-engine"
 FORMAT = "scratch"
+FAMILY = "scratch-engine"
 INSTALL = "pip install scratch"
 
 
 def version():
     return "1.0"
+
+
+def missing_operators(operators):
+    return []
 
 
 def import_library():

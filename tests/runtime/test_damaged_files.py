@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, FastServeError
-from fastserve_runtime.isolation import EngineProcess, Limits, ProcessEnded, open_request
+from fastserve_runtime.isolation import EngineProcess, ProcessEnded, open_request
+from fastserve_runtime.limits import Limits
 from fastserve_runtime.manifest import parse_signature
 from fastserve_runtime.parsing import Fields
 from fastserve_runtime.tensors import zero_inputs

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, InputError, UsageError
-from fastserve_runtime.isolation import EngineProcess, Limits, ProcessEnded, open_request
+from fastserve_runtime.isolation import EngineProcess, ProcessEnded, open_request
+from fastserve_runtime.limits import Limits
 from fastserve_runtime.loading import open_model
 
 FEATURES = np.array([[1, -2, 0.5, 3]], np.float32)

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays, from_dtype
 
 from fastserve_runtime.errors import InputError, UsageError
-from fastserve_runtime.manifest import Signature, SymbolicDim, TensorSpec
-from fastserve_runtime.tensors import checked_input, checked_inputs, describe_dims, select_graph
+from fastserve_runtime.manifest import Signature, SymbolicDim, TensorSpec, describe_dims
+from fastserve_runtime.tensors import checked_input, checked_inputs, select_graph
 
 LENGTH = SymbolicDim("length", 2, 5)
 EMPTY = Signature((), ())
@@ -164,7 +164,7 @@ class TestTypes:
 
     @pytest.mark.parametrize("wanted", ["tensor(string)", "unknown"])
     def test_a_type_that_numpy_does_not_have_is_refused(self, wanted):
-        with pytest.raises(InputError, match=re.escape(f"Input 'x' is of the type {wanted}, which numpy does not")):
+        with pytest.raises(InputError, match=re.escape(f"'x' is of the type {wanted}, which numpy does not")):
             checked_input(spec(wanted, 1), np.zeros(1))
 
     def test_numbers_that_are_not_finite_already_stay_so(self):

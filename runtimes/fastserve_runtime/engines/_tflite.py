@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastserve_runtime.engine_logs import native_output_logged
-from fastserve_runtime.engines._named_session import NamedSession
 from fastserve_runtime.errors import BundleError
 from fastserve_runtime.manifest import Dim, Graph, Signature, SymbolicDim, TensorSpec
+from fastserve_runtime.named_session import NamedSession
 from fastserve_runtime.session import ModelSource, Placement
 
 if TYPE_CHECKING:

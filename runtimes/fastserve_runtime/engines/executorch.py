@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastserve_runtime.engine_logs import native_output_logged
 from fastserve_runtime.engines._distribution import installed_version
-from fastserve_runtime.engines._named_session import NamedSession
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, UsageError
 from fastserve_runtime.manifest import Dim, Graph, OperatorCount, Signature, SymbolicDim, TensorSpec
+from fastserve_runtime.named_session import NamedSession
 from fastserve_runtime.session import ModelSource, Placement
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ def open_session(model: ModelSource, graphs: Mapping[str, Graph] | None, *, thre
         with native_output_logged(_logger):
             program = library.Program(model, threads=threads)
             entries = {n: n for n in program.methods} if graphs is None else {n: g.entry for n, g in graphs.items()}
+            _load_backends(library, program, entries.values())
             for entry in entries.values():
                 program.load(entry)
     except library.BusyError as error:
@@ -82,6 +83,19 @@ def open_session(model: ModelSource, graphs: Mapping[str, Graph] | None, *, thre
     else:
         signatures = {name: graph.signature for name, graph in graphs.items()}
     return ExecutorchSession(program, entries, signatures, threads)
+
+
+def _load_backends(library: Any, program: Any, entries: Iterable[str]) -> None:
+    """Look up the backends that the package does not carry, such as QNN's, where they are installed."""
+    methods = program.methods
+    present = set(library.available_backends())
+    for name in {b for entry in entries if entry in methods for b in methods[entry].backends} - present:
+        try:
+            library.load_backend(name)
+        except (library.ExecutorchError, OSError, ValueError) as error:
+            raise EnvironmentFailure(
+                f"The program needs the backend '{name}': {_one_line(error)}.", "Install it, or use another variant."
+            ) from error
 
 
 class ExecutorchSession(NamedSession):
@@ -103,11 +117,13 @@ class ExecutorchSession(NamedSession):
         }
 
     def _placement(self) -> Placement:
-        calls: dict[str, int] = {}
+        calls = {"kernels": 0}
         for entry in self._entries.values():
-            for name, count in self._program.methods[entry].calls.items():
-                calls[name] = calls.get(name, 0) + count
-        return Placement(calls, "the program's instructions: calls of delegates and of kernels")
+            method = self._program.methods[entry]
+            for name, count in method.calls.items():
+                executor = name if name in method.backends else "kernels"
+                calls[executor] = calls.get(executor, 0) + count
+        return Placement(calls, "the program's instructions: calls of delegates and of ExecuTorch's own kernels")
 
     def _execute(self, graph: str, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         outputs = self._program.run(self._entries[graph], self._values(graph, inputs))

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from fastserve_runtime.engine_logs import native_output_logged
 from fastserve_runtime.engines._distribution import installed_version
-from fastserve_runtime.engines._named_session import NamedSession
 from fastserve_runtime.errors import BundleError, EnvironmentFailure
 from fastserve_runtime.manifest import Graph, OperatorCount, Signature, TensorSpec
+from fastserve_runtime.named_session import NamedSession
 from fastserve_runtime.session import ModelSource, Placement
 
 if TYPE_CHECKING:

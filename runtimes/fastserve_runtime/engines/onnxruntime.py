@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastserve_runtime.engines._distribution import installed_version
-from fastserve_runtime.engines._named_session import NamedSession
 from fastserve_runtime.errors import BundleError, EnvironmentFailure
 from fastserve_runtime.manifest import Dim, Graph, OperatorCount, Signature, SymbolicDim, TensorSpec
+from fastserve_runtime.named_session import NamedSession
 from fastserve_runtime.session import ModelSource, Placement
 
 if TYPE_CHECKING:
