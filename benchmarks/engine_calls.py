@@ -16,12 +16,12 @@ ENGINE_OF = {"onnx": "onnxruntime", "tflite": "litert", "executorch": "executorc
 
 
 def ours(format_name: str, file: Path, arrays: Sequence[np.ndarray], engine: str | None = None) -> Call:
-    """Open a model with fastserve-runtime; the arrays go to its inputs in their order."""
+    """Open a model with fastserve-runtime; each input gets the array of its type."""
     from fastserve_runtime import open_model
 
     session = open_model(file, engine=engine or ENGINE_OF[format_name])
     (graph,) = session.graphs
-    inputs = dict(zip([spec.name for spec in session.graphs[graph].inputs], arrays, strict=True))
+    inputs = {spec.name: _of_type(arrays, spec.dtype) for spec in session.graphs[graph].inputs}
     return lambda: session.run(inputs)
 
 
@@ -31,7 +31,7 @@ def bound(format_name: str, file: Path, arrays: Sequence[np.ndarray]) -> Call:
 
     session = open_model(file, engine=ENGINE_OF[format_name])
     (graph,) = session.graphs
-    inputs = dict(zip([spec.name for spec in session.graphs[graph].inputs], arrays, strict=True))
+    inputs = {spec.name: _of_type(arrays, spec.dtype) for spec in session.graphs[graph].inputs}
     return session.bind(inputs).run
 
 
@@ -46,7 +46,8 @@ def _bare_onnx(file: Path, arrays: Sequence[np.ndarray]) -> Call:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    inputs = {argument.name: value for argument, value in zip(session.get_inputs(), arrays, strict=True)}
+    names = {"tensor(int32)": "int32", "tensor(float)": "float32"}
+    inputs = {argument.name: _of_type(arrays, names[argument.type]) for argument in session.get_inputs()}
     return lambda: session.run(None, inputs)
 
 
@@ -55,7 +56,7 @@ def _bare_tflite(file: Path, arrays: Sequence[np.ndarray]) -> Call:
 
     interpreter = Interpreter(model_path=str(file), num_threads=1)
     runner = interpreter.get_signature_runner()
-    inputs = dict(zip(runner.get_input_details(), arrays, strict=True))
+    inputs = {name: _of_type(arrays, np.dtype(d["dtype"]).name) for name, d in runner.get_input_details().items()}
     return lambda: runner(**inputs)
 
 
@@ -65,6 +66,12 @@ def _bare_executorch(file: Path, arrays: Sequence[np.ndarray]) -> Call:
     program = Program(file, threads=1)
     values = list(arrays)
     return lambda: program.run("forward", values)
+
+
+def _of_type(arrays: Sequence[np.ndarray], dtype: str) -> np.ndarray:
+    # Formats differ in the names and the order of a bare file's inputs.
+    (found,) = (array for array in arrays if array.dtype.name == dtype)
+    return found
 
 
 _BARE = {"onnx": _bare_onnx, "tflite": _bare_tflite, "executorch": _bare_executorch}

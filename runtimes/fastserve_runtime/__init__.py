@@ -4,24 +4,46 @@
     pipeline = fastserve_runtime.load("my-model.fsb")
     embeddings = pipeline(["a sentence", "another"])
 
-Importing this package imports nothing but the standard library; numpy and one engine come with the first model.
+Importing this package imports nothing but the standard library, and little of that: every name below comes with its
+module when it is first used (PEP 562), numpy and one engine with the first model.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from fastserve_runtime._version import __version__
-from fastserve_runtime.bundle import Bundle, open_bundle
-from fastserve_runtime.errors import (
-    BundleError,
-    EnvironmentFailure,
-    FastServeError,
-    InputError,
-    UsageError,
-)
-from fastserve_runtime.limits import Limits
-from fastserve_runtime.loading import load, open_model
-from fastserve_runtime.manifest import Manifest, Signature, SymbolicDim, TensorSpec, Variant
-from fastserve_runtime.session import Binding, Placement, Session
-from fastserve_runtime.verdict import Outcome, Verdict
-from fastserve_runtime.verification import Verification, verify
+
+if TYPE_CHECKING:
+    from fastserve_runtime.bundle import Bundle, open_bundle
+    from fastserve_runtime.errors import (
+        BundleError,
+        EnvironmentFailure,
+        FastServeError,
+        InputError,
+        UsageError,
+    )
+    from fastserve_runtime.limits import Limits
+    from fastserve_runtime.loading import load, open_model
+    from fastserve_runtime.manifest import Manifest, Signature, SymbolicDim, TensorSpec, Variant
+    from fastserve_runtime.session import Binding, Placement, Session
+    from fastserve_runtime.verdict import Outcome, Verdict
+    from fastserve_runtime.verification import Verification, verify
+
+_MODULE_OF = {
+    name: module
+    for module, names in {
+        "bundle": "Bundle open_bundle",
+        "errors": "BundleError EnvironmentFailure FastServeError InputError UsageError",
+        "limits": "Limits",
+        "loading": "load open_model",
+        "manifest": "Manifest Signature SymbolicDim TensorSpec Variant",
+        "session": "Binding Placement Session",
+        "verdict": "Outcome Verdict",
+        "verification": "Verification verify",
+    }.items()
+    for name in names.split()
+}
 
 __all__ = [
     "Binding",
@@ -48,3 +70,17 @@ __all__ = [
     "open_model",
     "verify",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    from importlib import import_module
+
+    found: object = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import os
-import platform
 import re
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastserve_runtime.bundle import Bundle, open_bundle
 from fastserve_runtime.engines import ENGINES, engines_for, installed_engine
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, UsageError
 from fastserve_runtime.manifest import Variant
 from fastserve_runtime.session import Engine, ModelSource, Session
 
 if TYPE_CHECKING:
+    from fastserve_runtime.bundle import Bundle
     from fastserve_runtime.limits import Limits
     from fastserve_runtime.pipelines import Pipeline
     from fastserve_runtime.text import TextPreprocessor
@@ -43,6 +42,7 @@ def load(
         BundleError: the bundle is damaged, or has no such variant.
         EnvironmentFailure: no engine for any of its variants is installed; the message says what to install.
     """
+    from fastserve_runtime.bundle import open_bundle
     from fastserve_runtime.pipelines import PIPELINES
 
     with open_bundle(os.fspath(bundle)) as source:
@@ -197,6 +197,8 @@ def this_platform() -> str:
 
     A manifest may name the system alone, `linux`, and then means every processor.
     """
+    import platform
+
     system = {"Darwin": "macos"}.get(platform.system(), platform.system().lower())
     return f"{system}-{platform.machine().lower()}"
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from fastserve_runtime.canonical_json import digest
 from fastserve_runtime.errors import BundleError, UsageError
 from fastserve_runtime.parsing import Fields
 
@@ -174,6 +173,8 @@ class Manifest:
     @cached_property
     def digest(self) -> str:
         """The bundle's id: SHA-256 of the manifest's canonical JSON."""
+        from fastserve_runtime.canonical_json import digest
+
         return digest(self.document)
 
     def variant(self, variant_id: str) -> Variant:

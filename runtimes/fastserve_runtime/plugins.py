@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import pkgutil
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastserve_runtime.errors import UsageError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoints
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,18 @@ class PartFolder:
             if entry.name == name:
                 return entry.load()
         known = (*self.built_in(), *self.third_party())
+        import difflib
+
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"Did you mean '{close[0]}'? " if close else ""
         raise UsageError(f"There is no {self.kind} '{name}'.", f"{hint}There are: {', '.join(known) or 'none'}.")
 
     def _module(self, name: str) -> ModuleType:
         return importlib.import_module(f"{self.package}.{name.replace('-', '_')}")
+
+
+def entry_points(group: str) -> EntryPoints:
+    """Return the entry points of a group. Its library is imported here, since it takes longer than opening a model."""
+    from importlib.metadata import entry_points as of_all_packages
+
+    return of_all_packages(group=group)

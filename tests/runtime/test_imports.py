@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,33 @@ def test_everything_that_is_offered_is_there() -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+", fastserve_runtime.__version__)
 
 
+def test_names_come_when_they_are_used() -> None:
+    code = (
+        "import sys, fastserve_runtime as f\n"
+        "assert 'load' in dir(f) and 'fastserve_runtime.loading' not in sys.modules\n"
+        "assert callable(f.load) and 'fastserve_runtime.loading' in sys.modules\n"
+        "assert f.load is vars(f)['load']\n"
+        "assert not hasattr(f, 'unload')"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_wheel_is_small_and_pure(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--wheel-dir", tmp_path, RUNTIMES]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode and "hatchling" in done.stderr:
+        pytest.skip(f"the build backend cannot be fetched: {done.stderr.strip().splitlines()[-1]}")
+    assert done.returncode == 0, done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    assert wheel.name.endswith("-py3-none-any.whl")
+    assert wheel.stat().st_size < 200_000
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        scripts = archive.read(next(n for n in names if n.endswith("entry_points.txt"))).decode()
+    assert "fastserve_runtime/manifest.schema.json" in names
+    assert "fastserve-runtime = fastserve_runtime.commands:main" in scripts
+
+
 RUN = """
 import json, sys
 import fastserve_runtime
@@ -96,12 +124,25 @@ print(json.dumps({
 """
 
 
-def test_only_numpy_and_one_engine(tiny_bundle: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "version",
+    [
+        pytest.param(v, marks=[] if sys.version_info[:2] == tuple(map(int, v.split("."))) else [pytest.mark.slow])
+        for v in ("3.10", "3.11", "3.12", "3.13")
+    ],
+)
+def test_only_numpy_and_one_engine(tiny_bundle: Path, tmp_path: Path, version: str) -> None:
+    interpreter = python_of(version)
+    if interpreter is None:
+        pytest.skip(f"Python {version} is not on this machine")
     environment = tmp_path / "environment"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
+    subprocess.run([interpreter, "-m", "venv", "--without-pip", environment], check=True)
     python = environment / ("Scripts" if os.name == "nt" else "bin") / "python"
     install = [sys.executable, "-m", "pip", "--python", python, "install", "--no-compile"]
-    packages = ["--constraint", ROOT / "constraints.txt", "numpy", "onnxruntime", "tokenizers", RUNTIMES]
+    # The constraints are of one Python; others may have no wheels of those versions.
+    is_ours = sys.version_info[:2] == tuple(map(int, version.split(".")))
+    constraints = ["--constraint", ROOT / "constraints.txt"] if is_ours else []
+    packages = [*constraints, "numpy", "onnxruntime", "tokenizers", RUNTIMES]
     done = subprocess.run([*install, *packages], capture_output=True, text=True, check=False)
     if done.returncode:
         pytest.skip(f"pip cannot install packages here: {done.stderr.strip()[-300:]}")

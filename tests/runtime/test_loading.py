@@ -374,8 +374,11 @@ class TestEngines:
     def test_a_version_that_is_not_installed_is_none(self):
         from fastserve_runtime.engines._distribution import installed_version
 
-        assert installed_version("a-distribution-that-nobody-made") is None
-        assert installed_version("numpy") == np.__version__
+        assert installed_version("a-distribution-that-nobody-made", "a_module_that_nobody_made") is None
+        assert installed_version("a-distribution-that-nobody-made", "numpy") is None
+        assert installed_version("numpy", "numpy") == np.__version__
+        # An editable installation has its metadata elsewhere.
+        assert installed_version("fastserve-runtime", "fastserve_runtime") == fastserve_runtime.__version__
 
 
 @pytest.mark.parametrize(

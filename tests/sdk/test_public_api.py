@@ -137,6 +137,6 @@ def test_importing_fastserve_brings_no_converter_and_no_engine(statement: str) -
 
 
 def test_importing_the_runtime_brings_not_even_numpy() -> None:
-    modules = loaded_by("import fastserve_runtime")
+    modules = loaded_by("import fastserve_runtime; fastserve_runtime.open_bundle, fastserve_runtime.load")
     assert "fastserve_runtime.bundle" in modules
     assert modules & {"numpy", "torch", "onnxruntime", "tokenizers", "rich", "typer"} == set()

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from importlib.metadata import distribution
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastserve_runtime.engine_logs import native_output_logged
-from fastserve_runtime.engines._distribution import installed_version
+from fastserve_runtime.engines._distribution import module_folder
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, UsageError
 from fastserve_runtime.manifest import Dim, Graph, OperatorCount, Signature, SymbolicDim, TensorSpec
 from fastserve_runtime.named_session import NamedSession
@@ -23,18 +22,18 @@ FORMAT = "executorch"
 FAMILY = "executorch"
 INSTALL = "pip install fastserve-executorch"
 
-_DISTRIBUTION = "fastserve-executorch"
-_VERSION_FILE = "fastserve_executorch/executorch_version.txt"
+_VERSION_FILE = "executorch_version.txt"
 _SCALARS = {"int": "int64", "float": "float64", "bool": "bool"}
 _logger = logging.getLogger(__name__)
 
 
 def version() -> str | None:
     """Return the version of the ExecuTorch that the installed `fastserve-executorch` carries."""
-    if installed_version(_DISTRIBUTION) is None:
+    folder = module_folder("fastserve_executorch")
+    if folder is None:
         return None
     try:
-        return Path(str(distribution(_DISTRIBUTION).locate_file(_VERSION_FILE))).read_text("utf-8").strip()
+        return Path(folder, _VERSION_FILE).read_text("utf-8").strip()
     except OSError:
         return None
 

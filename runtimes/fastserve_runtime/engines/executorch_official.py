@@ -36,7 +36,7 @@ _logger = logging.getLogger(__name__)
 
 def version() -> str | None:
     """Return the installed version of ExecuTorch; None where torch is missing, without which it cannot run."""
-    return installed_version("executorch") if find_spec("torch") else None
+    return installed_version("executorch", "executorch") if find_spec("torch") else None
 
 
 def import_library() -> None:

@@ -25,7 +25,7 @@ _logger = logging.getLogger(__name__)
 
 def version() -> str | None:
     """Return the installed version of LiteRT."""
-    return installed_version("ai-edge-litert")
+    return installed_version("ai-edge-litert", "ai_edge_litert")
 
 
 def import_library() -> Any:

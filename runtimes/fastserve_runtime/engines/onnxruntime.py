@@ -34,7 +34,7 @@ _logger = logging.getLogger(__name__)
 
 def version() -> str | None:
     """Return the installed version of ONNX Runtime."""
-    return installed_version("onnxruntime")
+    return installed_version("onnxruntime", "onnxruntime")
 
 
 def import_library() -> Any:

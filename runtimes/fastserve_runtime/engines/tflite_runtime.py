@@ -62,7 +62,7 @@ _logger = logging.getLogger(__name__)
 
 def version() -> str | None:
     """Return the installed version of tflite-runtime."""
-    return installed_version("tflite-runtime")
+    return installed_version("tflite-runtime", "tflite_runtime")
 
 
 def import_library() -> Any:

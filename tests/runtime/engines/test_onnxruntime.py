@@ -3,12 +3,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, external_data_helper, helper, numpy_helper, save_model
 
+from fastserve_runtime.bundle import open_bundle
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, InputError
-from fastserve_runtime.loading import open_model
+from fastserve_runtime.loading import choose_variant, open_model, open_variant
 from fastserve_runtime.manifest import SymbolicDim, TensorSpec
-from manifests import text_model
+from manifests import TOKENIZER, file_entries, tensor, text_bundle, text_model, variant, write_directory, write_zip
 
 
 @pytest.fixture
@@ -117,3 +118,43 @@ def test_one_session_serves_several_threads_at_once(tmp_path):
 def test_a_model_opens_the_same_when_debugging(opened, caplog):
     with caplog.at_level(logging.DEBUG, "fastserve_runtime.engines.onnxruntime"):
         assert opened("Neg", TensorProto.FLOAT, [1]).run({"x": np.ones(1, np.float32)})["y"] == -1
+
+
+def test_weights_in_a_file_of_their_own_are_found_in_a_directory_and_refused_in_a_zip_file(tmp_path):
+    """A bundle whose ONNX model keeps its weights beside it."""
+    weights = np.arange(12, dtype=np.float32).reshape(4, 3)
+    initializer = numpy_helper.from_array(weights, "weights")
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "weights"], ["y"])],
+        "graph",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 3])],
+        [initializer],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    external_data_helper.convert_model_to_external_data(model, location="model.onnx.data", size_threshold=0)
+    save_model(model, str(tmp_path / "model.onnx"))
+    contents = {f"variants/first/{n}": (tmp_path / n).read_bytes() for n in ("model.onnx", "model.onnx.data")}
+    assert len(contents["variants/first/model.onnx.data"]) == weights.nbytes
+    graphs = {
+        "main": {
+            "file": "variants/first/model.onnx",
+            "entry": "main",
+            "inputs": [tensor("x", "float32", 1, 4)],
+            "outputs": [tensor("y", "float32", 1, 3)],
+        }
+    }
+    document, rest = text_bundle()
+    document["variants"] = [variant(files=list(contents), golden=None, graphs=graphs)]
+    contents = {name: content for name, content in rest.items() if name == TOKENIZER} | contents
+    document["files"] = file_entries(contents)
+    x = np.ones((1, 4), np.float32)
+    with open_bundle(write_directory(tmp_path / "b.fsb", document, contents)) as bundle:
+        chosen, engine = choose_variant(bundle)
+        with open_variant(bundle, chosen, engine) as session:
+            np.testing.assert_allclose(session.run({"x": x})["y"], x @ weights)
+    with (
+        open_bundle(write_zip(tmp_path / "b.fsb.zip", document, contents)) as bundle,
+        pytest.raises(EnvironmentFailure, match=r"weights in a file of their own.*Unpack the bundle"),
+    ):
+        open_variant(bundle, *choose_variant(bundle))
