@@ -157,7 +157,7 @@ def unmet(variant: Variant, engine: Engine, version: str) -> EnvironmentFailure 
             f"Variant '{variant.id}' needs {engine.NAME} {least} or later; {version} is installed.",
             f"Update it: {engine.INSTALL}>={least}.",
         )
-    missing = engine.missing_operators(variant.operators)
+    missing = engine.lacking(variant)
     if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         return EnvironmentFailure(

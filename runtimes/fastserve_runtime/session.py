@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
-from fastserve_runtime.manifest import Graph, OperatorCount, Signature
+from fastserve_runtime.manifest import Graph, Signature, Variant
 
 if TYPE_CHECKING:
     import numpy as np
@@ -153,8 +153,8 @@ class Engine(Protocol):
             EnvironmentFailure: it cannot be imported.
         """
 
-    def missing_operators(self, operators: Sequence[OperatorCount]) -> list[str]:
-        """Return those operators, with their versions, that the installed engine surely cannot execute.
+    def lacking(self, variant: Variant) -> list[str]:
+        """Return what a variant needs and the installed engine surely lacks: operators with their versions, or words.
 
         Raises:
             EnvironmentFailure: the engine must be asked and cannot be imported.

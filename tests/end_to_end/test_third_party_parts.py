@@ -51,7 +51,7 @@ def version():
     return "1.0"
 
 
-def missing_operators(operators):
+def lacking(variant):
     return []
 
 

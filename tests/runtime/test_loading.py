@@ -1,5 +1,6 @@
 import shutil
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from fastserve_runtime.loading import (
     usable_engine,
     version_key,
 )
+from fastserve_runtime.manifest import parse_manifest
 from manifests import (
     LENGTH,
     MODEL,
@@ -42,6 +44,10 @@ ENGINES_OF = {
     "executorch": ["executorch", "executorch-official"],
 }
 """In the order in which they are preferred."""
+
+
+PLAIN = parse_manifest(small_bundle()[0]).variants[0]
+PLAIN = replace(PLAIN, operators=())
 
 
 @pytest.fixture
@@ -238,6 +244,16 @@ class TestChoosingTheVariant:
         )
         assert caught.value.remedy == "Use the engine 'litert', or another variant."
 
+    def test_what_an_engine_would_compute_wrongly_is_passed_over(self, tmp_path, versions):
+        versions(tflite_runtime="2.14.0")
+        int8 = of_format("first", "tflite", operators=[("tflite", "FULLY_CONNECTED", 5)]) | {
+            "precision": "int8-dynamic"
+        }
+        fp32 = of_format("second", "tflite", operators=[("tflite", "FULLY_CONNECTED", 1)])
+        assert choose_variant(bundle_of(tmp_path, int8, fp32))[0].id == "second"
+        with pytest.raises(EnvironmentFailure, match="does not have int8 weights with a scale for each channel"):
+            choose_variant(bundle_of(tmp_path, int8, fp32), "first")
+
     def test_a_variant_for_other_platforms_is_passed_over(self, tmp_path, versions):
         versions(onnxruntime="2.0")
         other = of_format("first", "onnx", platforms=["plan9-mips"])
@@ -367,7 +383,7 @@ class TestEngines:
             assert name == engine.NAME
             assert name in ENGINES_OF[engine.FORMAT]
             assert engine.INSTALL.startswith("pip install ")
-            assert engine.missing_operators([]) == []
+            assert engine.lacking(PLAIN) == []
         for format_name, names in ENGINES_OF.items():
             assert [e.NAME for e in engines.engines_for(format_name)] == names
 

@@ -75,22 +75,22 @@ class TFLiteSession(NamedSession):
     ) -> None:
         super().__init__(graphs, threads)
         self.engine = engine
-        self._interpreter = interpreter
+        self.interpreter = interpreter
         self._runners = {name: interpreter.get_signature_runner(entry) for name, entry in entries.items()}
 
     def _placement(self) -> Placement:
-        return Placement(placed_operators(self._interpreter._get_ops_details()), f"{self.engine}'s execution plan")
+        return Placement(placed_operators(self.interpreter._get_ops_details()), f"{self.engine}'s execution plan")
 
     def _execute(self, graph: str, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         outputs = self._runners[graph](**inputs)
         return {spec.name: outputs[spec.name] for spec in self._graphs[graph].outputs}
 
     def _reset_state(self) -> None:
-        self._interpreter.reset_all_variables()
+        self.interpreter.reset_all_variables()
 
     def _release(self) -> None:
         self._runners = {}
-        self._interpreter = None
+        self.interpreter = None
 
 
 def placed_operators(operators: Sequence[Mapping[str, Any]]) -> dict[str, int]:

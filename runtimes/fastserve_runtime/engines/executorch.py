@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastserve_runtime.engine_logs import native_output_logged
 from fastserve_runtime.engines._distribution import module_folder
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, UsageError
-from fastserve_runtime.manifest import Dim, Graph, OperatorCount, Signature, SymbolicDim, TensorSpec
+from fastserve_runtime.manifest import Dim, Graph, Signature, SymbolicDim, TensorSpec, Variant
 from fastserve_runtime.named_session import NamedSession
 from fastserve_runtime.session import ModelSource, Placement
 
@@ -50,12 +50,12 @@ def import_library() -> Any:
     return fastserve_executorch
 
 
-def missing_operators(operators: Sequence[OperatorCount]) -> list[str]:
+def lacking(variant: Variant) -> list[str]:
     """Return the operators that have no kernel and the delegates that are not there; see `Engine`."""
     library = import_library()
     present = {name.partition("::")[2] or name for name in library.available_operators()}
     present.update(library.available_backends())
-    return sorted({o.name for o in operators if o.name not in present})
+    return sorted({o.name for o in variant.operators if o.name not in present})
 
 
 def open_session(model: ModelSource, graphs: Mapping[str, Graph] | None, *, threads: int) -> ExecutorchSession:

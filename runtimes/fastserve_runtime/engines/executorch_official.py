@@ -6,7 +6,7 @@ Sessions of this engine are marked by `brings_pytorch`: their memory says nothin
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from fastserve_runtime.engine_logs import native_output_logged
 from fastserve_runtime.engines._distribution import installed_version
 from fastserve_runtime.errors import BundleError, EnvironmentFailure
-from fastserve_runtime.manifest import Graph, OperatorCount, Signature, TensorSpec
+from fastserve_runtime.manifest import Graph, Signature, TensorSpec, Variant
 from fastserve_runtime.named_session import NamedSession
 from fastserve_runtime.session import ModelSource, Placement
 
@@ -49,7 +49,7 @@ def import_library() -> None:
         raise EnvironmentFailure(f"ExecuTorch cannot be imported: {error}.", f"Install it: {INSTALL}.") from error
 
 
-def missing_operators(operators: Sequence[OperatorCount]) -> list[str]:  # noqa: ARG001 -- the same for every engine
+def lacking(variant: Variant) -> list[str]:  # noqa: ARG001 -- the same for every engine
     """Return none: the runtime says when it loads a method, and is too slow to import for asking."""
     return []
 

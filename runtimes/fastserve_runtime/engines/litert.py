@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from fastserve_runtime.engine_logs import native_output_logged
 from fastserve_runtime.engines._distribution import installed_version
 from fastserve_runtime.engines._tflite import TFLiteSession, open_tflite, placed_operators
 from fastserve_runtime.errors import EnvironmentFailure
-from fastserve_runtime.manifest import Graph, OperatorCount
+from fastserve_runtime.manifest import Graph, Variant
 from fastserve_runtime.session import ModelSource
 
-__all__ = ["FAMILY", "FORMAT", "INSTALL", "NAME", "missing_operators", "open_session", "placed_operators", "version"]
+__all__ = ["FAMILY", "FORMAT", "INSTALL", "NAME", "lacking", "open_session", "placed_operators", "version"]
 
 NAME = "litert"
 FORMAT = "tflite"
@@ -38,7 +38,7 @@ def import_library() -> Any:
     return Interpreter
 
 
-def missing_operators(operators: Sequence[OperatorCount]) -> list[str]:  # noqa: ARG001 -- the same for every engine
+def lacking(variant: Variant) -> list[str]:  # noqa: ARG001 -- the same for every engine
     """Return none: a least version of LiteRT in the manifest stands for all operators."""
     return []
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastserve_runtime.engines._distribution import installed_version
 from fastserve_runtime.errors import BundleError, EnvironmentFailure
-from fastserve_runtime.manifest import Dim, Graph, OperatorCount, Signature, SymbolicDim, TensorSpec
+from fastserve_runtime.manifest import Dim, Graph, Signature, SymbolicDim, TensorSpec, Variant
 from fastserve_runtime.named_session import NamedSession
 from fastserve_runtime.session import ModelSource, Placement
 
@@ -46,7 +46,7 @@ def import_library() -> Any:
     return onnxruntime
 
 
-def missing_operators(operators: Sequence[OperatorCount]) -> list[str]:  # noqa: ARG001 -- the same for every engine
+def lacking(variant: Variant) -> list[str]:  # noqa: ARG001 -- the same for every engine
     """Return none: a least version of ONNX Runtime in the manifest stands for the operator set."""
     return []
 

@@ -7,14 +7,14 @@ write. A bundle's manifest tells which versions a model needs, so that such a mo
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from fastserve_runtime.engine_logs import native_output_logged
 from fastserve_runtime.engines._distribution import installed_version
 from fastserve_runtime.engines._tflite import TFLiteSession, open_tflite
-from fastserve_runtime.errors import EnvironmentFailure
-from fastserve_runtime.manifest import Graph, OperatorCount
+from fastserve_runtime.errors import BundleError, EnvironmentFailure
+from fastserve_runtime.manifest import Graph, Variant
 from fastserve_runtime.session import ModelSource
 
 NAME = "tflite-runtime"
@@ -57,6 +57,10 @@ _GREATEST_VERSIONS = {
 }
 """The greatest version of each built-in operator that 2.14.0 loads, found by loading one model for each version."""
 
+_PER_CHANNEL = "int8 weights with a scale for each channel beside float activations"
+_WRONG_PER_CHANNEL = {"FULLY_CONNECTED", "EMBEDDING_LOOKUP"}
+_RIGHT_PER_CHANNEL = {"CONV_2D", "DEPTHWISE_CONV_2D", "DEQUANTIZE", "DELEGATE"}
+
 _logger = logging.getLogger(__name__)
 
 
@@ -75,14 +79,46 @@ def import_library() -> Any:
     return Interpreter
 
 
-def missing_operators(operators: Sequence[OperatorCount]) -> list[str]:
-    """Return the operators that are newer than tflite-runtime 2.14.0; custom ones are missing, too."""
+def lacking(variant: Variant) -> list[str]:
+    """Return the operators that 2.14.0 lacks or has in older versions only, and kinds of weights that it lacks."""
     greatest = {name: number for number, names in _GREATEST_VERSIONS.items() for name in names.split()}
-    missing = [o for o in operators if o.domain != "tflite" or o.version > greatest.get(o.name, 0)]
-    return [f"{o.name} version {o.version}" for o in missing]
+    newer = [o for o in variant.operators if o.domain != "tflite" or o.version > greatest.get(o.name, 0)]
+    is_wrong = variant.precision == "int8-dynamic" and any(o.name in _WRONG_PER_CHANNEL for o in variant.operators)
+    weights = [_PER_CHANNEL] if is_wrong else []
+    return [*weights, *(f"{o.name} version {o.version}" for o in newer)]
 
 
 def open_session(model: ModelSource, graphs: Mapping[str, Graph] | None, *, threads: int) -> TFLiteSession:
-    """Load a TFLite model; see `Engine.open_session`."""
+    """Load a TFLite model; see `Engine.open_session`.
+
+    Raises:
+        BundleError: also where the engine would load the model and compute wrong numbers.
+    """
     interpreter = import_library()
-    return open_tflite(f"{NAME} {version()}", interpreter, model, graphs, threads=threads, log=_logger)
+    session = open_tflite(f"{NAME} {version()}", interpreter, model, graphs, threads=threads, log=_logger)
+    wrong = _wrongly_computed(session.interpreter)
+    if wrong:
+        session.close()
+        raise BundleError(
+            f"{NAME} {version()} would compute wrong numbers: the model's {wrong} has {_PER_CHANNEL}.",
+            "Use LiteRT, or a model in fp32.",
+        )
+    return session
+
+
+def _wrongly_computed(interpreter: Any) -> str | None:
+    """Return the first operator with float results whose weights have a scale for each channel, or None.
+
+    2.14.0 takes the first scale for all of them, and says nothing. Convolutions are right.
+    """
+    tensors = {t["index"]: t for t in interpreter.get_tensor_details()}
+    for operator in interpreter._get_ops_details():
+        name = operator["op_name"]
+        if name in _RIGHT_PER_CHANNEL:
+            continue
+        inputs = [tensors[i] for i in operator["inputs"] if i in tensors]
+        outputs = [tensors[i] for i in operator["outputs"] if i in tensors]
+        is_float = any(t["dtype"].__name__ == "float32" for t in outputs)
+        if is_float and any(len(t["quantization_parameters"]["scales"]) > 1 for t in inputs):
+            return str(name)
+    return None
