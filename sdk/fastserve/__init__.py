@@ -62,6 +62,7 @@ def export(
     *,
     task: str = "auto",
     formats: Sequence[str] | None = None,
+    precisions: Sequence[str] | None = None,
     sequence_length: int = 64,
     max_size: str | int | None = None,
     max_memory: str | int | None = None,
@@ -91,6 +92,7 @@ def export(
         output: the bundle: a directory, or one file where it ends in `.zip`.
         task: as named on the Hub; `auto` finds it from the config.
         formats: some of `onnx`, `tflite`, `executorch`; all that are installed if left out.
+        precisions: some of those that the formats have; fp32 and int8-dynamic if left out.
         sequence_length: tokens a text is padded or cut to.
         max_size: most bytes on the device, model and tokenizer: `"25MB"` or a number.
         max_memory: most bytes of peak memory of the whole process.
@@ -127,6 +129,7 @@ def export(
         output=Path(output),
         task=task,
         formats=None if formats is None else tuple(formats),
+        precisions=None if precisions is None else tuple(precisions),
         sequence_length=sequence_length,
         budget=limits,
         keep=keep,

@@ -25,7 +25,14 @@ from fastserve.progress import Reporter, SilentReporter, Step
 from fastserve.ranking import KEEP, judge, rank, shipped
 from fastserve.stages import DataSettings, Stages, StageTime, export_step, measure_step
 from fastserve_converters.checkpoint import Checkpoint, read_checkpoint
-from fastserve_converters.formats import FORMATS, Format, check_installed, installation_hint, missing_modules
+from fastserve_converters.formats import (
+    FORMATS,
+    Format,
+    check_installed,
+    chosen_precisions,
+    installation_hint,
+    missing_modules,
+)
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
 from fastserve_runtime.machine import Machine
 
@@ -41,6 +48,7 @@ class ExportRequest:
     output: Path
     task: str = "auto"
     formats: tuple[str, ...] | None = None
+    precisions: tuple[str, ...] | None = None
     sequence_length: int = DEFAULT_SEQUENCE_LENGTH
     budget: Budget = field(default_factory=Budget)
     keep: str = "formats"
@@ -109,6 +117,8 @@ def run_export(request: ExportRequest, reporter: Reporter | None = None) -> Expo
     )
     checkpoint.check_length(request.sequence_length)
     formats, notes = _formats(request.formats)
+    precisions = chosen_precisions([FORMATS.load(name) for name in formats], request.precisions)
+    notes += [f"{name} has none of the precisions that were named." for name in formats if not precisions[name]]
     device: Device = DEVICES.load("local")
     with ConverterProcess(debug=request.debug) as converter:
         stages = Stages(
@@ -122,12 +132,14 @@ def run_export(request: ExportRequest, reporter: Reporter | None = None) -> Expo
             trust_remote_code=request.trust_remote_code,
             debug=request.debug,
         )
-        stages.reporter.plan(list(_steps(formats)))
+        stages.reporter.plan(list(_steps(precisions)))
         reference = stages.reference(
             DataSettings(request.data, request.text_column, request.label_column, request.seed)
         )
         program = stages.program(reference)
-        candidates = [c for f in formats for c in _candidates(stages, f, program, reference, request)]
+        candidates = [
+            c for name in formats for c in _candidates(stages, name, precisions[name], program, reference, request)
+        ]
     _check_any_made(candidates)
     judged = judge(candidates, request.budget)
     ranked = rank(judged)
@@ -203,25 +215,36 @@ def _formats(wanted: Sequence[str] | None) -> tuple[list[str], list[str]]:
     return installed, notes
 
 
-def _steps(formats: Sequence[str]) -> Iterator[Step]:
+def _steps(precisions: Mapping[str, Sequence[str]]) -> Iterator[Step]:
     # Seconds seen with a model of 22 million parameters on two cores; only their proportions matter.
     yield Step("Reference outputs", 15)
     yield Step("Torch program", 3)
     expected = {"onnx": 4, "tflite": 8, "executorch": 24}
-    for name in formats:
+    for name, wanted in precisions.items():
         exporter: Format = FORMATS.load(name)
         for precision in exporter.PRECISIONS:
-            yield Step(export_step(name, precision), expected.get(name, 10))
-            yield Step(measure_step(name, precision), 12)
-            yield Step(f"Quality of {name} {precision}", 2)
+            if precision in wanted or precision in {exporter.PRECISIONS[w] for w in wanted}:
+                yield Step(export_step(name, precision), expected.get(name, 10))
+            if precision in wanted:
+                yield Step(measure_step(name, precision), 12)
+                yield Step(f"Quality of {name} {precision}", 2)
 
 
 def _candidates(
-    stages: Stages, format_name: str, program: Entry, reference: Entry, request: ExportRequest
+    stages: Stages,
+    format_name: str,
+    wanted: Sequence[str],
+    program: Entry,
+    reference: Entry,
+    request: ExportRequest,
 ) -> Iterator[Candidate]:
+    """Make and measure the wanted precisions of a format; those that they are made from are only made."""
     exporter: Format = FORMATS.load(format_name)
+    bases = {exporter.PRECISIONS[precision] for precision in wanted}
     made: dict[str, Entry] = {}
     for precision, base in exporter.PRECISIONS.items():
+        if precision not in wanted and precision not in bases:
+            continue
         candidate = Candidate(f"{format_name}-{precision}", format_name, precision)
         if base is not None and base not in made:
             yield replace(candidate, failure=f"it is made from {base}, which failed")
@@ -234,6 +257,8 @@ def _candidates(
             yield replace(candidate, failure=f"export failed: {error}")
             continue
         made[precision] = artifact
+        if precision not in wanted:
+            continue
         size = sum((artifact.folder / f).stat().st_size for f in artifact.result["files"]) + shared_bytes(reference)
         candidate = replace(candidate, folder=artifact.folder, artifact=artifact.result, size=size)
         yield _measured(stages, candidate, artifact, reference, request)

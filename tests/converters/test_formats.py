@@ -17,6 +17,7 @@ from fastserve_converters.formats import (
     FORMATS,
     check_installed,
     check_precision,
+    chosen_precisions,
     installation_hint,
     missing_modules,
     onnx,
@@ -73,6 +74,32 @@ def test_a_precision_that_a_format_lacks_names_those_it_has() -> None:
     with pytest.raises(UsageError, match="The format onnx has no precision 'int4'") as failure:
         check_precision(format_module, "int4")
     assert "fp32, int8-dynamic" in failure.value.remedy
+
+
+def of_precisions(name: str, *precisions: str) -> SimpleNamespace:
+    return SimpleNamespace(NAME=name, PRECISIONS=dict.fromkeys(precisions))
+
+
+def test_precisions_that_are_named_are_taken_from_each_format_in_its_own_order() -> None:
+    formats = [of_precisions("a", "fp32", "fp16", "int4"), of_precisions("b", "fp32", "int8-dynamic")]
+    assert chosen_precisions(formats, None) == {"a": ("fp32",), "b": ("fp32", "int8-dynamic")}
+    assert chosen_precisions(formats, ["int4", "fp32"]) == {"a": ("fp32", "int4"), "b": ("fp32",)}
+    assert chosen_precisions(formats, ["int4"]) == {"a": ("int4",), "b": ()}
+    # A format that has none of the usual ones is exported as a whole.
+    assert chosen_precisions([of_precisions("c", "binary")], None) == {"c": ("binary",)}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "problem", "remedy"),
+    [
+        (["fp32", "int3"], "No format to be exported has the precision 'int3'.", "a has fp32, int4; b has fp32."),
+        ([], "No precision was named.", "Name some of: fp32, int4."),
+    ],
+)
+def test_precisions_that_nothing_has_are_refused(wanted: list[str], problem: str, remedy: str) -> None:
+    with pytest.raises(UsageError) as failure:
+        chosen_precisions([of_precisions("a", "fp32", "int4"), of_precisions("b", "fp32")], wanted)
+    assert (failure.value.problem, failure.value.remedy) == (problem, remedy)
 
 
 @pytest.fixture(scope="module")

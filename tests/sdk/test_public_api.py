@@ -80,6 +80,7 @@ def test_the_signature_of_export() -> None:
     assert {name: p.default for name, p in parameters.items() if p.default is not inspect.Parameter.empty} == {
         "task": "auto",
         "formats": None,
+        "precisions": None,
         "sequence_length": 64,
         "max_size": None,
         "max_memory": None,

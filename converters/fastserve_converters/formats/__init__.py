@@ -5,7 +5,7 @@ Third parties add theirs by the entry-point group `fastserve.formats`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     from fastserve_converters.artifact import Artifact
     from fastserve_runtime.manifest import Signature
+
+DEFAULT_PRECISIONS = ("fp32", "int8-dynamic")
+"""What is exported where no precision is named: one to compare with, and one that needs no calibration."""
 
 FORMATS = PartFolder("fastserve_converters.formats", "fastserve.formats", "format")
 
@@ -103,3 +106,25 @@ def check_precision(format_module: Format, precision: str) -> None:
             f"The format {format_module.NAME} has no precision '{precision}'.",
             f"It has: {', '.join(format_module.PRECISIONS)}.",
         )
+
+
+def chosen_precisions(formats: Sequence[Format], wanted: Sequence[str] | None) -> dict[str, tuple[str, ...]]:
+    """Return the precisions to export, by format, in the order in which each format lists them.
+
+    Args:
+        formats: what is exported.
+        wanted: precisions that were named; None for `DEFAULT_PRECISIONS`, or all of a format that has none of these.
+
+    Raises:
+        UsageError: no format was left with any, or one that was named is none of any format's.
+    """
+    if wanted is None:
+        own = {f.NAME: tuple(p for p in f.PRECISIONS if p in DEFAULT_PRECISIONS) for f in formats}
+        return {f.NAME: own[f.NAME] or tuple(f.PRECISIONS) for f in formats}
+    if not wanted:
+        raise UsageError("No precision was named.", f"Name some of: {', '.join(formats[0].PRECISIONS)}.")
+    for precision in wanted:
+        if not any(precision in f.PRECISIONS for f in formats):
+            has = "; ".join(f"{f.NAME} has {', '.join(f.PRECISIONS)}" for f in formats)
+            raise UsageError(f"No format to be exported has the precision '{precision}'.", f"{has}.")
+    return {f.NAME: tuple(p for p in f.PRECISIONS if p in wanted) for f in formats}

@@ -24,6 +24,10 @@ def export(
         str | None,
         typer.Option("--format", help="Some of onnx,tflite,executorch; all installed if left out."),
     ] = None,
+    precisions: Annotated[
+        str | None,
+        typer.Option("--precision", help="Some of those that the formats have; fp32,int8-dynamic if left out."),
+    ] = None,
     seq_len: Annotated[int, typer.Option(help="Tokens a text is padded or cut to.")] = DEFAULT_SEQUENCE_LENGTH,
     max_size: Annotated[str | None, typer.Option(help="Most bytes on the device, such as 25MB.")] = None,
     max_memory: Annotated[str | None, typer.Option(help="Most peak memory, such as 120MB.")] = None,
@@ -55,7 +59,8 @@ def export(
             model=model,
             output=output,
             task=task,
-            formats=None if formats is None else tuple(f.strip() for f in formats.split(",") if f.strip()),
+            formats=_listed(formats),
+            precisions=_listed(precisions),
             sequence_length=seq_len,
             budget=budget,
             keep=keep,
@@ -80,3 +85,7 @@ def export(
             print_export(result, output_console())
     if result.bundle is None:
         raise typer.Exit(EXIT_NOTHING_FITS)
+
+
+def _listed(words: str | None) -> tuple[str, ...] | None:
+    return None if words is None else tuple(word.strip() for word in words.split(",") if word.strip())
