@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -9,6 +12,16 @@ import pytest
 
 import fastserve
 from checkpoints import save_checkpoint
+
+
+@pytest.fixture
+def untouched_warnings_and_logging() -> Iterator[None]:
+    """Undo what commands set up for their whole process."""
+    handlers, level = list(logging.root.handlers), logging.root.level
+    with warnings.catch_warnings():
+        yield
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)
 
 
 @pytest.fixture(scope="session")

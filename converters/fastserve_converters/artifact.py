@@ -6,15 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from fastserve_runtime.manifest import (
-    Dim,
-    ExpectedPlacement,
-    Graph,
-    OperatorCount,
-    Requirement,
-    SymbolicDim,
-    TensorSpec,
-)
+from fastserve_runtime.manifest import ExpectedPlacement, Graph, OperatorCount, Requirement, signature_document
 
 
 @dataclass(frozen=True)
@@ -52,21 +44,7 @@ class Artifact:
 
 def graph_document(graph: Graph) -> dict[str, Any]:
     """Return a graph's JSON fields."""
-    return {
-        "file": graph.file,
-        "entry": graph.entry,
-        "inputs": [tensor_document(t) for t in graph.signature.inputs],
-        "outputs": [tensor_document(t) for t in graph.signature.outputs],
-    }
-
-
-def tensor_document(tensor: TensorSpec) -> dict[str, Any]:
-    """Return a tensor's JSON fields."""
-    return {"name": tensor.name, "dtype": tensor.dtype, "dims": [_dim_document(d) for d in tensor.dims]}
-
-
-def _dim_document(dim: Dim) -> Any:
-    return asdict(dim) if isinstance(dim, SymbolicDim) else dim
+    return {"file": graph.file, "entry": graph.entry, **signature_document(graph.signature)}
 
 
 def count_operators(operators: Mapping[tuple[str, str, int], int]) -> tuple[OperatorCount, ...]:

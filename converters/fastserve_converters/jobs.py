@@ -9,11 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastserve_converters.artifact import tensor_document
 from fastserve_converters.checkpoint import Checkpoint, read_checkpoint
 from fastserve_converters.data import read_samples, split_samples
 from fastserve_converters.formats import ExportJob, check_installed, check_precision
-from fastserve_runtime.manifest import Signature, TensorSpec
+from fastserve_runtime.manifest import Signature, TensorSpec, signature_document
 
 if TYPE_CHECKING:
     import torch
@@ -94,8 +93,7 @@ class Jobs:
         torch.export.save(program, out / PROGRAM)
         signature = signature_of(edge_form, source["sequence_length"])
         document = {
-            "inputs": [tensor_document(t) for t in signature.inputs],
-            "outputs": [tensor_document(t) for t in signature.outputs],
+            **signature_document(signature),
             "largest_difference": difference,
             "modules": [[name, type(module).__name__] for name, module in edge_form.named_modules()],
         }

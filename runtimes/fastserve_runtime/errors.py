@@ -56,6 +56,11 @@ class BundleError(FastServeError):
     exit_code = EXIT_BUNDLE
 
 
+def one_line(error: BaseException) -> str:
+    """Return what a library says of an error on one line and without a full stop, to stand inside a sentence."""
+    return " ".join(str(error).split()).rstrip(".")
+
+
 def is_disk_full(error: BaseException) -> bool:
     """Whether an error, or one that it was raised from, says that a file could not grow."""
     full = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}

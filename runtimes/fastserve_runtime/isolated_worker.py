@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 from fastserve_runtime.engines import ENGINES
 from fastserve_runtime.errors import EXIT_OK, EnvironmentFailure, FastServeError
 from fastserve_runtime.framing import read_message, write_message
-from fastserve_runtime.isolation import graph_document
+from fastserve_runtime.manifest import signature_document
 
 if TYPE_CHECKING:
     from fastserve_runtime.session import Session, Tensors
@@ -60,7 +60,7 @@ def serve(requests: IO[bytes], answers: IO[bytes]) -> None:
 def _open(header: dict[str, Any]) -> tuple[Session, dict[str, Any]]:
     engine = ENGINES.load(header["engine"])
     session: Session = engine.open_session(Path(header["file"]), None, threads=header["threads"])
-    graphs = {name: graph_document(signature) for name, signature in session.graphs.items()}
+    graphs = {name: signature_document(signature) for name, signature in session.graphs.items()}
     return session, {"engine": session.engine, "graphs": graphs}
 
 

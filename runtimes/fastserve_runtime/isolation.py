@@ -11,7 +11,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +23,7 @@ from fastserve_runtime.errors import (
 )
 from fastserve_runtime.framing import read_message, write_message
 from fastserve_runtime.limits import Limits
-from fastserve_runtime.manifest import Signature, parse_signature
+from fastserve_runtime.manifest import parse_signature
 from fastserve_runtime.named_session import NamedSession
 from fastserve_runtime.parsing import Fields
 from fastserve_runtime.session import Placement
@@ -178,14 +177,6 @@ def open_isolated(file: Path, engine: str, *, threads: int, limits: Limits | Non
 def open_request(file: Path, engine: str, *, threads: int = 1) -> dict[str, Any]:
     """Return the request that opens a model in an `EngineProcess`."""
     return {"ask": "open", "file": str(file.absolute()), "engine": engine, "threads": threads}
-
-
-def graph_document(signature: Signature) -> dict[str, Any]:
-    """Return a signature as JSON, as manifests write it."""
-    return {
-        part: [{**asdict(t), "dims": [d if isinstance(d, int) else asdict(d) for d in t.dims]} for t in tensors]
-        for part, tensors in (("inputs", signature.inputs), ("outputs", signature.outputs))
-    }
 
 
 def _words(code: int) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
@@ -310,6 +310,23 @@ def _variant(fields: Fields) -> Variant:
 def _graph(fields: Fields) -> Graph:
     signature = parse_signature(fields)
     return Graph(fields.text("file"), fields.text("entry"), signature)
+
+
+def signature_document(signature: Signature) -> dict[str, Any]:
+    """Return a signature as JSON; `parse_signature` reads it back."""
+    return {
+        "inputs": [tensor_document(t) for t in signature.inputs],
+        "outputs": [tensor_document(t) for t in signature.outputs],
+    }
+
+
+def tensor_document(tensor: TensorSpec) -> dict[str, Any]:
+    """Return a tensor's JSON fields."""
+    return {"name": tensor.name, "dtype": tensor.dtype, "dims": [_dim_document(d) for d in tensor.dims]}
+
+
+def _dim_document(dim: Dim) -> Any:
+    return asdict(dim) if isinstance(dim, SymbolicDim) else dim
 
 
 def parse_signature(fields: Fields) -> Signature:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 
-from fastserve_converters.artifact import Artifact, count_operators, graph_document, tensor_document
+from fastserve_converters.artifact import Artifact, count_operators, graph_document
 from fastserve_runtime.manifest import (
     ExpectedPlacement,
     Graph,
@@ -15,6 +15,7 @@ from fastserve_runtime.manifest import (
     SymbolicDim,
     TensorSpec,
     parse_manifest,
+    tensor_document,
 )
 from manifests import valid_manifest
 

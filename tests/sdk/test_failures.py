@@ -6,7 +6,6 @@ import errno
 import json
 import logging
 import warnings
-from collections.abc import Iterator
 
 import pytest
 import typer
@@ -18,13 +17,8 @@ Capture = pytest.CaptureFixture[str]
 
 
 @pytest.fixture(autouse=True)
-def untouched_warnings_and_logging() -> Iterator[None]:
-    """Commands set these up for their whole process."""
-    handlers, level = list(logging.root.handlers), logging.root.level
-    with warnings.catch_warnings():
-        yield
-    logging.root.handlers[:] = handlers
-    logging.root.setLevel(level)
+def _untouched(untouched_warnings_and_logging: None) -> None:
+    """Commands set up warnings and logging for their whole process."""
 
 
 def ended_by(error: BaseException, *, as_json: bool = False) -> int:

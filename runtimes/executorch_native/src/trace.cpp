@@ -74,26 +74,26 @@ Tracer::Entry Tracer::start_profiling(const char* name, ChainID chain, DebugHand
   return begin(std::move(event));
 }
 
-Tracer::Entry Tracer::start_profiling_delegate(const char* name, DelegateId index) {
+// An event that a delegate reports, inside the instruction that called it.
+Event Tracer::delegate_event(const char* name, DelegateId index) const {
   Event event;
   event.name = name == nullptr ? "" : name;
   event.chain = chain_id_;
   event.instruction = chain_id_ == kUnsetChainId ? -1 : static_cast<int32_t>(debug_handle_);
   event.delegate_index = index;
   event.in_delegate = true;
-  return begin(std::move(event));
+  return event;
+}
+
+Tracer::Entry Tracer::start_profiling_delegate(const char* name, DelegateId index) {
+  return begin(delegate_event(name, index));
 }
 
 void Tracer::end_profiling_delegate(Entry entry, const void*, size_t) { end(entry); }
 
 void Tracer::log_profiling_delegate(const char* name, DelegateId index, et_timestamp_t start, et_timestamp_t stop,
                                     const void*, size_t) {
-  Event event;
-  event.name = name == nullptr ? "" : name;
-  event.chain = chain_id_;
-  event.instruction = chain_id_ == kUnsetChainId ? -1 : static_cast<int32_t>(debug_handle_);
-  event.delegate_index = index;
-  event.in_delegate = true;
+  Event event = delegate_event(name, index);
   event.finished = true;
   std::lock_guard<std::mutex> lock(mutex_);
   event.start = start > origin_ ? microseconds(start - origin_) : 0;

@@ -73,6 +73,7 @@ class Tracer final : public executorch::runtime::EventTracer {
   void set_delegation_intermediate_output_filter(executorch::runtime::EventTracerFilterBase*) override {}
 
  private:
+  Event delegate_event(const char* name, DelegateId index) const;
   Entry begin(Event event);
   void end(const Entry& entry);
   void keep(const Tensor& tensor, const char* name, DelegateId index, bool in_delegate);

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastserve_runtime.engine_logs import native_output_logged
 from fastserve_runtime.engines._distribution import module_folder
-from fastserve_runtime.errors import BundleError, EnvironmentFailure, UsageError
+from fastserve_runtime.errors import BundleError, EnvironmentFailure, UsageError, one_line
 from fastserve_runtime.manifest import Dim, Graph, Signature, SymbolicDim, TensorSpec, Variant
 from fastserve_runtime.named_session import NamedSession
 from fastserve_runtime.session import ModelSource, Placement
@@ -69,31 +69,30 @@ def open_session(model: ModelSource, graphs: Mapping[str, Graph] | None, *, thre
     try:
         with native_output_logged(_logger):
             program = library.Program(model, threads=threads)
-            entries = {n: n for n in program.methods} if graphs is None else {n: g.entry for n, g in graphs.items()}
-            _load_backends(library, program, entries.values())
+            methods = program.methods  # read from the file at each look
+            entries = {n: n for n in methods} if graphs is None else {n: g.entry for n, g in graphs.items()}
+            _load_backends(library, {b for e in entries.values() if e in methods for b in methods[e].backends})
             for entry in entries.values():
                 program.load(entry)
     except library.BusyError as error:
         raise UsageError(f"ExecuTorch cannot have {threads} threads now: {error}.", "Or ask for 1 thread.") from error
     except (library.ExecutorchError, ValueError) as error:
-        raise BundleError(f"ExecuTorch {version()} cannot load the program: {_one_line(error)}.") from error
+        raise BundleError(f"ExecuTorch {version()} cannot load the program: {one_line(error)}.") from error
     if graphs is None:
-        signatures = {name: _signature(program.methods[name]) for name in entries}
+        signatures = {name: _signature(methods[name]) for name in entries}
     else:
         signatures = {name: graph.signature for name, graph in graphs.items()}
-    return ExecutorchSession(program, entries, signatures, threads)
+    return ExecutorchSession(program, {n: methods[e] for n, e in entries.items()}, signatures, threads)
 
 
-def _load_backends(library: Any, program: Any, entries: Iterable[str]) -> None:
+def _load_backends(library: Any, names: set[str]) -> None:
     """Look up the backends that the package does not carry, such as QNN's, where they are installed."""
-    methods = program.methods
-    present = set(library.available_backends())
-    for name in {b for entry in entries if entry in methods for b in methods[entry].backends} - present:
+    for name in names - set(library.available_backends()):
         try:
             library.load_backend(name)
         except (library.ExecutorchError, OSError, ValueError) as error:
             raise EnvironmentFailure(
-                f"The program needs the backend '{name}': {_one_line(error)}.", "Install it, or use another variant."
+                f"The program needs the backend '{name}': {one_line(error)}.", "Install it, or use another variant."
             ) from error
 
 
@@ -105,27 +104,32 @@ class ExecutorchSession(NamedSession):
 
     engine = NAME
 
-    def __init__(self, program: Any, entries: Mapping[str, str], graphs: Mapping[str, Signature], threads: int) -> None:
+    def __init__(self, program: Any, methods: Mapping[str, Any], graphs: Mapping[str, Signature], threads: int) -> None:
+        """Take over an opened program.
+
+        Args:
+            program: the program.
+            methods: by the graph's name, what the program tells of its method.
+            graphs: by the graph's name, its signature.
+            threads: how many threads one call may use.
+        """
         super().__init__(graphs, threads)
         self._program = program
-        self._entries = entries
+        self._methods = methods
         self._names = {name: [o.name for o in signature.outputs] for name, signature in graphs.items()}
         # A method may take plain numbers beside tensors.
-        self._takes_numbers = {
-            name for name, entry in entries.items() if any(i.kind in _SCALARS for i in program.methods[entry].inputs)
-        }
+        self._takes_numbers = {n for n, method in methods.items() if any(i.kind in _SCALARS for i in method.inputs)}
 
     def _placement(self) -> Placement:
         calls = {"kernels": 0}
-        for entry in self._entries.values():
-            method = self._program.methods[entry]
+        for method in self._methods.values():
             for name, count in method.calls.items():
                 executor = name if name in method.backends else "kernels"
                 calls[executor] = calls.get(executor, 0) + count
         return Placement(calls, "the program's instructions: calls of delegates and of ExecuTorch's own kernels")
 
     def _execute(self, graph: str, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        outputs = self._program.run(self._entries[graph], self._values(graph, inputs))
+        outputs = self._program.run(self._methods[graph].name, self._values(graph, inputs))
         return dict(zip(self._names[graph], outputs, strict=True))
 
     def _bound(self, graph: str, inputs: Tensors, outputs: Tensors) -> Callable[[], None]:
@@ -133,7 +137,7 @@ class ExecutorchSession(NamedSession):
             return super()._bound(graph, inputs, outputs)
         run, entry, read, written = (
             self._program.run,
-            self._entries[graph],
+            self._methods[graph].name,
             list(inputs.values()),
             list(outputs.values()),
         )
@@ -146,7 +150,7 @@ class ExecutorchSession(NamedSession):
     def _values(self, graph: str, inputs: dict[str, Tensor]) -> list[Any]:
         values: list[Any] = list(inputs.values())
         if graph in self._takes_numbers:
-            infos = self._program.methods[self._entries[graph]].inputs
+            infos = self._methods[graph].inputs
             values = [v.item() if i.kind in _SCALARS else v for i, v in zip(infos, values, strict=True)]
         return values
 
@@ -170,7 +174,3 @@ def _tensor(name: str, info: Any) -> TensorSpec:
     # Which sizes may change is not recorded in the file, only the greatest of each.
     dims: list[Dim] = [SymbolicDim(f"{name}_{i}", 0, n) if info.dynamic else n for i, n in enumerate(info.shape)]
     return TensorSpec(name, info.dtype, tuple(dims))
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()).rstrip(".")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastserve_runtime.engines._distribution import installed_version
-from fastserve_runtime.errors import BundleError, EnvironmentFailure
+from fastserve_runtime.errors import BundleError, EnvironmentFailure, one_line
 from fastserve_runtime.manifest import Dim, Graph, Signature, SymbolicDim, TensorSpec, Variant
 from fastserve_runtime.named_session import NamedSession
 from fastserve_runtime.session import ModelSource, Placement
@@ -62,7 +61,7 @@ def open_session(model: ModelSource, graphs: Mapping[str, Graph] | None, *, thre
     try:
         session = onnxruntime.InferenceSession(source, options, providers=[_PROVIDER])
     except Exception as error:  # the binding's exception classes share no base but Exception
-        raise BundleError(f"ONNX Runtime {version()} cannot load the model: {_one_line(error)}.") from error
+        raise BundleError(f"ONNX Runtime {version()} cannot load the model: {one_line(error)}.") from error
     signatures = {"main": _signature(session)} if graphs is None else {n: g.signature for n, g in graphs.items()}
     return OnnxRuntimeSession(session, signatures, threads)
 
@@ -114,7 +113,3 @@ def _tensor(argument: Any) -> TensorSpec:
 
 def _dim(value: Any, name: str) -> Dim:
     return value if isinstance(value, int) else SymbolicDim(str(value or name), 0, _LARGEST_DIM)
-
-
-def _one_line(error: BaseException) -> str:
-    return re.sub(r"\s+", " ", str(error)).strip().rstrip(".")

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,12 +25,8 @@ class Ended(NamedTuple):
 
 
 @pytest.fixture(autouse=True)
-def untouched_warnings_and_logging() -> Iterator[None]:
-    handlers, level = list(logging.root.handlers), logging.root.level
-    with warnings.catch_warnings():
-        yield
-    logging.root.handlers[:] = handlers
-    logging.root.setLevel(level)
+def _untouched(untouched_warnings_and_logging: None) -> None:
+    """Commands set up warnings and logging for their whole process."""
 
 
 @pytest.fixture

@@ -263,6 +263,7 @@ class TestSeveralThreads:
         for thread in threads:
             thread.join(120)
         assert not wrong
+        assert right
         assert len(right) + len(refused) == 400
         assert not (refused and session.is_concurrent)
         assert set(refused) <= {f"A session of {session.engine} was called from two threads at once."}

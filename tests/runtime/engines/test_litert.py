@@ -171,30 +171,5 @@ def test_a_session_is_free_again_after_a_failure(changed, model):
         assert session.run({"features": FEATURES, "ids": IDS}, graph="score")["scores"].shape == (1, 3)
 
 
-def test_threads_at_once_get_right_results_or_are_refused(model, scores):
-    given = [FEATURES * i for i in range(1, 5)]
-    wrong, right = [], []
-    barrier = threading.Barrier(len(given))
-    with open_model(model) as session:
-
-        def run(features):
-            barrier.wait(60)
-            for _ in range(50):
-                try:
-                    result = session.run({"features": features, "ids": IDS}, graph="score")["scores"]
-                except UsageError:
-                    continue
-                expected = scores(features, IDS)["scores"]
-                (right if np.allclose(result, expected, rtol=1e-4) else wrong).append(result)
-
-        threads = [threading.Thread(target=run, args=(features,)) for features in given]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(60)
-    assert not wrong
-    assert right
-
-
 def test_the_engine_is_for_tflite():
     assert FORMAT == "tflite"
