@@ -8,6 +8,11 @@ from typing import Any
 
 from fastserve_runtime.manifest import ExpectedPlacement, Graph, OperatorCount, Requirement, signature_document
 
+LAYER_SQNR = "layer_sqnr.json"
+"""Beside an artifact: the signal-to-quantization-noise ratio of every layer's output."""
+GRAPH_OPTIMIZATION = "graph_optimization.json"
+"""Beside an artifact whose graph was rewritten: `before` and `after`, operator → count."""
+
 
 @dataclass(frozen=True)
 class Artifact:

@@ -1,10 +1,10 @@
 """The form of an encoder that every exporter, fused kernel and NPU takes well.
 
-Inputs are `input_ids` (int32) and `attention_mask` (float32), both [1, length]; outputs are named. Inside there is no
-boolean, integer or gather arithmetic on masks: the mask is made additive with a finite constant, and the position and
-token-type embeddings, which are the same for every input of a fixed length, become constants. The rewrite works on
-modules by what they are called in all encoder families of Transformers, not on one model class, and is proven equal to
-the original before anything is exported.
+Inputs are `input_ids` (int32) and `attention_mask` (float32), both [1, tokens], where the number of tokens is fixed or
+open up to a length; outputs are named. Inside there is no boolean, integer or gather arithmetic on masks: the mask is
+made additive with a finite constant, and the position and token-type embeddings, which are the same for every input,
+become constants. The rewrite works on modules by what they are called in all encoder families of Transformers, not on
+one model class, and is proven equal to the original before anything is exported.
 """
 
 from __future__ import annotations
@@ -29,20 +29,29 @@ TOLERANCE = 1e-5
 
 
 class ConstantRows(torch.nn.Module):
-    """Stands for an embedding whose indices are always the same: gives its rows, whatever the indices."""
+    """Stands for an embedding whose indices are always the same: gives its first rows, whatever the indices."""
 
     def __init__(self, rows: torch.Tensor) -> None:
         super().__init__()
         self.register_buffer("rows", rows)
         self.rows: torch.Tensor
 
-    def forward(self, _indices: torch.Tensor) -> torch.Tensor:
-        """Return the rows, shape [1, length or 1, width]."""
-        return self.rows
+    def forward(self, indices: torch.Tensor) -> torch.Tensor:
+        """Return the rows, shape [1, tokens or 1, width], for indices of shape [1, tokens]."""
+        return self.rows if self.rows.shape[1] == 1 else first_columns(self.rows, indices.shape[1])
+
+
+def first_columns(table: torch.Tensor, count: int) -> torch.Tensor:
+    """Return the first columns of a table, shape [1, columns, ...].
+
+    All of them without a slice, which would be exported; a count that is open while exporting is an SymInt, which must
+    not be compared with a number, since the comparison would fix it.
+    """
+    return table if isinstance(count, int) and table.shape[1] == count else table[:, :count]
 
 
 class EdgeForm(torch.nn.Module):
-    """An encoder, with its head, for sequences of one length and batches of one."""
+    """An encoder, with its head, for sequences up to a length and batches of one."""
 
     def __init__(
         self, model: torch.nn.Module, checkpoint: Checkpoint, length: int, head: torch.nn.Module | None
@@ -67,11 +76,11 @@ class EdgeForm(torch.nn.Module):
         """Return the named output.
 
         Args:
-            input_ids: int32, shape [1, length].
-            attention_mask: float32, 1 for tokens and 0 for padding, shape [1, length].
+            input_ids: int32, shape [1, tokens], at most the length.
+            attention_mask: float32, 1 for tokens and 0 for padding, shape [1, tokens].
         """
         additive = ((1.0 - attention_mask) * MASK_PENALTY)[:, None, None, :]
-        indices = dict.fromkeys(self._unused_indices, self.zeros)
+        indices = dict.fromkeys(self._unused_indices, first_columns(self.zeros, input_ids.shape[1]))
         result = self.model(input_ids=input_ids, attention_mask=additive, **indices)
         value: torch.Tensor = getattr(result, self._field)
         if self.head is not None:

@@ -12,31 +12,42 @@ from typing import TYPE_CHECKING, Any
 from fastserve_converters.checkpoint import Checkpoint, read_checkpoint
 from fastserve_converters.data import read_samples, split_samples
 from fastserve_converters.formats import ExportJob, check_installed, check_precision
-from fastserve_runtime.manifest import Signature, TensorSpec, signature_document
+from fastserve_runtime.manifest import Dim, Signature, SymbolicDim, TensorSpec, signature_document
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
 
     from fastserve_converters.edge_form import EdgeForm
+    from fastserve_converters.precisions import Precision
+    from fastserve_converters.quantization.weights import QuantizedWeight
 
 PROGRAM = "program.pt2"
 ARTIFACT = "artifact.json"
 SIGNATURE = "signature.json"
+SENSITIVITY = "sensitivity.json"
+TWIN = "twin.json"
+TWIN_SAMPLES = 64
+LENGTH = "length"
+LEAST_TOKENS = 2
+"""The fewest tokens of a graph of dynamic length: PyTorch would take 1 for a constant."""
 _PROOF_SAMPLES = 16
 
 
 class Jobs:
     """Does jobs on one model after another.
 
-    A job is an object with `job` (`reference`, `program` or `artifact`), `source` (how to load the model) and `out`
-    (an empty folder); its answer is the stage's result, which is also written to that folder.
+    A job is an object with `job` (one of `run`'s handlers), `source` (how to load the model) and `out` (an empty
+    folder); its answer is the stage's result, which is also written to that folder.
     """
 
     def __init__(self) -> None:
         self._source: Mapping[str, Any] | None = None
         self._model: torch.nn.Module | None = None
         self._edge_form: EdgeForm | None = None
-        self._program: torch.export.ExportedProgram | None = None
+        self._programs: dict[bool, torch.export.ExportedProgram] = {}
+        self._weights: dict[str, dict[str, QuantizedWeight]] = {}
 
     def run(self, request: Mapping[str, Any]) -> Any:
         """Do one job.
@@ -44,9 +55,16 @@ class Jobs:
         Raises:
             FastServeError: what the model or the machine does not allow.
         """
-        handlers = {"reference": self._reference, "program": self._export_program, "artifact": self._artifact}
+        handlers = {
+            "reference": self._reference,
+            "program": self._export_program,
+            "sensitivity": self._sensitivity,
+            "artifact": self._artifact,
+            "twin": self._twin,
+        }
         if request["source"] != self._source:
-            self._source, self._model, self._edge_form, self._program = request["source"], None, None, None
+            self._source, self._model, self._edge_form, self._programs = request["source"], None, None, {}
+            self._weights = {}
         out = Path(request["out"])
         out.mkdir(parents=True, exist_ok=True)
         with warnings.catch_warnings():
@@ -89,9 +107,9 @@ class Jobs:
             tensors = {name: torch.from_numpy(inputs[name][rows]) for name in inputs.files}
             expected = torch.from_numpy(outputs[edge_form.output][rows])
         difference = prove_equal(edge_form, tensors, expected)
-        program = self._exported(source)
+        program = self._exported(source, has_dynamic_length=False)
         torch.export.save(program, out / PROGRAM)
-        signature = signature_of(edge_form, source["sequence_length"])
+        signature = signature_of(edge_form, source["sequence_length"], has_dynamic_length=False)
         document = {
             **signature_document(signature),
             "largest_difference": difference,
@@ -100,24 +118,102 @@ class Jobs:
         (out / SIGNATURE).write_text(json.dumps(document))
         return document
 
+    def _sensitivity(self, request: Mapping[str, Any], out: Path) -> Any:
+        """Score every layer in the schemes that a format's mixed precision may give it."""
+        from fastserve_converters.quantization import calibration, sensitivity
+        from fastserve_converters.quantization.assignment import units_document
+        from fastserve_converters.quantization.layers import check_finite
+
+        exporter = check_installed(request["format"])
+        check_precision(exporter, request["precision"])
+        plan = exporter.PRECISIONS[request["precision"]]
+        assert plan.choices is not None
+        source = request["source"]
+        samples = calibration.read(Path(request["reference"]), source["sequence_length"])
+        edge_form = self._edge(source)
+        check_finite(edge_form)
+        units = sensitivity.sensitivities(edge_form, plan.choices, plan.activations, samples)
+        layers = {name for unit in units for name in unit.layers}
+        rest = [p for name, p in edge_form.named_parameters() if name.removesuffix(".weight") not in layers]
+        document = {
+            "samples": min(len(samples["input_ids"]), sensitivity.MOST_SAMPLES),
+            "other_bytes": sum(4 * p.numel() for p in rest),
+            "units": units_document(units),
+        }
+        (out / SENSITIVITY).write_text(json.dumps(document))
+        return document
+
     def _artifact(self, request: Mapping[str, Any], out: Path) -> Any:
+        from fastserve_converters.quantization.layers import check_activations
+
         exporter = check_installed(request["format"])
         check_precision(exporter, request["precision"])
         source = request["source"]
-        example = example_inputs(source["sequence_length"])
+        plan = exporter.PRECISIONS[request["precision"]]
         edge_form = self._edge(source)
+        samples = self._calibration(plan, request)
+        if samples:
+            check_activations(edge_form, samples)
         job = ExportJob(
             module=edge_form,
-            program=self._exported(source),
-            signature=signature_of(edge_form, source["sequence_length"]),
-            example=example,
+            program=self._exported(source, has_dynamic_length=plan.has_dynamic_length),
+            signature=signature_of(edge_form, source["sequence_length"], has_dynamic_length=plan.has_dynamic_length),
+            example=example_inputs(source["sequence_length"]),
             precision=request["precision"],
+            plan=plan,
+            weights=self._quantized(plan, request),
+            calibration=samples,
+            samples=_first_inputs(Path(request["reference"])),
             base=Path(request["base"]) if request.get("base") else None,
             out=out,
         )
-        document = exporter.export(job).as_document()
+        document = {
+            **exporter.export(job).as_document(),
+            "recipe": recipe_document(plan, request["assignment"], len(samples.get("input_ids", ()))),
+        }
         (out / ARTIFACT).write_text(json.dumps(document))
         return document
+
+    def _twin(self, request: Mapping[str, Any], out: Path) -> Any:
+        """Compare an artifact's outputs on evaluation texts with those of the same quantized model in PyTorch."""
+        import numpy as np
+
+        from fastserve_converters.quantization.fake_quant import compare_with_twin
+        from fastserve_converters.reference import INPUTS
+
+        source = request["source"]
+        exporter = check_installed(request["format"])
+        plan = exporter.PRECISIONS[request["precision"]]
+        edge_form = self._edge(source)
+        folder = Path(request["reference"])
+        weights = self._quantized(plan, request)
+        with np.load(folder / INPUTS) as inputs, np.load(request["outputs"]) as outputs:
+            few = {name: inputs[name][:TWIN_SAMPLES] for name in inputs.files}
+            actual = outputs[edge_form.output][:TWIN_SAMPLES]
+        document = compare_with_twin(edge_form, weights, plan.activations, few, actual)
+        (out / TWIN).write_text(json.dumps(document))
+        return document
+
+    def _calibration(self, plan: Precision, request: Mapping[str, Any]) -> dict[str, NDArray[np.generic]]:
+        from fastserve_converters.quantization import calibration
+
+        if not plan.needs_calibration:
+            return {}
+        return calibration.read(Path(request["reference"]), request["source"]["sequence_length"])
+
+    def _quantized(self, plan: Precision, request: Mapping[str, Any]) -> dict[str, QuantizedWeight]:
+        """Return the integers of a precision, made once: GPTQ takes its time, and the artifact's check needs them."""
+        from fastserve_converters.quantization import layers
+
+        edge_form = self._edge(request["source"])
+        assignment = layers.assignment(edge_form, plan, request["assignment"])
+        key = json.dumps(
+            [plan.rounding, request["reference"], {name: scheme.name for name, scheme in sorted(assignment.items())}]
+        )
+        if key not in self._weights:
+            samples = self._calibration(plan, request)
+            self._weights[key] = layers.quantized_weights(edge_form, assignment, plan.rounding, samples)
+        return self._weights[key]
 
     def _checkpoint(self, source: Mapping[str, Any]) -> Checkpoint:
         checkpoint = read_checkpoint(
@@ -145,13 +241,41 @@ class Jobs:
             self._edge_form = build_edge_form(model, self._checkpoint(source), source["sequence_length"])
         return self._edge_form
 
-    def _exported(self, source: Mapping[str, Any]) -> torch.export.ExportedProgram:
+    def _exported(self, source: Mapping[str, Any], *, has_dynamic_length: bool) -> torch.export.ExportedProgram:
         import torch
 
-        if self._program is None:
-            example = example_inputs(source["sequence_length"])
-            self._program = torch.export.export(self._edge(source), (), example)
-        return self._program
+        if has_dynamic_length not in self._programs:
+            length = source["sequence_length"]
+            example = example_inputs(length)
+            tokens = torch.export.Dim(LENGTH, min=LEAST_TOKENS, max=length)
+            shapes = {name: {1: tokens} for name in example} if has_dynamic_length else None
+            self._programs[has_dynamic_length] = torch.export.export(
+                self._edge(source), (), example, dynamic_shapes=shapes
+            )
+        return self._programs[has_dynamic_length]
+
+
+def _first_inputs(reference: Path) -> dict[str, NDArray[np.generic]]:
+    """Return the first inputs of the evaluation texts."""
+    import numpy as np
+
+    from fastserve_converters.quantization.evidence import SAMPLES
+    from fastserve_converters.reference import INPUTS
+
+    with np.load(reference / INPUTS, allow_pickle=False) as inputs:
+        return {name: inputs[name][:SAMPLES] for name in inputs.files}
+
+
+def recipe_document(plan: Precision, assignment: Mapping[str, Any] | None, samples: int) -> dict[str, Any]:
+    """Return what a manifest's recipe says of a precision: schemes, activations, rounding and calibration."""
+    return {
+        "linear": None if plan.linear is None else plan.linear.name,
+        "embedding": None if plan.embedding is None else plan.embedding.name,
+        "activations": plan.activations,
+        "rounding": plan.rounding,
+        "calibration": {"samples": samples, "uses": list(plan.calibration_uses)} if samples else None,
+        "assignment": None if assignment is None else dict(assignment),
+    }
 
 
 def example_inputs(length: int) -> dict[str, torch.Tensor]:
@@ -163,14 +287,14 @@ def example_inputs(length: int) -> dict[str, torch.Tensor]:
     return {"input_ids": torch.ones(1, length, dtype=torch.int32), "attention_mask": mask}
 
 
-def signature_of(edge_form: EdgeForm, length: int) -> Signature:
+def signature_of(edge_form: EdgeForm, length: int, *, has_dynamic_length: bool) -> Signature:
     """Return the named inputs and outputs of an encoder in edge form."""
     import torch
 
+    tokens: Dim = SymbolicDim(LENGTH, LEAST_TOKENS, length) if has_dynamic_length else length
     with torch.no_grad():
-        dims = tuple(edge_form(**example_inputs(length))[edge_form.output].shape)
-    inputs = (
-        TensorSpec("input_ids", "int32", (1, length)),
-        TensorSpec("attention_mask", "float32", (1, length)),
-    )
+        full, shorter = (edge_form(**example_inputs(n))[edge_form.output].shape for n in (length, length - 1))
+    # A dimension that follows the number of tokens is open where that is.
+    dims = tuple(tokens if a != b else a for a, b in zip(full, shorter, strict=True))
+    inputs = (TensorSpec("input_ids", "int32", (1, tokens)), TensorSpec("attention_mask", "float32", (1, tokens)))
     return Signature(inputs, (TensorSpec(edge_form.output, "float32", dims),))

@@ -10,6 +10,9 @@ from fastserve_runtime.errors import BundleError
 from fastserve_runtime.manifest import Signature, TensorSpec, Variant, describe_dims
 from fastserve_runtime.quantities import format_size, format_time
 
+CONVERSION = "conversion"
+"""The kind of evidence that tells what conversion did: to the graph, and to the output of each layer."""
+_WORST_LAYERS = 3
 VARIANT_HEADINGS = ("variant", "size", "quality", "p90", "peak memory", "needs", "placement")
 
 
@@ -64,6 +67,42 @@ def variant_lines(variant: Variant) -> list[str]:
     graphs = [f"{name} ({graph.entry}): {_signature(graph.signature)}" for name, graph in variant.graphs.items()]
     counts = sorted(variant.operators, key=lambda o: -o.count)
     return [*graphs, f"operators: {', '.join(f'{o.name} {o.count}' for o in counts)}"]
+
+
+def conversion_lines(bundle: Bundle, variant: Variant) -> list[str]:
+    """Say what conversion did to a variant, as far as the bundle's evidence tells.
+
+    Raises:
+        BundleError: an evidence file is not what it should be.
+    """
+    recorded = [d for d in bundle.evidence() if d.get("kind") == CONVERSION and d.get("variant") == variant.id]
+    if not recorded:
+        return []
+    document = recorded[-1]
+    lines = []
+    try:
+        graph, layers, twin = (document.get(name) for name in ("graph_optimization", "layers", "twin"))
+        if graph:
+            before, after = graph["before"], graph["after"]
+            gone = {n: before[n] - after.get(n, 0) for n in before if before[n] > after.get(n, 0)}
+            come = {n: after[n] - before.get(n, 0) for n in after if after[n] > before.get(n, 0)}
+            total = f"{sum(before.values())} operators to {sum(after.values())}"
+            lines.append(f"graph: {total}; gone: {_counted(gone)}; new: {_counted(come)}")
+        if layers:
+            known = {name: db for name, db in layers["sqnr_db"].items() if db is not None}
+            worst = sorted(known, key=known.__getitem__)[:_WORST_LAYERS]
+            shown = ", ".join(f"{name} {known[name]:.1f} dB" for name in worst)
+            lines.append(f"layers: SQNR of {len(known)} against fp32; lowest: {shown}")
+        if twin and twin["sqnr_db"] is not None:
+            lines.append(f"twin: SQNR {twin['sqnr_db']:.1f} dB against the same quantized model in PyTorch")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise BundleError(f"An evidence file of the bundle is damaged: {error}.", "Export the bundle again.") from error
+    return lines
+
+
+def _counted(operators: Mapping[str, int]) -> str:
+    ordered = sorted(operators.items(), key=lambda pair: -pair[1])
+    return ", ".join(f"{name} {count}" for name, count in ordered) or "none"
 
 
 def _variant_row(bundle: Bundle, variant: Variant, measurement: Mapping[str, Any] | None) -> tuple[str, ...]:

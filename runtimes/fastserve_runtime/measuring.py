@@ -15,7 +15,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -62,23 +62,34 @@ class Samples:
         """
         import numpy as np
 
-        self._graph, signature = next(iter(session.graphs.items()))
+        from fastserve_runtime.lengths import full_graph
+
+        self._graph = full_graph(session.graphs)
         self._session = session
-        names = [spec.name for spec in signature.inputs]
+        names = [spec.name for spec in session.graphs[self._graph].inputs]
         count = len(inputs[names[0]])
         self._rows = [{n: np.ascontiguousarray(inputs[n][i : i + 1]) for n in names} for i in range(count)]
         self._timed = count if timed is None else max(1, min(timed, count))
 
     def run(self, index: int) -> object:
-        """Run one timed sample; they are taken in turn."""
+        """Run one timed sample at full length, padding and all; they are taken in turn."""
         return self._session.run(self._rows[index % self._timed], graph=self._graph)
 
-    def run_all(self) -> dict[str, Any]:
-        """Run every sample and return the outputs by name, samples along the first axis."""
+    def run_all(self) -> tuple[dict[str, Any], list[float]]:
+        """Run every sample at its own length, and return the outputs and the seconds that each took.
+
+        Outputs are by name, samples along the first axis.
+        """
         import numpy as np
 
-        outputs = [self._session.run(row, graph=self._graph) for row in self._rows]
-        return {name: np.concatenate([o[name] for o in outputs]) for name in outputs[0]}
+        from fastserve_runtime.batching import run_samples
+
+        outputs, seconds = [], []
+        for row in self._rows:
+            started = time.perf_counter()
+            outputs.append(run_samples(self._session, row))
+            seconds.append(time.perf_counter() - started)
+        return {name: np.concatenate([o[name] for o in outputs]) for name in outputs[0]}, seconds
 
 
 @contextmanager
@@ -101,7 +112,7 @@ def measured_model(
     Args:
         engine: what runs it.
         model: the model file, or its content.
-        graphs: its entry points; the first is run.
+        graphs: its entry points; the one for the longest inputs is timed.
         inputs: by name, samples along the first axis.
         threads: how many threads one call may use.
         timed_samples: the timed calls take the first so many samples in turn; all if left out.
@@ -181,9 +192,9 @@ def measure(request: Mapping[str, Any]) -> dict[str, Any]:
         timed_samples=request["timed_samples"],
         most_seconds=request.get("most_seconds", MOST_SECONDS),
     ) as measured:
-        outputs = measured.samples.run_all()
+        outputs, seconds = measured.samples.run_all()
     np.savez(request["outputs"], **outputs)
-    return measured.measurement
+    return {**measured.measurement, "sample_latency": sample_latency(seconds)}
 
 
 def memory_fields(before: MemoryReading, after: MemoryReading) -> dict[str, int | None]:
@@ -198,6 +209,14 @@ def memory_fields(before: MemoryReading, after: MemoryReading) -> dict[str, int 
 def latency_fields(latency: Latency) -> dict[str, Any]:
     """Return a latency's JSON fields, seconds."""
     return {**asdict(latency), "doubts": list(latency.doubts), "trustworthy": latency.is_trustworthy}
+
+
+def sample_latency(seconds: Sequence[float]) -> dict[str, float]:
+    """Return median and 90th percentile over the samples, each run once at its own length, in seconds."""
+    import numpy as np
+
+    p50, p90 = np.percentile(seconds, [50, 90])
+    return {"p50": float(p50), "p90": float(p90), "samples": len(seconds)}
 
 
 def _graphs(document: Mapping[str, Any]) -> dict[str, Graph]:

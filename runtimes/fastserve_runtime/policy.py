@@ -34,21 +34,38 @@ class Policy:
 
 # SQNR of 20 dB is an error of a tenth of the signal; 80 dB is a ten-thousandth. The fp32 figures leave room for the
 # 3e-7 relative difference seen between x86 and Arm kernels, accumulated over layers; the int8 ones come from MiniLM's
-# dynamic int8 in three engines (worst row's cosine 0.96 to 0.98), widened for harder models.
+# dynamic int8 in three engines (worst row's cosine 0.96 to 0.98), widened for harder models, as are the others.
 _QUALITY: Mapping[tuple[str, str], Policy] = {
     ("embedding", "fp32"): Policy(70, least_cosine=0.99999),
+    ("embedding", "fp16"): Policy(45, least_cosine=0.9999),
+    ("embedding", "int16"): Policy(12, least_cosine=0.95),
     ("embedding", "int8"): Policy(8, least_cosine=0.90),
+    ("embedding", "int4"): Policy(5, least_cosine=0.80),
     ("hidden", "fp32"): Policy(70, least_cosine=0.9999),
+    ("hidden", "fp16"): Policy(40, least_cosine=0.999),
+    ("hidden", "int16"): Policy(10, least_cosine=0.90),
     ("hidden", "int8"): Policy(8, least_cosine=0.80),
+    ("hidden", "int4"): Policy(5, least_cosine=0.60),
     ("logits", "fp32"): Policy(60, top1_margin=1e-3),
+    ("logits", "fp16"): Policy(40, top1_margin=0.05),
+    ("logits", "int16"): Policy(10, top1_margin=0.5),
     ("logits", "int8"): Policy(6, top1_margin=1.0),
+    ("logits", "int4"): Policy(3, top1_margin=2.0),
 }
 # Dynamic int8 rounds activations at run time: another order of summation moves single values by one step. MiniLM gave
-# 27.7 dB between ONNX Runtime 1.18 and 1.32, and 34 dB between LiteRT 1.0 and 2.3.
+# 27.7 dB between ONNX Runtime 1.18 and 1.32, and 34 dB between LiteRT 1.0 and 2.3. What computes in float from stored
+# integers does better, but the same precision does so in one engine and not in another.
 _EXECUTOR: Mapping[str, Policy] = {
     "fp32": Policy(80),
+    "fp16": Policy(50),
+    "int16": Policy(24),
     "int8": Policy(24),
+    "int4": Policy(24),
 }
+_WIDTHS: Mapping[str, str] = {
+    "fp32": "fp32", "fp32-fused": "fp32", "fp16": "fp16", "a16w8": "int16", "int4": "int4", "mixed": "int4",
+}  # fmt: skip
+"""How exact a precision is; what is not listed counts as int8."""
 
 
 def quality_policy(kind: str, precision: str) -> Policy:
@@ -62,7 +79,7 @@ def executor_policy(precision: str) -> Policy:
 
 
 def _width(precision: str) -> str:
-    return "fp32" if precision == "fp32" else "int8"
+    return _WIDTHS.get(precision, "int8")
 
 
 @dataclass(frozen=True)

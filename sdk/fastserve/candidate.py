@@ -21,7 +21,8 @@ class Candidate:
         measurement: as `fastserve_runtime.measuring` gives it; None where it failed.
         outputs: file of its outputs on evaluation and golden inputs.
         size: bytes that a device must hold: its files and the shared ones.
-        failure: why there is no artifact or no measurement, in a sentence.
+        twin: how near its outputs come to the same quantized model in PyTorch; None where that was not looked at.
+        failure: why there is no artifact or no measurement, or why they are not to be used, in a sentence.
         breaches: limits of the budget that it does not meet.
         on_front: whether no other candidate is better in every respect (Pareto front).
     """
@@ -35,6 +36,7 @@ class Candidate:
     outputs: Path | None = None
     quality: Quality | None = None
     size: int | None = None
+    twin: Mapping[str, Any] | None = None
     failure: str | None = None
     breaches: tuple[Breach, ...] = field(default=())
     on_front: bool = False

@@ -6,10 +6,9 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 from platformdirs import user_cache_path
 
@@ -17,17 +16,19 @@ from fastserve.budget import Budget
 from fastserve.bundle_writer import check_free, write_bundle
 from fastserve.cache import Cache, Entry
 from fastserve.candidate import Candidate
-from fastserve.converter_process import ConverterProcess, JobFailed
-from fastserve.devices import DEVICES, OUTPUTS, Device
-from fastserve.manifest_writer import bundle_content, shared_bytes
+from fastserve.converter_process import ConverterProcess
+from fastserve.devices import DEVICES, Device
+from fastserve.evidence import evidence_of
+from fastserve.manifest_writer import bundle_content
+from fastserve.mixing import check_limited
 from fastserve.model_source import ModelSource, find_model
 from fastserve.progress import Reporter, SilentReporter, Step
 from fastserve.ranking import KEEP, judge, rank, shipped
-from fastserve.stages import DataSettings, Stages, StageTime, export_step, measure_step
+from fastserve.stages import DataSettings, Stages, StageTime
+from fastserve.variants import Making, make_candidates, planned_steps
 from fastserve_converters.checkpoint import Checkpoint, read_checkpoint
 from fastserve_converters.formats import (
     FORMATS,
-    Format,
     check_installed,
     chosen_precisions,
     installation_hint,
@@ -119,6 +120,7 @@ def run_export(request: ExportRequest, reporter: Reporter | None = None) -> Expo
     formats, notes = _formats(request.formats)
     precisions = chosen_precisions([FORMATS.load(name) for name in formats], request.precisions)
     notes += [f"{name} has none of the precisions that were named." for name in formats if not precisions[name]]
+    check_limited(_mixed_precisions(precisions), request.budget)
     device: Device = DEVICES.load("local")
     with ConverterProcess(debug=request.debug) as converter:
         stages = Stages(
@@ -137,9 +139,8 @@ def run_export(request: ExportRequest, reporter: Reporter | None = None) -> Expo
             DataSettings(request.data, request.text_column, request.label_column, request.seed)
         )
         program = stages.program(reference)
-        candidates = [
-            c for name in formats for c in _candidates(stages, name, precisions[name], program, reference, request)
-        ]
+        making = Making(stages, program, reference, request.budget, request.threads, request.remeasure, request.seed)
+        candidates = [c for name in formats for c in make_candidates(making, name, precisions[name])]
     _check_any_made(candidates)
     judged = judge(candidates, request.budget)
     ranked = rank(judged)
@@ -216,70 +217,14 @@ def _formats(wanted: Sequence[str] | None) -> tuple[list[str], list[str]]:
 
 
 def _steps(precisions: Mapping[str, Sequence[str]]) -> Iterator[Step]:
-    # Seconds seen with a model of 22 million parameters on two cores; only their proportions matter.
     yield Step("Reference outputs", 15)
     yield Step("Torch program", 3)
-    expected = {"onnx": 4, "tflite": 8, "executorch": 24}
     for name, wanted in precisions.items():
-        exporter: Format = FORMATS.load(name)
-        for precision in exporter.PRECISIONS:
-            if precision in wanted or precision in {exporter.PRECISIONS[w] for w in wanted}:
-                yield Step(export_step(name, precision), expected.get(name, 10))
-            if precision in wanted:
-                yield Step(measure_step(name, precision), 12)
-                yield Step(f"Quality of {name} {precision}", 2)
+        yield from planned_steps(name, wanted)
 
 
-def _candidates(
-    stages: Stages,
-    format_name: str,
-    wanted: Sequence[str],
-    program: Entry,
-    reference: Entry,
-    request: ExportRequest,
-) -> Iterator[Candidate]:
-    """Make and measure the wanted precisions of a format; those that they are made from are only made."""
-    exporter: Format = FORMATS.load(format_name)
-    bases = {exporter.PRECISIONS[precision] for precision in wanted}
-    made: dict[str, Entry] = {}
-    for precision, base in exporter.PRECISIONS.items():
-        if precision not in wanted and precision not in bases:
-            continue
-        candidate = Candidate(f"{format_name}-{precision}", format_name, precision)
-        if base is not None and base not in made:
-            yield replace(candidate, failure=f"it is made from {base}, which failed")
-            continue
-        try:
-            artifact = stages.artifact(program, format_name, precision, made.get(base) if base else None)
-        except EnvironmentFailure as error:
-            if isinstance(error, JobFailed) and error.stops_all:
-                raise
-            yield replace(candidate, failure=f"export failed: {error}")
-            continue
-        made[precision] = artifact
-        if precision not in wanted:
-            continue
-        size = sum((artifact.folder / f).stat().st_size for f in artifact.result["files"]) + shared_bytes(reference)
-        candidate = replace(candidate, folder=artifact.folder, artifact=artifact.result, size=size)
-        yield _measured(stages, candidate, artifact, reference, request)
-
-
-def _measured(
-    stages: Stages, candidate: Candidate, artifact: Entry, reference: Entry, request: ExportRequest
-) -> Candidate:
-    try:
-        entry = stages.measurement(
-            artifact,
-            reference,
-            candidate.format,
-            candidate.precision,
-            threads=request.threads,
-            remeasure=request.remeasure,
-        )
-    except (EnvironmentFailure, UsageError) as error:
-        return replace(candidate, failure=f"measuring failed: {error}")
-    quality = stages.quality(entry, reference, candidate.format, candidate.precision, request.seed)
-    return replace(candidate, measurement=entry.result, outputs=entry.folder / OUTPUTS, quality=quality)
+def _mixed_precisions(precisions: Mapping[str, Sequence[str]]) -> list[str]:
+    return [p for name, wanted in precisions.items() for p in wanted if FORMATS.load(name).PRECISIONS[p].choices]
 
 
 def _check_any_made(candidates: Sequence[Candidate]) -> None:
@@ -298,19 +243,7 @@ def _write(
 ) -> str:
     manifest, files = bundle_content(kept, reference, checkpoint, source)
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    evidence: dict[str, Mapping[str, Any]] = {
-        f"measurement-{c.id}": {
-            "kind": "measurement",
-            "status": "measured",
-            "time": now,
-            "variant": c.id,
-            "size": c.size,
-            "quality": None if c.quality is None else c.quality.__dict__,
-            **(c.measurement or {}),
-        }
-        for c in judged
-        if c in kept
-    }
+    evidence = {name: document for c in judged if c in kept for name, document in evidence_of(c, now)}
     return write_bundle(request.output, manifest, files, evidence, force=request.force)
 
 

@@ -94,7 +94,12 @@ def _variant(candidate: Candidate, reference: Entry) -> tuple[dict[str, Any], li
     document = {
         **candidate.artifact,
         "id": candidate.id,
-        "recipe": {"passes": [], "format": candidate.format, "precision": candidate.precision},
+        "recipe": {
+            "passes": [],
+            "format": candidate.format,
+            "precision": candidate.precision,
+            **candidate.artifact["recipe"],
+        },
         "format": candidate.format,
         "precision": candidate.precision,
         "files": [f"{folder}/{name}" for name in names],

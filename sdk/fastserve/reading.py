@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from fastserve_runtime.bundle import Bundle
-from fastserve_runtime.inspection import VARIANT_HEADINGS, source_lines, variant_lines, variant_rows
+from fastserve_runtime.inspection import VARIANT_HEADINGS, conversion_lines, source_lines, variant_lines, variant_rows
 from fastserve_runtime.verdict import Outcome, Verdict
 
 
@@ -21,7 +21,8 @@ def inspection_tables(bundle: Bundle) -> Iterator[RenderableType]:
     yield _variants(bundle)
     for variant in manifest.variants:
         yield f"[bold]{escape(variant.id)}[/]"
-        yield from (escape(f"  {line}") for line in variant_lines(variant))
+        lines = (*variant_lines(variant), *conversion_lines(bundle, variant))
+        yield from (escape(f"  {line}") for line in lines)
 
 
 def verdict_table(verdicts: Sequence[Verdict]) -> Table:

@@ -75,11 +75,12 @@ def export_table(result: ExportResult) -> Table:
         f"measured on {escape(str(result.machine))}; {threads}",
         title_justify="left",
         title_style="",
-        caption=f"quality: {', '.join(sorted(names)) or 'not measured'} (lower end of its 95 % interval)",
+        caption=f"quality: {', '.join(sorted(names)) or 'not measured'} (lower end of its 95 % interval); p90: at full "
+        "length; typical: median over the texts, each as long as it is",
         caption_justify="left",
     )
     table.add_column("variant", no_wrap=True)
-    for heading in ("quality", "size", "peak memory", "p90"):
+    for heading in ("quality", "size", "peak memory", "p90", "typical"):
         table.add_column(heading, justify="right")
     table.add_column("Pareto", justify="center")
     table.add_column("verdict")
@@ -94,13 +95,13 @@ def _cells(candidate: Candidate) -> Iterator[str]:
     yield "-" if quality is None else f"{quality.value:.4f} ({quality.low:.4f})"
     yield "-" if candidate.size is None else format_size(candidate.size)
     if candidate.measurement is None:
-        yield "-"
-        yield "-"
+        yield from ("-", "-", "-")
     else:
         peak = candidate.measurement["memory"]["peak"]
         mark = "" if candidate.is_memory_judged else " *"
         yield "unknown" if peak is None else f"{format_size(peak)}{mark}"
         yield "not trustworthy" if candidate.p90 is None else format_time(candidate.p90)
+        yield format_time(candidate.measurement["sample_latency"]["p50"])
     yield "●" if candidate.on_front else ""
 
 

@@ -28,6 +28,7 @@ from fastserve_converters.sources_digest import sources_digest
 from fastserve_converters.tasks import TASKS, Quality, Task
 from fastserve_runtime.engines import installed_engine
 
+CALIBRATION = "calibration.npz"
 REFERENCE_TOOLS = ("torch", "transformers", "tokenizers", "datasets", "numpy")
 
 
@@ -110,25 +111,68 @@ class Stages:
         key = {**self._model_key, "tools": tool_versions(("torch", "transformers"))}
         return self._converted("program", "Torch program", key, {"job": "program", "reference": str(reference.folder)})
 
-    def artifact(self, program: Entry, format_name: str, precision: str, base: Entry | None) -> Entry:
-        """Export one format and precision."""
+    def artifact(
+        self,
+        program: Entry,
+        reference: Entry,
+        format_name: str,
+        precision: str,
+        *,
+        base: Entry | None,
+        assignment: Mapping[str, Any] | None = None,
+    ) -> Entry:
+        """Export one format and precision.
+
+        Args:
+            program: the torch program.
+            reference: the reference, which has the calibration data.
+            format_name: which format.
+            precision: one of its precisions.
+            base: the artifact that this one is made from, if any.
+            assignment: for a mixed precision, layer → the fields of its scheme, or None.
+        """
         exporter: Format = FORMATS.load(format_name)
+        plan = exporter.PRECISIONS[precision]
         key = {
-            "program": program.key,
-            "format": format_name,
-            "precision": precision,
+            **self._format_key(program, format_name, precision),
             "base": None if base is None else base.key,
-            "tools": tool_versions(exporter.TOOLS),
-            "converters": sources_digest(),
-            "format_code": part_digest(exporter),
+            "calibration": reference.files[CALIBRATION] if plan.needs_calibration else None,
+            "assignment": assignment,
         }
         job = {
             "job": "artifact",
             "format": format_name,
             "precision": precision,
             "base": None if base is None else str(base.folder),
+            "reference": str(reference.folder),
+            "assignment": assignment,
         }
         return self._converted("artifact", export_step(format_name, precision), key, job)
+
+    def sensitivity(self, program: Entry, reference: Entry, format_name: str, precision: str) -> Entry:
+        """Score every layer in the schemes that a format's mixed precision may give it."""
+        key = {
+            **self._format_key(program, format_name, precision),
+            "calibration": reference.files[CALIBRATION],
+        }
+        job = {
+            "job": "sensitivity",
+            "format": format_name,
+            "precision": precision,
+            "reference": str(reference.folder),
+        }
+        return self._converted("sensitivity", sensitivity_step(format_name), key, job)
+
+    def _format_key(self, program: Entry, format_name: str, precision: str) -> dict[str, Any]:
+        exporter: Format = FORMATS.load(format_name)
+        return {
+            "program": program.key,
+            "format": format_name,
+            "precision": precision,
+            "tools": tool_versions(exporter.TOOLS),
+            "converters": sources_digest(),
+            "format_code": part_digest(exporter),
+        }
 
     def measurement(
         self,
@@ -193,6 +237,24 @@ class Stages:
 
         return Quality(**self._staged("quality", f"Quality of {format_name} {precision}", key, build).result)
 
+    def twin(self, artifact: Entry, measurement: Entry, reference: Entry, format_name: str, precision: str) -> Entry:
+        """Compare an artifact's outputs with the same quantized model in PyTorch."""
+        key = {
+            "artifact": artifact.key,
+            "outputs": measurement.files[OUTPUTS],
+            "reference": reference.key,
+            "code": [sources_digest(), runtime_digest()],
+        }
+        job = {
+            "job": "twin",
+            "format": format_name,
+            "precision": precision,
+            "assignment": artifact.result["recipe"]["assignment"],
+            "reference": str(reference.folder),
+            "outputs": str(measurement.folder / OUTPUTS),
+        }
+        return self._converted("twin", twin_step(format_name, precision), key, job)
+
     def _converted(self, stage: str, step: str, key: Mapping[str, Any], job: Mapping[str, Any]) -> Entry:
         source = {
             "path": str(self.checkpoint.root.absolute()),
@@ -221,9 +283,19 @@ def export_step(format_name: str, precision: str) -> str:
     return f"Export {format_name} {precision}"
 
 
+def sensitivity_step(format_name: str) -> str:
+    """Return the name of the step that scores layers for a format's mixed precision."""
+    return f"Sensitivity of layers for {format_name}"
+
+
 def measure_step(format_name: str, precision: str) -> str:
     """Return the name of a measuring step."""
     return f"Measure {format_name} {precision}"
+
+
+def twin_step(format_name: str, precision: str) -> str:
+    """Return the name of the step that compares with the same quantized model in PyTorch."""
+    return f"Check of {format_name} {precision} in PyTorch"
 
 
 def read_arrays(file: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import pytest
 
 import fastserve_runtime
 from fastserve_converters.formats import (
+    DEFAULT_PRECISIONS,
     FORMATS,
     check_installed,
     check_precision,
@@ -24,10 +25,12 @@ from fastserve_converters.formats import (
 )
 from fastserve_converters.jobs import Jobs
 from fastserve_converters.layer_map import LAYER_MAP
+from fastserve_converters.precisions import FP32
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
 
 BUILT_IN = ("executorch", "onnx", "tflite")
 LENGTH = 16
+PRECISIONS = ("fp32", "int8-dynamic")
 
 
 def test_the_built_in_formats_are_found_by_name() -> None:
@@ -44,12 +47,13 @@ def test_an_unknown_format_is_named_with_the_nearest() -> None:
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_every_format_has_fp32_and_what_it_makes_from_it(name: str) -> None:
     precisions = FORMATS.load(name).PRECISIONS
-    assert "fp32" in precisions
-    assert precisions["fp32"] is None
+    assert precisions["fp32"].base is None
+    assert precisions["fp32"].linear is None
+    assert set(DEFAULT_PRECISIONS) <= precisions.keys()
     made: set[str] = set()
-    for precision, base in precisions.items():
-        assert base is None or base in made, "a base comes before what is made from it"
-        made.add(precision)
+    for name_, plan in precisions.items():
+        assert plan.base is None or plan.base in made, "a base comes before what is made from it"
+        made.add(name_)
 
 
 def test_a_converter_that_is_not_installed_is_named_with_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,7 +73,7 @@ def test_a_converter_that_is_installed_is_returned(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_precision_that_a_format_lacks_names_those_it_has() -> None:
-    format_module = SimpleNamespace(NAME="onnx", PRECISIONS={"fp32": None, "int8-dynamic": "fp32"})
+    format_module = SimpleNamespace(NAME="onnx", PRECISIONS={"fp32": FP32, "int8-dynamic": FP32})
     check_precision(format_module, "int8-dynamic")
     with pytest.raises(UsageError, match="The format onnx has no precision 'int4'") as failure:
         check_precision(format_module, "int4")
@@ -77,7 +81,7 @@ def test_a_precision_that_a_format_lacks_names_those_it_has() -> None:
 
 
 def of_precisions(name: str, *precisions: str) -> SimpleNamespace:
-    return SimpleNamespace(NAME=name, PRECISIONS=dict.fromkeys(precisions))
+    return SimpleNamespace(NAME=name, PRECISIONS=dict.fromkeys(precisions, FP32))
 
 
 def test_precisions_that_are_named_are_taken_from_each_format_in_its_own_order() -> None:
@@ -119,10 +123,11 @@ def exported(tiny: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
     reference = {"reference": str(folder / "reference")}
     program = jobs.run({"job": "program", "source": source, "out": str(folder / "program"), **reference})
     documents: dict[str, Any] = {"program": program}
-    for precision, base in onnx.PRECISIONS.items():
+    for precision in PRECISIONS:
+        base = onnx.PRECISIONS[precision].base
         made_from = None if base is None else str(folder / base)
-        job = {"job": "artifact", "format": "onnx", "precision": precision, "base": made_from}
-        documents[precision] = jobs.run({**job, "source": source, "out": str(folder / precision)})
+        job = {"job": "artifact", "format": "onnx", "precision": precision, "base": made_from, "assignment": None}
+        documents[precision] = jobs.run({**job, **reference, "source": source, "out": str(folder / precision)})
     return folder, documents
 
 
@@ -135,7 +140,7 @@ def test_the_program_is_proven_and_described(exported: tuple[Path, dict[str, Any
     assert (folder / "program" / "program.pt2").stat().st_size > 0
 
 
-@pytest.mark.parametrize("precision", list(onnx.PRECISIONS))
+@pytest.mark.parametrize("precision", PRECISIONS)
 def test_an_artifact_computes_what_the_reference_computes(exported, precision: str) -> None:
     folder, _ = exported
     with np.load(folder / "reference" / "inputs.npz") as file:
@@ -158,14 +163,25 @@ def test_an_artifact_is_described_for_the_manifest(exported) -> None:
         ("attention_mask", "float32", [1, LENGTH]),
         ("logits", "float32", [1, 3]),
     ]
-    assert int8["graphs"] == fp32["graphs"]
-    assert {o["domain"] for o in fp32["operators"] + int8["operators"]} == {"ai.onnx"}
-    assert "MatMulInteger" in {o["name"] for o in int8["operators"]}
+    tokens = {"symbol": "length", "min": 2, "max": LENGTH}
+    assert [t["dims"] for t in int8["graphs"]["main"]["inputs"]] == [[1, tokens]] * 2
+    # The portable graph is for any runtime; the quick one for ONNX Runtime.
+    assert {o["domain"] for o in fp32["operators"]} == {"ai.onnx"}
+    assert "com.microsoft" in {o["domain"] for o in int8["operators"]}
+    assert fp32["recipe"] == {
+        "linear": None,
+        "embedding": None,
+        "activations": "float32",
+        "rounding": "nearest",
+        "calibration": None,
+        "assignment": None,
+    }
+    assert (int8["recipe"]["linear"], int8["recipe"]["activations"]) == ("int8", "dynamic-int8")
     assert fp32["expected_placement"]["total"] == sum(o["count"] for o in fp32["operators"])
     assert fp32["requires"]["engine"] == "onnxruntime"
 
 
-@pytest.mark.parametrize("precision", list(onnx.PRECISIONS))
+@pytest.mark.parametrize("precision", PRECISIONS)
 def test_the_layer_map_names_modules_and_tensors_of_the_model(exported, precision: str) -> None:
     import onnx as onnx_library
 
@@ -175,7 +191,7 @@ def test_the_layer_map_names_modules_and_tensors_of_the_model(exported, precisio
     assert set(layers) <= modules
     assert "model.bert.encoder.layer.1.attention.self.query" in layers
     assert "model.classifier" in layers
-    model = onnx_library.load(str(folder / "fp32" / "model.onnx"))
+    model = onnx_library.load(str(folder / precision / "model.onnx"))
     tensors = {o for n in model.graph.node for o in n.output} | {i.name for i in model.graph.initializer}
     assert {t for names in layers.values() for t in names} <= tensors
 

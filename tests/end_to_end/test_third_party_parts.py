@@ -16,12 +16,13 @@ FORMAT = '''
 from dataclasses import replace
 
 from fastserve_converters.formats import onnx
+from fastserve_converters.precisions import FP32
 from fastserve_runtime.manifest import Graph, Requirement
 
 NAME = "scratch"
 TOOLS = onnx.TOOLS
 MODULES = onnx.MODULES
-PRECISIONS = {"fp32": None}
+PRECISIONS = {"fp32": FP32}
 
 
 def export(job):

@@ -6,6 +6,7 @@ from fastserve_runtime.bundle import open_bundle
 from fastserve_runtime.errors import BundleError
 from fastserve_runtime.inspection import (
     VARIANT_HEADINGS,
+    conversion_lines,
     device_size,
     inspection,
     source_lines,
@@ -125,3 +126,36 @@ def test_graphs_and_operators_are_told(opened):
         "operators: Gather 1",
     ]
     assert "input_ids int32[1, length 1..64]" in variant_lines(bundle.manifest.variant("second"))[0]
+
+
+def conversion(**changes):
+    return {
+        "kind": "conversion",
+        "variant": "first",
+        "graph_optimization": {"before": {"MatMul": 4, "Add": 6}, "after": {"MatMul": 2, "Attention": 1, "Add": 6}},
+        "layers": {"samples": 8, "sqnr_db": {"a": 31.25, "b": 12.0, "c": None, "d": 20.0, "e": 40.0}},
+        "twin": {"sqnr_db": 33.0},
+        **changes,
+    }
+
+
+def test_conversion_tells_what_was_fused_and_which_layers_lost_most(opened):
+    bundle = opened(conversion())
+    assert conversion_lines(bundle, bundle.manifest.variant("first")) == [
+        "graph: 10 operators to 9; gone: MatMul 2; new: Attention 1",
+        "layers: SQNR of 4 against fp32; lowest: b 12.0 dB, d 20.0 dB, a 31.2 dB",
+        "twin: SQNR 33.0 dB against the same quantized model in PyTorch",
+    ]
+    assert conversion_lines(bundle, bundle.manifest.variant("second")) == []
+
+
+def test_conversion_says_nothing_of_what_was_not_looked_at(opened):
+    bundle = opened(conversion(graph_optimization=None, layers=None, twin={"sqnr_db": None}))
+    assert conversion_lines(bundle, bundle.manifest.variant("first")) == []
+
+
+@pytest.mark.parametrize("changes", [{"layers": {"sqnr_db": 3}}, {"twin": [1]}, {"graph_optimization": {"before": {}}}])
+def test_damaged_conversion_evidence_is_named(opened, changes):
+    bundle = opened(conversion(**changes))
+    with pytest.raises(BundleError, match="evidence file of the bundle is damaged"):
+        conversion_lines(bundle, bundle.manifest.variant("first"))

@@ -25,14 +25,22 @@ def test_fp32_must_be_nearer_to_the_reference_than_int8(kind):
     assert quality_policy(kind, "fp32").least_sqnr_db > quality_policy(kind, "int8-dynamic").least_sqnr_db
 
 
-@pytest.mark.parametrize("precision", ["int8", "int8-dynamic", "int8-weights", "int4"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_more_exact_a_precision_the_more_is_wanted(kind):
+    wanted = [quality_policy(kind, p).least_sqnr_db for p in ("fp32", "fp16", "a16w8", "int8-static", "int4")]
+    assert wanted == sorted(wanted, reverse=True)
+    assert quality_policy(kind, "fp32-fused") == quality_policy(kind, "fp32")
+    assert quality_policy(kind, "mixed") == quality_policy(kind, "int4")
+
+
+@pytest.mark.parametrize("precision", ["int8", "int8-dynamic", "int8-weight-only", "of a third party"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_other_precision_is_judged_as_int8(kind, precision):
     assert quality_policy(kind, precision) == quality_policy(kind, "int8")
     assert executor_policy(precision) == executor_policy("int8")
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "a16w8", "int8", "int4"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_executors_are_judged_more_tightly_than_quality(kind, precision):
     assert executor_policy(precision).least_sqnr_db > quality_policy(kind, precision).least_sqnr_db

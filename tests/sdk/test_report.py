@@ -72,13 +72,13 @@ def test_the_table_shows_each_candidate_with_its_verdict(several: list[Candidate
     assert "tiny, feature-extraction, 64 tokens" in text
     assert "measured on Test CPU, 2 cores, 8 GiB, Linux x86_64; 1 thread " in text
     best = row_of(text, "onnx-fp32")
-    for cell in ("1.0000 (1.0000)", "90.0 MB", "50.0 MB", "20.0 ms", "●", "chosen"):
+    for cell in ("1.0000 (1.0000)", "90.0 MB", "50.0 MB", "20.0 ms", "4.2 ms", "●", "chosen"):
         assert cell in best
     assert "fits, shipped" in row_of(text, "onnx-int8")
     assert row_of(text, "tflite-fp32").rstrip("│ ").endswith("fits")
     assert "●" not in row_of(text, "tflite-fp32")
     assert "export failed: it has no [operator]" in row_of(text, "tflite-int8")
-    assert "quality: agreement (lower end of its 95 % interval)" in text
+    assert "quality: agreement (lower end of its 95 % interval); p90: at full length; typical:" in text
     assert "out/model.fsb: onnx-fp32, onnx-int8; chosen: onnx-fp32" in text
 
 

@@ -15,9 +15,13 @@ from fastserve_runtime.errors import EnvironmentFailure, UsageError
 from fastserve_runtime.plugins import PartFolder
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
 
     from fastserve_converters.artifact import Artifact
+    from fastserve_converters.precisions import Precision
+    from fastserve_converters.quantization.weights import QuantizedWeight
     from fastserve_runtime.manifest import Signature
 
 DEFAULT_PRECISIONS = ("fp32", "int8-dynamic")
@@ -32,10 +36,14 @@ class ExportJob:
 
     Attributes:
         module: the model in edge form, in eval mode.
-        program: the same, exported by `torch.export`.
+        program: the same, exported by `torch.export`; with a symbolic length where the precision's is dynamic.
         signature: names, dtypes and dims of inputs and outputs, in the program's order.
-        example: inputs by name.
+        example: inputs by name, of the full length.
         precision: one of the format's `PRECISIONS`.
+        plan: what that precision is in this format.
+        weights: torch module name → its weights as integers; layers that stay in float are absent.
+        calibration: inputs by name, shape [samples, length], padded; empty where none are needed.
+        samples: a few inputs on which the loss of each layer is recorded; likewise.
         base: the folder of the artifact that this precision is made from, where `PRECISIONS` names one.
         out: an empty folder for the files.
     """
@@ -45,6 +53,10 @@ class ExportJob:
     signature: Signature
     example: Mapping[str, torch.Tensor]
     precision: str
+    plan: Precision
+    weights: Mapping[str, QuantizedWeight]
+    calibration: Mapping[str, NDArray[np.generic]]
+    samples: Mapping[str, NDArray[np.generic]]
     base: Path | None
     out: Path
 
@@ -56,13 +68,13 @@ class Format(Protocol):
         NAME: as users write it.
         TOOLS: distributions whose versions decide the result.
         MODULES: import names that must be there.
-        PRECISIONS: precision → the precision whose artifact it is made from, or None.
+        PRECISIONS: what it has, by name.
     """
 
     NAME: str
     TOOLS: tuple[str, ...]
     MODULES: tuple[str, ...]
-    PRECISIONS: Mapping[str, str | None]
+    PRECISIONS: Mapping[str, Precision]
 
     def export(self, job: ExportJob) -> Artifact:
         """Write the artifact's files and its layer map into `job.out`."""

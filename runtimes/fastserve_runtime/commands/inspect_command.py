@@ -8,7 +8,14 @@ from fastserve_runtime.bundle import open_bundle
 from fastserve_runtime.commands.streams import printable, show, show_document
 from fastserve_runtime.commands.text_table import text_table
 from fastserve_runtime.errors import EXIT_OK
-from fastserve_runtime.inspection import VARIANT_HEADINGS, inspection, source_lines, variant_lines, variant_rows
+from fastserve_runtime.inspection import (
+    VARIANT_HEADINGS,
+    conversion_lines,
+    inspection,
+    source_lines,
+    variant_lines,
+    variant_rows,
+)
 
 
 def run(arguments: Namespace) -> int:
@@ -26,6 +33,6 @@ def run(arguments: Namespace) -> int:
         show(text_table(VARIANT_HEADINGS, rows, right=("size", "quality", "p90", "peak memory")))
         for variant in manifest.variants:
             show(f"\n{printable(variant.id)}")
-            for line in variant_lines(variant):
+            for line in (*variant_lines(variant), *conversion_lines(bundle, variant)):
                 show(f"  {printable(line)}")
     return EXIT_OK

@@ -1,0 +1,194 @@
+"""ExecuTorch programs lowered to XNNPACK.
+
+Activations stay float32, are quantized by token at run time, or by ranges of calibration data. Weights of linear layers
+are float32, float16, int8 with a scale a row, or int4 in groups, all of which XNNPACK reads; embedding tables are read
+by ExecuTorch's own kernels. Token indices are never quantized. The length is dynamic: XNNPACK adapts to each call's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+from fastserve_converters.artifact import Artifact, count_operators
+from fastserve_converters.formats import ExportJob
+from fastserve_converters.layer_map import group_by_module, write_layer_map
+from fastserve_converters.precisions import INT8, Choices, Precision, WeightScheme
+from fastserve_runtime.manifest import ExpectedPlacement, Graph, Requirement, SymbolicDim
+
+if TYPE_CHECKING:
+    import torch
+
+NAME = "executorch"
+ENGINE = "executorch"
+TOOLS = ("torch", "transformers", "executorch", "torchao", "nncf", "numpy")
+MODULES = ("torch", "transformers", "executorch", "torchao")
+
+_INT4 = WeightScheme(4, group=32, scale="bfloat16")
+"""XNNPACK's grouped int4 has no zero points, and stores its scales in 16 bits."""
+_INT4_TABLE = WeightScheme(4, group=48, symmetric=False, scale="float16")
+
+PRECISIONS: Mapping[str, Precision] = {
+    "fp32": Precision(None, None, "float32", has_dynamic_length=True),
+    "fp16": Precision(None, None, "float32", has_dynamic_length=True),
+    "int8-dynamic": Precision(INT8, INT8, "dynamic-int8", has_dynamic_length=True),
+    "int8-embedding-int4": Precision(INT8, _INT4_TABLE, "dynamic-int8", has_dynamic_length=True),
+    "int8-weight-only": Precision(INT8, INT8, "float32", has_dynamic_length=True),
+    "int4": Precision(_INT4, _INT4_TABLE, "dynamic-int8", has_dynamic_length=True, rounding="gptq"),
+    "int8-static": Precision(INT8, INT8, "int8", has_dynamic_length=True),
+    "a16w8": Precision(INT8, INT8, "int16", has_dynamic_length=True),
+    "mixed": Precision(
+        INT8,
+        _INT4_TABLE,
+        "dynamic-int8",
+        has_dynamic_length=True,
+        choices=Choices((None, INT8, _INT4), (None, INT8, _INT4_TABLE)),
+    ),
+}
+
+MODEL = "model.pte"
+METHOD = "forward"
+DEBUG_HANDLES = "debug_handles.json"
+
+
+def export(job: ExportJob) -> Artifact:
+    """Write `model.pte`; see `Format.export`."""
+    from executorch.devtools.backend_debug import get_delegation_info
+    from executorch.exir import to_edge_transform_and_lower
+
+    from fastserve_converters.formats.executorch.delegation import half_weights_written, xnnpack_partitioner
+    from fastserve_converters.formats.executorch.layers import nodes_of_modules
+
+    program = rewritten(job)
+    modules = [name for name, _ in job.module.named_modules()]
+    write_layer_map(job.out, group_by_module(nodes_of_modules(program, modules)))
+    if job.weights:
+        _record_layer_sqnr(job, program)
+    with half_weights_written() if job.precision == "fp16" else nullcontext():
+        edge = to_edge_transform_and_lower(program, partitioner=[xnnpack_partitioner()])
+    delegation = get_delegation_info(edge.exported_program().graph_module)
+    lowered = edge.to_executorch()
+    with (job.out / MODEL).open("wb") as file:
+        lowered.write_to_file(file)
+    handles = {"debug_handles": lowered.debug_handle_map, "delegates": lowered.delegate_map}
+    (job.out / DEBUG_HANDLES).write_text(json.dumps(handles, default=str))
+    placed = int(delegation.num_delegated_nodes)
+    return Artifact(
+        files=(MODEL,),
+        graphs={"main": Graph(MODEL, METHOD, job.signature)},
+        operators=count_operators(_operators(lowered.exported_program().graph)),
+        expected_placement=ExpectedPlacement(
+            "cpu", "XNNPACK", placed, placed + int(delegation.num_non_delegated_nodes)
+        ),
+        requires=Requirement(ENGINE, _release(), ("XnnpackBackend",), ()),
+    )
+
+
+def _record_layer_sqnr(job: ExportJob, program: torch.export.ExportedProgram) -> None:
+    import torch
+
+    from fastserve_converters.formats.executorch.layers import layer_outputs
+    from fastserve_converters.quantization.evidence import record_layer_sqnr
+
+    def run(sample: Mapping[str, Any]) -> Mapping[str, Any]:
+        return layer_outputs(program, job.weights, {name: torch.from_numpy(v) for name, v in sample.items()})
+
+    record_layer_sqnr(
+        job.out,
+        job.module,
+        job.weights,
+        job.samples,
+        run,
+        least_tokens=_least_tokens(job),
+        source="the program that was lowered, in PyTorch; delegates hide what is inside them",
+    )
+
+
+def rewritten(job: ExportJob) -> torch.export.ExportedProgram:
+    """Return the program as it is lowered: without its batch dimension, reading its layers' integers."""
+    import torch
+
+    from fastserve_converters.formats.executorch.batchless import without_batch
+    from fastserve_converters.formats.executorch.integers import with_half_tables, with_integers
+    from fastserve_converters.quantization.calibration import single_samples
+
+    graph_module = without_batch(job.program.module(check_guards=False))
+    if job.precision == "fp16":
+        with_half_tables(graph_module)
+    if job.plan.activations == "int8":
+        return _with_static_ranges(job, graph_module)
+    with_integers(graph_module, job.weights, dynamic_activations=job.plan.activations == "dynamic-int8")
+    program = torch.export.export(graph_module, (), dict(job.example), dynamic_shapes=_dynamic_shapes(job))
+    if job.plan.activations != "int16":
+        return program
+    from fastserve_converters.formats.executorch.int16 import with_int16_activations
+
+    ranged = with_int16_activations(program, single_samples(job.calibration, least_tokens=_least_tokens(job)))
+    return torch.export.export(ranged, (), dict(job.example), dynamic_shapes=_dynamic_shapes(job))
+
+
+def _with_static_ranges(job: ExportJob, graph_module: torch.fx.GraphModule) -> torch.export.ExportedProgram:
+    """Quantize by ranges. Linear layers get other integers than the job's, since SmoothQuant changes their weights."""
+    import torch
+
+    from fastserve_converters.formats.executorch.integers import with_integers
+    from fastserve_converters.formats.executorch.static import with_static_ranges
+    from fastserve_converters.quantization.calibration import single_samples
+
+    tables = {n: w for n, w in job.weights.items() if isinstance(job.module.get_submodule(n), torch.nn.Embedding)}
+    with_integers(graph_module, tables, dynamic_activations=False)
+    # NNCF calls programs by position.
+    graph_module.graph.set_codegen(torch.fx.graph.CodeGen())
+    graph_module.recompile()
+    example = tuple(job.example.values())
+    by_name = _dynamic_shapes(job)
+    shapes = None if by_name is None else tuple(by_name[name] for name in job.example)
+    samples = single_samples(job.calibration, least_tokens=_least_tokens(job))
+    ranged, _ = with_static_ranges(torch.export.export(graph_module, example, dynamic_shapes=shapes), samples)
+    return torch.export.export(ranged, example, dynamic_shapes=shapes)
+
+
+def _least_tokens(job: ExportJob) -> int | None:
+    """Return to how many tokens samples may be cut; None where the length is fixed."""
+    symbols = [d for t in job.signature.inputs for d in t.dims if isinstance(d, SymbolicDim)]
+    return symbols[0].min if symbols else None
+
+
+def _dynamic_shapes(job: ExportJob) -> dict[str, dict[int, Any]] | None:
+    import torch
+
+    symbols: dict[str, Any] = {}
+    shapes: dict[str, dict[int, Any]] = {}
+    for tensor in job.signature.inputs:
+        shapes[tensor.name] = {}
+        for axis, dim in enumerate(tensor.dims):
+            if isinstance(dim, SymbolicDim):
+                symbol = symbols.setdefault(dim.symbol, torch.export.Dim(dim.symbol, min=dim.min, max=dim.max))
+                shapes[tensor.name][axis] = symbol
+    return shapes if symbols else None
+
+
+def _operators(graph: Any) -> Counter[tuple[str, str, int]]:
+    """Count kernel calls and delegate calls of the final program; allocations are no operators."""
+    counts: Counter[tuple[str, str, int]] = Counter()
+    for node in graph.nodes:
+        if node.op != "call_function":
+            continue
+        target = node.target
+        schema = getattr(target, "_schema", None)
+        if schema is not None:
+            domain, _, name = str(schema.name).partition("::")
+            overload = str(schema.overload_name)
+            counts[domain, f"{name}.{overload}" if overload else name, 1] += 1
+        elif "call_delegate" in str(target):
+            counts["delegate", "XnnpackBackend", 1] += 1
+    return counts
+
+
+def _release() -> str:
+    from importlib.metadata import version
+
+    return version("executorch")

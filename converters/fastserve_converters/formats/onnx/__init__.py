@@ -1,0 +1,122 @@
+"""ONNX: a portable graph of ai.onnx operators for any runtime, and faster ones for ONNX Runtime.
+
+Portable: `fp32` and `fp16`, and `int8-static` and `a16w8` with QuantizeLinear and DequantizeLinear, all of a fixed
+length, which NPUs ask for. For ONNX Runtime: operators of com.microsoft, any number of tokens up to the length, and the
+same file on x86 and Arm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from fastserve_converters.artifact import Artifact
+from fastserve_converters.formats import ExportJob
+from fastserve_converters.layer_map import group_by_module, write_layer_map
+from fastserve_converters.precisions import FP32, INT8, Choices, Precision, WeightScheme
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+NAME = "onnx"
+ENGINE = "onnxruntime"
+TOOLS = ("torch", "transformers", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "nncf", "numpy")
+MODULES = ("torch", "transformers", "onnx", "onnx_ir", "onnxscript", "onnxruntime")
+
+_INT4 = WeightScheme(4, 32, symmetric=False)
+_INT8_GROUPED = WeightScheme(8, 128)
+_SMOOTHING = "per-channel input ranges for SmoothQuant factors"
+PRECISIONS: Mapping[str, Precision] = {
+    "fp32": FP32,
+    "fp16": Precision(None, None, "float16", base="fp32"),
+    "fp32-fused": Precision(None, None, "float32", has_dynamic_length=True),
+    "int8-dynamic": Precision(INT8, INT8, "dynamic-int8", has_dynamic_length=True, calibration=_SMOOTHING),
+    "int8-embedding-int4": Precision(INT8, _INT4, "dynamic-int8", has_dynamic_length=True, calibration=_SMOOTHING),
+    "int8-weight-only": Precision(_INT8_GROUPED, INT8, "float32", has_dynamic_length=True),
+    "int4": Precision(_INT4, _INT4, "dynamic-int8", has_dynamic_length=True, rounding="gptq", calibration=_SMOOTHING),
+    "int8-static": Precision(INT8, INT8, "int8", base="fp32", calibration="NNCF: SmoothQuant, least and largest value"),
+    "a16w8": Precision(INT8, INT8, "int16", base="fp32", calibration="least and largest value"),
+    "mixed": Precision(
+        None,
+        None,
+        "dynamic-int8",
+        has_dynamic_length=True,
+        calibration=_SMOOTHING,
+        choices=Choices(linear=(INT8, _INT4, None), embedding=(INT8, _INT4)),
+    ),
+}
+
+
+def export(job: ExportJob) -> Artifact:
+    """Write `model.onnx`; see `Format.export`."""
+    from fastserve_converters.formats.onnx import files
+
+    if job.plan.base is not None:
+        model = _from_portable(job)
+    elif job.plan.has_dynamic_length:
+        model = _for_onnx_runtime(job)
+    else:
+        model = _portable(job)
+    files.save(model, job.out)
+    files.update_layer_map(job.out, model)
+    if job.weights or job.plan.activations == "float16":
+        _record_layer_sqnr(job)
+    return files.describe(job)
+
+
+def _portable(job: ExportJob) -> ir.Model:
+    """Export the program, and write its layer map while nodes still tell where they come from."""
+    from fastserve_converters.formats.onnx import portable
+
+    model = portable.export_portable(job)
+    modules = dict(job.module.named_modules())
+    portable.name_layers(model, modules)
+    write_layer_map(job.out, group_by_module(portable.module_tensors(model, list(modules))))
+    portable.forget_sources(model)
+    return model
+
+
+def _from_portable(job: ExportJob) -> ir.Model:
+    from fastserve_converters.formats.onnx import files, half, layers, static
+
+    assert job.base is not None
+    base = job.base / files.MODEL
+    files.copy_layer_map(job.base, job.out)
+    if job.plan.activations == "float16":
+        return half.convert(base)
+    quantize = static.quantize_int8 if job.plan.activations == "int8" else static.quantize_a16w8
+    model = quantize(base, job.calibration)
+    layers.quantize_embeddings(model, job.weights)
+    return model
+
+
+def _for_onnx_runtime(job: ExportJob) -> ir.Model:
+    from fastserve_converters.formats.onnx import files, fusion, layers, linears, smoothing
+
+    model = _portable(job)
+    before = files.operator_counts(model)
+    fusion.fuse(model)
+    multiplies_int8 = job.plan.activations == "dynamic-int8"
+    balancing = smoothing.find_balancing(job.module, job.weights, job.calibration) if multiplies_int8 else {}
+    layers.quantize_layers(model, job.weights, multiplies_int8=multiplies_int8, balancing=balancing)
+    linears.write_float_linears(model)
+    files.write_graph_optimization(job.out, before, files.operator_counts(model))
+    return model
+
+
+def _record_layer_sqnr(job: ExportJob) -> None:
+    from fastserve_converters.formats.onnx import files, layer_outputs
+    from fastserve_converters.quantization.evidence import record_layer_sqnr
+    from fastserve_converters.quantization.layers import quantizable_layers
+
+    found = layer_outputs.layer_tensors(job.out)
+    tensors = {name: found[name] for name in quantizable_layers(job.module) if name in found}
+    record_layer_sqnr(
+        job.out,
+        job.module,
+        tensors,
+        job.samples,
+        layer_outputs.layer_reader(job.out / files.MODEL, tensors),
+        least_tokens=2 if job.plan.has_dynamic_length else None,
+        source="the artifact in ONNX Runtime; projections inside a QAttention have no output of their own",
+    )

@@ -1,0 +1,103 @@
+"""Static quantization with QuantizeLinear and DequantizeLinear of ai.onnx alone: what NPUs take.
+
+`a16w8`: 16-bit activations by ONNX Runtime's tool. `int8-static`: 8-bit activations by NNCF. Both calibrate on padded
+samples, which is what a graph of a fixed length gets. Embedding tables are left to `layers.quantize_embeddings`, with a
+scale a row: one for the whole table loses too much, and DequantizeLinear would spell the whole table out in each call.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastserve_converters.quantization.calibration import Samples, single_samples
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+_SAMPLES = 128
+_IN_FLOAT = {"Gather", "Cast", "Clip", "Sqrt"}
+
+
+def quantize_a16w8(file: Path, calibration: Samples) -> ir.Model:
+    """Quantize activations to unsigned 16 bits and weights to int8 per channel, ranges by least and largest value.
+
+    Args:
+        file: the portable fp32 model.
+        calibration: inputs by name, shape [samples, length].
+    """
+    import onnx_ir as ir
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+
+    kinds = sorted({node.op_type for node in ir.load(file).graph} - _IN_FLOAT)
+    with TemporaryDirectory() as folder:
+        written = Path(folder) / "model.onnx"
+        # The tool warns of every norm, whose weights have no second axis.
+        logger = logging.getLogger()
+        level = logger.level
+        logger.setLevel(logging.ERROR)
+        try:
+            quantize_static(
+                str(file),
+                str(written),
+                _Reader(calibration),
+                quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=kinds,
+                per_channel=True,
+                activation_type=QuantType.QUInt16,
+                weight_type=QuantType.QInt8,
+                calibrate_method=CalibrationMethod.MinMax,
+            )
+        finally:
+            logger.setLevel(level)
+        model: ir.Model = ir.from_proto(_read(written))
+    return model
+
+
+def quantize_int8(file: Path, calibration: Samples) -> ir.Model:
+    """Quantize activations and weights to 8 bits: SmoothQuant, bias correction, sensitive operators left in float.
+
+    Args:
+        file: the portable fp32 model.
+        calibration: inputs by name, shape [samples, length].
+    """
+    import onnx_ir as ir
+
+    from fastserve_converters.quantization.nncf_library import import_nncf
+
+    nncf = import_nncf()
+    items = [dict(sample) for _, sample in zip(range(_SAMPLES), single_samples(calibration), strict=False)]
+    quantized = nncf.quantize(
+        _read(file),
+        nncf.Dataset(items),
+        model_type=nncf.ModelType.TRANSFORMER,
+        subset_size=len(items),
+        fast_bias_correction=True,
+        ignored_scope=nncf.IgnoredScope(types=["Gather"]),
+    )
+    model: ir.Model = ir.from_proto(quantized)
+    return model
+
+
+class _Reader:
+    """Gives calibration samples to ONNX Runtime's tool one by one."""
+
+    def __init__(self, calibration: Samples) -> None:
+        few = {name: value[:_SAMPLES] for name, value in calibration.items()}
+        self._samples: Iterator[Mapping[str, NDArray[np.generic]]] = single_samples(few)
+
+    def get_next(self) -> Mapping[str, NDArray[np.generic]] | None:
+        """Return the next sample, or None after the last."""
+        return next(self._samples, None)
+
+
+def _read(file: Path) -> Any:
+    import onnx
+
+    return onnx.load(str(file))

@@ -1,0 +1,141 @@
+"""TFLite by litert-torch, for any number of tokens, with the integers of every precision written into the file.
+
+The fastest kernels on the CPU (XNNPACK) take float activations and quantize them row by row as they multiply with int8
+or int4 weights; activations of scales set beforehand are for processors that have integers only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastserve_converters.artifact import Artifact, count_operators
+from fastserve_converters.formats import ExportJob
+from fastserve_converters.layer_map import ModulePaths, group_by_module, write_layer_map
+from fastserve_converters.precisions import INT8, Choices, Precision, WeightScheme
+from fastserve_runtime.manifest import ExpectedPlacement, Graph, Requirement
+
+if TYPE_CHECKING:
+    from fastserve_converters.formats.tflite.form import Form
+
+NAME = "tflite"
+ENGINE = "litert"
+TOOLS = (
+    "torch",
+    "transformers",
+    "litert-torch",
+    "litert-converter",
+    "ai-edge-quantizer",
+    "ai-edge-litert",
+    "numpy",
+)
+MODULES = ("torch", "transformers", "litert_torch", "ai_edge_quantizer", "ai_edge_litert")
+
+_INT4 = WeightScheme(4, group=32)
+_INT4_TABLE = WeightScheme(4)
+"""A scale a row: the file takes twelve bytes for each, a float and a zero point of 64 bits, so groups do not pay."""
+
+PRECISIONS: Mapping[str, Precision] = {
+    "fp32": Precision(None, None, "float32", has_dynamic_length=True),
+    "fp16": Precision(None, None, "float32", base="fp32", has_dynamic_length=True),
+    "int8-dynamic": Precision(INT8, INT8, "dynamic-int8", base="fp32", has_dynamic_length=True),
+    "int8-embedding-int4": Precision(INT8, _INT4_TABLE, "dynamic-int8", base="fp32", has_dynamic_length=True),
+    "int8-weight-only": Precision(INT8, INT8, "float32", base="fp32", has_dynamic_length=True),
+    "int4": Precision(_INT4, _INT4_TABLE, "dynamic-int8", base="fp32", has_dynamic_length=True, rounding="gptq"),
+    "int8-static": Precision(INT8, INT8, "int8", base="fp32", has_dynamic_length=True),
+    "a16w8": Precision(INT8, INT8, "int16", base="fp32", has_dynamic_length=True),
+    "mixed": Precision(
+        INT8,
+        _INT4_TABLE,
+        "dynamic-int8",
+        base="fp32",
+        has_dynamic_length=True,
+        choices=Choices((None, INT8, _INT4), (None, INT8, _INT4_TABLE)),
+    ),
+}
+
+_STATIC_BITS = {"int8": 8, "int16": 16}
+
+MODEL = "model.tflite"
+SIGNATURE = "serving_default"
+_LEAST_RUNTIME = "1.0"
+"""The oldest release of ai-edge-litert; 1.0.1 ran MiniLM right in all precisions but those with blocks."""
+_LEAST_RUNTIME_OF_BLOCKS = "2.1.0"
+"""Releases up to 1.1.2 refuse int4 in blocks, and 1.4.0 and 2.0.2 compute nonsense with it; from 2.1.0 it is right."""
+
+
+def export(job: ExportJob) -> Artifact:
+    """Write `model.tflite`; see `Format.export`."""
+    from fastserve_converters.formats.tflite.conversion import convert
+    from fastserve_converters.formats.tflite.file import read_model, write_model
+    from fastserve_converters.formats.tflite.form import Form
+    from fastserve_converters.formats.tflite.integers import halve_floats, multiply_in_float, store_integers
+    from fastserve_converters.formats.tflite.static import quantize_static
+
+    form = Form(job.module, job.weights)
+    path = job.out / MODEL
+    source = path
+    if job.base is None or form.has_grouped_tables:
+        convert(form.module, job.example["input_ids"].shape[1], path)
+    else:
+        source = job.base / MODEL
+    if job.plan.activations in _STATIC_BITS:
+        quantize_static(source, path, job.calibration, _STATIC_BITS[job.plan.activations])
+    elif job.precision != "fp32":
+        model = read_model(source)
+        store_integers(model, form.module, form.weights)
+        if job.precision == "fp16":
+            halve_floats(model)
+        elif job.plan.activations == "float32":
+            multiply_in_float(model)
+        write_model(model, path)
+    if job.precision != "fp32":
+        _record_layer_sqnr(job, form, path)
+    return _describe(job, path, _least_runtime(form))
+
+
+def _record_layer_sqnr(job: ExportJob, form: Form, path: Path) -> None:
+    from fastserve_converters.formats.tflite.layers import layer_reader, layer_tensors
+    from fastserve_converters.quantization.evidence import record_layer_sqnr
+    from fastserve_converters.quantization.layers import quantizable_layers
+
+    wanted = quantizable_layers(job.module)
+    tensors = {name: tensor for name, tensor in layer_tensors(path).items() if name in wanted}
+    record_layer_sqnr(
+        job.out,
+        job.module,
+        tensors,
+        job.samples,
+        layer_reader(path, tensors, form.factors),
+        least_tokens=2,
+        source="the artifact in LiteRT",
+    )
+
+
+def _least_runtime(form: Form) -> str:
+    has_blocks = any(weight.scale.shape[1] > 1 for weight in form.weights.values())
+    return _LEAST_RUNTIME_OF_BLOCKS if has_blocks else _LEAST_RUNTIME
+
+
+def _describe(job: ExportJob, path: Path, least_runtime: str) -> Artifact:
+    from ai_edge_litert.interpreter import Interpreter
+
+    from fastserve_converters.formats.tflite.file import count_all, read_model, tensor_name
+    from fastserve_converters.formats.tflite.layers import module_of
+    from fastserve_runtime.engines.litert import placed_operators
+
+    model: Any = read_model(path)
+    paths = ModulePaths((name, type(m).__name__) for name, m in job.module.named_modules())
+    names = [tensor_name(t) for graph in model.subgraphs for t in graph.tensors]
+    write_layer_map(job.out, group_by_module((module_of(n) or paths.find(n), n) for n in names))
+    delegated = Interpreter(model_path=str(path), num_threads=1)
+    delegated.allocate_tensors()
+    placed = placed_operators(delegated._get_ops_details())
+    return Artifact(
+        files=(MODEL,),
+        graphs={"main": Graph(MODEL, SIGNATURE, job.signature)},
+        operators=count_operators(count_all(model)),
+        expected_placement=ExpectedPlacement("cpu", "XNNPACK", placed["XNNPACK"], sum(placed.values())),
+        requires=Requirement(ENGINE, least_runtime, ("XNNPACK",), ()),
+    )

@@ -1,0 +1,216 @@
+"""The edge form as LiteRT takes it best: no constant that depends on the number of tokens, no operator for nothing.
+
+Measured with XNNPACK: LayerNorm in plain operators of three dimensions saves the converter's own lowering sixty
+reshapes, and scaling the query's weights instead of every score saves a pass over the largest tensor.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from fastserve_converters.edge_form import ConstantRows
+from fastserve_converters.quantization.weights import QuantizedWeight
+
+TABLE = "table"
+"""What a layer that stands for an embedding calls the embedding that it looks up."""
+_ATTENTION = "fastserve-without-batch"
+QUERIES = ("query", "q_lin", "q_proj")
+"""What the encoder families call the layer whose output is scaled before attention."""
+
+
+class PlainLayerNorm(torch.nn.Module):
+    """Layer normalization over the last dimension (arXiv 1607.06450), written out."""
+
+    def __init__(self, norm: torch.nn.LayerNorm) -> None:
+        super().__init__()
+        self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
+
+    def forward(self, value: torch.Tensor) -> torch.Tensor:
+        """Normalize."""
+        centred = value - value.mean(-1, keepdim=True)
+        variance = (centred * centred).mean(-1, keepdim=True)
+        normal = centred * torch.rsqrt(variance + self.eps)
+        scaled = normal if self.weight is None else normal * self.weight
+        return scaled if self.bias is None else scaled + self.bias
+
+
+class Positions:
+    """Where the model's root leaves the position of every token for the layers that look it up."""
+
+    def __init__(self) -> None:
+        self.current: torch.Tensor | None = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Positions:
+        """Copies of a model must not share what one call leaves."""
+        own = memo.setdefault(id(self), Positions())
+        assert isinstance(own, Positions)
+        return own
+
+    def set_from(self, mask: torch.Tensor) -> None:
+        """Count the tokens from 0 with operators whose shapes follow the mask's."""
+        there = (mask > -1.0).to(torch.int32)
+        self.current = torch.cumsum(there, 1, dtype=torch.int32) - 1
+
+
+class PositionRows(torch.nn.Module):
+    """Stands for constant position embeddings where the number of tokens is open: looks their rows up."""
+
+    def __init__(self, rows: torch.Tensor, positions: Positions) -> None:
+        super().__init__()
+        self.table = torch.nn.Embedding(rows.shape[1], rows.shape[2], _weight=rows[0])
+        self.positions = positions
+
+    def forward(self, _indices: torch.Tensor) -> torch.Tensor:
+        """Return the rows, shape [1, tokens, width]."""
+        assert self.positions.current is not None
+        rows: torch.Tensor = self.table(self.positions.current)
+        return rows
+
+
+def attention_without_batch(
+    _layer: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor,
+    scaling: float,
+    **_settings: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attend for a batch of one with products of three dimensions, which BATCH_MATMUL takes without a reshape.
+
+    Args:
+        query: shape [1, heads, tokens, width of a head].
+        key: likewise.
+        value: likewise.
+        attention_mask: additive, shape [1, 1, 1, tokens].
+        scaling: of the scores.
+
+    Returns:
+        Shape [1, tokens, heads, width of a head], and no weights.
+    """
+    heads, _, width = query.shape[1:]
+    # The layers have just transposed them; undone and done again, the converter has one transposition of all.
+    by_head = [t.transpose(1, 2).reshape(-1, heads, width).transpose(0, 1) for t in (query, key, value)]
+    scores = torch.matmul(by_head[0], by_head[1].transpose(1, 2))
+    if scaling != 1.0:
+        scores = scores * scaling
+    shares = torch.softmax(scores + attention_mask[0], -1)
+    return torch.matmul(shares, by_head[2]).transpose(0, 1).unsqueeze(0), None
+
+
+class GroupedEmbedding(torch.nn.Module):
+    """An embedding whose table has a row for each group of columns, so that kernels with a scale a row do for groups.
+
+    Row `i` of the original is the rows `i x groups` to `(i + 1) x groups - 1`, joined.
+    """
+
+    def __init__(self, embedding: torch.nn.Embedding, group: int) -> None:
+        super().__init__()
+        self.width = embedding.embedding_dim
+        self.groups = self.width // group
+        rows = embedding.weight.detach().reshape(-1, group)
+        self.table = torch.nn.Embedding(rows.shape[0], group, _weight=rows)
+        self.register_buffer("offsets", torch.arange(self.groups, dtype=torch.int32), persistent=False)
+        self.offsets: torch.Tensor
+
+    def forward(self, indices: torch.Tensor) -> torch.Tensor:
+        """Return the rows, shape [n, tokens, width]."""
+        rows = indices.to(torch.int32).unsqueeze(-1) * self.groups + self.offsets
+        found: torch.Tensor = self.table(rows)
+        return found.reshape(*indices.shape, self.width)
+
+
+class Form:
+    """A copy of an edge form for LiteRT, with the integers of its layers under the names that they have in it.
+
+    Attributes:
+        module: the copy.
+        weights: its integers, by the names of its modules.
+        factors: torch module name → what the layer's output is multiplied with, where it is.
+    """
+
+    def __init__(self, edge_form: torch.nn.Module, weights: Mapping[str, QuantizedWeight]) -> None:
+        """Copy and rewrite.
+
+        Args:
+            edge_form: the model; it is left as it is.
+            weights: torch module name → integers; see `ExportJob.weights`.
+        """
+        self.module = copy.deepcopy(edge_form).eval()
+        self.weights = dict(weights)
+        self.factors: dict[str, float] = {}
+        self._open_positions()
+        self._write_norms_out()
+        self._fold_scaling()
+        self._drop_batch()
+        self._group_embeddings()
+
+    @property
+    def has_grouped_tables(self) -> bool:
+        """Whether an embedding was rewritten, so that the model is another than without integers."""
+        return any(isinstance(m, GroupedEmbedding) for m in self.module.modules())
+
+    def _open_positions(self) -> None:
+        positions = Positions()
+        for name, layer in list(self.module.named_modules()):
+            if isinstance(layer, ConstantRows) and layer.rows.shape[1] > 1:
+                self.module.set_submodule(name, PositionRows(layer.rows, positions))
+
+        def count(_module: torch.nn.Module, _args: Any, kwargs: dict[str, Any]) -> None:
+            positions.set_from(kwargs["attention_mask"])
+
+        self.module.register_forward_pre_hook(count, with_kwargs=True)
+
+    def _write_norms_out(self) -> None:
+        for name, layer in list(self.module.named_modules()):
+            if isinstance(layer, torch.nn.LayerNorm) and len(layer.normalized_shape) == 1:
+                self.module.set_submodule(name, PlainLayerNorm(layer))
+
+    def _fold_scaling(self) -> None:
+        for name, parent in self.module.named_modules():
+            factor = getattr(parent, "scaling", None)
+            query = next((q for q in QUERIES if isinstance(getattr(parent, q, None), torch.nn.Linear)), None)
+            if query is None or not isinstance(factor, float) or factor <= 0:
+                continue
+            linear: torch.nn.Linear = getattr(parent, query)
+            with torch.no_grad():
+                linear.weight.mul_(factor)
+                if linear.bias is not None:
+                    linear.bias.mul_(factor)
+            parent.scaling = 1.0
+            full = f"{name}.{query}".lstrip(".")
+            self.factors[full] = factor
+            if full in self.weights:
+                stored = self.weights[full]
+                self.weights[full] = replace(stored, scale=(stored.scale * np.float32(factor)).astype(np.float32))
+
+    def _drop_batch(self) -> None:
+        from transformers import AttentionInterface
+
+        AttentionInterface.register(_ATTENTION, attention_without_batch)
+        for module in self.module.modules():
+            config: Any = getattr(module, "config", None)
+            if getattr(config, "_attn_implementation", None) == "eager":
+                # The setter asks whether the model's class knows the name.
+                config._attn_implementation_internal = _ATTENTION
+
+    def _group_embeddings(self) -> None:
+        for name, layer in list(self.module.named_modules()):
+            stored = self.weights.get(name)
+            if not isinstance(layer, torch.nn.Embedding) or stored is None or stored.scheme.group is None:
+                continue
+            group = stored.scheme.group
+            self.module.set_submodule(name, GroupedEmbedding(layer, group))
+            del self.weights[name]
+            self.weights[f"{name}.{TABLE}"] = QuantizedWeight(
+                stored.values.reshape(-1, group),
+                stored.scale.reshape(-1, 1),
+                stored.zero_point.reshape(-1, 1),
+                replace(stored.scheme, group=None),
+            )

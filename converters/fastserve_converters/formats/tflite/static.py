@@ -1,0 +1,80 @@
+"""Activations of scales set beforehand, by ai-edge-quantizer, where their ranges allow it.
+
+Only linear layers are made static: attention, GELU and LayerNorm lose more in integers than they gain. An 8-bit scale
+for a whole tensor serves some outputs badly, those that feed the residual sum with a few huge channels (LLM.int8, arXiv
+2208.07339); calibration tells which, and they quantize their input as it comes instead.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastserve_converters.formats.tflite.layers import layer_reader, layer_tensors
+
+_SIGNATURE = "serving_default"
+_CALIBRATION_SAMPLES = 96
+_RANGE_SAMPLES = 32
+LEAST_RATIO = 20.0
+"""dB of signal to rounding noise below which a layer's output does not get one scale for all its channels. MiniLM's
+layers have 24 to 38, but for those behind GELU, which have 1 to 13."""
+
+
+def quantize_static(source: Path, out: Path, calibration: Mapping[str, NDArray[Any]], bits: int) -> tuple[str, ...]:
+    """Write a model with int8 weights whose linear layers take and give integers.
+
+    Args:
+        source: the float model.
+        out: the file to write.
+        calibration: inputs by name, shape [samples, length], padded.
+        bits: of activations, 8 or 16.
+
+    Returns:
+        Torch names of the layers that quantize their input as it comes.
+    """
+    from ai_edge_quantizer import qtyping, quantizer, recipe_manager
+
+    samples = list(own_lengths(calibration))
+    dynamic = tuple(n for n, r in output_ratios(source, samples[:_RANGE_SAMPLES], bits).items() if r < LEAST_RATIO)
+    recipe = recipe_manager.RecipeManager()
+    linear = qtyping.TFLOperationName.FULLY_CONNECTED
+    recipe.add_dynamic_config(regex=".*", operation_name=qtyping.TFLOperationName.ALL_SUPPORTED, num_bits=8)
+    recipe.add_static_config(".*", linear, bits, 8)
+    for name in dynamic:
+        recipe.add_dynamic_config(f"layer/{re.escape(name)};", linear, 8)
+    tool = quantizer.Quantizer(str(source))
+    tool.load_quantization_recipe(recipe.get_quantization_recipe())
+    ranges = tool.calibrate({_SIGNATURE: samples[:_CALIBRATION_SAMPLES]}, num_threads=1)
+    tool.quantize(ranges).export_model(str(out), overwrite=True)
+    return dynamic
+
+
+def own_lengths(calibration: Mapping[str, NDArray[Any]]) -> Iterator[dict[str, NDArray[Any]]]:
+    """Yield samples one by one, without the padding behind their last token."""
+    for row, mask in enumerate(calibration["attention_mask"]):
+        tokens = max(2, int(np.flatnonzero(mask)[-1]) + 1)
+        yield {name: np.ascontiguousarray(values[row : row + 1, :tokens]) for name, values in calibration.items()}
+
+
+def output_ratios(source: Path, samples: list[dict[str, NDArray[Any]]], bits: int) -> dict[str, float]:
+    """Return layer → signal-to-noise ratio in dB that its output has left when one scale rounds all of it."""
+    tensors = layer_tensors(source)
+    read = layer_reader(source, tensors)
+    runs = [read(sample) for sample in samples]
+    return {layer: rounding_ratio(np.concatenate([run[layer] for run in runs]), bits) for layer in tensors}
+
+
+def rounding_ratio(values: NDArray[np.float32], bits: int) -> float:
+    """Return the ratio of a tensor's variance in the median channel to the noise of rounding it to a uniform grid.
+
+    The median, since a few huge channels say nothing of what becomes of the others.
+    """
+    step = float(values.max() - values.min()) / (2**bits - 1)
+    noise = step * step / 12
+    signal = float(np.median(values.var(axis=0)))
+    return float(10 * np.log10(signal / noise)) if noise > 0 and signal > 0 else np.inf

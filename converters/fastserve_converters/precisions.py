@@ -1,0 +1,95 @@
+"""How numbers are stored and multiplied in an artifact: the words that every format uses for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Activations = Literal["float32", "float16", "dynamic-int8", "int8", "int16"]
+"""What layers multiply with: floats, integers whose scale each call finds, or integers of a scale set beforehand."""
+
+
+@dataclass(frozen=True)
+class WeightScheme:
+    """How a layer's weight matrix is stored: as integers, with scales along its rows.
+
+    A row is an output channel of a linear layer, or one entry of an embedding table.
+
+    Attributes:
+        bits: of one integer, 8 or 4.
+        group: so many neighbouring columns share a scale; None where the whole row does.
+        symmetric: whether zero is in the middle; else there is a zero point beside each scale.
+        scale: the type that scales are stored in.
+    """
+
+    bits: int
+    group: int | None = None
+    symmetric: bool = True
+    scale: Literal["float32", "float16", "bfloat16"] = "float32"
+
+    @property
+    def name(self) -> str:
+        """The scheme in short, such as `int4-g32-asymmetric`."""
+        group = "" if self.group is None else f"-g{self.group}"
+        return f"int{self.bits}{group}{'' if self.symmetric else '-asymmetric'}"
+
+
+INT8 = WeightScheme(8)
+
+
+@dataclass(frozen=True)
+class Choices:
+    """The schemes that a mixed precision may give to each layer; None leaves a layer in float."""
+
+    linear: tuple[WeightScheme | None, ...]
+    embedding: tuple[WeightScheme | None, ...]
+
+
+@dataclass(frozen=True)
+class Precision:
+    """One named way of storing and multiplying a model's numbers, as one format does it.
+
+    Attributes:
+        linear: the scheme of linear layers; None leaves them in float.
+        embedding: the scheme of embedding tables; likewise.
+        activations: what layers multiply with.
+        base: the precision whose artifact this one is made from, if any.
+        has_dynamic_length: whether the graph takes any number of tokens up to its length, rather than just that many.
+        rounding: `nearest`, or `gptq` (arXiv 2210.17323) where rounding to nearest loses too much.
+        calibration: what the format makes of calibration data itself, in a few words for the recipe.
+        choices: what the schemes of a mixed precision are chosen from, layer by layer; None where they are not.
+    """
+
+    linear: WeightScheme | None
+    embedding: WeightScheme | None
+    activations: Activations
+    base: str | None = None
+    has_dynamic_length: bool = False
+    rounding: Literal["nearest", "gptq"] = "nearest"
+    calibration: str | None = None
+    choices: Choices | None = None
+
+    @property
+    def needs_calibration(self) -> bool:
+        """Whether it looks at calibration data: to set the scales of activations, to round, or to choose."""
+        return bool(self.calibration_uses)
+
+    @property
+    def calibration_uses(self) -> tuple[str, ...]:
+        """What calibration data is used for, in a few words each."""
+        uses = {
+            "ranges of activations": self.activations in {"int8", "int16"} and self.calibration is None,
+            "GPTQ": self.rounding == "gptq",
+            "sensitivity of layers": self.choices is not None,
+            self.calibration or "": self.calibration is not None,
+        }
+        return tuple(use for use, is_made in uses.items() if is_made)
+
+
+FP32 = Precision(linear=None, embedding=None, activations="float32")
+
+
+def has_twin(plan: Precision) -> bool:
+    """Whether PyTorch can compute the same quantized model: weights as integers, and no scale set beforehand."""
+    is_quantized = plan.choices is not None or plan.linear is not None or plan.embedding is not None
+    return is_quantized and plan.activations not in {"int8", "int16"}

@@ -1,0 +1,79 @@
+"""Calibration data: real inputs with their true lengths and padding, checked before anything rests on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastserve_converters.reference import CALIBRATION
+from fastserve_runtime.errors import UsageError
+
+Samples = Mapping[str, NDArray[np.generic]]
+"""`input_ids` (int32) and `attention_mask` (float32), both of shape [samples, length], padded."""
+
+LEAST_SAMPLES = 16
+"""Fewer say little about the range of an activation: its extremes come with rare tokens."""
+
+
+def read(folder: Path, length: int) -> dict[str, NDArray[np.generic]]:
+    """Read and check the calibration inputs that a reference stage wrote.
+
+    Raises:
+        UsageError: they are of no use; see `check`.
+    """
+    with np.load(folder / CALIBRATION, allow_pickle=False) as file:
+        samples = {name: file[name] for name in file.files}
+    check(samples, length)
+    return samples
+
+
+def check(samples: Samples, length: int) -> None:
+    """Refuse calibration inputs that say nothing about the model's use.
+
+    Raises:
+        UsageError: they are missing, too few, all the same, or of another shape.
+    """
+    wanted = ("input_ids", "attention_mask")
+    missing = [name for name in wanted if name not in samples]
+    if missing:
+        raise UsageError(f"The calibration data has no '{missing[0]}'.", f"It must have {' and '.join(wanted)}.")
+    for name in wanted:
+        shape = samples[name].shape
+        if len(shape) != 2 or shape[1] != length or shape[0] != len(samples[wanted[0]]):
+            raise UsageError(
+                f"The calibration data's '{name}' has the shape {list(shape)}; the model takes [samples, {length}].",
+                "Make it with the model's own tokenizer and sequence length.",
+            )
+    ids = samples["input_ids"]
+    if len(ids) < LEAST_SAMPLES:
+        raise UsageError(
+            f"There are {len(ids)} calibration samples; at least {LEAST_SAMPLES} are needed.",
+            "Give more texts with --data: those that are not used to judge quality are used to calibrate.",
+        )
+    if (ids == ids[0]).all():
+        raise UsageError(
+            f"All {len(ids)} calibration samples are the same.", "Give texts such as the model will see with --data."
+        )
+    if not (np.asarray(samples["attention_mask"]) != 0).any(axis=1).all():
+        raise UsageError("A calibration sample consists of padding alone.", "Leave out empty texts.")
+
+
+def single_samples(samples: Samples, *, least_tokens: int | None = None) -> Iterator[dict[str, NDArray[np.generic]]]:
+    """Give the samples one by one, shape [1, length]; with `least_tokens`, cut to their own tokens, but that many."""
+    lengths = np.asarray(samples["attention_mask"]).sum(1).astype(int)
+    for row, own in enumerate(lengths):
+        end = None if least_tokens is None else max(int(own), least_tokens)
+        yield {name: np.ascontiguousarray(value[row : row + 1, :end]) for name, value in samples.items()}
+
+
+def batches(samples: Samples, size: int) -> Iterator[dict[str, NDArray[np.generic]]]:
+    """Give batches of samples of like length, cut to the longest of each."""
+    lengths = np.asarray(samples["attention_mask"]).sum(1).astype(int)
+    order = np.argsort(lengths, kind="stable")
+    for start in range(0, len(order), size):
+        rows = order[start : start + size]
+        end = int(lengths[rows].max())
+        yield {name: np.ascontiguousarray(value[rows, :end]) for name, value in samples.items()}

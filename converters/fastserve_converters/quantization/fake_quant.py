@@ -1,0 +1,117 @@
+"""The same quantized model in PyTorch: weights replaced by what their integers stand for, activations rounded likewise.
+
+It is a second opinion of what an artifact should compute, and the means by which the loss of each layer is found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fastserve_converters.precisions import Activations
+from fastserve_converters.quantization.calibration import Samples, batches
+from fastserve_converters.quantization.weights import QuantizedWeight
+
+_BATCH = 32
+
+
+@contextmanager
+def fake_quantized(
+    module: torch.nn.Module, weights: Mapping[str, QuantizedWeight], activations: Activations
+) -> Iterator[None]:
+    """Make a model compute with quantized weights inside the block.
+
+    Args:
+        module: the model; it is put back at the end.
+        weights: layer → its integers.
+        activations: with `dynamic-int8`, the inputs of these linear layers are rounded to 8 bits, a scale a token.
+    """
+    originals = {name: module.get_submodule(name).weight for name in weights}
+    hooks = []
+    try:
+        for name, weight in weights.items():
+            layer = module.get_submodule(name)
+            layer.weight = torch.nn.Parameter(torch.from_numpy(weight.dequantized()), requires_grad=False)
+            if activations == "dynamic-int8" and isinstance(layer, torch.nn.Linear):
+                hooks.append(layer.register_forward_pre_hook(_round_input))
+        yield
+    finally:
+        for name, original in originals.items():
+            module.get_submodule(name).weight = original
+        for hook in hooks:
+            hook.remove()
+
+
+def rounded_by_token(values: torch.Tensor) -> torch.Tensor:
+    """Return values rounded to 256 steps between the least and the largest of each row of the last axis, and zero."""
+    low = values.amin(-1, keepdim=True).clamp(max=0)
+    scale = ((values.amax(-1, keepdim=True).clamp(min=0) - low) / 255).clamp(min=1e-12)
+    zero = torch.round(-low / scale)
+    return (torch.clamp(torch.round(values / scale) + zero, 0, 255) - zero) * scale
+
+
+def compare_with_twin(
+    module: torch.nn.Module,
+    weights: Mapping[str, QuantizedWeight],
+    activations: Activations,
+    samples: Samples,
+    actual: NDArray[np.generic],
+) -> dict[str, Any]:
+    """Return how near an artifact's outputs come to those of the same quantized model in PyTorch.
+
+    Args:
+        module: the model in edge form.
+        weights: the integers that the artifact was made with.
+        activations: what its layers multiply with.
+        samples: inputs, padded.
+        actual: the artifact's outputs for them, shape [samples, ...].
+
+    Returns:
+        `sqnr_db` (None where they are equal), `least_cosine`, and the number of `samples`.
+    """
+    from fastserve_runtime.metrics import row_cosines, sqnr_db
+
+    with fake_quantized(module, weights, activations):
+        expected = run_batches(module, samples)
+    values = np.asarray(actual, np.float32)
+    if values.ndim == 3:
+        mask = np.asarray(samples["attention_mask"], np.float32)[..., None]
+        values = (values * mask).sum(1) / mask.sum(1)
+    found = sqnr_db(expected, values)
+    return {
+        "sqnr_db": float(found) if np.isfinite(found) else None,
+        "least_cosine": float(row_cosines(expected, values).min()),
+        "samples": len(values),
+    }
+
+
+def run_batches(module: torch.nn.Module, samples: Samples) -> NDArray[np.float32]:
+    """Return a model's one output for all samples, in their order, shape [samples, ...].
+
+    Samples of like length go together without the padding beyond them. An output by token is averaged over its tokens,
+    so that all samples have one shape.
+    """
+    results: list[NDArray[np.float32]] = []
+    lengths = np.asarray(samples["attention_mask"]).sum(1)
+    with torch.no_grad():
+        for batch in batches(samples, _BATCH):
+            tensors = {name: torch.from_numpy(value) for name, value in batch.items()}
+            (output,) = module(**tensors).values()
+            if output.ndim == 3:
+                mask = tensors["attention_mask"][..., None]
+                output = (output * mask).sum(1) / mask.sum(1)
+            results.append(output.numpy())
+    joined = np.concatenate(results)
+    order = np.argsort(lengths, kind="stable")
+    ordered = np.empty_like(joined)
+    ordered[order] = joined
+    return ordered
+
+
+def _round_input(_: torch.nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
+    return (rounded_by_token(given[0]), *given[1:])

@@ -1,0 +1,68 @@
+"""How much of a model's output each layer loses in each scheme, when it alone is quantized.
+
+The score is the squared error of the output relative to the output's own energy, so that scores of layers may be added
+as long as they are small: errors of different layers are taken for independent, as in HAWQ (arXiv 1911.03852).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from fastserve_converters.precisions import Activations, Choices, WeightScheme
+from fastserve_converters.quantization.assignment import Option, Unit
+from fastserve_converters.quantization.calibration import Samples
+from fastserve_converters.quantization.fake_quant import fake_quantized, run_batches
+from fastserve_converters.quantization.gptq import layers_by_input
+from fastserve_converters.quantization.layers import LINEAR, quantizable_layers, weight_of
+from fastserve_converters.quantization.weights import fits, quantize_nearest, stored_bytes
+from fastserve_runtime.errors import EnvironmentFailure
+
+MOST_SAMPLES = 64
+
+
+def sensitivities(
+    module: torch.nn.Module, choices: Choices, activations: Activations, samples: Samples
+) -> tuple[Unit, ...]:
+    """Score every layer of a model in every scheme that it may have.
+
+    Args:
+        module: the model in edge form.
+        choices: the schemes.
+        activations: what the layers multiply with.
+        samples: calibration inputs; at most `MOST_SAMPLES` are run.
+
+    Raises:
+        EnvironmentFailure: the model gives values that are not finite.
+    """
+    few = {name: value[:MOST_SAMPLES] for name, value in samples.items()}
+    truth = run_batches(module, few).astype(np.float64)
+    if not np.isfinite(truth).all():
+        raise EnvironmentFailure(
+            "The model's output on the calibration data has values that are not finite.",
+            "Look for the first layer that gives them; such a model cannot be quantized.",
+        )
+    energy = float(np.square(truth).sum()) or 1.0
+    kinds = quantizable_layers(module)
+    together = layers_by_input(module, [n for n, kind in kinds.items() if kind == LINEAR], few)
+    alone = [[name] for name, kind in kinds.items() if kind != LINEAR]
+
+    def loss(names: Sequence[str], scheme: WeightScheme) -> float:
+        weights = {name: quantize_nearest(weight_of(module, name).numpy(), scheme) for name in names}
+        with fake_quantized(module, weights, activations):
+            return float(np.square(run_batches(module, few) - truth).sum()) / energy
+
+    units = []
+    for names in (*alone, *together):
+        shapes = [tuple(weight_of(module, name).shape) for name in names]
+        wanted = choices.linear if kinds[names[0]] == LINEAR else choices.embedding
+        options = [
+            Option(scheme, 0.0 if scheme is None else loss(names, scheme), sum(stored_bytes(s, scheme) for s in shapes))
+            for scheme in wanted
+            if scheme is None or all(fits(shape, scheme) for shape in shapes)
+        ]
+        products = 0 if kinds[names[0]] != LINEAR else sum(rows * columns for rows, columns in shapes)
+        units.append(Unit(tuple(names), products, tuple(options)))
+    return tuple(units)

@@ -1,0 +1,163 @@
+"""Weight matrices as integers on a grid: uniform affine quantization by row or by group of columns.
+
+Terms are those of Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
+Inference" (arXiv 1712.05877): real = (integer - zero point) x scale.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastserve_converters.precisions import WeightScheme
+
+_LEAST_SCALE = 1e-12
+_SCALE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+_CLIPPING = np.linspace(1.0, 0.6, 11)
+"""Shares of the range that are tried where a clipped range is wanted: rounding the many finer may be worth cutting off
+the few largest (OCTAV, arXiv 2206.06501, finds the same optimum for symmetric ranges in closed form)."""
+
+
+@dataclass(frozen=True)
+class QuantizedWeight:
+    """A weight matrix of a layer as integers.
+
+    Attributes:
+        values: shape [rows, columns], on the signed grid: int8 in -127..127, int4 in -8..7.
+        scale: float32, shape [rows, groups]; one group where a row has one scale.
+        zero_point: on the same grid, shape [rows, groups]; zeros where the scheme is symmetric.
+        scheme: how it was made.
+    """
+
+    values: NDArray[np.int8]
+    scale: NDArray[np.float32]
+    zero_point: NDArray[np.int8]
+    scheme: WeightScheme
+
+    def dequantized(self) -> NDArray[np.float32]:
+        """Return the reals that the integers stand for, float32, shape [rows, columns]."""
+        rows, columns = self.values.shape
+        grouped = self.values.reshape(rows, self.scale.shape[1], -1).astype(np.float32)
+        reals = (grouped - self.zero_point[..., None].astype(np.float32)) * self.scale[..., None]
+        return np.asarray(reals.reshape(rows, columns), np.float32)
+
+    @property
+    def size(self) -> int:
+        """Bytes that the integers, scales and zero points take."""
+        return stored_bytes(self.values.shape, self.scheme)
+
+
+def stored_bytes(shape: tuple[int, ...], scheme: WeightScheme | None) -> int:
+    """Return the bytes that a matrix of a shape takes: integers, scales, zero points. None is float32."""
+    rows, columns = shape
+    if scheme is None:
+        return rows * columns * 4
+    groups = rows * (columns // scheme.group if scheme.group else 1)
+    zero_points = 0 if scheme.symmetric else (groups * scheme.bits + 7) // 8
+    return (rows * columns * scheme.bits + 7) // 8 + groups * _SCALE_BYTES[scheme.scale] + zero_points
+
+
+def fits(shape: tuple[int, ...], scheme: WeightScheme) -> bool:
+    """Whether a matrix can have a scheme: its columns must make whole groups."""
+    return scheme.group is None or shape[1] % scheme.group == 0
+
+
+def grid_limits(scheme: WeightScheme) -> tuple[int, int]:
+    """Return the least and the largest integer of a scheme; of eight bits the odd lowest, -128, is left out."""
+    most = 2 ** (scheme.bits - 1) - 1
+    return (-most if scheme.bits == 8 else -most - 1), most
+
+
+def quantize_nearest(
+    weight: NDArray[np.floating], scheme: WeightScheme, importance: NDArray[np.floating] | None = None
+) -> QuantizedWeight:
+    """Round a matrix to the nearest integers.
+
+    Eight bits take the whole range. For four, the range of each group is cut to the share that leaves the least
+    squared error.
+
+    Args:
+        weight: shape [rows, columns].
+        scheme: how to store it; its groups must divide the columns.
+        importance: how much the error of a column counts (mean square of what multiplies it), shape [columns].
+    """
+    rows, columns = weight.shape
+    grouped = np.asarray(weight, np.float32).reshape(rows, -1, scheme.group or columns)
+    weights = None
+    if importance is not None:
+        weights = np.asarray(importance, np.float32).reshape(1, grouped.shape[1], -1)
+    scale, zero_point = grid(grouped, scheme, weights)
+    values = rounded(grouped, scale, zero_point, scheme)
+    return QuantizedWeight(values.reshape(rows, columns).astype(np.int8), scale, zero_point.astype(np.int8), scheme)
+
+
+def grid(
+    grouped: NDArray[np.float32], scheme: WeightScheme, importance: NDArray[np.float32] | None = None
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return scale and zero point (whole numbers) of every group, shape [rows, groups].
+
+    Args:
+        grouped: shape [rows, groups, columns of a group].
+        scheme: of which bits and symmetry count.
+        importance: shape [1, groups, columns of a group].
+    """
+    best_scale, best_zero = _range_grid(grouped, scheme, 1.0)
+    if scheme.bits == 8:
+        return best_scale, best_zero
+    best_error = _group_error(grouped, best_scale, best_zero, scheme, importance)
+    for share in _CLIPPING[1:]:
+        scale, zero = _range_grid(grouped, scheme, float(share))
+        error = _group_error(grouped, scale, zero, scheme, importance)
+        is_better = error < best_error
+        best_scale = np.where(is_better, scale, best_scale)
+        best_zero = np.where(is_better, zero, best_zero)
+        best_error = np.where(is_better, error, best_error)
+    return best_scale, best_zero
+
+
+def rounded(
+    grouped: NDArray[np.float32], scale: NDArray[np.float32], zero_point: NDArray[np.float32], scheme: WeightScheme
+) -> NDArray[np.float32]:
+    """Return the nearest whole numbers on the grid, shape [rows, groups, columns of a group]."""
+    least, most = grid_limits(scheme)
+    return np.asarray(np.clip(np.rint(grouped / scale[..., None]) + zero_point[..., None], least, most), np.float32)
+
+
+def stored_scale(scale: NDArray[np.floating], scheme: WeightScheme) -> NDArray[np.float32]:
+    """Return scales as the scheme's type holds them, at least the least that divides safely."""
+    least = 2**-14 if scheme.scale == "float16" else _LEAST_SCALE
+    values = np.maximum(np.asarray(scale, np.float32), np.float32(least))
+    if scheme.scale == "float16":
+        return values.astype(np.float16).astype(np.float32)
+    if scheme.scale == "bfloat16":
+        # The upper half of a float32, rounded to nearest.
+        return ((values.view(np.uint32) + np.uint32(0x8000)) & np.uint32(0xFFFF0000)).view(np.float32)
+    return values
+
+
+def _range_grid(
+    grouped: NDArray[np.float32], scheme: WeightScheme, share: float
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    least, most = grid_limits(scheme)
+    if scheme.symmetric:
+        scale = stored_scale(np.abs(grouped).max(-1) * share / most, scheme)
+        return scale, np.zeros_like(scale)
+    # Zero stays on the grid, so that padding rows and pruned weights keep it.
+    low = np.minimum(grouped.min(-1), 0) * share
+    high = np.maximum(grouped.max(-1), 0) * share
+    scale = stored_scale((high - low) / (most - least), scheme)
+    return scale, np.clip(np.rint(least - low / scale), least, most).astype(np.float32)
+
+
+def _group_error(
+    grouped: NDArray[np.float32],
+    scale: NDArray[np.float32],
+    zero_point: NDArray[np.float32],
+    scheme: WeightScheme,
+    importance: NDArray[np.float32] | None,
+) -> NDArray[np.float32]:
+    integers = rounded(grouped, scale, zero_point, scheme)
+    error = np.square((integers - zero_point[..., None]) * scale[..., None] - grouped)
+    return np.asarray((error if importance is None else error * importance).sum(-1), np.float32)

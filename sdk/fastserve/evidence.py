@@ -1,0 +1,49 @@
+"""What a bundle carries beside its manifest: what was measured of each variant, and what its conversion did to it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from fastserve.candidate import Candidate
+from fastserve_converters.artifact import GRAPH_OPTIMIZATION, LAYER_SQNR
+from fastserve_runtime.inspection import CONVERSION
+
+
+def evidence_of(candidate: Candidate, time: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield name and document of the evidence for a candidate.
+
+    Args:
+        candidate: one that was measured.
+        time: when, in ISO 8601.
+    """
+    yield (
+        f"measurement-{candidate.id}",
+        {
+            "kind": "measurement",
+            "status": "measured",
+            "time": time,
+            "variant": candidate.id,
+            "size": candidate.size,
+            "quality": None if candidate.quality is None else candidate.quality.__dict__,
+            **(candidate.measurement or {}),
+        },
+    )
+    found = {
+        "layers": _beside(candidate, LAYER_SQNR),
+        "twin": candidate.twin,
+        "graph_optimization": _beside(candidate, GRAPH_OPTIMIZATION),
+    }
+    if any(value is not None for value in found.values()):
+        document = {"kind": CONVERSION, "status": "measured", "time": time, "variant": candidate.id, **found}
+        yield f"{CONVERSION}-{candidate.id}", document
+
+
+def _beside(candidate: Candidate, name: str) -> dict[str, Any] | None:
+    """Return a document that the exporter wrote beside the artifact, or None."""
+    file = None if candidate.folder is None else candidate.folder / name
+    if file is None or not file.is_file():
+        return None
+    document: dict[str, Any] = json.loads(file.read_text())
+    return document

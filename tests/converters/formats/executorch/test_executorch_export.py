@@ -1,0 +1,187 @@
+"""ExecuTorch artifacts compute, in their engine and at any length, the integers that they were given."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import fastserve_runtime
+from fastserve_converters.artifact import LAYER_SQNR
+from fastserve_converters.checkpoint import read_checkpoint
+from fastserve_converters.edge_form import EdgeForm, build_edge_form
+from fastserve_converters.formats import executorch
+from fastserve_converters.jobs import example_inputs, signature_of
+from fastserve_converters.layer_map import LAYER_MAP
+from fastserve_converters.model_loading import load_model
+from fastserve_converters.precisions import has_twin
+from fastserve_converters.quantization.fake_quant import fake_quantized
+from fastserve_converters.quantization.layers import assignment, quantized_weights
+from fastserve_converters.quantization.weights import QuantizedWeight, quantize_nearest
+from fastserve_runtime.errors import UsageError
+from fastserve_runtime.metrics import sqnr_db
+
+pytest.importorskip("fastserve_executorch", reason="fastserve-executorch is not installed")
+
+LENGTH = 16
+PRECISIONS = ("fp32", "fp16", "int8-dynamic", "int4", "int8-static", "a16w8", "mixed")
+QUANTIZED = PRECISIONS[2:]
+QUERY = "model.encoder.layer.0.attention.self.query"
+DENSE = "model.encoder.layer.1.output.dense"
+WORDS = "model.embeddings.word_embeddings"
+MIXTURE = {
+    QUERY: {"bits": 4, "group": 32, "scale": "bfloat16"},
+    DENSE: {"bits": 8},
+    WORDS: {"bits": 4, "group": 16, "symmetric": False, "scale": "float16"},
+}
+"""All other layers stay in float."""
+
+LEAST_DB = {"fp32": 90, "fp16": 70, "int8-static": 15, "a16w8": 40}
+"""Against what the precision computes exactly; others than these round activations to 8 bits by token, as the twin
+does, but not at the same places."""
+
+
+def tokens(lengths: list[int], width: int) -> dict[str, np.ndarray]:
+    ids = np.random.default_rng(width).integers(5, 700, (len(lengths), width)).astype(np.int32)
+    return {"input_ids": ids, "attention_mask": (np.arange(width) < np.array(lengths)[:, None]).astype(np.float32)}
+
+
+CALIBRATION = tokens([16, 12, 9, 5, 14, 7] * 4, LENGTH)
+
+
+@pytest.fixture(scope="module")
+def exported(tiny: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """A small sentence encoder in every precision."""
+    checkpoint = read_checkpoint(tiny("bert", sentence=True), task="auto")
+    module = build_edge_form(load_model(checkpoint), checkpoint, LENGTH)
+    folder = tmp_path_factory.mktemp("executorch")
+    length = torch.export.Dim("length", min=2, max=LENGTH)
+    example = example_inputs(LENGTH)
+    program = torch.export.export(module, (), example, dynamic_shapes={name: {1: length} for name in example})
+
+    def job(precision: str, weights: Mapping[str, QuantizedWeight] | None = None) -> Any:
+        plan = executorch.PRECISIONS[precision]
+        if weights is None:
+            schemes = assignment(module, plan, MIXTURE if precision == "mixed" else None)
+            weights = quantized_weights(module, schemes, plan.rounding, CALIBRATION)
+        out = folder / precision
+        out.mkdir(exist_ok=True)
+        return SimpleNamespace(
+            module=module,
+            program=program,
+            signature=signature_of(module, LENGTH, has_dynamic_length=True),
+            example=example,
+            precision=precision,
+            plan=plan,
+            weights=weights,
+            calibration=CALIBRATION,
+            samples=CALIBRATION,
+            base=None,
+            out=out,
+        )
+
+    jobs = {precision: job(precision) for precision in PRECISIONS}
+    artifacts = {precision: executorch.export(job) for precision, job in jobs.items()}
+    return SimpleNamespace(module=module, job=job, jobs=jobs, artifacts=artifacts)
+
+
+def computed(module: EdgeForm, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+    with torch.no_grad():
+        return module(**{name: torch.from_numpy(value) for name, value in inputs.items()})[module.output].numpy()
+
+
+def exact(exported: SimpleNamespace, precision: str, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return what a precision stands for, in PyTorch."""
+    module, job = exported.module, exported.jobs[precision]
+    if precision == "fp16":
+        return computed(with_half_weights(module), inputs)
+    # 16 bits lose hardly anything; ranges of 8 bits are a matter of the format's.
+    is_twin = has_twin(job.plan) or precision == "a16w8"
+    with fake_quantized(module, job.weights, job.plan.activations) if is_twin else nullcontext():
+        return computed(module, inputs)
+
+
+def with_half_weights(module: EdgeForm) -> EdgeForm:
+    import copy
+
+    changed = copy.deepcopy(module)
+    for layer in changed.modules():
+        if isinstance(layer, torch.nn.Linear | torch.nn.Embedding):
+            layer.weight.data = layer.weight.data.half().float()
+    return changed
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_every_precision_computes_what_it_stands_for_at_every_length(
+    exported: SimpleNamespace, precision: str
+) -> None:
+    given = [tokens([n], n) for n in (2, 5, LENGTH)] + [tokens([5], 9)]
+    with fastserve_runtime.open_model(exported.jobs[precision].out / executorch.MODEL, threads=1) as session:
+        assert session.engine == "executorch"
+        # Inputs have their names in bundles only; here they go in the program's order.
+        (graph,) = session.graphs.values()
+        names = [tensor.name for tensor in graph.inputs]
+        actual = [next(iter(session.run(dict(zip(names, inputs.values(), strict=True))).values())) for inputs in given]
+    expected = [exact(exported, precision, inputs) for inputs in given]
+    for inputs, value, wanted in zip(given, actual, expected, strict=True):
+        found = sqnr_db(wanted, value)
+        print(precision, inputs["input_ids"].shape, found)
+        assert found > LEAST_DB.get(precision, 25), inputs["input_ids"].shape
+    if precision != "fp32":
+        plain = [computed(exported.module, inputs) for inputs in given]
+        assert sqnr_db(np.concatenate(plain), np.concatenate(actual)) < LEAST_DB["fp32"], "it is quantized"
+
+
+def test_half_precision_is_that_of_weights_alone(exported: SimpleNamespace) -> None:
+    from fastserve_executorch import Program
+
+    with Program(str(exported.jobs["fp16"].out / executorch.MODEL), threads=1, trace=True) as program:
+        program.run("forward", list(tokens([5], 5).values()))
+        layers = [event.name for event in program.profile() if "Fully Connected" in event.name]
+    print(layers)
+    assert layers
+    assert all("F32" in name for name in layers)
+    size = {name: (exported.jobs[name].out / executorch.MODEL).stat().st_size for name in ("fp16", "fp32")}
+    print(size)
+    assert size["fp16"] < 0.7 * size["fp32"]
+    assert executorch.PRECISIONS["fp16"].activations == "float32"
+
+
+@pytest.mark.parametrize("precision", QUANTIZED)
+def test_the_loss_of_every_quantized_layer_is_recorded(exported: SimpleNamespace, precision: str) -> None:
+    job = exported.jobs[precision]
+    by_layer = json.loads((job.out / LAYER_SQNR).read_text())["sqnr_db"]
+    print(precision, by_layer)
+    assert by_layer.keys() == job.weights.keys()
+    assert all(value is not None and value > 5 for value in by_layer.values())
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_the_layer_map_names_modules_of_the_model(exported: SimpleNamespace, precision: str) -> None:
+    layers = json.loads((exported.jobs[precision].out / LAYER_MAP).read_text())
+    assert layers.keys() <= {name for name, _ in exported.module.named_modules()}
+    assert {QUERY, DENSE, WORDS} <= layers.keys()
+    assert all(layers.values())
+
+
+def test_int16_activations_are_rounded_beside_xnnpack(exported: SimpleNamespace) -> None:
+    counts = {operator.name: operator.count for operator in exported.artifacts["a16w8"].operators}
+    # Query, key and value share their input; so do no other layers of the two blocks.
+    assert counts["quantize_per_tensor.out"] == 2 * 4
+    assert "quantize_per_tensor.out" not in {o.name for o in exported.artifacts["int8-static"].operators}
+
+
+@pytest.mark.parametrize("scheme", [{"bits": 4, "group": 16}, {"bits": 8, "group": 32}])
+def test_a_layer_in_groups_that_xnnpack_has_not_is_named(exported: SimpleNamespace, scheme: dict[str, Any]) -> None:
+    schemes = assignment(exported.module, executorch.PRECISIONS["mixed"], {DENSE: scheme})
+    weight = exported.module.get_submodule(DENSE).weight.detach().numpy()
+    job = exported.job("mixed", {DENSE: quantize_nearest(weight, schemes[DENSE])})
+    with pytest.raises(UsageError, match=f"which '{DENSE}' was given"):
+        executorch.export(job)

@@ -1,0 +1,38 @@
+"""A small encoder in edge form, and calibration inputs for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from checkpoints import texts
+from fastserve_converters.checkpoint import read_checkpoint
+from fastserve_converters.edge_form import EdgeForm, build_edge_form
+from fastserve_converters.model_loading import load_model
+from fastserve_converters.reference import load_tokenizer
+
+LENGTH = 24
+
+
+@pytest.fixture
+def encoder(tiny: Callable[..., Path]) -> Callable[..., EdgeForm]:
+    def make(family: str = "bert", **settings: bool) -> EdgeForm:
+        checkpoint = read_checkpoint(tiny(family, **settings))
+        return build_edge_form(load_model(checkpoint), checkpoint, LENGTH)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def samples(tiny: Callable[..., Path]) -> dict[str, np.ndarray]:
+    """Real texts, most of them with padding behind."""
+    tokenizer = load_tokenizer(read_checkpoint(tiny("bert")))
+    chosen = [text[: 10 + 4 * i] for i, text in enumerate(texts()[:24])]
+    encoded = tokenizer(chosen, padding="max_length", truncation=True, max_length=LENGTH)
+    return {
+        "input_ids": np.array(encoded["input_ids"], np.int32),
+        "attention_mask": np.array(encoded["attention_mask"], np.float32),
+    }

@@ -1,0 +1,100 @@
+"""Layers that matter score higher, and the twin computes with the integers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from fastserve_converters.precisions import INT8, Choices, WeightScheme
+from fastserve_converters.quantization.evidence import reference_layer_outputs, sqnr_by_layer
+from fastserve_converters.quantization.fake_quant import (
+    compare_with_twin,
+    fake_quantized,
+    rounded_by_token,
+    run_batches,
+)
+from fastserve_converters.quantization.layers import quantizable_layers, quantized_weights
+from fastserve_converters.quantization.sensitivity import sensitivities
+from fastserve_runtime.errors import EnvironmentFailure
+
+INT4 = WeightScheme(4, 16)
+CHOICES = Choices((None, INT8, INT4), (INT8, INT4))
+
+
+def test_fewer_bits_lose_more_and_float_nothing(encoder, samples) -> None:
+    model = encoder(sentence=True)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    units = sensitivities(model, CHOICES, "float32", samples)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert sorted(n for u in units for n in u.layers) == sorted(quantizable_layers(model))
+    for unit in units:
+        losses = [o.loss for o in unit.options]
+        assert losses == sorted(losses)
+        assert [o.size for o in unit.options] == sorted((o.size for o in unit.options), reverse=True)
+        assert (unit.options[0].scheme is None) == (unit.products > 0)
+        assert unit.options[-1].loss > 0
+
+
+def test_a_layer_without_influence_scores_nothing(encoder, samples) -> None:
+    model = encoder(sentence=True)
+    name = "model.encoder.layer.0.output.dense"
+    with torch.no_grad():
+        model.get_submodule("model.encoder.layer.0.output.LayerNorm").weight[:] = 0
+    units = {u.layers: u for u in sensitivities(model, CHOICES, "float32", samples)}
+    assert max(o.loss for o in units[(name,)].options) == 0
+
+
+def test_a_model_that_gives_nan_is_refused(encoder, samples) -> None:
+    model = encoder()
+    with torch.no_grad():
+        model.get_submodule("model.encoder.layer.1.output.LayerNorm").bias[0] = float("nan")
+    with pytest.raises(EnvironmentFailure, match="not finite"):
+        sensitivities(model, CHOICES, "float32", samples)
+
+
+def test_activations_are_rounded_by_token_and_keep_zero() -> None:
+    values = torch.tensor([[0.0, 1.0, 2.55], [-1.0, 0.0, 0.004], [0.0, 0.0, 0.0]])
+    found = rounded_by_token(values)
+    assert torch.allclose(found[0], values[0], atol=0.005)
+    assert found[1, 1] == 0
+    assert torch.equal(found[2], values[2])
+
+
+def test_a_twin_agrees_with_itself_and_not_with_the_float_model(encoder, samples) -> None:
+    model = encoder(sentence=True)
+    chosen = dict.fromkeys(quantizable_layers(model), INT4)
+    weights = quantized_weights(model, chosen, "nearest", {})
+    exact = run_batches(model, samples)
+    with fake_quantized(model, weights, "dynamic-int8"):
+        own = run_batches(model, samples)
+    assert compare_with_twin(model, weights, "dynamic-int8", samples, own)["sqnr_db"] is None
+    against_float = compare_with_twin(model, weights, "dynamic-int8", samples, exact)
+    assert against_float["sqnr_db"] < 30
+    assert against_float["least_cosine"] < 0.9999
+
+
+def test_hidden_states_are_compared_without_their_padding(encoder, samples) -> None:
+    model = encoder()
+    outputs = np.concatenate(
+        [
+            model(torch.from_numpy(i[None]), torch.from_numpy(m[None]))["last_hidden_state"].detach().numpy()
+            for i, m in zip(samples["input_ids"], samples["attention_mask"], strict=True)
+        ]
+    )
+    spoilt = outputs + 1e3 * (samples["attention_mask"] == 0)[..., None]
+    assert compare_with_twin(model, {}, "float32", samples, spoilt)["sqnr_db"] > 80
+
+
+def test_layers_are_compared_one_by_one(encoder, samples) -> None:
+    model = encoder()
+    layers = list(quantizable_layers(model))
+    expected = reference_layer_outputs(model, layers, samples, least_tokens=2)
+    assert all(len(v) == 8 for v in expected.values())
+    weights = quantized_weights(model, {layers[3]: INT4}, "nearest", {})
+    with fake_quantized(model, weights, "float32"):
+        actual = reference_layer_outputs(model, layers, samples, least_tokens=2)
+    found = sqnr_by_layer(expected, actual)
+    assert found[layers[0]] == float("inf")
+    assert 5 < found[layers[3]] < 40
+    assert "elsewhere" not in sqnr_by_layer(expected, {"elsewhere": []})

@@ -1,0 +1,96 @@
+"""Matrices as integers: the grid, its errors, and what they take."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from fastserve_converters.precisions import WeightScheme
+from fastserve_converters.quantization.weights import fits, quantize_nearest, stored_bytes
+
+SCHEMES = [
+    WeightScheme(8),
+    WeightScheme(8, 8),
+    WeightScheme(8, 8, False),
+    WeightScheme(4, 8),
+    WeightScheme(4, 8, False),
+]
+MATRICES = arrays(np.float32, (3, 16), elements=st.floats(-1e3, 1e3, width=32))
+
+
+@given(MATRICES, st.sampled_from(SCHEMES))
+def test_integers_stay_on_the_grid_and_zero_stays_zero(weight: np.ndarray, scheme: WeightScheme) -> None:
+    found = quantize_nearest(weight, scheme)
+    least, most = (-127, 127) if scheme.bits == 8 else (-8, 7)
+    assert found.values.min() >= least
+    assert found.values.max() <= most
+    assert (found.zero_point == 0).all() or not scheme.symmetric
+    assert found.scale.shape == found.zero_point.shape == (3, 16 // (scheme.group or 16))
+    assert (found.scale > 0).all()
+    # Zero is on the grid, so a pruned weight stays exactly zero.
+    assert (found.dequantized()[weight == 0] == 0).all()
+
+
+@given(MATRICES, st.sampled_from([WeightScheme(8), WeightScheme(8, 8), WeightScheme(8, 8, False)]))
+def test_eight_bits_are_off_by_half_a_step_at_most(weight: np.ndarray, scheme: WeightScheme) -> None:
+    found = quantize_nearest(weight, scheme)
+    step = np.repeat(found.scale, 16 // found.scale.shape[1], axis=1)
+    # A rounded zero point may cost another half step at the ends of an asymmetric range.
+    most = 0.5 if scheme.symmetric else 1.0
+    assert (np.abs(found.dequantized() - weight) <= most * step * (1 + 1e-4) + 1e-6).all()
+
+
+def test_a_zero_point_uses_the_whole_grid_for_values_of_one_sign() -> None:
+    weight = np.linspace(1, 2, 32, dtype=np.float32)[None]
+    symmetric, asymmetric = (
+        quantize_nearest(weight, WeightScheme(4, 32, is_symmetric)).dequantized() for is_symmetric in (True, False)
+    )
+    assert np.square(asymmetric - weight).sum() < np.square(symmetric - weight).sum() / 2
+
+
+def test_smaller_groups_lose_less() -> None:
+    weight = np.random.default_rng(0).standard_t(3, (8, 128)).astype(np.float32)
+    errors = [
+        np.square(quantize_nearest(weight, WeightScheme(4, g)).dequantized() - weight).sum() for g in (16, 32, 128)
+    ]
+    assert errors == sorted(errors)
+
+
+def test_one_outlier_is_cut_off_where_that_loses_less() -> None:
+    weight = np.random.default_rng(0).normal(size=(1, 512)).astype(np.float32)
+    weight[0, 0] = 6
+    found = quantize_nearest(weight, WeightScheme(4, 512))
+    assert found.scale[0, 0] < 6 / 8
+    assert np.abs(found.dequantized()).max() < 6
+
+
+def test_important_columns_are_rounded_more_carefully() -> None:
+    weight = np.random.default_rng(1).normal(size=(4, 64)).astype(np.float32)
+    weight[:, 0] *= 4
+    importance = np.full(64, 1e-3, np.float32)
+    importance[0] = 1e3
+    plain, careful = (quantize_nearest(weight, WeightScheme(4, 64), i) for i in (None, importance))
+    error = [np.square(f.dequantized()[:, 0] - weight[:, 0]).sum() for f in (plain, careful)]
+    assert error[1] < error[0]
+
+
+@pytest.mark.parametrize(
+    ("scheme", "size"),
+    [
+        (None, 3 * 64 * 4),
+        (WeightScheme(8), 3 * 64 + 3 * 4),
+        (WeightScheme(4, 32), 3 * 32 + 6 * 4),
+        (WeightScheme(4, 32, False), 3 * 32 + 6 * 4 + 3),
+    ],
+)
+def test_bytes_are_integers_scales_and_zero_points(scheme: WeightScheme | None, size: int) -> None:
+    assert stored_bytes((3, 64), scheme) == size
+
+
+def test_columns_must_make_whole_groups() -> None:
+    assert fits((3, 64), WeightScheme(4, 32))
+    assert not fits((3, 48), WeightScheme(4, 32))
+    assert fits((3, 5), WeightScheme(8))

@@ -1,0 +1,38 @@
+"""What goes into a bundle's evidence for a candidate."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from fastserve.evidence import evidence_of
+
+TIME = "2026-11-23T00:00:00+00:00"
+
+
+def test_a_float_variant_has_its_measurement_alone(make_candidate, tmp_path: Path) -> None:
+    candidate = replace(make_candidate("onnx-fp32", size=7), folder=tmp_path)
+    ((name, document),) = evidence_of(candidate, TIME)
+    assert name == "measurement-onnx-fp32"
+    assert document["kind"] == "measurement"
+    assert document["variant"] == "onnx-fp32"
+    assert document["time"] == TIME
+    assert document["size"] == 7
+    assert document["quality"]["value"] == 1.0
+    assert document["latency"]["p90"] == 0.01
+
+
+def test_a_quantized_variant_brings_what_its_conversion_did(make_candidate, tmp_path: Path) -> None:
+    layers = {"source": "the artifact", "samples": 8, "sqnr_db": {"dense": 31.0}}
+    graph = {"before": {"MatMul": 2}, "after": {"Attention": 1}}
+    (tmp_path / "layer_sqnr.json").write_text(json.dumps(layers))
+    (tmp_path / "graph_optimization.json").write_text(json.dumps(graph))
+    twin = {"sqnr_db": 35.0, "least_cosine": 0.999, "samples": 64}
+    candidate = replace(make_candidate("onnx-int8-dynamic"), folder=tmp_path, twin=twin)
+    _, (name, document) = evidence_of(candidate, TIME)
+    assert name == "conversion-onnx-int8-dynamic"
+    assert document["kind"] == "conversion"
+    assert document["layers"] == layers
+    assert document["graph_optimization"] == graph
+    assert document["twin"] == twin
