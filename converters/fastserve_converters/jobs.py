@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fastserve_converters.checkpoint import Checkpoint, read_checkpoint
 from fastserve_converters.data import read_samples, split_samples
 from fastserve_converters.formats import ExportJob, check_installed, check_precision
+from fastserve_runtime.errors import UsageError
 from fastserve_runtime.manifest import Dim, Signature, SymbolicDim, TensorSpec, signature_document
 
 if TYPE_CHECKING:
@@ -164,12 +165,13 @@ class Jobs:
             weights=self._quantized(plan, request),
             calibration=samples,
             samples=_first_inputs(Path(request["reference"])),
+            range_method=plan.range_method(request["range_method"]),
             base=Path(request["base"]) if request.get("base") else None,
             out=out,
         )
         document = {
             **exporter.export(job).as_document(),
-            "recipe": recipe_document(plan, request["assignment"], len(samples.get("input_ids", ()))),
+            "recipe": recipe_document(plan, request["assignment"], job),
         }
         (out / ARTIFACT).write_text(json.dumps(document))
         return document
@@ -199,7 +201,12 @@ class Jobs:
 
         if not plan.needs_calibration:
             return {}
-        return calibration.read(Path(request["reference"]), request["source"]["sequence_length"])
+        try:
+            return calibration.read(Path(request["reference"]), request["source"]["sequence_length"])
+        except UsageError:
+            if plan.can_do_without_calibration:
+                return {}
+            raise
 
     def _quantized(self, plan: Precision, request: Mapping[str, Any]) -> dict[str, QuantizedWeight]:
         """Return the integers of a precision, made once: GPTQ takes its time, and the artifact's check needs them."""
@@ -266,14 +273,19 @@ def _first_inputs(reference: Path) -> dict[str, NDArray[np.generic]]:
         return {name: inputs[name][:SAMPLES] for name in inputs.files}
 
 
-def recipe_document(plan: Precision, assignment: Mapping[str, Any] | None, samples: int) -> dict[str, Any]:
+def recipe_document(plan: Precision, assignment: Mapping[str, Any] | None, job: ExportJob) -> dict[str, Any]:
     """Return what a manifest's recipe says of a precision: schemes, activations, rounding and calibration."""
+    calibration: dict[str, Any] | None = None
+    if job.calibration:
+        calibration = {"samples": len(job.calibration["input_ids"]), "uses": list(plan.calibration_uses)}
+        if plan.has_static_ranges:
+            calibration["ranges"] = job.range_method
     return {
         "linear": None if plan.linear is None else plan.linear.name,
         "embedding": None if plan.embedding is None else plan.embedding.name,
         "activations": plan.activations,
         "rounding": plan.rounding,
-        "calibration": {"samples": samples, "uses": list(plan.calibration_uses)} if samples else None,
+        "calibration": calibration,
         "assignment": None if assignment is None else dict(assignment),
     }
 

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 Activations = Literal["float32", "float16", "dynamic-int8", "int8", "int16"]
 """What layers multiply with: floats, integers whose scale each call finds, or integers of a scale set beforehand."""
+
+RangeMethod = Literal["min-max", "percentile", "mse"]
+"""How the range of an activation is found on calibration data: from the least to the largest value (of
+each sample, averaged, where the tool does so), without the outermost ten-thousandth of them, or where the squared error
+of rounding is least."""
+RANGE_METHODS: tuple[RangeMethod, ...] = get_args(RangeMethod)
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,7 @@ class Precision:
         rounding: `nearest`, or `gptq` (arXiv 2210.17323) where rounding to nearest loses too much.
         calibration: what the format makes of calibration data itself, in a few words for the recipe.
         choices: what the schemes of a mixed precision are chosen from, layer by layer; None where they are not.
+        range_methods: how the format can find the ranges of activations; the first one where it lacks the wanted one.
     """
 
     linear: WeightScheme | None
@@ -68,6 +75,7 @@ class Precision:
     rounding: Literal["nearest", "gptq"] = "nearest"
     calibration: str | None = None
     choices: Choices | None = None
+    range_methods: tuple[RangeMethod, ...] = ("min-max",)
 
     @property
     def needs_calibration(self) -> bool:
@@ -75,10 +83,24 @@ class Precision:
         return bool(self.calibration_uses)
 
     @property
+    def can_do_without_calibration(self) -> bool:
+        """Whether calibration data only makes it better."""
+        return not self.has_static_ranges and self.rounding == "nearest" and self.choices is None
+
+    def range_method(self, wanted: RangeMethod) -> RangeMethod:
+        """Return the method that is wanted where the format has it, else its first."""
+        return wanted if wanted in self.range_methods else self.range_methods[0]
+
+    @property
+    def has_static_ranges(self) -> bool:
+        """Whether the scales of activations are set beforehand."""
+        return self.activations in {"int8", "int16"}
+
+    @property
     def calibration_uses(self) -> tuple[str, ...]:
         """What calibration data is used for, in a few words each."""
         uses = {
-            "ranges of activations": self.activations in {"int8", "int16"} and self.calibration is None,
+            "ranges of activations": self.has_static_ranges,
             "GPTQ": self.rounding == "gptq",
             "sensitivity of layers": self.choices is not None,
             self.calibration or "": self.calibration is not None,
@@ -92,4 +114,4 @@ FP32 = Precision(linear=None, embedding=None, activations="float32")
 def has_twin(plan: Precision) -> bool:
     """Whether PyTorch can compute the same quantized model: weights as integers, and no scale set beforehand."""
     is_quantized = plan.choices is not None or plan.linear is not None or plan.embedding is not None
-    return is_quantized and plan.activations not in {"int8", "int16"}
+    return is_quantized and not plan.has_static_ranges

@@ -59,8 +59,9 @@ def check_determinism(subject: Subject, outputs: Arrays) -> Verdict:
 def check_padding(subject: Subject, outputs: Arrays) -> Iterator[Verdict]:
     """What stands behind the mask has no influence: other ids there give the same output for the real tokens.
 
-    A model that can do without padding is given it here, and must give what it gave without. Dynamic int8 takes the range of activations over padding too, so it is judged by the policy against the reference
-    rather than by the tight one.
+    A model that can do without padding is given it here, and must give what it gave without. Dynamic int8 takes the
+    range of activations over padding too, so it is judged by the policy against the reference rather than by the tight
+    one.
     """
     inputs, precision = subject.golden.inputs, subject.variant.precision
     mask, ids = inputs.get("attention_mask"), inputs.get("input_ids")

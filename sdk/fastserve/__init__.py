@@ -17,7 +17,7 @@ from pathlib import Path
 from fastserve.budget import Budget, Limit, budget_from_flags
 from fastserve.candidate import Candidate
 from fastserve.conforming import conform
-from fastserve.exporting import ExportRequest, ExportResult, run_export
+from fastserve.exporting import ExportRequest, ExportResult, checked_range_method, run_export
 from fastserve.packing import pack
 from fastserve.progress import Reporter
 from fastserve_converters.tasks import Quality
@@ -73,6 +73,7 @@ def export(
     data: Sequence[str | os.PathLike[str]] = (),
     text_column: str = "text",
     label_column: str = "label",
+    range_method: str = "min-max",
     threads: int = 1,
     seed: int = 0,
     cache_dir: str | os.PathLike[str] | None = None,
@@ -103,6 +104,7 @@ def export(
         data: CSV, JSON lines, Parquet or text files for calibration and evaluation.
         text_column: the column of the text.
         label_column: the column of the label, by name or id; may be absent.
+        range_method: how static precisions find the ranges of activations: `min-max`, `percentile` or `mse`.
         threads: how many threads one inference may use.
         seed: for splitting the data and for bootstrap intervals.
         cache_dir: where finished stages are kept.
@@ -136,6 +138,7 @@ def export(
         data=tuple(Path(d) for d in data),
         text_column=text_column,
         label_column=label_column,
+        range_method=checked_range_method(range_method),
         threads=threads,
         seed=seed,
         cache_dir=None if cache_dir is None else Path(cache_dir),

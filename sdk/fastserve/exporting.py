@@ -34,6 +34,7 @@ from fastserve_converters.formats import (
     installation_hint,
     missing_modules,
 )
+from fastserve_converters.precisions import RANGE_METHODS, RangeMethod
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
 from fastserve_runtime.machine import Machine
 
@@ -56,6 +57,7 @@ class ExportRequest:
     data: tuple[Path, ...] = ()
     text_column: str = "text"
     label_column: str = "label"
+    range_method: RangeMethod = "min-max"
     threads: int = 1
     seed: int = 0
     cache_dir: Path | None = None
@@ -139,7 +141,16 @@ def run_export(request: ExportRequest, reporter: Reporter | None = None) -> Expo
             DataSettings(request.data, request.text_column, request.label_column, request.seed)
         )
         program = stages.program(reference)
-        making = Making(stages, program, reference, request.budget, request.threads, request.remeasure, request.seed)
+        making = Making(
+            stages,
+            program,
+            reference,
+            request.budget,
+            request.threads,
+            request.remeasure,
+            request.seed,
+            request.range_method,
+        )
         candidates = [c for name in formats for c in make_candidates(making, name, precisions[name])]
     _check_any_made(candidates)
     judged = judge(candidates, request.budget)
@@ -173,6 +184,18 @@ def default_cache_dir() -> Path:
     """
     named = os.environ.get("FASTSERVE_CACHE_DIR")
     return Path(named) if named else user_cache_path("fastserve", appauthor=False)
+
+
+def checked_range_method(name: str) -> RangeMethod:
+    """Return how ranges of activations are found, as one of the words that are known.
+
+    Raises:
+        UsageError: it is none of them.
+    """
+    for known in RANGE_METHODS:
+        if name == known:
+            return known
+    raise UsageError(f"Ranges cannot be found by '{name}'.", f"Write one of: {', '.join(RANGE_METHODS)}.")
 
 
 def _check(request: ExportRequest) -> None:

@@ -24,6 +24,7 @@ from fastserve.devices import OUTPUTS, Device, MeasurementJob
 from fastserve.progress import Reporter
 from fastserve_converters.checkpoint import Checkpoint, file_sha256
 from fastserve_converters.formats import FORMATS, Format
+from fastserve_converters.precisions import RangeMethod
 from fastserve_converters.sources_digest import sources_digest
 from fastserve_converters.tasks import TASKS, Quality, Task
 from fastserve_runtime.engines import installed_engine
@@ -119,7 +120,8 @@ class Stages:
         precision: str,
         *,
         base: Entry | None,
-        assignment: Mapping[str, Any] | None = None,
+        assignment: Mapping[str, Any] | None,
+        range_method: RangeMethod,
     ) -> Entry:
         """Export one format and precision.
 
@@ -130,6 +132,7 @@ class Stages:
             precision: one of its precisions.
             base: the artifact that this one is made from, if any.
             assignment: for a mixed precision, layer → the fields of its scheme, or None.
+            range_method: how the ranges of activations are found, where they are set beforehand.
         """
         exporter: Format = FORMATS.load(format_name)
         plan = exporter.PRECISIONS[precision]
@@ -138,9 +141,11 @@ class Stages:
             "base": None if base is None else base.key,
             "calibration": reference.files[CALIBRATION] if plan.needs_calibration else None,
             "assignment": assignment,
+            "range_method": plan.range_method(range_method) if plan.has_static_ranges else None,
         }
         job = {
             "job": "artifact",
+            "range_method": range_method,
             "format": format_name,
             "precision": precision,
             "base": None if base is None else str(base.folder),

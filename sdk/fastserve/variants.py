@@ -16,7 +16,7 @@ from fastserve.mixing import LEAST_ROOM, Mix, mixed_assignment
 from fastserve.progress import Step
 from fastserve.stages import Stages, export_step, measure_step, sensitivity_step, twin_step
 from fastserve_converters.formats import FORMATS, Format
-from fastserve_converters.precisions import Precision, has_twin
+from fastserve_converters.precisions import Precision, RangeMethod, has_twin
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
 
 LEAST_TWIN_SQNR_DB = 10
@@ -37,6 +37,7 @@ class Making:
     threads: int
     remeasure: bool
     seed: int
+    range_method: RangeMethod
 
 
 def with_bases(precisions: Mapping[str, Precision], wanted: Sequence[str]) -> list[str]:
@@ -107,7 +108,13 @@ def make_candidates(making: Making, format_name: str, wanted: Sequence[str]) -> 
 
 def _artifact(making: Making, candidate: Candidate, base: Entry | None, assignment: Mapping[str, Any] | None) -> Entry:
     return making.stages.artifact(
-        making.program, making.reference, candidate.format, candidate.precision, base=base, assignment=assignment
+        making.program,
+        making.reference,
+        candidate.format,
+        candidate.precision,
+        base=base,
+        assignment=assignment,
+        range_method=making.range_method,
     )
 
 

@@ -127,6 +127,7 @@ def exported(tiny: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
         base = onnx.PRECISIONS[precision].base
         made_from = None if base is None else str(folder / base)
         job = {"job": "artifact", "format": "onnx", "precision": precision, "base": made_from, "assignment": None}
+        job["range_method"] = "min-max"
         documents[precision] = jobs.run({**job, **reference, "source": source, "out": str(folder / precision)})
     return folder, documents
 

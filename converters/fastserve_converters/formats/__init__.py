@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fastserve_converters.artifact import Artifact
-    from fastserve_converters.precisions import Precision
+    from fastserve_converters.precisions import Precision, RangeMethod
     from fastserve_converters.quantization.weights import QuantizedWeight
     from fastserve_runtime.manifest import Signature
 
 DEFAULT_PRECISIONS = ("fp32", "int8-dynamic")
-"""What is exported where no precision is named: one to compare with, and one that needs no calibration."""
+"""What is exported where no precision is named: one to compare with, and the fastest faithful one."""
 
 FORMATS = PartFolder("fastserve_converters.formats", "fastserve.formats", "format")
 
@@ -46,6 +46,7 @@ class ExportJob:
         samples: a few inputs on which the loss of each layer is recorded; likewise.
         base: the folder of the artifact that this precision is made from, where `PRECISIONS` names one.
         out: an empty folder for the files.
+        range_method: how the ranges of activations are found, where they are set beforehand.
     """
 
     module: torch.nn.Module
@@ -59,6 +60,7 @@ class ExportJob:
     samples: Mapping[str, NDArray[np.generic]]
     base: Path | None
     out: Path
+    range_method: RangeMethod = "min-max"
 
 
 class Format(Protocol):

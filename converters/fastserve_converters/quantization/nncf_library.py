@@ -6,6 +6,8 @@ import logging
 import os
 from typing import Any
 
+from fastserve_converters.precisions import RangeMethod
+
 
 def import_nncf() -> Any:
     """Import NNCF, which reports its use to its makers unless it is told not to before it is imported."""
@@ -15,3 +17,19 @@ def import_nncf() -> Any:
 
     nncf.set_log_level(logging.ERROR)
     return nncf
+
+
+def range_settings(method: RangeMethod) -> Any:
+    """Return NNCF's settings for finding the ranges of activations by a method."""
+    import_nncf()
+    from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters
+    from nncf.quantization.range_estimator import RangeEstimatorParametersSet
+
+    estimators = {
+        "min-max": None,  # NNCF's own choice for each kind of tensor
+        "percentile": RangeEstimatorParametersSet.MEAN_QUANTILE,
+        "mse": RangeEstimatorParametersSet.HISTOGRAM,
+    }
+    if estimators[method] is None:
+        return AdvancedQuantizationParameters()
+    return AdvancedQuantizationParameters(activations_range_estimator_params=estimators[method])

@@ -59,8 +59,8 @@ _GREATEST_VERSIONS = {
 
 _PER_CHANNEL = "int8 weights with a scale for each channel beside float activations"
 _WRONG_PER_CHANNEL = {"FULLY_CONNECTED", "EMBEDDING_LOOKUP"}
-_PLAIN_PRECISIONS = {"fp32", "fp16", "int8-static", "a16w8"}
-"""Those of our precisions whose operators have float weights, or integers throughout."""
+_PLAIN_PRECISIONS = {"fp32", "fp16"}
+"""Those of our precisions that have no integer weights beside floats; in static ones the embedding tables are such."""
 _RIGHT_PER_CHANNEL = {"CONV_2D", "DEPTHWISE_CONV_2D", "DEQUANTIZE", "DELEGATE"}
 
 _logger = logging.getLogger(__name__)
@@ -85,7 +85,8 @@ def lacking(variant: Variant) -> list[str]:
     """Return the operators that 2.14.0 lacks or has in older versions only, and kinds of weights that it lacks."""
     greatest = {name: number for number, names in _GREATEST_VERSIONS.items() for name in names.split()}
     newer = [o for o in variant.operators if o.domain != "tflite" or o.version > greatest.get(o.name, 0)]
-    is_wrong = variant.precision not in _PLAIN_PRECISIONS and any(o.name in _WRONG_PER_CHANNEL for o in variant.operators)
+    may_be_wrong = variant.precision not in _PLAIN_PRECISIONS
+    is_wrong = may_be_wrong and any(o.name in _WRONG_PER_CHANNEL for o in variant.operators)
     weights = [_PER_CHANNEL] if is_wrong else []
     return [*weights, *(f"{o.name} version {o.version}" for o in newer)]
 

@@ -10,7 +10,7 @@ import typer
 
 from fastserve.budget import budget_from_flags
 from fastserve.cli.failures import error_console, failures_shown, output_console
-from fastserve.exporting import DEFAULT_SEQUENCE_LENGTH, ExportRequest, run_export
+from fastserve.exporting import DEFAULT_SEQUENCE_LENGTH, ExportRequest, checked_range_method, run_export
 from fastserve.progress import terminal_reporter
 from fastserve.report import export_document, print_export
 from fastserve_runtime.errors import EXIT_NOTHING_FITS
@@ -39,6 +39,9 @@ def export(
     data: Annotated[list[Path] | None, typer.Option(help="CSV, JSON lines, Parquet or text; may be repeated.")] = None,
     text_column: Annotated[str, typer.Option(help="The data's column of the text.")] = "text",
     label_column: Annotated[str, typer.Option(help="The data's column of the label.")] = "label",
+    range_method: Annotated[
+        str, typer.Option(help="How static precisions find activations' ranges: min-max, percentile or mse.")
+    ] = "min-max",
     threads: Annotated[int, typer.Option(help="Threads that one inference may use.")] = 1,
     seed: Annotated[int, typer.Option(help="For the data's split and the bootstrap.")] = 0,
     cache_dir: Annotated[Path | None, typer.Option(help="Where finished steps are kept.")] = None,
@@ -67,6 +70,7 @@ def export(
             data=tuple(data or ()),
             text_column=text_column,
             label_column=label_column,
+            range_method=checked_range_method(range_method),
             threads=threads,
             seed=seed,
             cache_dir=cache_dir,

@@ -41,10 +41,11 @@ PRECISIONS: Mapping[str, Precision] = {
     "int8-static": Precision(INT8, INT8, "int8", has_dynamic_length=True),
     "a16w8": Precision(INT8, INT8, "int16", has_dynamic_length=True),
     "mixed": Precision(
-        INT8,
-        _INT4_TABLE,
+        None,
+        None,
         "dynamic-int8",
         has_dynamic_length=True,
+        rounding="gptq",
         choices=Choices((None, INT8, _INT4), (None, INT8, _INT4_TABLE)),
     ),
 }
@@ -93,8 +94,11 @@ def _record_layer_sqnr(job: ExportJob, program: torch.export.ExportedProgram) ->
     from fastserve_converters.formats.executorch.layers import layer_outputs
     from fastserve_converters.quantization.evidence import record_layer_sqnr
 
+    graph_module = program.module(check_guards=False)
+    assert isinstance(graph_module, torch.fx.GraphModule)
+
     def run(sample: Mapping[str, Any]) -> Mapping[str, Any]:
-        return layer_outputs(program, job.weights, {name: torch.from_numpy(v) for name, v in sample.items()})
+        return layer_outputs(graph_module, job.weights, {name: torch.from_numpy(v) for name, v in sample.items()})
 
     record_layer_sqnr(
         job.out,

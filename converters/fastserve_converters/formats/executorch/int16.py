@@ -1,8 +1,8 @@
 """Activations as 16-bit integers with ranges set on calibration data, by torchao's quantization of exported programs.
 
 What linear layers multiply is rounded to 16 bits, symmetrically, with one scale a tensor. On a CPU the rounding is done
-by ExecuTorch's own kernels, and XNNPACK multiplies the rounded values with integer weights: it has no products of 16-bit
-integers. Their 65,535 steps lose so little that ranges are those of the extremes.
+by ExecuTorch's own kernels, and XNNPACK multiplies the rounded values with integer weights: it has no products of
+16-bit integers. Their 65,535 steps lose so little that ranges are those of the extremes.
 """
 
 from __future__ import annotations

@@ -34,17 +34,15 @@ def module_of(node: torch.fx.Node, modules: Collection[str]) -> str | None:
 
 
 def layer_outputs(
-    program: torch.export.ExportedProgram, layers: Collection[str], inputs: Mapping[str, torch.Tensor]
+    graph_module: torch.fx.GraphModule, layers: Collection[str], inputs: Mapping[str, torch.Tensor]
 ) -> dict[str, NDArray[np.float32]]:
     """Run a program operator by operator and return what layers give, those that run several times at their last run.
 
     Args:
-        program: as `rewritten` returns it; without the batch dimension inside.
+        graph_module: the unlifted program that `rewritten` returns; without the batch dimension inside.
         layers: torch module names.
         inputs: by name, shape [1, tokens].
     """
-    graph_module = program.module(check_guards=False)
-    assert isinstance(graph_module, torch.fx.GraphModule)
     found: dict[str, NDArray[np.float32]] = {}
 
     class Recording(torch.fx.Interpreter):

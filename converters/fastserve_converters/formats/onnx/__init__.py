@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from fastserve_converters.artifact import Artifact
 from fastserve_converters.formats import ExportJob
 from fastserve_converters.layer_map import group_by_module, write_layer_map
-from fastserve_converters.precisions import FP32, INT8, Choices, Precision, WeightScheme
+from fastserve_converters.precisions import FP32, INT8, RANGE_METHODS, Choices, Precision, WeightScheme
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -34,13 +34,16 @@ PRECISIONS: Mapping[str, Precision] = {
     "int8-embedding-int4": Precision(INT8, _INT4, "dynamic-int8", has_dynamic_length=True, calibration=_SMOOTHING),
     "int8-weight-only": Precision(_INT8_GROUPED, INT8, "float32", has_dynamic_length=True),
     "int4": Precision(_INT4, _INT4, "dynamic-int8", has_dynamic_length=True, rounding="gptq", calibration=_SMOOTHING),
-    "int8-static": Precision(INT8, INT8, "int8", base="fp32", calibration="NNCF: SmoothQuant, least and largest value"),
-    "a16w8": Precision(INT8, INT8, "int16", base="fp32", calibration="least and largest value"),
+    "int8-static": Precision(
+        INT8, INT8, "int8", base="fp32", calibration="SmoothQuant by NNCF", range_methods=RANGE_METHODS
+    ),
+    "a16w8": Precision(INT8, INT8, "int16", base="fp32"),
     "mixed": Precision(
         None,
         None,
         "dynamic-int8",
         has_dynamic_length=True,
+        rounding="gptq",
         calibration=_SMOOTHING,
         choices=Choices(linear=(INT8, _INT4, None), embedding=(INT8, _INT4)),
     ),
@@ -84,8 +87,10 @@ def _from_portable(job: ExportJob) -> ir.Model:
     files.copy_layer_map(job.base, job.out)
     if job.plan.activations == "float16":
         return half.convert(base)
-    quantize = static.quantize_int8 if job.plan.activations == "int8" else static.quantize_a16w8
-    model = quantize(base, job.calibration)
+    if job.plan.activations == "int8":
+        model = static.quantize_int8(base, job.calibration, job.range_method)
+    else:
+        model = static.quantize_a16w8(base, job.calibration)
     layers.quantize_embeddings(model, job.weights)
     return model
 

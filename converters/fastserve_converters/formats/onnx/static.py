@@ -21,6 +21,8 @@ from fastserve_converters.quantization.calibration import Samples, single_sample
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from fastserve_converters.precisions import RangeMethod
+
 _SAMPLES = 128
 _IN_FLOAT = {"Gather", "Cast", "Clip", "Sqrt"}
 
@@ -60,16 +62,17 @@ def quantize_a16w8(file: Path, calibration: Samples) -> ir.Model:
     return model
 
 
-def quantize_int8(file: Path, calibration: Samples) -> ir.Model:
+def quantize_int8(file: Path, calibration: Samples, range_method: RangeMethod) -> ir.Model:
     """Quantize activations and weights to 8 bits: SmoothQuant, bias correction, sensitive operators left in float.
 
     Args:
         file: the portable fp32 model.
         calibration: inputs by name, shape [samples, length].
+        range_method: how the ranges of activations are found.
     """
     import onnx_ir as ir
 
-    from fastserve_converters.quantization.nncf_library import import_nncf
+    from fastserve_converters.quantization.nncf_library import import_nncf, range_settings
 
     nncf = import_nncf()
     items = [dict(sample) for _, sample in zip(range(_SAMPLES), single_samples(calibration), strict=False)]
@@ -80,6 +83,7 @@ def quantize_int8(file: Path, calibration: Samples) -> ir.Model:
         subset_size=len(items),
         fast_bias_correction=True,
         ignored_scope=nncf.IgnoredScope(types=["Gather"]),
+        advanced_parameters=range_settings(range_method),
     )
     model: ir.Model = ir.from_proto(quantized)
     return model

@@ -32,7 +32,7 @@ TOOLS = (
 )
 MODULES = ("torch", "transformers", "litert_torch", "ai_edge_quantizer", "ai_edge_litert")
 
-_INT4 = WeightScheme(4, group=32)
+_INT4 = WeightScheme(4, group=32, scale="float16")
 _INT4_TABLE = WeightScheme(4)
 """A scale a row: the file takes twelve bytes for each, a float and a zero point of 64 bits, so groups do not pay."""
 
@@ -46,11 +46,12 @@ PRECISIONS: Mapping[str, Precision] = {
     "int8-static": Precision(INT8, INT8, "int8", base="fp32", has_dynamic_length=True),
     "a16w8": Precision(INT8, INT8, "int16", base="fp32", has_dynamic_length=True),
     "mixed": Precision(
-        INT8,
-        _INT4_TABLE,
+        None,
+        None,
         "dynamic-int8",
         base="fp32",
         has_dynamic_length=True,
+        rounding="gptq",
         choices=Choices((None, INT8, _INT4), (None, INT8, _INT4_TABLE)),
     ),
 }

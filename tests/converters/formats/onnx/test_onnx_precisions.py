@@ -22,7 +22,7 @@ from fastserve_converters.formats.onnx.files import MODEL
 from fastserve_converters.formats.onnx.layer_outputs import layer_reader, layer_tensors
 from fastserve_converters.jobs import LEAST_TOKENS, LENGTH, example_inputs, signature_of
 from fastserve_converters.model_loading import load_model
-from fastserve_converters.precisions import INT8, WeightScheme
+from fastserve_converters.precisions import INT8, RangeMethod, WeightScheme
 from fastserve_converters.quantization.weights import quantize_nearest
 from fastserve_runtime.errors import UsageError
 
@@ -60,6 +60,7 @@ def export(edge_forms: Callable[[str], EdgeForm], tmp_path_factory: pytest.TempP
         schemes: Mapping[str, WeightScheme | None] | None = None,
         base: Path | None = None,
         calibrate: bool = False,
+        range_method: RangeMethod = "min-max",
     ) -> Path:
         module = edge_forms(family)
         plan = onnx.PRECISIONS[precision]
@@ -91,6 +92,7 @@ def export(edge_forms: Callable[[str], EdgeForm], tmp_path_factory: pytest.TempP
             samples=samples(8),
             base=base,
             out=out,
+            range_method=range_method,
         )
         artifact = onnx.export(job)
         (out / "requires").write_text(artifact.requires.least_version)
@@ -182,6 +184,18 @@ def test_portable_variants_stay_portable_and_near(
     assert result.dtype == np.float32
     assert cosine(result, expected(edge_forms("bert"), sample)) > least
     assert (folder / MODEL).stat().st_size < 0.95 * (portable / MODEL).stat().st_size
+
+
+def test_ranges_are_found_by_the_method_that_is_named(portable: Path, export: Callable[..., Path]) -> None:
+    methods: tuple[RangeMethod, ...] = ("min-max", "mse")
+    folders = [export("int8-static", base=portable, calibrate=True, range_method=m) for m in methods]
+    scales = []
+    for folder in folders:
+        model = onnx_library.load(str(folder / MODEL))
+        constants = {i.name: onnx_library.numpy_helper.to_array(i) for i in model.graph.initializer}
+        quantized = [n for n in model.graph.node if n.op_type == "QuantizeLinear"]
+        scales.append(sum(float(constants[n.input[1]].sum()) for n in quantized))
+    assert abs(scales[1] / scales[0] - 1) > 0.01
 
 
 def test_int8_attention_is_one_operator_and_takes_any_length(int8: Path, edge_forms: Callable[[str], EdgeForm]) -> None:
