@@ -19,17 +19,14 @@ def import_nncf() -> Any:
     return nncf
 
 
-def range_settings(method: RangeMethod) -> Any:
+def range_estimator(method: RangeMethod) -> Any:
     """Return NNCF's settings for finding the ranges of activations by a method."""
     import_nncf()
-    from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters
-    from nncf.quantization.range_estimator import RangeEstimatorParametersSet
+    from nncf.quantization.range_estimator import RangeEstimatorParameters, RangeEstimatorParametersSet
 
     estimators = {
-        "min-max": None,  # NNCF's own choice for each kind of tensor
+        "min-max": RangeEstimatorParameters(),  # NNCF's own choice for each kind of tensor
         "percentile": RangeEstimatorParametersSet.MEAN_QUANTILE,
         "mse": RangeEstimatorParametersSet.HISTOGRAM,
     }
-    if estimators[method] is None:
-        return AdvancedQuantizationParameters()
-    return AdvancedQuantizationParameters(activations_range_estimator_params=estimators[method])
+    return estimators[method]

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 from fastserve_converters.precisions import FP32, INT8, RANGE_METHODS, Precision
-from fastserve_converters.quantization.nncf_library import range_settings
+from fastserve_converters.quantization.nncf_library import range_estimator
 
 SCRIPT = """
 import sys
@@ -24,7 +24,7 @@ def test_nothing_is_reported_to_its_makers() -> None:
 
 
 def test_every_method_asks_for_other_ranges() -> None:
-    found = [range_settings(method).activations_range_estimator_params for method in RANGE_METHODS]
+    found = [range_estimator(method) for method in RANGE_METHODS]
     assert all(a != b for i, a in enumerate(found) for b in found[:i])
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from fastserve_converters.artifact import Artifact, count_operators
 from fastserve_converters.formats import ExportJob
 from fastserve_converters.layer_map import group_by_module, write_layer_map
-from fastserve_converters.precisions import INT8, Choices, Precision, WeightScheme
+from fastserve_converters.precisions import INT8, RANGE_METHODS, Choices, Precision, WeightScheme
 from fastserve_runtime.manifest import ExpectedPlacement, Graph, Requirement, SymbolicDim
 
 if TYPE_CHECKING:
@@ -38,7 +38,9 @@ PRECISIONS: Mapping[str, Precision] = {
     "int8-embedding-int4": Precision(INT8, _INT4_TABLE, "dynamic-int8", has_dynamic_length=True),
     "int8-weight-only": Precision(INT8, INT8, "float32", has_dynamic_length=True),
     "int4": Precision(_INT4, _INT4_TABLE, "dynamic-int8", has_dynamic_length=True, rounding="gptq"),
-    "int8-static": Precision(INT8, INT8, "int8", has_dynamic_length=True),
+    "int8-static": Precision(
+        INT8, INT8, "int8", has_dynamic_length=True, calibration="SmoothQuant by NNCF", range_methods=RANGE_METHODS
+    ),
     "a16w8": Precision(INT8, INT8, "int16", has_dynamic_length=True),
     "mixed": Precision(
         None,
@@ -151,7 +153,8 @@ def _with_static_ranges(job: ExportJob, graph_module: torch.fx.GraphModule) -> t
     by_name = _dynamic_shapes(job)
     shapes = None if by_name is None else tuple(by_name[name] for name in job.example)
     samples = single_samples(job.calibration, least_tokens=_least_tokens(job))
-    ranged, _ = with_static_ranges(torch.export.export(graph_module, example, dynamic_shapes=shapes), samples)
+    exported = torch.export.export(graph_module, example, dynamic_shapes=shapes)
+    ranged, _ = with_static_ranges(exported, samples, job.range_method)
     return torch.export.export(ranged, example, dynamic_shapes=shapes)
 
 

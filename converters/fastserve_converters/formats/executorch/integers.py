@@ -134,7 +134,7 @@ class _Insertion:
         operators = torch.ops.quantized_decomposed
         bits = weight.scheme.bits
         values = torch.from_numpy(weight.values)
-        table = self.constant("values", values if bits == 8 else packed_by_two(values))
+        table = self.constant("values", values if bits == 8 else packed_by_two(values, self._layer))
         # Scales of half the bytes; the kernels compute in float32.
         scale = self.constant("scale", torch.from_numpy(weight.scale).to(torch.float16))
         kernel = operators.embedding_byte if bits == 8 else operators.embedding_4bit
@@ -162,18 +162,20 @@ class _Insertion:
         return made
 
 
-def packed_by_two(values: torch.Tensor) -> torch.Tensor:
+def packed_by_two(values: torch.Tensor, layer: str) -> torch.Tensor:
     """Return integers of -8..7 two to a byte, as `embedding_4bit` has them: each plus 8, even columns in the high half.
 
     Args:
         values: int8, shape [rows, columns], an even number of columns.
+        layer: the embedding's name, for people.
 
     Raises:
         UsageError: the columns are odd in number.
     """
     if values.shape[1] % 2:
         raise UsageError(
-            f"An embedding table of {values.shape[1]} columns cannot have two to a byte.", "Store it in int8."
+            f"The embedding table '{layer}' of {values.shape[1]} columns cannot have two to a byte.",
+            "Store it in int8.",
         )
     shifted = (values.to(torch.int16) + 8).to(torch.uint8)
     return (shifted[:, 0::2] << 4) | shifted[:, 1::2]

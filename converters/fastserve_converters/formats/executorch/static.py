@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from fastserve_converters.precisions import RangeMethod
+
 aten = torch.ops.aten
 
 LEAST_SQNR = 24.0
@@ -25,13 +27,14 @@ _JUDGED_SAMPLES = 16
 
 
 def with_static_ranges(
-    program: torch.export.ExportedProgram, samples: Iterable[Mapping[str, Any]]
+    program: torch.export.ExportedProgram, samples: Iterable[Mapping[str, Any]], range_method: RangeMethod
 ) -> tuple[torch.fx.GraphModule, tuple[str, ...]]:
     """Quantize the linear layers of a program.
 
     Args:
         program: exported with positional inputs.
         samples: inputs, in the program's order, shape [1, tokens].
+        range_method: how the ranges of activations are found.
 
     Returns:
         The quantized program, unlifted, and the names of the nodes that quantize at run time.
@@ -41,7 +44,7 @@ def with_static_ranges(
         get_symmetric_quantization_config,
     )
 
-    from fastserve_converters.quantization.nncf_library import import_nncf
+    from fastserve_converters.quantization.nncf_library import import_nncf, range_estimator
 
     nncf = import_nncf()
     from nncf.experimental.torch.fx import quantize_pt2e
@@ -61,6 +64,7 @@ def with_static_ranges(
         subset_size=len(inputs),
         smooth_quant=True,
         fast_bias_correction=None,
+        activations_range_estimator_params=range_estimator(range_method),
     )
     worst = [n for n, sqnr in _output_sqnr(quantized, inputs[:_JUDGED_SAMPLES]).items() if sqnr < LEAST_SQNR]
     for node in worst:

@@ -72,7 +72,7 @@ def quantize_int8(file: Path, calibration: Samples, range_method: RangeMethod) -
     """
     import onnx_ir as ir
 
-    from fastserve_converters.quantization.nncf_library import import_nncf, range_settings
+    from fastserve_converters.quantization.nncf_library import import_nncf, range_estimator
 
     nncf = import_nncf()
     items = [dict(sample) for _, sample in zip(range(_SAMPLES), single_samples(calibration), strict=False)]
@@ -83,7 +83,9 @@ def quantize_int8(file: Path, calibration: Samples, range_method: RangeMethod) -
         subset_size=len(items),
         fast_bias_correction=True,
         ignored_scope=nncf.IgnoredScope(types=["Gather"]),
-        advanced_parameters=range_settings(range_method),
+        advanced_parameters=nncf.AdvancedQuantizationParameters(
+            activations_range_estimator_params=range_estimator(range_method)
+        ),
     )
     model: ir.Model = ir.from_proto(quantized)
     return model

@@ -90,6 +90,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
             precision=precision,
             plan=plan,
             weights=weights,
+            range_method="min-max",
             calibration=CALIBRATION,
             samples=CALIBRATION,
             base=None,

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from fastserve_converters.formats.executorch.batchless import without_batch
+from fastserve_converters.formats.executorch.int16 import with_int16_activations
 from fastserve_converters.formats.executorch.integers import packed_by_two, with_half_tables, with_integers
 from fastserve_converters.formats.executorch.layers import layer_outputs
 from fastserve_converters.precisions import WeightScheme
@@ -125,10 +126,28 @@ def test_a_linear_layer_that_xnnpack_cannot_read_is_named(attention: SimpleNames
         with_integers(attention.rewritten(), quantized(attention.module, {"query": scheme}), dynamic_activations=True)
 
 
+def test_ranges_of_16_bits_hold_the_values_of_all_samples(attention: SimpleNamespace) -> None:
+    samples = [{"ids": np.array([[1, 5, 19]], np.int32)}, {"ids": np.array([[7, 2, 8, 3]], np.int32)}]
+    graph_module = attention.rewritten()
+    with_integers(
+        graph_module, quantized(attention.module, dict.fromkeys(LAYERS[1:], WeightScheme(8))), dynamic_activations=False
+    )
+    ranged = with_int16_activations(attention.again(graph_module), samples)
+    rounding = torch.ops.quantized_decomposed.quantize_per_tensor.default
+    # Both layers read one value.
+    (node,) = [n for n in ranged.graph.nodes if n.target is rounding]
+    with torch.no_grad():
+        words = [attention.module.words(torch.from_numpy(s["ids"])) for s in samples]
+        hidden = [w + attention.module.positions[:, : w.shape[1]] for w in words]
+    largest = max(float(h.abs().max()) for h in hidden)
+    assert node.args[1] == pytest.approx(largest / 32767, rel=1e-3)
+    assert node.args[2:] == (0, -32767, 32767, torch.int16)
+
+
 def test_an_odd_table_cannot_be_packed() -> None:
-    with pytest.raises(UsageError, match="3 columns cannot have two to a byte"):
-        packed_by_two(torch.zeros(2, 3, dtype=torch.int8))
-    assert packed_by_two(torch.tensor([[-8, 7, 0, 1]], dtype=torch.int8)).tolist() == [[0x0F, 0x89]]
+    with pytest.raises(UsageError, match="'words' of 3 columns cannot have two to a byte"):
+        packed_by_two(torch.zeros(2, 3, dtype=torch.int8), "words")
+    assert packed_by_two(torch.tensor([[-8, 7, 0, 1]], dtype=torch.int8), "words").tolist() == [[0x0F, 0x89]]
 
 
 def test_tables_in_half_precision_give_float32(attention: SimpleNamespace) -> None:
