@@ -14,6 +14,7 @@ import fastserve
 from checkpoints import save_checkpoint
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep together what shares expensive work when several processes run the tests (`--dist loadgroup`)."""
     for item in items:

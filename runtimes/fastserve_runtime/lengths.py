@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastserve_runtime.manifest import Signature
+from fastserve_runtime.manifest import Dim, Signature
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -83,7 +83,9 @@ def filled_up(outputs: Tensors, signature: Signature, tokens: int, width: int) -
         tokens: how many it ran on.
         width: how many there should be.
     """
-    by_token = {s.name for s in signature.outputs if len(s.dims) > 2 and s.dims[1] == _length(signature)}
+    length = _length(signature)
+    # A bare file gives every open dimension a name of its own.
+    by_token = {s.name for s in signature.outputs if len(s.dims) > 2 and _may_follow(s.dims[1], length)}
     filled = {}
     for name, value in outputs.items():
         if name in by_token and value.shape[1] == tokens < width:
@@ -93,7 +95,11 @@ def filled_up(outputs: Tensors, signature: Signature, tokens: int, width: int) -
     return filled
 
 
-def _length(signature: Signature) -> object:
+def _may_follow(dim: Dim, length: Dim) -> bool:
+    return dim == length or not (isinstance(dim, int) or isinstance(length, int))
+
+
+def _length(signature: Signature) -> Dim:
     return next(spec.dims[1] for spec in signature.inputs if spec.name == MASK)
 
 

@@ -97,15 +97,16 @@ def test_output_that_exists_is_kept(tiny_bert: Path, out: Path) -> None:
 def test_precisions_are_chosen_and_unknown_ones_refused(tiny_bert: Path, out: Path, cache_dir: Path) -> None:
     words = ["--format", "onnx", "--seq-len", "32", "--cache-dir", cache_dir]
     done = fastserve_command("export", tiny_bert, "-o", out, *words, "--precision", "int2")
-    assert_told(done, 2, "No format to be exported has the precision 'int2'.", "onnx has fp32, int8-dynamic.")
-    done = fastserve_command("export", tiny_bert, "-o", out, *words, "--precision", "int8-dynamic", "--json")
+    known = "onnx has fp32, fp16, fp32-fused, int8-dynamic,"
+    assert_told(done, 2, "No format to be exported has the precision 'int2'.", known)
+    done = fastserve_command("export", tiny_bert, "-o", out, *words, "--precision", "fp16", "--json")
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
-    assert [v["id"] for v in document["variants"]] == ["onnx-int8-dynamic"]
+    assert [v["id"] for v in document["variants"]] == ["onnx-fp16"]
     # It is made from fp32, which is made and neither measured nor shipped.
     assert "Export onnx fp32" in [s["stage"] for s in document["stages"]]
     assert "Measure onnx fp32" not in [s["stage"] for s in document["stages"]]
-    assert [v["id"] for v in document["variants"] if v["shipped"]] == ["onnx-int8-dynamic"]
+    assert [v["id"] for v in document["variants"] if v["shipped"]] == ["onnx-fp16"]
 
 
 def test_unknown_format_and_task(tiny_bert: Path, out: Path) -> None:

@@ -46,13 +46,17 @@ def test_family_runs_in_every_format_as_the_original(family: str, classify: bool
     for format_name in FORMATS.built_in():
         for precision in ("fp32", "int8-dynamic"):
             out = tmp_path / f"{format_name}-{precision}"
+            base = FORMATS.load(format_name).PRECISIONS[precision].base
             answer = jobs.run(
                 {
                     "job": "artifact",
                     "source": source,
                     "format": format_name,
                     "precision": precision,
-                    "base": str(tmp_path / f"{format_name}-fp32"),
+                    "base": None if base is None else str(tmp_path / f"{format_name}-{base}"),
+                    "reference": str(tmp_path / "reference"),
+                    "assignment": None,
+                    "range_method": "min-max",
                     "out": str(out),
                 }
             )

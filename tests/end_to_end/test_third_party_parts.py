@@ -27,8 +27,8 @@ PRECISIONS = {"fp32": FP32}
 
 def export(job):
     artifact = onnx.export(job)
-    content = (job.out / onnx.MODEL).read_bytes()
-    (job.out / onnx.MODEL).unlink()
+    content = (job.out / "model.onnx").read_bytes()
+    (job.out / "model.onnx").unlink()
     (job.out / "model.scratch").write_bytes(b"SCRATCH0" + content)
     graphs = {"main": Graph("model.scratch", "main", job.signature)}
     requires = Requirement("scratch-engine", "1.0", (), ())

@@ -91,6 +91,7 @@ def test_the_signature_of_export() -> None:
         "data": (),
         "text_column": "text",
         "label_column": "label",
+        "range_method": "min-max",
         "threads": 1,
         "seed": 0,
         "cache_dir": None,
