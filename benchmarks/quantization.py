@@ -35,7 +35,7 @@ from quantized.timing import Measured, measure, write_cases
 from quantized.variant import Variant
 from report import write_results
 
-QUICK_PRECISIONS = ("fp32", "int8-dynamic")
+QUICK_PRECISIONS = ("fp32", "int8-dynamic", "int8-embedding-int4")
 QUICK_PEERS = ("onnx-plain", "onnx-ort-fused-dynamic", "tflite-dynamic-wi8-afp32", "executorch-pt2e-dynamic")
 SUBJECTS_IN_FULL = "minilm64"
 FASTEST_PRECISIONS = ("fp32", "fp32-fused", "int8-dynamic", "int8-embedding-int4")
@@ -121,7 +121,7 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=20, help="calls of each variant in a round, of each case")
     parser.add_argument("--only", nargs="+", choices=SUBJECTS, help="some of the models")
     parser.add_argument("--formats", nargs="+", choices=FORMAT_NAMES, default=FORMAT_NAMES, help="some of the formats")
-    parser.add_argument("--quick", action="store_true", help="fp32 and int8-dynamic alone, and few peers")
+    parser.add_argument("--quick", action="store_true", help="three precisions alone, and few peers")
     parser.add_argument("--everything", action="store_true", help="all our precisions of every model")
     parser.add_argument("--no-peers", action="store_true")
     parser.add_argument("--slow-peers", action="store_true", help="make those that take long, if they are not cached")

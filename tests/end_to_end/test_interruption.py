@@ -20,7 +20,12 @@ WORDS = ["--format", "onnx", "--seq-len", "20"]
 def test_stopped_export_goes_on_from_its_cache(kind: signal.Signals, tiny_bert: Path, tmp_path: Path) -> None:
     out, cache = tmp_path / "out.fsb", tmp_path / "cache"
     command = [*FASTSERVE, "export", str(tiny_bert), "-o", str(out), *WORDS, "--cache-dir", str(cache)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    # Whoever starts the tests in the background may have Ctrl-C ignored, and children inherit that.
+    was = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    finally:
+        signal.signal(signal.SIGINT, was)
     assert process.stderr is not None
     for line in process.stderr:
         if "Torch program" in line:
