@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastserve_converters.checkpoint import Checkpoint, read_checkpoint
 from fastserve_converters.data import read_samples, split_samples
-from fastserve_converters.formats import ExportJob, check_installed, check_precision
+from fastserve_converters.formats import LEAST_TOKENS, ExportJob, check_installed, check_precision
 from fastserve_runtime.errors import UsageError
 from fastserve_runtime.manifest import Dim, Signature, SymbolicDim, TensorSpec, signature_document
 
@@ -31,8 +31,6 @@ SENSITIVITY = "sensitivity.json"
 TWIN = "twin.json"
 TWIN_SAMPLES = 64
 LENGTH = "length"
-LEAST_TOKENS = 2
-"""The fewest tokens of a graph of dynamic length: PyTorch would take 1 for a constant."""
 _PROOF_SAMPLES = 16
 
 
@@ -48,7 +46,8 @@ class Jobs:
         self._model: torch.nn.Module | None = None
         self._edge_form: EdgeForm | None = None
         self._programs: dict[bool, torch.export.ExportedProgram] = {}
-        self._weights: dict[str, dict[str, QuantizedWeight]] = {}
+        self._calibrations: dict[str, dict[str, NDArray[np.generic]]] = {}
+        self._weights: tuple[object, dict[str, QuantizedWeight]] | None = None
 
     def run(self, request: Mapping[str, Any]) -> Any:
         """Do one job.
@@ -65,7 +64,7 @@ class Jobs:
         }
         if request["source"] != self._source:
             self._source, self._model, self._edge_form, self._programs = request["source"], None, None, {}
-            self._weights = {}
+            self._calibrations, self._weights = {}, None
         out = Path(request["out"])
         out.mkdir(parents=True, exist_ok=True)
         with warnings.catch_warnings():
@@ -121,7 +120,7 @@ class Jobs:
 
     def _sensitivity(self, request: Mapping[str, Any], out: Path) -> Any:
         """Score every layer in the schemes that a format's mixed precision may give it."""
-        from fastserve_converters.quantization import calibration, sensitivity
+        from fastserve_converters.quantization import sensitivity
         from fastserve_converters.quantization.assignment import units_document
         from fastserve_converters.quantization.layers import check_finite
 
@@ -130,9 +129,9 @@ class Jobs:
         plan = exporter.PRECISIONS[request["precision"]]
         assert plan.choices is not None
         source = request["source"]
-        samples = calibration.read(Path(request["reference"]), source["sequence_length"])
         edge_form = self._edge(source)
         check_finite(edge_form)
+        samples = self._calibration(plan, request)
         units = sensitivity.sensitivities(edge_form, plan.choices, plan.activations, samples)
         layers = {name for unit in units for name in unit.layers}
         rest = [p for name, p in edge_form.named_parameters() if name.removesuffix(".weight") not in layers]
@@ -145,16 +144,12 @@ class Jobs:
         return document
 
     def _artifact(self, request: Mapping[str, Any], out: Path) -> Any:
-        from fastserve_converters.quantization.layers import check_activations
-
         exporter = check_installed(request["format"])
         check_precision(exporter, request["precision"])
         source = request["source"]
         plan = exporter.PRECISIONS[request["precision"]]
         edge_form = self._edge(source)
         samples = self._calibration(plan, request)
-        if samples:
-            check_activations(edge_form, samples)
         job = ExportJob(
             module=edge_form,
             program=self._exported(source, has_dynamic_length=plan.has_dynamic_length),
@@ -197,30 +192,35 @@ class Jobs:
         return document
 
     def _calibration(self, plan: Precision, request: Mapping[str, Any]) -> dict[str, NDArray[np.generic]]:
+        """Return the calibration inputs, looked at once for each reference, or nothing where a precision needs none."""
         from fastserve_converters.quantization import calibration
+        from fastserve_converters.quantization.layers import check_activations
 
         if not plan.needs_calibration:
             return {}
-        try:
-            return calibration.read(Path(request["reference"]), request["source"]["sequence_length"])
-        except UsageError:
-            if plan.can_do_without_calibration:
-                return {}
-            raise
+        folder = request["reference"]
+        if folder not in self._calibrations:
+            try:
+                samples = calibration.read(Path(folder), request["source"]["sequence_length"])
+            except UsageError:
+                if plan.can_do_without_calibration:
+                    return {}
+                raise
+            check_activations(self._edge(request["source"]), samples)
+            self._calibrations[folder] = samples
+        return self._calibrations[folder]
 
     def _quantized(self, plan: Precision, request: Mapping[str, Any]) -> dict[str, QuantizedWeight]:
-        """Return the integers of a precision, made once: GPTQ takes its time, and the artifact's check needs them."""
+        """Return the integers of a precision. The last ones are kept, since the artifact's check comes next."""
         from fastserve_converters.quantization import layers
 
         edge_form = self._edge(request["source"])
         assignment = layers.assignment(edge_form, plan, request["assignment"])
-        key = json.dumps(
-            [plan.rounding, request["reference"], {name: scheme.name for name, scheme in sorted(assignment.items())}]
-        )
-        if key not in self._weights:
+        key = (plan.rounding, request["reference"], frozenset(assignment.items()))
+        if self._weights is None or self._weights[0] != key:
             samples = self._calibration(plan, request)
-            self._weights[key] = layers.quantized_weights(edge_form, assignment, plan.rounding, samples)
-        return self._weights[key]
+            self._weights = (key, layers.quantized_weights(edge_form, assignment, plan.rounding, samples))
+        return self._weights[1]
 
     def _checkpoint(self, source: Mapping[str, Any]) -> Checkpoint:
         checkpoint = read_checkpoint(

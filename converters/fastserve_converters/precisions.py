@@ -87,9 +87,9 @@ class Precision:
         """Whether calibration data only makes it better."""
         return not self.has_static_ranges and self.rounding == "nearest" and self.choices is None
 
-    def range_method(self, wanted: RangeMethod) -> RangeMethod:
+    def range_method(self, wanted: str) -> RangeMethod:
         """Return the method that is wanted where the format has it, else its first."""
-        return wanted if wanted in self.range_methods else self.range_methods[0]
+        return next((method for method in self.range_methods if method == wanted), self.range_methods[0])
 
     @property
     def has_static_ranges(self) -> bool:

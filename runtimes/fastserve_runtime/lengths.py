@@ -104,5 +104,5 @@ def _length(signature: Signature) -> Dim:
 
 
 def _bounds(signature: Signature) -> tuple[int, int]:
-    dim = next(spec.dims[1] for spec in signature.inputs if spec.name == MASK)
+    dim = _length(signature)
     return (dim, dim) if isinstance(dim, int) else (max(dim.min, 1), dim.max)

@@ -17,7 +17,7 @@ from pathlib import Path
 from fastserve.budget import Budget, Limit, budget_from_flags
 from fastserve.candidate import Candidate
 from fastserve.conforming import conform
-from fastserve.exporting import ExportRequest, ExportResult, checked_range_method, run_export
+from fastserve.exporting import ExportRequest, ExportResult, run_export
 from fastserve.packing import pack
 from fastserve.progress import Reporter
 from fastserve_converters.tasks import Quality
@@ -138,7 +138,7 @@ def export(
         data=tuple(Path(d) for d in data),
         text_column=text_column,
         label_column=label_column,
-        range_method=checked_range_method(range_method),
+        range_method=range_method,
         threads=threads,
         seed=seed,
         cache_dir=None if cache_dir is None else Path(cache_dir),

@@ -34,7 +34,7 @@ from fastserve_converters.formats import (
     installation_hint,
     missing_modules,
 )
-from fastserve_converters.precisions import RANGE_METHODS, RangeMethod
+from fastserve_converters.precisions import RANGE_METHODS
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
 from fastserve_runtime.machine import Machine
 
@@ -57,7 +57,7 @@ class ExportRequest:
     data: tuple[Path, ...] = ()
     text_column: str = "text"
     label_column: str = "label"
-    range_method: RangeMethod = "min-max"
+    range_method: str = "min-max"
     threads: int = 1
     seed: int = 0
     cache_dir: Path | None = None
@@ -186,21 +186,13 @@ def default_cache_dir() -> Path:
     return Path(named) if named else user_cache_path("fastserve", appauthor=False)
 
 
-def checked_range_method(name: str) -> RangeMethod:
-    """Return how ranges of activations are found, as one of the words that are known.
-
-    Raises:
-        UsageError: it is none of them.
-    """
-    for known in RANGE_METHODS:
-        if name == known:
-            return known
-    raise UsageError(f"Ranges cannot be found by '{name}'.", f"Write one of: {', '.join(RANGE_METHODS)}.")
-
-
 def _check(request: ExportRequest) -> None:
     if request.keep not in KEEP:
         raise UsageError(f"'{request.keep}' is not a way to keep variants.", f"Write one of: {', '.join(KEEP)}.")
+    if request.range_method not in RANGE_METHODS:
+        raise UsageError(
+            f"Ranges cannot be found by '{request.range_method}'.", f"Write one of: {', '.join(RANGE_METHODS)}."
+        )
     if request.threads < 1:
         raise UsageError(f"{request.threads} threads were asked for.", "Ask for at least 1.")
     if request.sequence_length < LEAST_SEQUENCE_LENGTH:

@@ -24,12 +24,11 @@ from fastserve.devices import OUTPUTS, Device, MeasurementJob
 from fastserve.progress import Reporter
 from fastserve_converters.checkpoint import Checkpoint, file_sha256
 from fastserve_converters.formats import FORMATS, Format
-from fastserve_converters.precisions import RangeMethod
+from fastserve_converters.reference import CALIBRATION
 from fastserve_converters.sources_digest import sources_digest
 from fastserve_converters.tasks import TASKS, Quality, Task
 from fastserve_runtime.engines import installed_engine
 
-CALIBRATION = "calibration.npz"
 REFERENCE_TOOLS = ("torch", "transformers", "tokenizers", "datasets", "numpy")
 
 
@@ -121,7 +120,7 @@ class Stages:
         *,
         base: Entry | None,
         assignment: Mapping[str, Any] | None,
-        range_method: RangeMethod,
+        range_method: str,
     ) -> Entry:
         """Export one format and precision.
 

@@ -16,7 +16,7 @@ from fastserve.mixing import LEAST_ROOM, Mix, mixed_assignment
 from fastserve.progress import Step
 from fastserve.stages import Stages, export_step, measure_step, sensitivity_step, twin_step
 from fastserve_converters.formats import FORMATS, Format
-from fastserve_converters.precisions import Precision, RangeMethod, has_twin
+from fastserve_converters.precisions import Precision, has_twin
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
 
 LEAST_TWIN_SQNR_DB = 10
@@ -37,7 +37,7 @@ class Making:
     threads: int
     remeasure: bool
     seed: int
-    range_method: RangeMethod
+    range_method: str
 
 
 def with_bases(precisions: Mapping[str, Precision], wanted: Sequence[str]) -> list[str]:

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 DEFAULT_PRECISIONS = ("fp32", "int8-dynamic")
 """What is exported where no precision is named: one to compare with, and the fastest faithful one."""
 
+LEAST_TOKENS = 2
+"""The fewest tokens of a graph of dynamic length: PyTorch would take 1 for a constant."""
+
 FORMATS = PartFolder("fastserve_converters.formats", "fastserve.formats", "format")
 
 
@@ -61,6 +64,11 @@ class ExportJob:
     base: Path | None
     out: Path
     range_method: RangeMethod = "min-max"
+
+
+def least_tokens(job: ExportJob) -> int | None:
+    """Return to how many tokens a job's samples may be cut; None where its graph has one length."""
+    return LEAST_TOKENS if job.plan.has_dynamic_length else None
 
 
 class Format(Protocol):

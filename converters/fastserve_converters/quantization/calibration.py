@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fastserve_converters.reference import CALIBRATION
 from fastserve_runtime.errors import UsageError
+from fastserve_runtime.lengths import own_tokens
 
 Samples = Mapping[str, NDArray[np.generic]]
 """`input_ids` (int32) and `attention_mask` (float32), both of shape [samples, length], padded."""
@@ -63,7 +64,7 @@ def check(samples: Samples, length: int) -> None:
 
 def single_samples(samples: Samples, *, least_tokens: int | None = None) -> Iterator[dict[str, NDArray[np.generic]]]:
     """Give the samples one by one, shape [1, length]; with `least_tokens`, cut to their own tokens, but that many."""
-    lengths = np.asarray(samples["attention_mask"]).sum(1).astype(int)
+    lengths = own_tokens(samples)
     for row, own in enumerate(lengths):
         end = None if least_tokens is None else max(int(own), least_tokens)
         yield {name: np.ascontiguousarray(value[row : row + 1, :end]) for name, value in samples.items()}
@@ -71,7 +72,7 @@ def single_samples(samples: Samples, *, least_tokens: int | None = None) -> Iter
 
 def batches(samples: Samples, size: int) -> Iterator[dict[str, NDArray[np.generic]]]:
     """Give batches of samples of like length, cut to the longest of each."""
-    lengths = np.asarray(samples["attention_mask"]).sum(1).astype(int)
+    lengths = own_tokens(samples)
     order = np.argsort(lengths, kind="stable")
     for start in range(0, len(order), size):
         rows = order[start : start + size]

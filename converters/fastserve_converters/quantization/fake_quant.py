@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from fastserve_converters.precisions import Activations
 from fastserve_converters.quantization.calibration import Samples, batches
 from fastserve_converters.quantization.weights import QuantizedWeight
+from fastserve_runtime.lengths import own_tokens
 
 _BATCH = 32
 
@@ -97,7 +98,6 @@ def run_batches(module: torch.nn.Module, samples: Samples) -> NDArray[np.float32
     so that all samples have one shape.
     """
     results: list[NDArray[np.float32]] = []
-    lengths = np.asarray(samples["attention_mask"]).sum(1)
     with torch.no_grad():
         for batch in batches(samples, _BATCH):
             tensors = {name: torch.from_numpy(value) for name, value in batch.items()}
@@ -107,7 +107,7 @@ def run_batches(module: torch.nn.Module, samples: Samples) -> NDArray[np.float32
                 output = (output * mask).sum(1) / mask.sum(1)
             results.append(output.numpy())
     joined = np.concatenate(results)
-    order = np.argsort(lengths, kind="stable")
+    order = np.argsort(own_tokens(samples), kind="stable")
     ordered = np.empty_like(joined)
     ordered[order] = joined
     return ordered

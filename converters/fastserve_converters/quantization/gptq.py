@@ -23,7 +23,6 @@ from fastserve_runtime.errors import EnvironmentFailure
 _DAMPING = 0.01
 """Share of the mean that is added to the Hessian's diagonal, as in the paper."""
 _BATCH = 32
-_MOST_SAMPLES = 256
 _BLOCK = 64
 """Columns after which the errors are spread to all later ones at once."""
 _GROUPS_A_PASS = 4
@@ -43,14 +42,13 @@ def gptq(module: torch.nn.Module, schemes: Mapping[str, WeightScheme], samples: 
     Raises:
         EnvironmentFailure: a layer's input is not finite, with its name.
     """
-    few = {name: value[:_MOST_SAMPLES] for name, value in samples.items()}
     found: dict[str, QuantizedWeight] = {}
     originals = {name: module.get_submodule(name).weight for name in schemes}
     try:
-        calls = _calls(module, list(schemes), few)
+        calls = _calls(module, list(schemes), samples)
         for names in _joined(_by_input(calls), _GROUPS_A_PASS):
             runs_once = all(sum(name == called for called, _ in calls) == 1 for name in names)
-            hessians = layer_hessians(module, names, few, stops_behind=runs_once)
+            hessians = layer_hessians(module, names, samples, stops_behind=runs_once)
             for name in names:
                 weight = originals[name].detach().numpy()  # type: ignore[operator]
                 found[name] = round_layer(weight, hessians[name], schemes[name])

@@ -43,11 +43,6 @@ class QuantizedWeight:
         reals = (grouped - self.zero_point[..., None].astype(np.float32)) * self.scale[..., None]
         return np.asarray(reals.reshape(rows, columns), np.float32)
 
-    @property
-    def size(self) -> int:
-        """Bytes that the integers, scales and zero points take."""
-        return stored_bytes(self.values.shape, self.scheme)
-
 
 def stored_bytes(shape: tuple[int, ...], scheme: WeightScheme | None) -> int:
     """Return the bytes that a matrix of a shape takes: integers, scales, zero points. None is float32."""

@@ -10,7 +10,7 @@ import typer
 
 from fastserve.budget import budget_from_flags
 from fastserve.cli.failures import error_console, failures_shown, output_console
-from fastserve.exporting import DEFAULT_SEQUENCE_LENGTH, ExportRequest, checked_range_method, run_export
+from fastserve.exporting import DEFAULT_SEQUENCE_LENGTH, ExportRequest, run_export
 from fastserve.progress import terminal_reporter
 from fastserve.report import export_document, print_export
 from fastserve_runtime.errors import EXIT_NOTHING_FITS
@@ -70,7 +70,7 @@ def export(
             data=tuple(data or ()),
             text_column=text_column,
             label_column=label_column,
-            range_method=checked_range_method(range_method),
+            range_method=range_method,
             threads=threads,
             seed=seed,
             cache_dir=cache_dir,

@@ -14,7 +14,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from fastserve_converters.artifact import Artifact, count_operators
-from fastserve_converters.formats import ExportJob
+from fastserve_converters.formats import ExportJob, least_tokens
 from fastserve_converters.layer_map import group_by_module, write_layer_map
 from fastserve_converters.precisions import INT8, RANGE_METHODS, Choices, Precision, WeightScheme
 from fastserve_runtime.manifest import ExpectedPlacement, Graph, Requirement, SymbolicDim
@@ -108,7 +108,7 @@ def _record_layer_sqnr(job: ExportJob, program: torch.export.ExportedProgram) ->
         job.weights,
         job.samples,
         run,
-        least_tokens=_least_tokens(job),
+        least_tokens=least_tokens(job),
         source="the program that was lowered, in PyTorch; delegates hide what is inside them",
     )
 
@@ -132,7 +132,7 @@ def rewritten(job: ExportJob) -> torch.export.ExportedProgram:
         return program
     from fastserve_converters.formats.executorch.int16 import with_int16_activations
 
-    ranged = with_int16_activations(program, single_samples(job.calibration, least_tokens=_least_tokens(job)))
+    ranged = with_int16_activations(program, single_samples(job.calibration, least_tokens=least_tokens(job)))
     return torch.export.export(ranged, (), dict(job.example), dynamic_shapes=_dynamic_shapes(job))
 
 
@@ -152,16 +152,10 @@ def _with_static_ranges(job: ExportJob, graph_module: torch.fx.GraphModule) -> t
     example = tuple(job.example.values())
     by_name = _dynamic_shapes(job)
     shapes = None if by_name is None else tuple(by_name[name] for name in job.example)
-    samples = single_samples(job.calibration, least_tokens=_least_tokens(job))
+    samples = single_samples(job.calibration, least_tokens=least_tokens(job))
     exported = torch.export.export(graph_module, example, dynamic_shapes=shapes)
     ranged, _ = with_static_ranges(exported, samples, job.range_method)
     return torch.export.export(ranged, example, dynamic_shapes=shapes)
-
-
-def _least_tokens(job: ExportJob) -> int | None:
-    """Return to how many tokens samples may be cut; None where the length is fixed."""
-    symbols = [d for t in job.signature.inputs for d in t.dims if isinstance(d, SymbolicDim)]
-    return symbols[0].min if symbols else None
 
 
 def _dynamic_shapes(job: ExportJob) -> dict[str, dict[int, Any]] | None:

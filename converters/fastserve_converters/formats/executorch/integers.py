@@ -8,7 +8,7 @@ integer product. The integers and scales are the given ones; nothing is rounded 
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -59,7 +59,7 @@ def with_integers(
             else:
                 # Layers that read one value share its integers.
                 value = node.args[0]
-                rounded[value] = rounded.get(value) or insertion.rounded_by_token(value)
+                rounded[value] = rounded.get(value) or rounded_by_token(insertion.call, value)
                 node.update_arg(0, rounded[value])
     _finish(graph_module)
 
@@ -121,14 +121,6 @@ class _Insertion:
             product = self.call(aten.linear.default, *node.args[:2])
             node.replace_all_uses_with(self.call(aten.add.Tensor, product, node.args[2]))
 
-    def rounded_by_token(self, value: torch.fx.Node) -> torch.fx.Node:
-        """Add a value's quantization with a scale and zero point for each row, and its way back."""
-        operators = torch.ops.quantized_decomposed
-        chosen = self.call(operators.choose_qparams_per_token_asymmetric.default, value, torch.int8)
-        by = (self.call(operator.getitem, chosen, 0), self.call(operator.getitem, chosen, 1), -128, 127, torch.int8)
-        integers = self.call(operators.quantize_per_token.default, value, *by)
-        return self.call(operators.dequantize_per_token.default, integers, *by, torch.float32)
-
     def lookup(self, weight: QuantizedWeight, indices: torch.fx.Node) -> torch.fx.Node:
         """Add the lookup in an embedding table."""
         operators = torch.ops.quantized_decomposed
@@ -160,6 +152,20 @@ class _Insertion:
         made = self._module.graph.call_function(target, arguments, keywords)
         made.meta.update(self._meta)
         return made
+
+
+def rounded_by_token(call: Callable[..., torch.fx.Node], value: torch.fx.Node) -> torch.fx.Node:
+    """Add a value's quantization with a scale and zero point for each row, and its way back.
+
+    Args:
+        call: adds a call, given the operator and its arguments.
+        value: float32, shape [..., tokens, width].
+    """
+    operators = torch.ops.quantized_decomposed
+    chosen = call(operators.choose_qparams_per_token_asymmetric.default, value, torch.int8)
+    by = (call(operator.getitem, chosen, 0), call(operator.getitem, chosen, 1), -128, 127, torch.int8)
+    integers = call(operators.quantize_per_token.default, value, *by)
+    return call(operators.dequantize_per_token.default, integers, *by, torch.float32)
 
 
 def packed_by_two(values: torch.Tensor, layer: str) -> torch.Tensor:

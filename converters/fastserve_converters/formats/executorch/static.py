@@ -7,7 +7,6 @@ does to their outputs on the calibration data, and quantize their inputs by toke
 
 from __future__ import annotations
 
-import operator
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from fastserve_converters.formats.executorch.integers import rounded_by_token
 from fastserve_converters.precisions import RangeMethod
 
 aten = torch.ops.aten
@@ -100,7 +100,6 @@ def _output_sqnr(graph_module: Any, inputs: list[tuple[torch.Tensor, ...]]) -> d
 
 def _quantize_at_run_time(graph_module: Any, node: torch.fx.Node) -> None:
     """Give a statically quantized linear layer float outputs, and inputs quantized by token."""
-    operators = torch.ops.quantized_decomposed
     for quantize in list(node.users):
         for dequantize in list(quantize.users):
             dequantize.replace_all_uses_with(node)
@@ -108,8 +107,4 @@ def _quantize_at_run_time(graph_module: Any, node: torch.fx.Node) -> None:
     value = dequantized.args[0].args[0]
     graph = graph_module.graph
     with graph.inserting_before(node):
-        call = graph.call_function
-        chosen = call(operators.choose_qparams_per_token_asymmetric.default, (value, torch.int8))
-        by = (call(operator.getitem, (chosen, 0)), call(operator.getitem, (chosen, 1)), -128, 127, torch.int8)
-        integers = call(operators.quantize_per_token.default, (value, *by))
-        node.update_arg(0, call(operators.dequantize_per_token.default, (integers, *by, torch.float32)))
+        node.update_arg(0, rounded_by_token(lambda target, *arguments: graph.call_function(target, arguments), value))

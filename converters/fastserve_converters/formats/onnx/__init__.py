@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from fastserve_converters.artifact import Artifact
-from fastserve_converters.formats import ExportJob
+from fastserve_converters.formats import ExportJob, least_tokens
 from fastserve_converters.layer_map import group_by_module, write_layer_map
 from fastserve_converters.precisions import FP32, INT8, RANGE_METHODS, Choices, Precision, WeightScheme
 
@@ -122,6 +122,6 @@ def _record_layer_sqnr(job: ExportJob) -> None:
         tensors,
         job.samples,
         layer_outputs.layer_reader(job.out / files.MODEL, tensors),
-        least_tokens=2 if job.plan.has_dynamic_length else None,
+        least_tokens=least_tokens(job),
         source="the artifact in ONNX Runtime; projections inside a QAttention have no output of their own",
     )

@@ -9,12 +9,13 @@ sum, or comes out of a GELU, so it cannot be folded into what comes before. It i
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fastserve_converters.formats import LEAST_TOKENS
 
 if TYPE_CHECKING:
     import torch
@@ -53,13 +54,14 @@ def input_statistics(
     """Run samples and return the statistics of the layers' inputs; layers that are not run are absent."""
     import torch
 
+    from fastserve_converters.quantization.gptq import watched_inputs
+
     found: dict[str, list[torch.Tensor]] = {name: [] for name in layers}
-    with ExitStack() as hooks, torch.no_grad():
-        for name, kept in found.items():
-            hook = module.get_submodule(name).register_forward_pre_hook(
-                lambda _, inputs, kept=kept: kept.append(inputs[0].reshape(-1, inputs[0].shape[-1]))
-            )
-            hooks.callback(hook.remove)
+
+    def keep(name: str, value: torch.Tensor) -> None:
+        found[name].append(value.reshape(-1, value.shape[-1]))
+
+    with watched_inputs(module, list(found), keep), torch.no_grad():
         for _, sample in zip(range(_SAMPLES), samples, strict=False):
             module(**{name: torch.from_numpy(value) for name, value in sample.items()})
     return {
@@ -106,7 +108,7 @@ def find_balancing(
         return {}
     may_scale_tokens = any(w.scheme.bits < 8 and _is_linear(module, name) for name, w in weights.items())
     layers = [name for name in weights if _is_linear(module, name)]
-    statistics = input_statistics(module, layers, single_samples(calibration, least_tokens=2))
+    statistics = input_statistics(module, layers, single_samples(calibration, least_tokens=LEAST_TOKENS))
     sharing: dict[bytes, list[str]] = {}
     for name, found in statistics.items():
         sharing.setdefault(found.low.tobytes() + found.high.tobytes(), []).append(name)

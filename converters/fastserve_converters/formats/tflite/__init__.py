@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastserve_converters.artifact import Artifact, count_operators
-from fastserve_converters.formats import ExportJob
+from fastserve_converters.formats import ExportJob, least_tokens
 from fastserve_converters.layer_map import ModulePaths, group_by_module, write_layer_map
 from fastserve_converters.precisions import INT8, Choices, Precision, WeightScheme
 from fastserve_runtime.manifest import ExpectedPlacement, Graph, Requirement
@@ -109,7 +109,7 @@ def _record_layer_sqnr(job: ExportJob, form: Form, path: Path) -> None:
         tensors,
         job.samples,
         layer_reader(path, tensors, form.factors),
-        least_tokens=2,
+        least_tokens=least_tokens(job),
         source="the artifact in LiteRT",
     )
 

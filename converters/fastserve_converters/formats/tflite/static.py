@@ -8,14 +8,16 @@ for a whole tensor serves some outputs badly, those that feed the residual sum w
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastserve_converters.formats import LEAST_TOKENS
 from fastserve_converters.formats.tflite.layers import layer_reader, layer_tensors
+from fastserve_converters.quantization.calibration import single_samples
 
 _SIGNATURE = "serving_default"
 _CALIBRATION_SAMPLES = 96
@@ -39,7 +41,7 @@ def quantize_static(source: Path, out: Path, calibration: Mapping[str, NDArray[A
     """
     from ai_edge_quantizer import qtyping, quantizer, recipe_manager
 
-    samples = list(own_lengths(calibration))
+    samples = list(single_samples(calibration, least_tokens=LEAST_TOKENS))
     dynamic = tuple(n for n, r in output_ratios(source, samples[:_RANGE_SAMPLES], bits).items() if r < LEAST_RATIO)
     recipe = recipe_manager.RecipeManager()
     linear = qtyping.TFLOperationName.FULLY_CONNECTED
@@ -52,13 +54,6 @@ def quantize_static(source: Path, out: Path, calibration: Mapping[str, NDArray[A
     ranges = tool.calibrate({_SIGNATURE: samples[:_CALIBRATION_SAMPLES]}, num_threads=1)
     tool.quantize(ranges).export_model(str(out), overwrite=True)
     return dynamic
-
-
-def own_lengths(calibration: Mapping[str, NDArray[Any]]) -> Iterator[dict[str, NDArray[Any]]]:
-    """Yield samples one by one, without the padding behind their last token."""
-    for row, mask in enumerate(calibration["attention_mask"]):
-        tokens = max(2, int(np.flatnonzero(mask)[-1]) + 1)
-        yield {name: np.ascontiguousarray(values[row : row + 1, :tokens]) for name, values in calibration.items()}
 
 
 def output_ratios(source: Path, samples: list[dict[str, NDArray[Any]]], bits: int) -> dict[str, float]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fastserve_converters.formats.tflite.static import LEAST_RATIO, own_lengths, rounding_ratio
+from fastserve_converters.formats.tflite.static import LEAST_RATIO, rounding_ratio
+from fastserve_converters.quantization.calibration import single_samples
 
 
 def test_samples_are_cut_behind_their_last_token() -> None:
     mask = np.array([[1, 1, 0, 0], [1, 0, 1, 0], [1, 0, 0, 0]], np.float32)
-    cut = list(own_lengths({"input_ids": np.arange(12).reshape(3, 4), "attention_mask": mask}))
+    given = {"input_ids": np.arange(12).reshape(3, 4), "attention_mask": mask}
+    cut = list(single_samples(given, least_tokens=2))
     assert [s["input_ids"].tolist() for s in cut] == [[[0, 1]], [[4, 5, 6]], [[8, 9]]]
 
 
