@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, InputError, UsageError
 from fastserve_runtime.isolation import EngineProcess, ProcessEnded, open_request
@@ -108,10 +109,25 @@ def test_a_crash_or_a_hang_while_loading_is_a_damaged_file(tmp_path):
     assert time.monotonic() - started < 60
 
 
+def zeros_model(count: int) -> bytes:
+    """An ONNX model whose one output is `count` float32 zeros: a few bytes of file, `4 * count` bytes in memory."""
+    shape = helper.make_tensor("shape", TensorProto.INT64, [1], [count])
+    nodes = [
+        helper.make_node("Constant", [], ["shape"], value=shape),
+        helper.make_node("ConstantOfShape", ["shape"], ["zeros"]),
+    ]
+    output = helper.make_tensor_value_info("zeros", TensorProto.FLOAT, [count])
+    graph = helper.make_graph(nodes, "zeros", [], [output])
+    opset = [helper.make_opsetid("", 17)]
+    return helper.make_model(graph, opset_imports=opset, ir_version=8).SerializeToString()
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits a process's memory reliably")
-def test_a_model_that_needs_more_memory_than_allowed_is_refused(score_models):
-    with (
-        EngineProcess(Limits(seconds=120, memory=150 * 2**20)) as process,
-        pytest.raises((BundleError, EnvironmentFailure, ProcessEnded)),
-    ):
-        process.ask(open_request(score_models / "model.onnx", "onnxruntime"))
+def test_a_model_that_needs_more_memory_than_allowed_is_refused(tmp_path):
+    (tmp_path / "small.onnx").write_bytes(zeros_model(1_000))
+    (tmp_path / "large.onnx").write_bytes(zeros_model(500_000_000))
+    with EngineProcess(Limits(seconds=120, memory=2**30)) as process:
+        process.ask(open_request(tmp_path / "small.onnx", "onnxruntime"))
+        with pytest.raises((BundleError, EnvironmentFailure, ProcessEnded)):
+            process.ask(open_request(tmp_path / "large.onnx", "onnxruntime"))
+            process.ask({"ask": "run", "graph": "main"})
