@@ -172,22 +172,26 @@ class Jobs:
         return document
 
     def _twin(self, request: Mapping[str, Any], out: Path) -> Any:
-        """Compare an artifact's outputs on evaluation texts with those of the same quantized model in PyTorch."""
+        """Compare an artifact's outputs on evaluation texts with those of the same quantized model elsewhere."""
         import numpy as np
 
-        from fastserve_converters.quantization.fake_quant import compare_with_twin
+        from fastserve_converters.quantization import twin
+        from fastserve_converters.quantization.fake_quant import fake_quantized, run_batches
         from fastserve_converters.reference import INPUTS
 
-        source = request["source"]
         exporter = check_installed(request["format"])
         plan = exporter.PRECISIONS[request["precision"]]
-        edge_form = self._edge(source)
-        folder = Path(request["reference"])
-        weights = self._quantized(plan, request)
-        with np.load(folder / INPUTS) as inputs, np.load(request["outputs"]) as outputs:
-            few = {name: inputs[name][:TWIN_SAMPLES] for name in inputs.files}
-            actual = outputs[edge_form.output][:TWIN_SAMPLES]
-        document = compare_with_twin(edge_form, weights, plan.activations, few, actual)
+        edge_form = self._edge(request["source"])
+        recorded = twin.read_outputs(Path(request["artifact"]))
+        count = TWIN_SAMPLES if recorded is None else len(recorded[0])
+        with np.load(Path(request["reference"]) / INPUTS) as inputs, np.load(request["outputs"]) as outputs:
+            few = {name: inputs[name][:count] for name in inputs.files}
+            actual = outputs[edge_form.output][:count]
+        if recorded is None:
+            with fake_quantized(edge_form, self._quantized(plan, request), plan.activations):
+                rounding = ", activations in float" if plan.has_static_ranges else ""
+                recorded = run_batches(edge_form, few), f"the same integers in PyTorch{rounding}"
+        document = twin.comparison(recorded[0], actual, few, recorded[1])
         (out / TWIN).write_text(json.dumps(document))
         return document
 
@@ -266,11 +270,12 @@ def _first_inputs(reference: Path) -> dict[str, NDArray[np.generic]]:
     """Return the first inputs of the evaluation texts."""
     import numpy as np
 
-    from fastserve_converters.quantization.evidence import SAMPLES
+    from fastserve_converters.quantization import evidence, twin
     from fastserve_converters.reference import INPUTS
 
+    most = max(evidence.SAMPLES, twin.SAMPLES)
     with np.load(reference / INPUTS, allow_pickle=False) as inputs:
-        return {name: inputs[name][:SAMPLES] for name in inputs.files}
+        return {name: inputs[name][:most] for name in inputs.files}
 
 
 def recipe_document(plan: Precision, assignment: Mapping[str, Any] | None, job: ExportJob) -> dict[str, Any]:

@@ -94,7 +94,7 @@ def conversion_lines(bundle: Bundle, variant: Variant) -> list[str]:
             shown = ", ".join(f"{name} {known[name]:.1f} dB" for name in worst)
             lines.append(f"layers: SQNR of {len(known)} against fp32; lowest: {shown}")
         if twin and twin["sqnr_db"] is not None:
-            lines.append(f"twin: SQNR {twin['sqnr_db']:.1f} dB against the same quantized model in PyTorch")
+            lines.append(f"twin: SQNR {twin['sqnr_db']:.1f} dB against {twin['executor']}")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise BundleError(f"An evidence file of the bundle is damaged: {error}.", "Export the bundle again.") from error
     return lines

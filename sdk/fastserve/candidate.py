@@ -21,7 +21,7 @@ class Candidate:
         measurement: as `fastserve_runtime.measuring` gives it; None where it failed.
         outputs: file of its outputs on evaluation and golden inputs.
         size: bytes that a device must hold: its files and the shared ones.
-        twin: how near its outputs come to the same quantized model in PyTorch; None where that was not looked at.
+        twin: how near its outputs come to the same quantized model elsewhere; None where that was not looked at.
         failure: why there is no artifact or no measurement, or why they are not to be used, in a sentence.
         breaches: limits of the budget that it does not meet.
         on_front: whether no other candidate is better in every respect (Pareto front).

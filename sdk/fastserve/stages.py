@@ -242,7 +242,7 @@ class Stages:
         return Quality(**self._staged("quality", f"Quality of {format_name} {precision}", key, build).result)
 
     def twin(self, artifact: Entry, measurement: Entry, reference: Entry, format_name: str, precision: str) -> Entry:
-        """Compare an artifact's outputs with the same quantized model in PyTorch."""
+        """Compare an artifact's outputs with those of the same quantized model elsewhere."""
         key = {
             "artifact": artifact.key,
             "outputs": measurement.files[OUTPUTS],
@@ -251,6 +251,7 @@ class Stages:
         }
         job = {
             "job": "twin",
+            "artifact": str(artifact.folder),
             "format": format_name,
             "precision": precision,
             "assignment": artifact.result["recipe"]["assignment"],
@@ -298,8 +299,8 @@ def measure_step(format_name: str, precision: str) -> str:
 
 
 def twin_step(format_name: str, precision: str) -> str:
-    """Return the name of the step that compares with the same quantized model in PyTorch."""
-    return f"Check of {format_name} {precision} in PyTorch"
+    """Return the name of the step that compares with the same quantized model elsewhere."""
+    return f"Second check of {format_name} {precision}"
 
 
 def read_arrays(file: Path) -> dict[str, Any]:

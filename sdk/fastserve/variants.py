@@ -165,8 +165,8 @@ def _measured(making: Making, candidate: Candidate, artifact: Entry) -> Candidat
     twin = stages.twin(artifact, entry, reference, candidate.format, candidate.precision).result
     if twin["sqnr_db"] is not None and twin["sqnr_db"] < LEAST_TWIN_SQNR_DB:
         failure = (
-            f"it does not compute what its weights say: SQNR {twin['sqnr_db']:.1f} dB against the same quantized "
-            f"model in PyTorch, at least {LEAST_TWIN_SQNR_DB} is wanted"
+            f"it does not compute what its weights say: SQNR {twin['sqnr_db']:.1f} dB against {twin['executor']}, at "
+            f"least {LEAST_TWIN_SQNR_DB} is wanted"
         )
         return replace(candidate, twin=twin, failure=failure)
     return replace(candidate, twin=twin)

@@ -134,7 +134,7 @@ def conversion(**changes):
         "variant": "first",
         "graph_optimization": {"before": {"MatMul": 4, "Add": 6}, "after": {"MatMul": 2, "Attention": 1, "Add": 6}},
         "layers": {"samples": 8, "sqnr_db": {"a": 31.25, "b": 12.0, "c": None, "d": 20.0, "e": 40.0}},
-        "twin": {"sqnr_db": 33.0},
+        "twin": {"sqnr_db": 33.0, "executor": "the same integers in PyTorch"},
         **changes,
     }
 
@@ -144,7 +144,7 @@ def test_conversion_tells_what_was_fused_and_which_layers_lost_most(opened):
     assert conversion_lines(bundle, bundle.manifest.variant("first")) == [
         "graph: 10 operators to 9; gone: MatMul 2; new: Attention 1",
         "layers: SQNR of 4 against fp32; lowest: b 12.0 dB, d 20.0 dB, a 31.2 dB",
-        "twin: SQNR 33.0 dB against the same quantized model in PyTorch",
+        "twin: SQNR 33.0 dB against the same integers in PyTorch",
     ]
     assert conversion_lines(bundle, bundle.manifest.variant("second")) == []
 

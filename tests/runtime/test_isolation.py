@@ -126,8 +126,12 @@ def zeros_model(count: int) -> bytes:
 def test_a_model_that_needs_more_memory_than_allowed_is_refused(tmp_path):
     (tmp_path / "small.onnx").write_bytes(zeros_model(1_000))
     (tmp_path / "large.onnx").write_bytes(zeros_model(500_000_000))
+
+    def run(name: str) -> None:
+        process.ask(open_request(tmp_path / name, "onnxruntime"))
+        process.ask({"ask": "run", "graph": "main"})
+
     with EngineProcess(Limits(seconds=120, memory=2**30)) as process:
-        process.ask(open_request(tmp_path / "small.onnx", "onnxruntime"))
+        run("small.onnx")
         with pytest.raises((BundleError, EnvironmentFailure, ProcessEnded)):
-            process.ask(open_request(tmp_path / "large.onnx", "onnxruntime"))
-            process.ask({"ask": "run", "graph": "main"})
+            run("large.onnx")

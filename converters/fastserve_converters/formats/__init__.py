@@ -87,7 +87,10 @@ class Format(Protocol):
     PRECISIONS: Mapping[str, Precision]
 
     def export(self, job: ExportJob) -> Artifact:
-        """Write the artifact's files and its layer map into `job.out`."""
+        """Write the artifact's files and its layer map into `job.out`.
+
+        Beside an artifact of static ranges, also the outputs of its twin; see `quantization.twin`.
+        """
 
 
 def missing_modules(format_module: Format) -> tuple[str, ...]:

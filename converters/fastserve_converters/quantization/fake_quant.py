@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from fastserve_converters.precisions import Activations
 from fastserve_converters.quantization.calibration import Samples, batches
+from fastserve_converters.quantization.twin import by_sample
 from fastserve_converters.quantization.weights import QuantizedWeight
 from fastserve_runtime.lengths import own_tokens
 
@@ -56,56 +57,17 @@ def rounded_by_token(values: torch.Tensor) -> torch.Tensor:
     return (torch.clamp(torch.round(values / scale) + zero, 0, 255) - zero) * scale
 
 
-def compare_with_twin(
-    module: torch.nn.Module,
-    weights: Mapping[str, QuantizedWeight],
-    activations: Activations,
-    samples: Samples,
-    actual: NDArray[np.generic],
-) -> dict[str, Any]:
-    """Return how near an artifact's outputs come to those of the same quantized model in PyTorch.
-
-    Args:
-        module: the model in edge form.
-        weights: the integers that the artifact was made with.
-        activations: what its layers multiply with.
-        samples: inputs, padded.
-        actual: the artifact's outputs for them, shape [samples, ...].
-
-    Returns:
-        `sqnr_db` (None where they are equal), `least_cosine`, and the number of `samples`.
-    """
-    from fastserve_runtime.metrics import row_cosines, sqnr_db
-
-    with fake_quantized(module, weights, activations):
-        expected = run_batches(module, samples)
-    values = np.asarray(actual, np.float32)
-    if values.ndim == 3:
-        mask = np.asarray(samples["attention_mask"], np.float32)[..., None]
-        values = (values * mask).sum(1) / mask.sum(1)
-    found = sqnr_db(expected, values)
-    return {
-        "sqnr_db": float(found) if np.isfinite(found) else None,
-        "least_cosine": float(row_cosines(expected, values).min()),
-        "samples": len(values),
-    }
-
-
 def run_batches(module: torch.nn.Module, samples: Samples) -> NDArray[np.float32]:
-    """Return a model's one output for all samples, in their order, shape [samples, ...].
+    """Return a model's one output for all samples, in their order, shape [samples, ...]; see `twin.by_sample`.
 
-    Samples of like length go together without the padding beyond them. An output by token is averaged over its tokens,
-    so that all samples have one shape.
+    Samples of like length go together without the padding beyond them.
     """
     results: list[NDArray[np.float32]] = []
     with torch.no_grad():
         for batch in batches(samples, _BATCH):
             tensors = {name: torch.from_numpy(value) for name, value in batch.items()}
             (output,) = module(**tensors).values()
-            if output.ndim == 3:
-                mask = tensors["attention_mask"][..., None]
-                output = (output * mask).sum(1) / mask.sum(1)
-            results.append(output.numpy())
+            results.append(by_sample(output.numpy(), batch))
     joined = np.concatenate(results)
     order = np.argsort(own_tokens(samples), kind="stable")
     ordered = np.empty_like(joined)
