@@ -180,12 +180,17 @@ class DecoderForm(torch.nn.Module):
         for index, (cosine, sine) in enumerate(rotary):
             self.register_buffer(f"cosine_{index}", cosine, persistent=False)
             self.register_buffer(f"sine_{index}", sine, persistent=False)
-        self._settings = tuple(block.attention.settings for block in blocks)
+        self._layers = tuple(blocks)
 
     @property
     def settings(self) -> tuple[AttentionSettings, ...]:
         """The attention settings of every layer."""
-        return self._settings
+        return tuple(block.attention.settings for block in self._layers)
+
+    @property
+    def layers(self) -> tuple[Block, ...]:
+        """Its blocks."""
+        return self._layers
 
     @property
     def is_tied(self) -> bool:

@@ -1,0 +1,258 @@
+"""A decoder as an ONNX graph for ONNX Runtime, written operator by operator from the common form.
+
+One graph does both prefill and decoding: the number of new tokens is open. Keys and values of earlier tokens are inputs
+of the whole context's size, and outputs of the same shape; an application gives the same buffer for both, and
+GroupQueryAttention writes the new rows into it. Names are those of `onnxruntime-genai`, which runs the file too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from fastserve_converters.decoder.form import Activation, Block, DecoderForm, FeedForward, GatedFeedForward, RmsNorm
+from fastserve_converters.decoder.reading import gelu_of_tanh
+from fastserve_converters.formats.onnx.fusion import MICROSOFT
+from fastserve_converters.formats.onnx.integers import Initializers
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+INPUT_IDS, ATTENTION_MASK, LOGITS = "input_ids", "attention_mask", "logits"
+_OPSET = 21
+_IR_VERSION = 10
+LinearWriter = Callable[[Any, "ir.Value", torch.nn.Linear, str], "ir.Value"]
+
+
+def past_name(layer: int, kind: str) -> str:
+    """Return the name of the input with a layer's earlier keys or values (`key`, `value`)."""
+    return f"past_key_values.{layer}.{kind}"
+
+
+def present_name(layer: int, kind: str) -> str:
+    """Return the name of the output with a layer's keys or values."""
+    return f"present.{layer}.{kind}"
+
+
+def write_graph(form: DecoderForm) -> ir.Model:
+    """Return the decoder as a model in fp32."""
+    return _Writer(form).model()
+
+
+class _Writer:
+    def __init__(self, form: DecoderForm) -> None:
+        import onnx_ir as ir
+        from onnx_ir import tape as tapes
+
+        self.form = form
+        self.tape: Any = tapes.Tape()
+        long, single = ir.TensorType(ir.DataType.INT64), ir.TensorType(ir.DataType.FLOAT)
+        self.ids = ir.Input(INPUT_IDS, ir.Shape([1, "sequence_length"]), long)
+        self.mask = ir.Input(ATTENTION_MASK, ir.Shape([1, "total_sequence_length"]), long)
+        self.past: dict[str, ir.Value] = {}
+        for layer, settings in enumerate(form.settings):
+            shape = ir.Shape([1, settings.key_value_heads, "past_sequence_length", settings.head_dim])
+            for kind in ("key", "value"):
+                self.past[past_name(layer, kind)] = ir.Input(past_name(layer, kind), shape, single)
+        self.present: list[ir.Value] = []
+        self.graph = ir.Graph(
+            [self.ids, self.mask, *self.past.values()],
+            [],
+            nodes=[],
+            name="decoder",
+            opset_imports={"": _OPSET, MICROSOFT: 1},
+        )
+        self.constants = Initializers(self.graph)
+
+    def model(self) -> ir.Model:
+        import onnx_ir as ir
+
+        form = self.form
+        self._count_tokens()
+        x = self._embedded()
+        # Each sum is joined with the norm that follows it: the next layer's, or the last.
+        norms = [(block.attention_norm, f"blocks.{i}.attention_norm") for i, block in enumerate(form.layers)]
+        normed = self._norm(*norms[0], x)
+        for layer, (block, following) in enumerate(zip(form.layers, [*norms[1:], (form.norm, "norm")], strict=True)):
+            x, normed = self._block(block, layer, x, normed, following)
+        logits = self._logits(normed)
+        logits.name = LOGITS
+        logits.shape = ir.Shape([1, 1, form.head.out_features])
+        logits.type = ir.TensorType(ir.DataType.FLOAT)
+        self.graph.extend(self.tape.nodes)
+        self.graph.outputs.extend([logits, *self.present])
+        return ir.Model(self.graph, ir_version=_IR_VERSION)
+
+    def _count_tokens(self) -> None:
+        """The cache's length with the new tokens, as GroupQueryAttention wants it: less one, and as it is."""
+        import onnx_ir as ir
+
+        to_int = {"to": ir.DataType.INT32}
+        second = self.constants.add("second", np.array(1, np.int64))
+        total = self.tape.op("Gather", [self.tape.op("Shape", [self.mask]), second])
+        self.total = self.tape.op("Cast", [total], to_int)
+        self.last = self.tape.op("Sub", [self.total, self.constants.add("one", np.array([1], np.int32))])
+        if self.form.positions is None:
+            return
+        # A slice of the table: ONNX Runtime makes one of Range and Gather, and fails then.
+        axis = self.constants.add("first_axis", np.array([0], np.int64))
+        count = self.tape.op("Shape", [self.ids], {"start": 1, "end": 2})
+        end = self.tape.op("Shape", [self.mask], {"start": 1, "end": 2})
+        table = self._weight(self.form.positions.weight, "positions.weight")
+        self.positions = self.tape.op("Slice", [table, self.tape.op("Sub", [end, count]), end, axis])
+
+    def _embedded(self) -> ir.Value:
+        form = self.form
+        x: ir.Value = self.tape.op("Gather", [self._weight(form.embedding.weight, "embedding.weight"), self.ids])
+        if form.embedding_scale != 1.0:
+            scale = self.constants.add("embedding_scale", np.array(form.embedding_scale, np.float32))
+            x = self.tape.op("Mul", [x, scale])
+        if form.positions is not None:
+            x = self.tape.op("Add", [x, self.positions])
+        return x
+
+    def _block(
+        self,
+        block: Block,
+        layer: int,
+        x: ir.Value,
+        normed: ir.Value,
+        following: tuple[torch.nn.Module, str],
+    ) -> tuple[ir.Value, ir.Value]:
+        """Return the stream behind a block, and the same normed for what follows."""
+        name = f"blocks.{layer}"
+        mixed = self._attention(block, layer, normed)
+        if block.attention_post_norm is not None:
+            mixed = self._norm(block.attention_post_norm, f"{name}.attention_post_norm", mixed)
+        x, normed = self._sum_and_norm(block.feed_forward_norm, f"{name}.feed_forward_norm", x, mixed)
+        fed = self._feed_forward(block.feed_forward, normed, f"{name}.feed_forward")
+        if block.feed_forward_post_norm is not None:
+            fed = self._norm(block.feed_forward_post_norm, f"{name}.feed_forward_post_norm", fed)
+        return self._sum_and_norm(*following, x, fed)
+
+    def _attention(self, block: Block, layer: int, x: ir.Value) -> ir.Value:
+        attention, settings = block.attention, block.attention.settings
+        name = f"blocks.{layer}.attention"
+        qkv = self._linear(attention.qkv, x, f"{name}.qkv")
+        query, key, value = qkv, None, None
+        if attention.query_norm is not None or attention.key_norm is not None:
+            widths = [n * settings.head_dim for n in (settings.heads, *[settings.key_value_heads] * 2)]
+            sizes = self.constants.add("qkv_widths", np.array(widths, np.int64))
+            query, key, value = self.tape.op_multi_out("Split", [qkv, sizes], {"axis": 2}, num_outputs=3)
+            query = self._head_norm(attention.query_norm, query, settings.head_dim, f"{name}.query_norm")
+            key = self._head_norm(attention.key_norm, key, settings.head_dim, f"{name}.key_norm")
+        tables: list[ir.Value | None] = [None, None]
+        if settings.rotary is not None:
+            names = (f"cosine_{settings.rotary}", f"sine_{settings.rotary}")
+            pair = zip(names, self.form.rotary(settings.rotary), strict=True)
+            tables = [self.constants.add(table_name, table.numpy()) for table_name, table in pair]
+        attributes: dict[str, Any] = {
+            "num_heads": settings.heads,
+            "kv_num_heads": settings.key_value_heads,
+            "scale": settings.scale,
+            "do_rotary": int(settings.rotary is not None),
+        }
+        if settings.softcap is not None:
+            attributes["softcap"] = settings.softcap
+        if settings.window is not None:
+            attributes["local_window_size"] = settings.window
+        past = [self.past[past_name(layer, kind)] for kind in ("key", "value")]
+        mixed, *present = self.tape.op_multi_out(
+            "GroupQueryAttention",
+            [query, key, value, *past, self.last, self.total, *tables],
+            attributes,
+            num_outputs=3,
+            domain=MICROSOFT,
+            name=name,
+        )
+        for kind, output, given in zip(("key", "value"), present, past, strict=True):
+            output.name, output.type, output.shape = present_name(layer, kind), given.type, given.shape
+            self.present.append(output)
+        return self._linear(attention.output, mixed, f"{name}.output")
+
+    def _head_norm(self, norm: torch.nn.Module | None, x: ir.Value, width: int, name: str) -> ir.Value:
+        """Norm each head by itself."""
+        if norm is None:
+            return x
+        heads = self.constants.add("by_head", np.array([1, 0, -1, width], np.int64))
+        joined = self.constants.add("heads_joined", np.array([1, 0, -1], np.int64))
+        normed = self._norm(norm, name, self.tape.op("Reshape", [x, heads]))
+        return self.tape.op("Reshape", [normed, joined])  # type: ignore[no-any-return]
+
+    def _feed_forward(self, module: torch.nn.Module, x: ir.Value, name: str) -> ir.Value:
+        if isinstance(module, GatedFeedForward):
+            gate = self._activated(module.activation, self._linear(module.gate, x, f"{name}.gate"))
+            product = self.tape.op("Mul", [gate, self._linear(module.up, x, f"{name}.up")])
+            return self._linear(module.down, product, f"{name}.down")
+        assert isinstance(module, FeedForward)
+        inner = self._activated(module.activation, self._linear(module.up, x, f"{name}.up"))
+        return self._linear(module.down, inner, f"{name}.down")
+
+    def _activated(self, activation: Activation, x: ir.Value) -> ir.Value:
+        operators: Mapping[Any, tuple[str, dict[str, float], str]] = {
+            torch.nn.functional.silu: ("QuickGelu", {"alpha": 1.0}, MICROSOFT),  # x * sigmoid(x)
+            gelu_of_tanh: ("FastGelu", {}, MICROSOFT),
+            torch.nn.functional.gelu: ("Gelu", {}, MICROSOFT),
+            torch.nn.functional.relu: ("Relu", {}, ""),
+        }
+        kind, attributes, domain = operators[activation]
+        return self.tape.op(kind, [x], attributes, domain=domain)  # type: ignore[no-any-return]
+
+    def _norm(self, norm: torch.nn.Module, name: str, x: ir.Value) -> ir.Value:
+        kind, weights, attributes = self._norm_parts(norm, name)
+        simplified = kind == "RmsNorm"
+        operator = "SimplifiedLayerNormalization" if simplified else "LayerNormalization"
+        # ONNX Runtime has the first in the standard's domain, where no opset of the standard has it.
+        return self.tape.op(operator, [x, *weights], {**attributes, "axis": -1}, name=name)  # type: ignore[no-any-return]
+
+    def _sum_and_norm(
+        self, norm: torch.nn.Module, name: str, x: ir.Value, addend: ir.Value
+    ) -> tuple[ir.Value, ir.Value]:
+        kind, weights, attributes = self._norm_parts(norm, name)
+        operator = "SkipSimplifiedLayerNormalization" if kind == "RmsNorm" else "SkipLayerNormalization"
+        normed, _, _, total = self.tape.op_multi_out(
+            operator, [x, addend, *weights], attributes, num_outputs=4, domain=MICROSOFT, name=name
+        )
+        return total, normed
+
+    def _norm_parts(self, norm: torch.nn.Module, name: str) -> tuple[str, list[ir.Value], dict[str, Any]]:
+        if isinstance(norm, RmsNorm):
+            return "RmsNorm", [self._weight(norm.weight, f"{name}.weight")], {"epsilon": norm.epsilon}
+        assert isinstance(norm, torch.nn.LayerNorm)
+        parts = [self._weight(p, f"{name}.{n}") for n, p in (("weight", norm.weight), ("bias", norm.bias))]
+        return "LayerNorm", parts, {"epsilon": norm.eps}
+
+    def _linear(self, layer: torch.nn.Linear, x: ir.Value, name: str) -> ir.Value:
+        product: ir.Value = self.tape.op("MatMul", [x, self._transposed(layer.weight, f"{name}.weight")], name=name)
+        if layer.bias is not None:
+            product = self.tape.op("Add", [product, self._weight(layer.bias, f"{name}.bias")], name=f"{name}/bias")
+        return product
+
+    def _logits(self, hidden: ir.Value) -> ir.Value:
+        """Score the last token alone: in a prefill of many, the head would cost as much as a fifth of the layers."""
+        form = self.form
+        minus_one = self.constants.add("last_row", np.array([-1], np.int64))
+        row = self.tape.op("Gather", [hidden, minus_one], {"axis": 1})
+        if form.is_tied:
+            # Gemm reads the table as it is; MatMul would need it the other way round, a second copy.
+            width = form.head.in_features
+            flat = self.tape.op("Reshape", [row, self.constants.add("one_row", np.array([1, width], np.int64))])
+            table = self._weight(form.embedding.weight, "embedding.weight")
+            scores = self.tape.op("Gemm", [flat, table], {"transB": 1}, name="head")
+            shape = self.constants.add("logits_shape", np.array([1, 1, -1], np.int64))
+            logits: ir.Value = self.tape.op("Reshape", [scores, shape])
+        else:
+            logits = self._linear(form.head, row, "head")
+        if form.softcap is not None:
+            cap = self.constants.add("softcap", np.array(form.softcap, np.float32))
+            logits = self.tape.op("Mul", [self.tape.op("Tanh", [self.tape.op("Div", [logits, cap])]), cap])
+        return logits
+
+    def _weight(self, parameter: torch.Tensor, name: str) -> ir.Value:
+        return self.constants.add(name, parameter.detach().numpy())
+
+    def _transposed(self, parameter: torch.Tensor, name: str) -> ir.Value:
+        return self.constants.add(name, parameter.detach().numpy().T)

@@ -1,0 +1,87 @@
+"""Decoders written as ONNX graphs compute the same in ONNX Runtime, chunk by chunk and token by token."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime
+import pytest
+import torch
+
+from fastserve_converters.decoder.form import whole_logits
+from fastserve_converters.decoder.reading import read_decoder
+from fastserve_converters.formats.onnx.decoder_graph import (
+    ATTENTION_MASK,
+    INPUT_IDS,
+    LOGITS,
+    past_name,
+    present_name,
+    write_graph,
+)
+from random_decoders import CONFIGS, random_decoder, random_tokens
+
+CONTEXT = 48
+
+
+class SharedBuffers:
+    """Runs a graph with one buffer for past and present of every layer, as an application does."""
+
+    def __init__(self, form) -> None:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        self.content = ir.to_proto(write_graph(form)).SerializeToString()
+        self.session = onnxruntime.InferenceSession(self.content, options, providers=["CPUExecutionProvider"])
+        self.position = 0
+        self.cache = {
+            (layer, kind): np.zeros((1, s.key_value_heads, CONTEXT, s.head_dim), np.float32)
+            for layer, s in enumerate(form.settings)
+            for kind in ("key", "value")
+        }
+
+    def feed(self, tokens):
+        self.position += tokens.shape[1]
+        binding = self.session.io_binding()
+        for (layer, kind), buffer in self.cache.items():
+            binding.bind_input(past_name(layer, kind), "cpu", 0, np.float32, buffer.shape, buffer.ctypes.data)
+            binding.bind_output(present_name(layer, kind), "cpu", 0, np.float32, buffer.shape, buffer.ctypes.data)
+        binding.bind_cpu_input(INPUT_IDS, tokens.numpy())
+        binding.bind_cpu_input(ATTENTION_MASK, np.ones((1, self.position), np.int64))
+        binding.bind_output(LOGITS)
+        self.session.run_with_iobinding(binding)
+        return binding.get_outputs()[-1].numpy()
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_chunks_and_single_tokens_give_what_the_whole_sequence_gives(name) -> None:
+    form = read_decoder(random_decoder(CONFIGS[name]()), CONTEXT)
+    tokens = random_tokens(30)
+    with torch.no_grad():
+        expected = whole_logits(form, tokens).numpy()
+    runner = SharedBuffers(form)
+    for chunk in tokens.split([7, 1, 1, 12, 1, 8], dim=1):
+        logits = runner.feed(chunk)
+        assert logits.shape == (1, 1, 256)
+        np.testing.assert_allclose(logits[0, 0], expected[runner.position - 1], atol=1e-5)
+
+
+def test_earlier_tokens_are_read_from_the_cache() -> None:
+    form = read_decoder(random_decoder(CONFIGS["llama"]()), CONTEXT)
+    tokens = random_tokens(12)
+    runner = SharedBuffers(form)
+    runner.feed(tokens[:, :8])
+    runner.cache[3, "value"][:, :, 5] += 1
+    spoilt = runner.feed(tokens[:, 8:])
+    with torch.no_grad():
+        assert np.abs(spoilt[0, 0] - whole_logits(form, tokens)[-1].numpy()).max() > 1e-3
+
+
+def test_a_tied_table_is_stored_once() -> None:
+    tied = read_decoder(random_decoder(CONFIGS["llama-tied-biased"]()), CONTEXT)
+    parameters = sum(p.numel() for p in tied.parameters())  # each shared one counts once
+    assert tied.is_tied
+    assert len(SharedBuffers(tied).content) < 4 * parameters + 40_000
+
+
+def test_the_same_model_gives_the_same_bytes() -> None:
+    first, second = (SharedBuffers(read_decoder(random_decoder(CONFIGS["qwen-3"]()), CONTEXT)) for _ in range(2))
+    assert first.content == second.content
