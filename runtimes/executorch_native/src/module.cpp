@@ -14,6 +14,7 @@
 
 #include "errors.h"
 #include "log.h"
+#include "operators.h"
 #include "program.h"
 #include "tensors.h"
 #include "threads.h"
@@ -97,6 +98,9 @@ std::vector<std::string> available_backends() {
 std::vector<std::string> available_operators() {
   std::set<std::string> names;
   for (const auto& kernel : executorch::runtime::get_registered_kernels()) {
+    names.insert(kernel.name_);
+  }
+  for (const auto& kernel : own_kernels()) {
     names.insert(kernel.name_);
   }
   return {names.begin(), names.end()};

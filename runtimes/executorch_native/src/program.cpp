@@ -17,6 +17,7 @@
 #include <cstring>
 
 #include "arguments.h"
+#include "operators.h"
 #include "threads.h"
 
 namespace nb = nanobind;
@@ -292,7 +293,8 @@ Error Program::prepare(const MethodInfo& info, std::unique_ptr<LoadedMethod>& sl
   }
   slot->planned.emplace(Span<Span<uint8_t>>(slot->spans.data(), slot->spans.size()));
   slot->manager.emplace(&slot->method_allocator, &*slot->planned, &slot->temp_allocator);
-  auto method = program_->load_method(info.name.c_str(), &*slot->manager, tracer_.get());
+  auto method =
+      program_->load_method(info.name.c_str(), &*slot->manager, tracer_.get(), nullptr, nullptr, own_kernels());
   if (!method.ok()) {
     return method.error();
   }

@@ -19,6 +19,7 @@ namespace executorch::extension::threadpool {
 class ThreadPool {
  public:
   size_t get_thread_count() const;
+  void run(executorch::runtime::FunctionRef<void(size_t)> body, size_t count);
   bool _unsafe_reset_threadpool(uint32_t num_threads);
 };
 ThreadPool* get_threadpool();
@@ -82,6 +83,25 @@ bool resize(size_t wanted) {
     return true;
   }
   return leases == 0 && pool()._unsafe_reset_threadpool(static_cast<uint32_t>(wanted));
+}
+
+size_t usable() {
+  using executorch::extension::threadpool::NoThreadPoolGuard;
+  if (NoThreadPoolGuard::is_enabled()) {
+    return 1;
+  }
+  auto* found = executorch::extension::threadpool::get_threadpool();
+  return found == nullptr ? 1 : found->get_thread_count();
+}
+
+void run(size_t count, executorch::runtime::FunctionRef<void(size_t)> body) {
+  if (count == 1 || usable() == 1) {
+    for (size_t i = 0; i < count; ++i) {
+      body(i);
+    }
+    return;
+  }
+  executorch::extension::threadpool::get_threadpool()->run(body, count);
 }
 
 Lease::Lease() {

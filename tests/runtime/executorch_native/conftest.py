@@ -18,12 +18,30 @@ def _installed():
     pytest.importorskip("fastserve_executorch", reason="fastserve-executorch is not installed")
 
 
-@pytest.fixture(scope="session")
-def programs(tmp_path_factory):
+def made(folder, script, *arguments):
+    """The folder, with the programs that a script beside this file makes."""
     if importlib.util.find_spec("executorch") is None:
         pytest.skip("the official executorch package, which makes the programs, is not installed")
-    folder = tmp_path_factory.mktemp("programs")
-    script = Path(__file__).with_name("make_programs.py")
-    made = subprocess.run([sys.executable, str(script), str(folder)], capture_output=True, text=True)
-    assert made.returncode == 0, made.stderr[-4000:]
+    command = [sys.executable, str(Path(__file__).with_name(script)), str(folder), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-4000:]
     return folder
+
+
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory):
+    return made(tmp_path_factory.mktemp("programs"), "make_programs.py")
+
+
+# Heads, heads of keys, size of a head, and the scale if it is given.
+GENERATION_SHAPES = ["2_2_8", "9_3_64", "8_1_80", "4_2_27", "6_2_64_0.3"]
+
+
+@pytest.fixture(params=GENERATION_SHAPES)
+def shape(request):
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def generation(tmp_path_factory):
+    return made(tmp_path_factory.mktemp("generation"), "make_generation_programs.py", *GENERATION_SHAPES)

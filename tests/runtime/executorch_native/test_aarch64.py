@@ -126,14 +126,16 @@ def test_the_wheel_is_for_aarch64(arm):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("which", "one"), [("programs", "linear.forward.1.0"), ("generation", "2_2_8.forward.1.0")])
 @pytest.mark.parametrize("threads", [0, 1])
-def test_models_give_there_what_they_give_here(arm, programs, tmp_path, threads):
-    there = arm.run(RUN_MODELS, programs, tmp_path / "there.npz", threads)
+def test_models_give_there_what_they_give_here(arm, request, tmp_path, threads, which, one):
+    folder = request.getfixturevalue(which)
+    there = arm.run(RUN_MODELS, folder, tmp_path / "there.npz", threads)
     assert (there.returncode, there.stdout) == (0, "aarch64\n"), there.stderr[-3000:]
-    command = [sys.executable, "-c", textwrap.dedent(RUN_MODELS), programs, tmp_path / "here.npz", threads]
+    command = [sys.executable, "-c", textwrap.dedent(RUN_MODELS), folder, tmp_path / "here.npz", threads]
     subprocess.run([str(part) for part in command], check=True, capture_output=True)
     with np.load(tmp_path / "there.npz") as theirs, np.load(tmp_path / "here.npz") as ours:
-        assert "linear.forward.1.0" in ours
+        assert one in ours
         assert sorted(theirs) == sorted(ours)
         for name in ours:
             assert theirs[name].dtype == ours[name].dtype
