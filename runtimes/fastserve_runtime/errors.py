@@ -47,7 +47,7 @@ class UsageError(FastServeError):
 
 
 class InputError(UsageError):
-    """A tensor handed to a session has the wrong name, dtype, rank or shape."""
+    """An input cannot be used: a tensor of the wrong name, dtype, rank or shape, a message, or a prompt."""
 
 
 class BundleError(FastServeError):

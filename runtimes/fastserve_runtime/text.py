@@ -85,7 +85,8 @@ class TextPreprocessor:
             from tokenizers import Tokenizer
         except ImportError as error:
             raise EnvironmentFailure(
-                f"The tokenizers library cannot be imported: {error}.", "Install it: pip install tokenizers."
+                f"The tokenizers library cannot be imported: {error}.",
+                "Install it: pip install 'fastserve-runtime[text]'.",
             ) from error
         try:
             tokenizer = Tokenizer.from_buffer(tokenizer_json)

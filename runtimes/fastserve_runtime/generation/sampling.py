@@ -1,0 +1,222 @@
+"""The next token from a decoder's logits.
+
+What is computed is what Transformers' logits processors compute, in their order: repetition penalty (CTRL, Keskar et
+al. 2019, arXiv 1909.05858), temperature, top-k, and top-p, also called nucleus sampling (Holtzman et al. 2019, arXiv
+1904.09751).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastserve_runtime.errors import EnvironmentFailure, InputError, UsageError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Tokens = Sequence[int] | NDArray[np.integer[Any]]
+
+_FIRST_NUCLEUS = 256
+"""How many of the best tokens are looked at first for a nucleus; most are smaller."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen.
+
+    Attributes:
+        temperature: what logits are divided by; 0 always takes the best token, and then only `repetition_penalty` of
+            the rest matters.
+        top_k: only so many of the best tokens are drawn from, and those as good as the last of them; 0 for all.
+        top_p: only the best tokens that together have this probability are drawn from; 1 for all.
+        repetition_penalty: what logits of tokens that occurred are divided by, or multiplied with where negative; 1
+            for no penalty.
+        seed: what the draws start from: the same seed and logits give the same tokens; None starts anywhere.
+
+    Raises:
+        UsageError: a value is out of its range.
+    """
+
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    repetition_penalty: float = 1.0
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        if not _is_number(self.temperature) or self.temperature < 0:
+            raise _wrong("temperature", self.temperature, "Give 0 to always take the best token, or a number above 0")
+        if not _is_integer(self.top_k) or self.top_k < 0:
+            raise _wrong("top_k", self.top_k, "Give a count of tokens, such as 50, or 0 for all")
+        if not _is_number(self.top_p) or not 0 < self.top_p <= 1:
+            raise _wrong("top_p", self.top_p, "Give a number above 0 and at most 1, such as 0.9")
+        if not _is_number(self.repetition_penalty) or self.repetition_penalty <= 0:
+            raise _wrong("repetition_penalty", self.repetition_penalty, "Give a number above 0; 1 is no penalty")
+        if self.seed is not None and (not _is_integer(self.seed) or self.seed < 0):
+            raise _wrong("seed", self.seed, "Give an integer of at least 0, or None")
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The tokens that may come next.
+
+    Attributes:
+        tokens: their ids, ascending.
+        probabilities: of each, float64; they add up to 1.
+    """
+
+    tokens: NDArray[np.intp]
+    probabilities: NDArray[np.float64]
+
+
+class Sampler:
+    """Chooses tokens one after another.
+
+    Draws come from numpy's PCG64, which gives the same numbers on every platform. So the same seed gives the same
+    tokens wherever the engine gives the same logits.
+    """
+
+    def __init__(self, sampling: Sampling) -> None:
+        self.sampling = sampling
+        self._generator = np.random.Generator(np.random.PCG64(sampling.seed))
+
+    def next_token(self, logits: NDArray[np.floating[Any]], previous: Tokens = ()) -> int:
+        """Return the id of the next token.
+
+        Args:
+            logits: one for each token of the vocabulary, shape [vocabulary]; left as they are.
+            previous: the tokens of the prompt and those generated so far, which are penalized. Ids beyond the logits
+                are ignored.
+
+        Raises:
+            InputError: `logits` is no vector of floats, or `previous` has a negative id.
+            EnvironmentFailure: a logit is not a number, or none is finite, at a temperature above 0.
+        """
+        scores = _penalized(_checked(logits), previous, self.sampling.repetition_penalty)
+        if self.sampling.temperature == 0:
+            return _best(scores)
+        candidates = _candidates(scores, self.sampling)
+        cumulative = np.cumsum(candidates.probabilities)
+        drawn = np.searchsorted(cumulative, self._generator.random() * cumulative[-1], side="right")
+        return int(candidates.tokens[min(int(drawn), candidates.tokens.size - 1)])
+
+
+def candidates(logits: NDArray[np.floating[Any]], sampling: Sampling, previous: Tokens = ()) -> Candidates:
+    """Return the tokens that may come next with their probabilities.
+
+    Args:
+        logits: one for each token of the vocabulary, shape [vocabulary].
+        sampling: how they are chosen; its seed does not matter here.
+        previous: the tokens that are penalized; see `Sampler.next_token`.
+
+    Raises:
+        InputError: `logits` is no vector of floats, or `previous` has a negative id.
+        EnvironmentFailure: a logit is not a number, or none is finite, at a temperature above 0.
+    """
+    scores = _penalized(_checked(logits), previous, sampling.repetition_penalty)
+    if sampling.temperature == 0:
+        return Candidates(np.array([_best(scores)]), np.ones(1))
+    return _candidates(scores, sampling)
+
+
+def _candidates(scores: NDArray[np.float32], sampling: Sampling) -> Candidates:
+    highest = scores[_best(scores)]
+    if not np.isfinite(highest):
+        raise EnvironmentFailure(
+            f"The model's best logit is {highest}; nothing can be drawn from such logits.",
+            "Verify the bundle, or try another variant or engine.",
+        )
+    if 0 < sampling.top_k < scores.size:
+        last = np.partition(scores, scores.size - sampling.top_k)[scores.size - sampling.top_k]
+        tokens = np.flatnonzero(scores >= last)
+        probabilities = scores[tokens].astype(np.float64)
+    else:
+        tokens = np.arange(scores.size)
+        probabilities = scores.astype(np.float64)
+    # Less the best logit, what is divided is at most 0, and exp of it cannot overflow, however low the temperature. In
+    # place, since memory for a whole vocabulary takes longer to get than to compute in.
+    probabilities -= float(highest)
+    with np.errstate(over="ignore"):
+        probabilities /= sampling.temperature
+    np.exp(probabilities, out=probabilities)
+    probabilities /= probabilities.sum()
+    if sampling.top_p < 1:
+        nucleus = _nucleus(probabilities, sampling.top_p)
+        tokens, probabilities = tokens[nucleus], probabilities[nucleus]
+        probabilities = probabilities / probabilities.sum()
+    if not probabilities.all():
+        drawable = np.flatnonzero(probabilities)
+        tokens, probabilities = tokens[drawable], probabilities[drawable]
+    return Candidates(tokens, probabilities)
+
+
+def _nucleus(probabilities: NDArray[np.float64], top_p: float) -> NDArray[np.intp]:
+    # A token stays if all better ones together have less than top_p. Sorting a whole vocabulary for the few that stay
+    # would take longest of all. So tokens are left out that cannot stay, since even as many of them as there are tokens
+    # have less than the rest (half of it, for rounding), and ever larger tops of the others are tried.
+    likely = np.flatnonzero(probabilities >= 0.5 * (1 - top_p) / probabilities.size)
+    chances = probabilities[likely]
+    size = _FIRST_NUCLEUS
+    while True:
+        if size < chances.size:
+            least = np.partition(chances, chances.size - size)[chances.size - size]
+            top = np.flatnonzero(chances >= least)
+        else:
+            top = np.arange(chances.size)
+        best_first = top[np.argsort(chances[top], kind="stable")[::-1]]
+        reached = np.cumsum(chances[best_first])
+        if reached[-1] >= top_p or top.size == chances.size:
+            kept = 1 + int(np.searchsorted(reached[:-1], top_p, side="left"))
+            return likely[np.sort(best_first[:kept])]
+        size *= 8
+
+
+def _penalized(scores: NDArray[np.float32], previous: Tokens, penalty: float) -> NDArray[np.float32]:
+    if penalty == 1 or len(previous) == 0:
+        return scores
+    ids = np.asarray(previous, np.int64)
+    if ids.min() < 0:
+        raise InputError(f"A previous token has the id {ids.min()}.", "Give ids of at least 0.")
+    ids = ids[ids < scores.size]
+    occurred = scores[ids]
+    changed = scores.copy()
+    factor = np.float32(penalty)
+    changed[ids] = np.where(occurred < 0, occurred * factor, occurred / factor)
+    return changed
+
+
+def _best(scores: NDArray[np.float32]) -> int:
+    best = int(scores.argmax())  # numpy takes the first of equals, and a NaN before any number
+    if np.isnan(scores[best]):
+        raise EnvironmentFailure(
+            f"The model's logit at position {best} is not a number.",
+            "Verify the bundle, or try another variant or engine.",
+        )
+    return best
+
+
+def _checked(logits: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    given = np.asarray(logits)
+    if given.ndim != 1 or given.size == 0 or not np.issubdtype(given.dtype, np.floating):
+        raise InputError(
+            f"Logits of shape {list(given.shape)} and type {given.dtype} were given.",
+            "Give one float for each token of the vocabulary, shape [vocabulary].",
+        )
+    return given.astype(np.float32, copy=False)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _wrong(name: str, value: object, remedy: str) -> UsageError:
+    return UsageError(f"{name} cannot be {value!r:.60}.", f"{remedy}.")
