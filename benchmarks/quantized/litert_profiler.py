@@ -18,6 +18,9 @@ import numpy as np
 _CPU = 1
 _HOST_MEMORY = 1
 _LOCK_FOR_WRITING = 1
+_RANK_BITS = 0x7F
+_OPEN = -1
+"""A dimension that a signature leaves open."""
 _ELEMENT_TYPES = {"float32": 1, "int32": 2, "int64": 4}
 _OPTIONS = b"runtime_options_string", b"enable_profiling = true\n"
 _ROW = re.compile(r"^\s*(\S.*?)\s+(\d+)\s+[\d.]+\s+([\d.]+)%\s+[\d.]+%\s+[\d.]+\s+\d+\s*$", re.MULTILINE)
@@ -42,7 +45,7 @@ class OperatorTime:
 
 
 class ProfiledModel:
-    """A TFLite file opened for profiling; one of its signatures, whose shapes must be fixed."""
+    """A TFLite file opened for profiling; one of its signatures."""
 
     def __init__(self, file: Path, signature: str | None = None) -> None:
         """Open a file.
@@ -67,13 +70,19 @@ class ProfiledModel:
         self._index, self._inputs, self._outputs = _signature(file.read_bytes(), signature)
 
     def profile(self, inputs: Mapping[str, np.ndarray], runs: int) -> list[OperatorTime]:
-        """Run on inputs and return the time of each operator type in one run, longest first."""
-        read = [self._buffer(dtype, dims) for _, dtype, dims in self._inputs]
-        written = [self._buffer(dtype, dims) for _, dtype, dims in self._outputs]
-        for (name, dtype, dims), buffer in zip(self._inputs, read, strict=True):
-            if inputs[name].shape != dims:
-                raise ValueError(f"'{name}' has the shape {inputs[name].shape}; the signature takes {dims}")
+        """Run on inputs and return the time of each operator type in one run, longest first.
+
+        Raises:
+            ValueError: an input's shape is none that the signature takes.
+        """
+        read = [self._buffer(dtype, inputs[name].shape) for name, dtype, _ in self._inputs]
+        for number, ((name, dtype, dims), buffer) in enumerate(zip(self._inputs, read, strict=True)):
+            self._resize(number, name, dims, inputs[name].shape)
             self._fill(buffer, np.ascontiguousarray(inputs[name].astype(dtype)))
+        written = [
+            self._buffer(dtype, shape)
+            for (_, dtype, _), shape in zip(self._outputs, self._output_shapes(), strict=True)
+        ]
         arguments = (
             self._model,
             ctypes.c_size_t(self._index),
@@ -95,6 +104,24 @@ class ProfiledModel:
         status = getattr(self._library, f"LiteRt{name}")(*arguments)
         if status:
             raise RuntimeError(f"LiteRt{name} failed with status {status}")
+
+    def _resize(self, number: int, name: str, dims: tuple[int, ...], shape: tuple[int, ...]) -> None:
+        """Give an input the shape that it is about to have, where the signature leaves it open."""
+        if len(dims) != len(shape) or any(own not in {_OPEN, given} for own, given in zip(dims, shape, strict=True)):
+            raise ValueError(f"'{name}' has the shape {shape}; the signature takes {dims}")
+        if _OPEN in dims:
+            given = (ctypes.c_int * len(shape))(*shape)
+            index, input_index = ctypes.c_size_t(self._index), ctypes.c_size_t(number)
+            rank = ctypes.c_size_t(len(shape))
+            self._call("CompiledModelResizeInputTensor", self._model, index, input_index, given, rank)
+
+    def _output_shapes(self) -> list[tuple[int, ...]]:
+        layouts = (_Layout * len(self._outputs))()
+        index, count = ctypes.c_size_t(self._index), ctypes.c_size_t(len(layouts))
+        update_allocation = ctypes.c_bool(1)
+        self._call("GetCompiledModelOutputTensorLayouts", self._model, index, count, layouts, update_allocation)
+        # The upper bits of the rank say whether there are strides.
+        return [tuple(layout.dimensions[: layout.rank & _RANK_BITS]) for layout in layouts]
 
     def _profiling(self) -> ctypes.c_void_p:
         c = ctypes.CDLL(None)
@@ -149,7 +176,7 @@ def _signature(content: bytes, wanted: str | None) -> tuple[int, Tensors, Tensor
         # Buffers are taken in the graph's order, which need not be the signature's.
         found = sorted(entries, key=lambda entry: order.index(entry.TensorIndex()))
         pairs = [(entry.Name().decode(), graph.Tensors(entry.TensorIndex())) for entry in found]
-        return [(name, dtypes[t.Type()], tuple(int(d) for d in t.ShapeAsNumpy())) for name, t in pairs]
+        return [(name, dtypes[t.Type()], _dims(t)) for name, t in pairs]
 
     signatures = []
     for index in range(model.SignatureDefsLength()):
@@ -162,3 +189,9 @@ def _signature(content: bytes, wanted: str | None) -> tuple[int, Tensors, Tensor
         if wanted in {None, definition.SignatureKey().decode()}:
             signatures.append((index, inputs, outputs))
     return max(signatures, key=lambda s: int(np.prod(s[1][0][2])))
+
+
+def _dims(tensor: Any) -> tuple[int, ...]:
+    """Return a tensor's dims; where some are open, its shape has those that it was traced with."""
+    is_open = tensor.ShapeSignatureLength() > 0
+    return tuple(int(d) for d in (tensor.ShapeSignatureAsNumpy() if is_open else tensor.ShapeAsNumpy()))

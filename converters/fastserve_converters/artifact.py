@@ -12,6 +12,8 @@ LAYER_SQNR = "layer_sqnr.json"
 """Beside an artifact: the signal-to-quantization-noise ratio of every layer's output."""
 GRAPH_OPTIMIZATION = "graph_optimization.json"
 """Beside an artifact whose graph was rewritten: `before` and `after`, operator → count."""
+RESTORED = "restored.json"
+"""Beside an artifact of static ranges: which layers were left in float, and how near it came by that."""
 TWIN_OUTPUTS = "twin_outputs.npz"
 """Beside an artifact of static ranges: what the same quantized graph gives on an executor that is trusted."""
 

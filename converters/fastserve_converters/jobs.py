@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastserve_converters.checkpoint import Checkpoint, read_checkpoint
 from fastserve_converters.data import read_samples, split_samples
+from fastserve_converters.dynamic_shapes import dynamic_shapes
 from fastserve_converters.formats import LEAST_TOKENS, ExportJob, check_installed, check_precision
 from fastserve_runtime.errors import UsageError
 from fastserve_runtime.manifest import Dim, Signature, SymbolicDim, TensorSpec, signature_document
@@ -32,6 +33,9 @@ TWIN = "twin.json"
 TWIN_SAMPLES = 64
 LENGTH = "length"
 _PROOF_SAMPLES = 16
+_KEPT_WEIGHTS = 4
+"""So many precisions' integers stay in memory, a quarter of the model's size each: formats share them, and so does the
+artifact's check."""
 
 
 class Jobs:
@@ -47,7 +51,8 @@ class Jobs:
         self._edge_form: EdgeForm | None = None
         self._programs: dict[bool, torch.export.ExportedProgram] = {}
         self._calibrations: dict[str, dict[str, NDArray[np.generic]]] = {}
-        self._weights: tuple[object, dict[str, QuantizedWeight]] | None = None
+        self._signatures: dict[bool, Signature] = {}
+        self._weights: dict[object, dict[str, QuantizedWeight]] = {}
 
     def run(self, request: Mapping[str, Any]) -> Any:
         """Do one job.
@@ -64,7 +69,7 @@ class Jobs:
         }
         if request["source"] != self._source:
             self._source, self._model, self._edge_form, self._programs = request["source"], None, None, {}
-            self._calibrations, self._weights = {}, None
+            self._calibrations, self._signatures, self._weights = {}, {}, {}
         out = Path(request["out"])
         out.mkdir(parents=True, exist_ok=True)
         with warnings.catch_warnings():
@@ -109,7 +114,7 @@ class Jobs:
         difference = prove_equal(edge_form, tensors, expected)
         program = self._exported(source, has_dynamic_length=False)
         torch.export.save(program, out / PROGRAM)
-        signature = signature_of(edge_form, source["sequence_length"], has_dynamic_length=False)
+        signature = self._signature(source, has_dynamic_length=False)
         document = {
             **signature_document(signature),
             "largest_difference": difference,
@@ -144,6 +149,9 @@ class Jobs:
         return document
 
     def _artifact(self, request: Mapping[str, Any], out: Path) -> Any:
+        from fastserve_converters.quantization import calibration, evidence, twin
+        from fastserve_converters.quantization.recipe import recipe_document
+
         exporter = check_installed(request["format"])
         check_precision(exporter, request["precision"])
         source = request["source"]
@@ -153,13 +161,13 @@ class Jobs:
         job = ExportJob(
             module=edge_form,
             program=self._exported(source, has_dynamic_length=plan.has_dynamic_length),
-            signature=signature_of(edge_form, source["sequence_length"], has_dynamic_length=plan.has_dynamic_length),
+            signature=self._signature(source, has_dynamic_length=plan.has_dynamic_length),
             example=example_inputs(source["sequence_length"]),
             precision=request["precision"],
             plan=plan,
             weights=self._quantized(plan, request),
             calibration=samples,
-            samples=_first_inputs(Path(request["reference"])),
+            samples=calibration.first_inputs(Path(request["reference"]), max(evidence.SAMPLES, twin.SAMPLES)),
             range_method=plan.range_method(request["range_method"]),
             base=Path(request["base"]) if request.get("base") else None,
             out=out,
@@ -215,16 +223,18 @@ class Jobs:
         return self._calibrations[folder]
 
     def _quantized(self, plan: Precision, request: Mapping[str, Any]) -> dict[str, QuantizedWeight]:
-        """Return the integers of a precision. The last ones are kept, since the artifact's check comes next."""
+        """Return the integers of a precision; the last few are kept."""
         from fastserve_converters.quantization import layers
 
         edge_form = self._edge(request["source"])
         assignment = layers.assignment(edge_form, plan, request["assignment"])
         key = (plan.rounding, request["reference"], frozenset(assignment.items()))
-        if self._weights is None or self._weights[0] != key:
+        if key not in self._weights:
             samples = self._calibration(plan, request)
-            self._weights = (key, layers.quantized_weights(edge_form, assignment, plan.rounding, samples))
-        return self._weights[1]
+            self._weights[key] = layers.quantized_weights(edge_form, assignment, plan.rounding, samples)
+            if len(self._weights) > _KEPT_WEIGHTS:
+                del self._weights[next(iter(self._weights))]
+        return self._weights[key]
 
     def _checkpoint(self, source: Mapping[str, Any]) -> Checkpoint:
         checkpoint = read_checkpoint(
@@ -256,43 +266,20 @@ class Jobs:
         import torch
 
         if has_dynamic_length not in self._programs:
-            length = source["sequence_length"]
-            example = example_inputs(length)
-            tokens = torch.export.Dim(LENGTH, min=LEAST_TOKENS, max=length)
-            shapes = {name: {1: tokens} for name in example} if has_dynamic_length else None
+            signature = self._signature(source, has_dynamic_length=has_dynamic_length)
+            example = example_inputs(source["sequence_length"])
             self._programs[has_dynamic_length] = torch.export.export(
-                self._edge(source), (), example, dynamic_shapes=shapes
+                self._edge(source), (), example, dynamic_shapes=dynamic_shapes(signature)
             )
         return self._programs[has_dynamic_length]
 
-
-def _first_inputs(reference: Path) -> dict[str, NDArray[np.generic]]:
-    """Return the first inputs of the evaluation texts."""
-    import numpy as np
-
-    from fastserve_converters.quantization import evidence, twin
-    from fastserve_converters.reference import INPUTS
-
-    most = max(evidence.SAMPLES, twin.SAMPLES)
-    with np.load(reference / INPUTS, allow_pickle=False) as inputs:
-        return {name: inputs[name][:most] for name in inputs.files}
-
-
-def recipe_document(plan: Precision, assignment: Mapping[str, Any] | None, job: ExportJob) -> dict[str, Any]:
-    """Return what a manifest's recipe says of a precision: schemes, activations, rounding and calibration."""
-    calibration: dict[str, Any] | None = None
-    if job.calibration:
-        calibration = {"samples": len(job.calibration["input_ids"]), "uses": list(plan.calibration_uses)}
-        if plan.has_static_ranges:
-            calibration["ranges"] = job.range_method
-    return {
-        "linear": None if plan.linear is None else plan.linear.name,
-        "embedding": None if plan.embedding is None else plan.embedding.name,
-        "activations": plan.activations,
-        "rounding": plan.rounding,
-        "calibration": calibration,
-        "assignment": None if assignment is None else dict(assignment),
-    }
+    def _signature(self, source: Mapping[str, Any], *, has_dynamic_length: bool) -> Signature:
+        if has_dynamic_length not in self._signatures:
+            length = source["sequence_length"]
+            self._signatures[has_dynamic_length] = signature_of(
+                self._edge(source), length, has_dynamic_length=has_dynamic_length
+            )
+        return self._signatures[has_dynamic_length]
 
 
 def example_inputs(length: int) -> dict[str, torch.Tensor]:

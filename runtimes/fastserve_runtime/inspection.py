@@ -69,16 +69,17 @@ def variant_lines(variant: Variant) -> list[str]:
     return [*graphs, f"operators: {', '.join(f'{o.name} {o.count}' for o in counts)}"]
 
 
-def conversion_lines(bundle: Bundle, variant: Variant) -> list[str]:
-    """Say what conversion did to a variant, as far as the bundle's evidence tells.
+def conversion_lines(bundle: Bundle) -> dict[str, list[str]]:
+    """Say what conversion did to each variant, by its id, as far as the bundle's evidence tells.
 
     Raises:
         BundleError: an evidence file is not what it should be.
     """
-    recorded = [d for d in bundle.evidence() if d.get("kind") == CONVERSION and d.get("variant") == variant.id]
-    if not recorded:
-        return []
-    document = recorded[-1]
+    recorded = {str(d.get("variant")): d for d in bundle.evidence() if d.get("kind") == CONVERSION}
+    return {v.id: _conversion_lines(recorded.get(v.id, {})) for v in bundle.manifest.variants}
+
+
+def _conversion_lines(document: Mapping[str, Any]) -> list[str]:
     lines = []
     try:
         graph, layers, twin = (document.get(name) for name in ("graph_optimization", "layers", "twin"))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from fastserve.candidate import Candidate
-from fastserve_converters.artifact import GRAPH_OPTIMIZATION, LAYER_SQNR
+from fastserve_converters.artifact import GRAPH_OPTIMIZATION, LAYER_SQNR, RESTORED
 from fastserve_runtime.inspection import CONVERSION
 
 
@@ -34,6 +34,7 @@ def evidence_of(candidate: Candidate, time: str) -> Iterator[tuple[str, dict[str
         "layers": _beside(candidate, LAYER_SQNR),
         "twin": candidate.twin,
         "graph_optimization": _beside(candidate, GRAPH_OPTIMIZATION),
+        "restored": _beside(candidate, RESTORED),
     }
     if any(value is not None for value in found.values()):
         document = {"kind": CONVERSION, "status": "measured", "time": time, "variant": candidate.id, **found}

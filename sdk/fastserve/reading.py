@@ -19,9 +19,10 @@ def inspection_tables(bundle: Bundle) -> Iterator[RenderableType]:
     yield f"[bold]{escape(str(bundle.location))}[/]  {escape(manifest.task)}, schema {manifest.schema_version}"
     yield from map(escape, source_lines(bundle))
     yield _variants(bundle)
+    converted = conversion_lines(bundle)
     for variant in manifest.variants:
         yield f"[bold]{escape(variant.id)}[/]"
-        lines = (*variant_lines(variant), *conversion_lines(bundle, variant))
+        lines = (*variant_lines(variant), *converted[variant.id])
         yield from (escape(f"  {line}") for line in lines)
 
 

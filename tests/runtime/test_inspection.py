@@ -141,21 +141,21 @@ def conversion(**changes):
 
 def test_conversion_tells_what_was_fused_and_which_layers_lost_most(opened):
     bundle = opened(conversion())
-    assert conversion_lines(bundle, bundle.manifest.variant("first")) == [
+    assert conversion_lines(bundle)["first"] == [
         "graph: 10 operators to 9; gone: MatMul 2; new: Attention 1",
         "layers: SQNR of 4 against fp32; lowest: b 12.0 dB, d 20.0 dB, a 31.2 dB",
         "twin: SQNR 33.0 dB against the same integers in PyTorch",
     ]
-    assert conversion_lines(bundle, bundle.manifest.variant("second")) == []
+    assert conversion_lines(bundle)["second"] == []
 
 
 def test_conversion_says_nothing_of_what_was_not_looked_at(opened):
     bundle = opened(conversion(graph_optimization=None, layers=None, twin={"sqnr_db": None}))
-    assert conversion_lines(bundle, bundle.manifest.variant("first")) == []
+    assert conversion_lines(bundle)["first"] == []
 
 
 @pytest.mark.parametrize("changes", [{"layers": {"sqnr_db": 3}}, {"twin": [1]}, {"graph_optimization": {"before": {}}}])
 def test_damaged_conversion_evidence_is_named(opened, changes):
     bundle = opened(conversion(**changes))
     with pytest.raises(BundleError, match="evidence file of the bundle is damaged"):
-        conversion_lines(bundle, bundle.manifest.variant("first"))
+        conversion_lines(bundle)

@@ -28,6 +28,7 @@ def test_a_quantized_variant_brings_what_its_conversion_did(make_candidate, tmp_
     graph = {"before": {"MatMul": 2}, "after": {"Attention": 1}}
     (tmp_path / "layer_sqnr.json").write_text(json.dumps(layers))
     (tmp_path / "graph_optimization.json").write_text(json.dumps(graph))
+    (tmp_path / "restored.json").write_text(json.dumps({"restored": ["dense"]}))
     twin = {"sqnr_db": 35.0, "least_cosine": 0.999, "samples": 64}
     candidate = replace(make_candidate("onnx-int8-dynamic"), folder=tmp_path, twin=twin)
     _, (name, document) = evidence_of(candidate, TIME)
@@ -36,3 +37,4 @@ def test_a_quantized_variant_brings_what_its_conversion_did(make_candidate, tmp_
     assert document["layers"] == layers
     assert document["graph_optimization"] == graph
     assert document["twin"] == twin
+    assert document["restored"] == {"restored": ["dense"]}

@@ -27,6 +27,6 @@ def test_a_base_that_is_not_wanted_is_made_and_not_measured() -> None:
     measured = [name for name in steps if name.startswith("Measure")]
     assert measured == ["Measure tflite int8-dynamic"]
     assert steps.index("Export tflite fp32") < steps.index("Export tflite int8-dynamic")
-    assert "Check of tflite int8-dynamic in PyTorch" in steps
+    assert "Second check of tflite int8-dynamic" in steps
     mixed = [step.name for step in planned_steps("onnx", ["mixed"])]
     assert mixed[0] == "Sensitivity of layers for onnx"

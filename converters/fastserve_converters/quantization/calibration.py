@@ -1,4 +1,4 @@
-"""Calibration data: real inputs with their true lengths and padding, checked before anything rests on them."""
+"""Real inputs with their true lengths and padding; calibration data is checked before anything rests on it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fastserve_converters.reference import CALIBRATION
+from fastserve_converters.reference import CALIBRATION, INPUTS
 from fastserve_runtime.errors import UsageError
 from fastserve_runtime.lengths import own_tokens
 
@@ -29,6 +29,12 @@ def read(folder: Path, length: int) -> dict[str, NDArray[np.generic]]:
         samples = {name: file[name] for name in file.files}
     check(samples, length)
     return samples
+
+
+def first_inputs(folder: Path, count: int) -> dict[str, NDArray[np.generic]]:
+    """Return the inputs of the first evaluation texts that a reference stage wrote, shape [count, length]."""
+    with np.load(folder / INPUTS, allow_pickle=False) as inputs:
+        return {name: inputs[name][:count] for name in inputs.files}
 
 
 def check(samples: Samples, length: int) -> None:

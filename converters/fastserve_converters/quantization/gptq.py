@@ -2,8 +2,8 @@
 
 After Frantar et al., "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained Transformers"
 (arXiv 2210.17323). The columns that matter most are rounded first; groups are neighbouring columns all the same, as the
-kernels want them, so every group's grid is set beforehand. Layers are rounded in the order in which they run, and see
-the inputs that those before them, already rounded, give.
+kernels want them, so every group's grid is set beforehand, and refitted behind (`descent`). Layers are rounded in the
+order in which they run, and see the inputs that those before them, already rounded, give.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from fastserve_converters.precisions import WeightScheme
 from fastserve_converters.quantization.calibration import Samples, batches
+from fastserve_converters.quantization.descent import improved
 from fastserve_converters.quantization.weights import QuantizedWeight, grid, grid_limits
 from fastserve_runtime.errors import EnvironmentFailure
 
@@ -95,7 +96,7 @@ def round_layer(weight: NDArray[np.floating], hessian: NDArray[np.float64], sche
             work[:, place:end] -= np.outer(error, factor[place, place:end])
             errors[:, place - start] = error
         work[:, end:] -= errors @ factor[start:end, end:]
-    return QuantizedWeight(values, scale, zero.astype(np.int8), scheme)
+    return improved(weight, hessian, QuantizedWeight(values, scale, zero.astype(np.int8), scheme))
 
 
 def layer_hessians(

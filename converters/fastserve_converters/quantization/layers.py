@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Any
@@ -122,7 +123,7 @@ def check_activations(module: torch.nn.Module, samples: Samples) -> None:
 
     def look(name: str) -> Callable[[torch.nn.Module, Any, Any], None]:
         def hook(_module: torch.nn.Module, _given: Any, output: Any) -> None:
-            if not first and isinstance(output, torch.Tensor) and not bool(torch.isfinite(output).all()):
+            if not first and isinstance(output, torch.Tensor) and not _is_finite(output):
                 first.append(name)
 
         return hook
@@ -138,3 +139,8 @@ def check_activations(module: torch.nn.Module, samples: Samples) -> None:
                     f"The layer '{first[0]}' gives values that are not finite on calibration data.",
                     "Such a model cannot be quantized with calibration; look for what that layer is given.",
                 )
+
+
+def _is_finite(values: torch.Tensor) -> bool:
+    # One pass, where nearly all are: a sum is finite only if all that is summed is.
+    return math.isfinite(float(values.sum())) or bool(torch.isfinite(values).all())

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 from fastserve_converters.precisions import RangeMethod
@@ -17,6 +20,13 @@ def import_nncf() -> Any:
 
     nncf.set_log_level(logging.ERROR)
     return nncf
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep NNCF's progress bars off the standard output, which it has no setting for."""
+    with redirect_stdout(io.StringIO()):
+        yield
 
 
 def range_estimator(method: RangeMethod) -> Any:

@@ -65,9 +65,7 @@ def grid_limits(scheme: WeightScheme) -> tuple[int, int]:
     return (-most if scheme.bits == 8 else -most - 1), most
 
 
-def quantize_nearest(
-    weight: NDArray[np.floating], scheme: WeightScheme, importance: NDArray[np.floating] | None = None
-) -> QuantizedWeight:
+def quantize_nearest(weight: NDArray[np.floating], scheme: WeightScheme) -> QuantizedWeight:
     """Round a matrix to the nearest integers.
 
     Eight bits take the whole range. For four, the range of each group is cut to the share that leaves the least
@@ -76,14 +74,10 @@ def quantize_nearest(
     Args:
         weight: shape [rows, columns].
         scheme: how to store it; its groups must divide the columns.
-        importance: how much the error of a column counts (mean square of what multiplies it), shape [columns].
     """
     rows, columns = weight.shape
     grouped = np.asarray(weight, np.float32).reshape(rows, -1, scheme.group or columns)
-    weights = None
-    if importance is not None:
-        weights = np.asarray(importance, np.float32).reshape(1, grouped.shape[1], -1)
-    scale, zero_point = grid(grouped, scheme, weights)
+    scale, zero_point = grid(grouped, scheme)
     values = rounded(grouped, scale, zero_point, scheme)
     return QuantizedWeight(values.reshape(rows, columns).astype(np.int8), scale, zero_point.astype(np.int8), scheme)
 
@@ -96,7 +90,8 @@ def grid(
     Args:
         grouped: shape [rows, groups, columns of a group].
         scheme: of which bits and symmetry count.
-        importance: shape [1, groups, columns of a group].
+        importance: how much the error of a column counts (mean square of what multiplies it), shape
+            [1, groups, columns of a group].
     """
     best_scale, best_zero = _range_grid(grouped, scheme, 1.0)
     if scheme.bits == 8:

@@ -31,8 +31,9 @@ def run(arguments: Namespace) -> int:
             show(printable(line))
         show(f"\n{printable(title)}")
         show(text_table(VARIANT_HEADINGS, rows, right=("size", "quality", "p90", "peak memory")))
+        converted = conversion_lines(bundle)
         for variant in manifest.variants:
             show(f"\n{printable(variant.id)}")
-            for line in (*variant_lines(variant), *conversion_lines(bundle, variant)):
+            for line in (*variant_lines(variant), *converted[variant.id]):
                 show(f"  {printable(line)}")
     return EXIT_OK

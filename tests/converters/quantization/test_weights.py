@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from fastserve_converters.precisions import WeightScheme
-from fastserve_converters.quantization.weights import fits, quantize_nearest, stored_bytes
+from fastserve_converters.quantization.weights import fits, grid, quantize_nearest, rounded, stored_bytes
 
 SCHEMES = [
     WeightScheme(8),
@@ -68,13 +68,17 @@ def test_one_outlier_is_cut_off_where_that_loses_less() -> None:
 
 
 def test_important_columns_are_rounded_more_carefully() -> None:
-    weight = np.random.default_rng(1).normal(size=(4, 64)).astype(np.float32)
-    weight[:, 0] *= 4
-    importance = np.full(64, 1e-3, np.float32)
-    importance[0] = 1e3
-    plain, careful = (quantize_nearest(weight, WeightScheme(4, 64), i) for i in (None, importance))
-    error = [np.square(f.dequantized()[:, 0] - weight[:, 0]).sum() for f in (plain, careful)]
-    assert error[1] < error[0]
+    weight = np.random.default_rng(1).normal(size=(4, 1, 64)).astype(np.float32)
+    weight[..., 0] *= 4
+    importance = np.full((1, 1, 64), 1e-3, np.float32)
+    importance[..., 0] = 1e3
+    scheme = WeightScheme(4, 64)
+    errors = []
+    for matters in (None, importance):
+        scale, zero = grid(weight, scheme, matters)
+        found = rounded(weight, scale, zero, scheme) * scale[..., None]
+        errors.append(np.square(found - weight)[..., 0].sum())
+    assert errors[1] < errors[0]
 
 
 @pytest.mark.parametrize(

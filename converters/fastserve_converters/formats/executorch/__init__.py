@@ -14,10 +14,11 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from fastserve_converters.artifact import Artifact, count_operators
+from fastserve_converters.dynamic_shapes import dynamic_shapes
 from fastserve_converters.formats import ExportJob, least_tokens
 from fastserve_converters.layer_map import group_by_module, write_layer_map
 from fastserve_converters.precisions import INT8, RANGE_METHODS, Choices, Precision, WeightScheme
-from fastserve_runtime.manifest import ExpectedPlacement, Graph, Requirement, SymbolicDim
+from fastserve_runtime.manifest import ExpectedPlacement, Graph, Requirement
 
 if TYPE_CHECKING:
     import torch
@@ -59,57 +60,37 @@ DEBUG_HANDLES = "debug_handles.json"
 
 def export(job: ExportJob) -> Artifact:
     """Write `model.pte`; see `Format.export`."""
-    from executorch.devtools.backend_debug import get_delegation_info
-    from executorch.exir import to_edge_transform_and_lower
+    from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
 
-    from fastserve_converters.formats.executorch.delegation import half_weights_written, xnnpack_partitioner
+    from fastserve_converters.formats.executorch.delegation import (
+        half_weights_written,
+        placed_nodes,
+        provenance_shared,
+        xnnpack_partitioner,
+    )
+    from fastserve_converters.formats.executorch.evidence import record_evidence
     from fastserve_converters.formats.executorch.layers import nodes_of_modules
 
     program = rewritten(job)
     modules = [name for name, _ in job.module.named_modules()]
     write_layer_map(job.out, group_by_module(nodes_of_modules(program, modules)))
-    if job.weights:
-        _record_layer_sqnr(job, program)
-    with half_weights_written() if job.precision == "fp16" else nullcontext():
-        edge = to_edge_transform_and_lower(program, partitioner=[xnnpack_partitioner()])
-    delegation = get_delegation_info(edge.exported_program().graph_module)
-    lowered = edge.to_executorch()
+    record_evidence(job, program)
+    # It would check the program after each of some hundred passes; what comes out is run and compared.
+    unchecked = EdgeCompileConfig(_check_ir_validity=False)
+    with provenance_shared(), half_weights_written() if job.precision == "fp16" else nullcontext():
+        edge = to_edge_transform_and_lower(program, partitioner=[xnnpack_partitioner()], compile_config=unchecked)
+        delegated, operators = placed_nodes(edge.exported_program().graph_module)
+        lowered = edge.to_executorch()
     with (job.out / MODEL).open("wb") as file:
         lowered.write_to_file(file)
     handles = {"debug_handles": lowered.debug_handle_map, "delegates": lowered.delegate_map}
     (job.out / DEBUG_HANDLES).write_text(json.dumps(handles, default=str))
-    placed = int(delegation.num_delegated_nodes)
     return Artifact(
         files=(MODEL,),
         graphs={"main": Graph(MODEL, METHOD, job.signature)},
         operators=count_operators(_operators(lowered.exported_program().graph)),
-        expected_placement=ExpectedPlacement(
-            "cpu", "XNNPACK", placed, placed + int(delegation.num_non_delegated_nodes)
-        ),
+        expected_placement=ExpectedPlacement("cpu", "XNNPACK", delegated, operators),
         requires=Requirement(ENGINE, _release(), ("XnnpackBackend",), ()),
-    )
-
-
-def _record_layer_sqnr(job: ExportJob, program: torch.export.ExportedProgram) -> None:
-    import torch
-
-    from fastserve_converters.formats.executorch.layers import layer_outputs
-    from fastserve_converters.quantization.evidence import record_layer_sqnr
-
-    graph_module = program.module(check_guards=False)
-    assert isinstance(graph_module, torch.fx.GraphModule)
-
-    def run(sample: Mapping[str, Any]) -> Mapping[str, Any]:
-        return layer_outputs(graph_module, job.weights, {name: torch.from_numpy(v) for name, v in sample.items()})
-
-    record_layer_sqnr(
-        job.out,
-        job.module,
-        job.weights,
-        job.samples,
-        run,
-        least_tokens=least_tokens(job),
-        source="the program that was lowered, in PyTorch; delegates hide what is inside them",
     )
 
 
@@ -127,13 +108,13 @@ def rewritten(job: ExportJob) -> torch.export.ExportedProgram:
     if job.plan.activations == "int8":
         return _with_static_ranges(job, graph_module)
     with_integers(graph_module, job.weights, dynamic_activations=job.plan.activations == "dynamic-int8")
-    program = torch.export.export(graph_module, (), dict(job.example), dynamic_shapes=_dynamic_shapes(job))
+    program = torch.export.export(graph_module, (), dict(job.example), dynamic_shapes=dynamic_shapes(job.signature))
     if job.plan.activations != "int16":
         return program
     from fastserve_converters.formats.executorch.int16 import with_int16_activations
 
     ranged = with_int16_activations(program, single_samples(job.calibration, least_tokens=least_tokens(job)))
-    return torch.export.export(ranged, (), dict(job.example), dynamic_shapes=_dynamic_shapes(job))
+    return torch.export.export(ranged, (), dict(job.example), dynamic_shapes=dynamic_shapes(job.signature))
 
 
 def _with_static_ranges(job: ExportJob, graph_module: torch.fx.GraphModule) -> torch.export.ExportedProgram:
@@ -150,26 +131,12 @@ def _with_static_ranges(job: ExportJob, graph_module: torch.fx.GraphModule) -> t
     graph_module.graph.set_codegen(torch.fx.graph.CodeGen())
     graph_module.recompile()
     example = tuple(job.example.values())
-    by_name = _dynamic_shapes(job)
+    by_name = dynamic_shapes(job.signature)
     shapes = None if by_name is None else tuple(by_name[name] for name in job.example)
     samples = single_samples(job.calibration, least_tokens=least_tokens(job))
     exported = torch.export.export(graph_module, example, dynamic_shapes=shapes)
     ranged, _ = with_static_ranges(exported, samples, job.range_method)
     return torch.export.export(ranged, example, dynamic_shapes=shapes)
-
-
-def _dynamic_shapes(job: ExportJob) -> dict[str, dict[int, Any]] | None:
-    import torch
-
-    symbols: dict[str, Any] = {}
-    shapes: dict[str, dict[int, Any]] = {}
-    for tensor in job.signature.inputs:
-        shapes[tensor.name] = {}
-        for axis, dim in enumerate(tensor.dims):
-            if isinstance(dim, SymbolicDim):
-                symbol = symbols.setdefault(dim.symbol, torch.export.Dim(dim.symbol, min=dim.min, max=dim.max))
-                shapes[tensor.name][axis] = symbol
-    return shapes if symbols else None
 
 
 def _operators(graph: Any) -> Counter[tuple[str, str, int]]:

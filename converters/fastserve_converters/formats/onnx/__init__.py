@@ -23,7 +23,7 @@ ENGINE = "onnxruntime"
 TOOLS = ("torch", "transformers", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "nncf", "numpy")
 MODULES = ("torch", "transformers", "onnx", "onnx_ir", "onnxscript", "onnxruntime")
 
-_INT4 = WeightScheme(4, 32, symmetric=False)
+_INT4 = WeightScheme(4, 32, symmetric=False, scale="float16")
 _INT8_GROUPED = WeightScheme(8, 128)
 _SMOOTHING = "per-channel input ranges for SmoothQuant factors"
 PRECISIONS: Mapping[str, Precision] = {
@@ -35,7 +35,12 @@ PRECISIONS: Mapping[str, Precision] = {
     "int8-weight-only": Precision(_INT8_GROUPED, INT8, "float32", has_dynamic_length=True),
     "int4": Precision(_INT4, _INT4, "dynamic-int8", has_dynamic_length=True, rounding="gptq", calibration=_SMOOTHING),
     "int8-static": Precision(
-        INT8, INT8, "int8", base="fp32", calibration="SmoothQuant by NNCF", range_methods=RANGE_METHODS
+        INT8,
+        INT8,
+        "int8",
+        base="fp32",
+        calibration="SmoothQuant and bias correction by NNCF; operators to leave in float",
+        range_methods=RANGE_METHODS,
     ),
     "a16w8": Precision(INT8, INT8, "int16", base="fp32"),
     "mixed": Precision(
@@ -52,7 +57,7 @@ PRECISIONS: Mapping[str, Precision] = {
 
 def export(job: ExportJob) -> Artifact:
     """Write `model.onnx`; see `Format.export`."""
-    from fastserve_converters.formats.onnx import files
+    from fastserve_converters.formats.onnx import files, reference_run
 
     if job.plan.base is not None:
         model = _from_portable(job)
@@ -64,6 +69,8 @@ def export(job: ExportJob) -> Artifact:
     files.update_layer_map(job.out, model)
     if job.weights or job.plan.activations == "float16":
         _record_layer_sqnr(job)
+    if job.plan.has_static_ranges:
+        reference_run.record_twin(job)
     return files.describe(job)
 
 
@@ -88,7 +95,9 @@ def _from_portable(job: ExportJob) -> ir.Model:
     if job.plan.activations == "float16":
         return half.convert(base)
     if job.plan.activations == "int8":
-        model = static.quantize_int8(base, job.calibration, job.range_method)
+        modules = files.modules_by_tensor(job.base)
+        model, restoration = static.quantize_int8(base, job.calibration, job.range_method, modules)
+        restoration.write(job.out)
     else:
         model = static.quantize_a16w8(base, job.calibration)
     layers.quantize_embeddings(model, job.weights)

@@ -34,6 +34,12 @@ def copy_layer_map(base: Path, folder: Path) -> None:
     shutil.copyfile(base / LAYER_MAP, folder / LAYER_MAP)
 
 
+def modules_by_tensor(folder: Path) -> dict[str, str]:
+    """Return tensor → torch module, as an artifact's layer map has them."""
+    known: dict[str, list[str]] = json.loads((folder / LAYER_MAP).read_text())
+    return {name: module for module, names in known.items() for name in names}
+
+
 def update_layer_map(folder: Path, model: ir.Model) -> None:
     """Leave out tensors of the layer map that rewriting removed, and add the constants that it called by modules."""
     known = json.loads((folder / LAYER_MAP).read_text())

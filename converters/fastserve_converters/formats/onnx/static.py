@@ -16,14 +16,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastserve_converters.quantization.calibration import Samples, single_samples
+from fastserve_converters.quantization.calibration import LEAST_SAMPLES, Samples, single_samples
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from fastserve_converters.formats.onnx.restoring import Restoration
     from fastserve_converters.precisions import RangeMethod
 
 _SAMPLES = 128
+_LEAST_JUDGING, _MOST_JUDGING = 4, 64
 _IN_FLOAT = {"Gather", "Cast", "Clip", "Sqrt"}
 
 
@@ -62,33 +64,57 @@ def quantize_a16w8(file: Path, calibration: Samples) -> ir.Model:
     return model
 
 
-def quantize_int8(file: Path, calibration: Samples, range_method: RangeMethod) -> ir.Model:
-    """Quantize activations and weights to 8 bits: SmoothQuant, bias correction, sensitive operators left in float.
+def quantize_int8(
+    file: Path, calibration: Samples, range_method: RangeMethod, modules: Mapping[str, str]
+) -> tuple[ir.Model, Restoration]:
+    """Quantize activations and weights to 8 bits: SmoothQuant, bias correction, the worst operators left in float.
+
+    Some samples set no ranges: by them it is judged whether operators must be left in float.
 
     Args:
         file: the portable fp32 model.
         calibration: inputs by name, shape [samples, length].
         range_method: how the ranges of activations are found.
+        modules: tensor → torch module.
+
+    Returns:
+        The model, and which operators were left in float.
     """
     import onnx_ir as ir
 
-    from fastserve_converters.quantization.nncf_library import import_nncf, range_estimator
+    from fastserve_converters.formats.onnx import quantizers, restoring
+    from fastserve_converters.quantization.nncf_library import import_nncf, quiet, range_estimator
 
     nncf = import_nncf()
-    items = [dict(sample) for _, sample in zip(range(_SAMPLES), single_samples(calibration), strict=False)]
-    quantized = nncf.quantize(
-        _read(file),
-        nncf.Dataset(items),
-        model_type=nncf.ModelType.TRANSFORMER,
-        subset_size=len(items),
-        fast_bias_correction=True,
-        ignored_scope=nncf.IgnoredScope(types=["Gather"]),
-        advanced_parameters=nncf.AdvancedQuantizationParameters(
-            activations_range_estimator_params=range_estimator(range_method)
-        ),
-    )
+    for_ranges, held_out = _split(calibration)
+    items = list(single_samples(for_ranges))
+    with quiet():
+        quantized = nncf.quantize(
+            _read(file),
+            nncf.Dataset(items),
+            model_type=nncf.ModelType.TRANSFORMER,
+            subset_size=len(items),
+            fast_bias_correction=True,
+            ignored_scope=nncf.IgnoredScope(types=["Gather"]),
+            advanced_parameters=nncf.AdvancedQuantizationParameters(
+                activations_range_estimator_params=range_estimator(range_method),
+                backend_params={"compress_weights": False},
+            ),
+        )
     model: ir.Model = ir.from_proto(quantized)
-    return model
+    restoration = restoring.restore(model, ir.load(file), held_out, modules)
+    quantizers.fold_weights(model)
+    return model, restoration
+
+
+def _split(calibration: Samples) -> tuple[Samples, Samples]:
+    """Return the samples that set ranges and the last ones, which judge them; of very few, some do both."""
+    count = len(calibration["input_ids"])
+    judging = min(max(count // 4, _LEAST_JUDGING), _MOST_JUDGING)
+    setting = min(max(count - judging, LEAST_SAMPLES), _SAMPLES)
+    parts = slice(setting), slice(count - judging, None)
+    first, last = ({name: value[part] for name, value in calibration.items()} for part in parts)
+    return first, last
 
 
 class _Reader:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from fastserve_converters.artifact import Artifact, count_operators
 from fastserve_converters.formats import ExportJob, least_tokens
 from fastserve_converters.layer_map import ModulePaths, group_by_module, write_layer_map
-from fastserve_converters.precisions import INT8, Choices, Precision, WeightScheme
+from fastserve_converters.precisions import INT8, RANGE_METHODS, Choices, Precision, WeightScheme
 from fastserve_runtime.manifest import ExpectedPlacement, Graph, Requirement
 
 if TYPE_CHECKING:
@@ -32,9 +32,10 @@ TOOLS = (
 )
 MODULES = ("torch", "transformers", "litert_torch", "ai_edge_quantizer", "ai_edge_litert")
 
-_INT4 = WeightScheme(4, group=32, scale="float16")
-_INT4_TABLE = WeightScheme(4)
-"""A scale a row: the file takes twelve bytes for each, a float and a zero point of 64 bits, so groups do not pay."""
+_INT4 = WeightScheme(4, group=32, scale="bfloat16")
+"""The file holds scales in float16, but XNNPACK rounds them to bfloat16 when it packs the weights."""
+_INT4_TABLE = WeightScheme(4, group=64, scale="float16")
+"""Six float16 scales for a row of 384 take what one scale would: a float and, in the file, a zero point of 64 bits."""
 
 PRECISIONS: Mapping[str, Precision] = {
     "fp32": Precision(None, None, "float32", has_dynamic_length=True),
@@ -43,7 +44,7 @@ PRECISIONS: Mapping[str, Precision] = {
     "int8-embedding-int4": Precision(INT8, _INT4_TABLE, "dynamic-int8", base="fp32", has_dynamic_length=True),
     "int8-weight-only": Precision(INT8, INT8, "float32", base="fp32", has_dynamic_length=True),
     "int4": Precision(_INT4, _INT4_TABLE, "dynamic-int8", base="fp32", has_dynamic_length=True, rounding="gptq"),
-    "int8-static": Precision(INT8, INT8, "int8", base="fp32", has_dynamic_length=True),
+    "int8-static": Precision(INT8, INT8, "int8", base="fp32", has_dynamic_length=True, range_methods=RANGE_METHODS),
     "a16w8": Precision(INT8, INT8, "int16", base="fp32", has_dynamic_length=True),
     "mixed": Precision(
         None,
@@ -71,18 +72,22 @@ def export(job: ExportJob) -> Artifact:
     from fastserve_converters.formats.tflite.conversion import convert
     from fastserve_converters.formats.tflite.file import read_model, write_model
     from fastserve_converters.formats.tflite.form import Form
-    from fastserve_converters.formats.tflite.integers import halve_floats, multiply_in_float, store_integers
+    from fastserve_converters.formats.tflite.integers import (
+        halve_floats,
+        multiply_in_float,
+        round_inputs_with_zero_points,
+        store_integers,
+    )
     from fastserve_converters.formats.tflite.static import quantize_static
 
     form = Form(job.module, job.weights)
     path = job.out / MODEL
-    source = path
-    if job.base is None or form.has_grouped_tables:
+    source = path if job.base is None else job.base / MODEL
+    if job.base is None:
         convert(form.module, job.example["input_ids"].shape[1], path)
-    else:
-        source = job.base / MODEL
     if job.plan.activations in _STATIC_BITS:
-        quantize_static(source, path, job.calibration, _STATIC_BITS[job.plan.activations])
+        quantize_static(source, path, job.calibration, _STATIC_BITS[job.plan.activations], job.range_method)
+        _record_twin(job, path)
     elif job.precision != "fp32":
         model = read_model(source)
         store_integers(model, form.module, form.weights)
@@ -90,10 +95,19 @@ def export(job: ExportJob) -> Artifact:
             halve_floats(model)
         elif job.plan.activations == "float32":
             multiply_in_float(model)
+        round_inputs_with_zero_points(model)
         write_model(model, path)
     if job.precision != "fp32":
         _record_layer_sqnr(job, form, path)
     return _describe(job, path, _least_runtime(form))
+
+
+def _record_twin(job: ExportJob, path: Path) -> None:
+    from fastserve_converters.formats.tflite.reference_kernels import EXECUTOR, reference_runner
+    from fastserve_converters.quantization.twin import record_outputs
+
+    run = reference_runner(path)
+    record_outputs(job.out, job.samples, run, least_tokens=least_tokens(job), executor=EXECUTOR)
 
 
 def _record_layer_sqnr(job: ExportJob, form: Form, path: Path) -> None:

@@ -104,28 +104,6 @@ def attention_without_batch(
     return torch.matmul(shares, by_head[2]).transpose(0, 1).unsqueeze(0), None
 
 
-class GroupedEmbedding(torch.nn.Module):
-    """An embedding whose table has a row for each group of columns, so that kernels with a scale a row do for groups.
-
-    Row `i` of the original is the rows `i x groups` to `(i + 1) x groups - 1`, joined.
-    """
-
-    def __init__(self, embedding: torch.nn.Embedding, group: int) -> None:
-        super().__init__()
-        self.width = embedding.embedding_dim
-        self.groups = self.width // group
-        rows = embedding.weight.detach().reshape(-1, group)
-        self.table = torch.nn.Embedding(rows.shape[0], group, _weight=rows)
-        self.register_buffer("offsets", torch.arange(self.groups, dtype=torch.int32), persistent=False)
-        self.offsets: torch.Tensor
-
-    def forward(self, indices: torch.Tensor) -> torch.Tensor:
-        """Return the rows, shape [n, tokens, width]."""
-        rows = indices.to(torch.int32).unsqueeze(-1) * self.groups + self.offsets
-        found: torch.Tensor = self.table(rows)
-        return found.reshape(*indices.shape, self.width)
-
-
 class Form:
     """A copy of an edge form for LiteRT, with the integers of its layers under the names that they have in it.
 
@@ -149,12 +127,6 @@ class Form:
         self._write_norms_out()
         self._fold_scaling()
         self._drop_batch()
-        self._group_embeddings()
-
-    @property
-    def has_grouped_tables(self) -> bool:
-        """Whether an embedding was rewritten, so that the model is another than without integers."""
-        return any(isinstance(m, GroupedEmbedding) for m in self.module.modules())
 
     def _open_positions(self) -> None:
         positions = Positions()
@@ -199,18 +171,3 @@ class Form:
             if getattr(config, "_attn_implementation", None) == "eager":
                 # The setter asks whether the model's class knows the name.
                 config._attn_implementation_internal = _ATTENTION
-
-    def _group_embeddings(self) -> None:
-        for name, layer in list(self.module.named_modules()):
-            stored = self.weights.get(name)
-            if not isinstance(layer, torch.nn.Embedding) or stored is None or stored.scheme.group is None:
-                continue
-            group = stored.scheme.group
-            self.module.set_submodule(name, GroupedEmbedding(layer, group))
-            del self.weights[name]
-            self.weights[f"{name}.{TABLE}"] = QuantizedWeight(
-                stored.values.reshape(-1, group),
-                stored.scale.reshape(-1, 1),
-                stored.zero_point.reshape(-1, 1),
-                replace(stored.scheme, group=None),
-            )

@@ -1,8 +1,8 @@
 """Writing a layer's integers into a TFLite file, in place of its float weights.
 
-FULLY_CONNECTED takes int8 and int4 weights with a scale for each row (LiteRT's quantization specification), and int4
-with a scale for each block of a row (`BlockwiseQuantization` of schema.fbs); it quantizes its input itself, row by row.
-EMBEDDING_LOOKUP takes both with a scale for each row. Where products are to be made of floats, a DEQUANTIZE between
+FULLY_CONNECTED and EMBEDDING_LOOKUP take int8 and int4 weights with a scale for each row (LiteRT's quantization
+specification), and int4 with a float16 scale for each block of a row (`BlockwiseQuantization` of schema.fbs).
+FULLY_CONNECTED quantizes its input itself, row by row. Where products are to be made of floats, a DEQUANTIZE between
 the weights and their operator says so.
 """
 
@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 
 from fastserve_converters.formats.tflite.file import constant_of, operators, type_name
 from fastserve_converters.formats.tflite.layers import find_layers, weight_tensor
-from fastserve_converters.quantization.weights import QuantizedWeight
+from fastserve_converters.quantization.weights import QuantizedWeight, stored_scale
 from fastserve_runtime.errors import EnvironmentFailure
 
 if TYPE_CHECKING:
     import torch
 
+_LEAST_BLOCK_SCALE = np.float32(2**-14)
+"""The least normal float16: XNNPACK opens no file with a smaller scale, such as a block of zeros would have."""
 _LEAST_HALVED = 1024
 """Smaller constants stay in float32 where the rest becomes float16: they are biases and norms."""
 
@@ -46,6 +48,19 @@ def store_integers(model: Any, module: torch.nn.Module, weights: Mapping[str, Qu
         )
     for name, (graph, tensor) in found.items():
         _store(model, graph, tensor, weights[name])
+
+
+def round_inputs_with_zero_points(model: Any) -> None:
+    """Tell executors to round the float inputs of integer layers as XNNPACK does anyway: by row, with a zero point.
+
+    Others take symmetric scales unless they are told, which costs MiniLM 4 dB.
+    """
+    for graph, operator, name in operators(model):
+        if name != "FULLY_CONNECTED":
+            continue
+        given, weight = (type_name(graph.tensors[i]) for i in operator.inputs[:2])
+        if given == "FLOAT32" and weight in {"INT8", "INT4"}:
+            operator.builtinOptions.asymmetricQuantizeInputs = True
 
 
 def multiply_in_float(model: Any) -> None:
@@ -80,21 +95,23 @@ def _store(model: Any, graph: Any, tensor: Any, weight: QuantizedWeight) -> None
             "Choose a symmetric scheme for TFLite.",
         )
     rows, groups = weight.scale.shape
+    values = weight.values
     quantization = schema.QuantizationParametersT()
     if groups == 1:
         quantization.scale = weight.scale.reshape(-1).astype(np.float32)
         quantization.zeroPoint = np.zeros(rows, np.int64)
     else:
+        values, scale = stored_blocks(weight)
         quantization.detailsType = schema.QuantizationDetails.BlockwiseQuantization
         details = schema.BlockwiseQuantizationT()
-        details.scales = _add_scales(model, graph, tensor, weight.scale)
+        details.scales = _add_tensor(model, graph, tensor, b"_scales", "FLOAT16", list(scale.shape), _bytes(scale))
         details.zeroPoints = -1
-        details.blockSize = weight.values.shape[1] // groups
+        details.blockSize = values.shape[1] // groups
         quantization.details = details
     quantization.quantizedDimension = 0
     tensor.quantization = quantization
     tensor.type = schema.TensorType.INT8 if weight.scheme.bits == 8 else schema.TensorType.INT4
-    model.buffers[tensor.buffer].data = _bytes(weight.values if weight.scheme.bits == 8 else _packed(weight.values))
+    model.buffers[tensor.buffer].data = _bytes(values if weight.scheme.bits == 8 else _packed(values))
 
 
 def _packed(values: NDArray[np.int8]) -> NDArray[np.uint8]:
@@ -103,15 +120,18 @@ def _packed(values: NDArray[np.int8]) -> NDArray[np.uint8]:
     return ((low & 0x0F) | (high << 4)).astype(np.uint8)
 
 
-def block_scales(scale: NDArray[np.float32]) -> NDArray[np.float16]:
-    """Return scales of blocks as XNNPACK keeps them: bfloat16's eight bits of mantissa, stored in float16."""
-    import ml_dtypes
+def stored_blocks(weight: QuantizedWeight) -> tuple[NDArray[np.int8], NDArray[np.float16]]:
+    """Return integers and scales of blocks as a file holds them.
 
-    return scale.astype(ml_dtypes.bfloat16).astype(np.float16)
-
-
-def _add_scales(model: Any, graph: Any, tensor: Any, scale: NDArray[np.float32]) -> int:
-    return _add_tensor(model, graph, tensor, b"_scales", "FLOAT16", list(scale.shape), _bytes(block_scales(scale)))
+    XNNPACK rounds the float16 scales of linear layers to bfloat16's eight bits; the scheme says so, and here it is done
+    again where a scale was multiplied since. A block whose weights are too small for a normal float16 is rounded to the
+    least one.
+    """
+    rows, groups = weight.scale.shape
+    scale = stored_scale(np.maximum(weight.scale, _LEAST_BLOCK_SCALE), weight.scheme)
+    grown = np.where(weight.scale < _LEAST_BLOCK_SCALE, weight.scale / scale, np.float32(1))
+    blocks = np.rint(weight.values.reshape(rows, groups, -1) * grown[..., None])
+    return blocks.reshape(rows, -1).astype(np.int8), scale.astype(np.float16)
 
 
 def _add_tensor(

@@ -102,7 +102,7 @@ def layer_reader(
         factors: torch module name → what its output was multiplied with in this form; see `Form.factors`.
 
     Returns:
-        A function from inputs by name to torch module name → float32 values, a row for each token.
+        A function from inputs by name to torch module name → float32 values, a row for each token (one for a head).
     """
     from ai_edge_litert.interpreter import Interpreter
 
@@ -118,19 +118,10 @@ def layer_reader(
 
     def read(sample: Sample) -> dict[str, NDArray[np.float32]]:
         runner(**sample)
-        tokens = next(iter(sample.values())).shape[1]
-        return {
-            module: _rows(_real(interpreter, index), tokens) / np.float32(scale.get(module, 1.0))
-            for module, index in wanted.items()
-        }
+        values = {module: _real(interpreter, index) for module, index in wanted.items()}
+        return {m: v.reshape(-1, v.shape[-1]) / np.float32(scale.get(m, 1.0)) for m, v in values.items()}
 
     return read
-
-
-def _rows(value: NDArray[np.float32], tokens: int) -> NDArray[np.float32]:
-    """Return an output as a row for each token; a head has one in all, and a table in groups several for each."""
-    rows = value.reshape(-1, value.shape[-1])
-    return rows.reshape(tokens, -1) if len(rows) > tokens else rows
 
 
 def _real(interpreter: Any, index: int) -> NDArray[np.float32]:

@@ -16,7 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastserve_converters.formats import LEAST_TOKENS
+from fastserve_converters.formats.tflite.file import operators, read_model, tensor_name, write_model
+from fastserve_converters.formats.tflite.integers import round_inputs_with_zero_points
 from fastserve_converters.formats.tflite.layers import layer_reader, layer_tensors
+from fastserve_converters.formats.tflite.ranges import find_ranges
+from fastserve_converters.precisions import RangeMethod
 from fastserve_converters.quantization.calibration import single_samples
 
 _SIGNATURE = "serving_default"
@@ -27,7 +31,9 @@ LEAST_RATIO = 20.0
 layers have 24 to 38, but for those behind GELU, which have 1 to 13."""
 
 
-def quantize_static(source: Path, out: Path, calibration: Mapping[str, NDArray[Any]], bits: int) -> tuple[str, ...]:
+def quantize_static(
+    source: Path, out: Path, calibration: Mapping[str, NDArray[Any]], bits: int, range_method: RangeMethod = "min-max"
+) -> tuple[str, ...]:
     """Write a model with int8 weights whose linear layers take and give integers.
 
     Args:
@@ -35,6 +41,7 @@ def quantize_static(source: Path, out: Path, calibration: Mapping[str, NDArray[A
         out: the file to write.
         calibration: inputs by name, shape [samples, length], padded.
         bits: of activations, 8 or 16.
+        range_method: how the ranges of activations are found.
 
     Returns:
         Torch names of the layers that quantize their input as it comes.
@@ -51,9 +58,31 @@ def quantize_static(source: Path, out: Path, calibration: Mapping[str, NDArray[A
         recipe.add_dynamic_config(f"layer/{re.escape(name)};", linear, 8)
     tool = quantizer.Quantizer(str(source))
     tool.load_quantization_recipe(recipe.get_quantization_recipe())
-    ranges = tool.calibrate({_SIGNATURE: samples[:_CALIBRATION_SAMPLES]}, num_threads=1)
+    samples = samples[:_CALIBRATION_SAMPLES]
+    ranges = tool.calibrate({_SIGNATURE: samples}, num_threads=1)
+    if range_method != "min-max":
+        # The tool looks for narrower ranges of weights only.
+        names = [name for name in activations_of_layers(source) if name in ranges]
+        read = layer_reader(source, {name: name for name in names})
+        for name, (low, high) in find_ranges(read, samples, range_method, bits).items():
+            known = ranges[name]
+            ranges[name] = {"min": np.full_like(known["min"], low), "max": np.full_like(known["max"], high)}
     tool.quantize(ranges).export_model(str(out), overwrite=True)
+    model = read_model(out)
+    round_inputs_with_zero_points(model)
+    write_model(model, out)
     return dynamic
+
+
+def activations_of_layers(path: Path) -> tuple[str, ...]:
+    """Return the names of the tensors that linear layers of a file take and give."""
+    found = {
+        tensor_name(graph.tensors[index]): None
+        for graph, operator, kind in operators(read_model(path))
+        if kind == "FULLY_CONNECTED"
+        for index in (operator.inputs[0], operator.outputs[0])
+    }
+    return tuple(found)
 
 
 def output_ratios(source: Path, samples: list[dict[str, NDArray[Any]]], bits: int) -> dict[str, float]:

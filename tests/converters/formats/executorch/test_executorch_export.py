@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from contextlib import nullcontext
 from functools import cache
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,10 +20,13 @@ from fastserve_converters.artifact import LAYER_SQNR
 from fastserve_converters.checkpoint import read_checkpoint
 from fastserve_converters.edge_form import EdgeForm, build_edge_form
 from fastserve_converters.formats import executorch
+from fastserve_converters.formats.executorch.evidence import as_tensors, program_output, record_evidence
 from fastserve_converters.jobs import example_inputs, signature_of
 from fastserve_converters.layer_map import LAYER_MAP
 from fastserve_converters.model_loading import load_model
 from fastserve_converters.precisions import has_twin
+from fastserve_converters.quantization import twin
+from fastserve_converters.quantization.calibration import single_samples
 from fastserve_converters.quantization.fake_quant import fake_quantized
 from fastserve_converters.quantization.layers import assignment, quantized_weights
 from fastserve_converters.quantization.weights import QuantizedWeight, quantize_nearest
@@ -170,6 +174,46 @@ def test_the_loss_of_every_quantized_layer_is_recorded(exported: SimpleNamespace
     by_layer = json.loads((job.out / LAYER_SQNR).read_text())["sqnr_db"]
     assert by_layer.keys() == job.weights.keys()
     assert all(value is not None and value > 5 for value in by_layer.values())
+
+
+@pytest.mark.parametrize("precision", ["int8-static", "a16w8"])
+def test_a_static_artifact_computes_what_its_twin_gives(exported: SimpleNamespace, precision: str) -> None:
+    artifact = exported.artifact(precision)
+    expected, executor = twin.read_outputs(artifact.job.out)
+    assert executor == "the quantized program in PyTorch, before it was lowered"
+    few = {name: value[: twin.SAMPLES] for name, value in CALIBRATION.items()}
+    with fastserve_runtime.open_model(artifact.path, threads=1) as session:
+        (graph,) = session.graphs.values()
+        names = [tensor.name for tensor in graph.inputs]
+        actual = np.concatenate(
+            [
+                next(iter(session.run(dict(zip(names, sample.values(), strict=True))).values()))
+                for sample in single_samples(few, least_tokens=2)
+            ]
+        )
+    assert sqnr_db(expected, actual) > 30
+
+
+@pytest.mark.parametrize("precision", ["int8-static", "a16w8"])
+def test_a_twin_tells_of_a_scale_that_was_altered(exported: SimpleNamespace, precision: str, tmp_path: Path) -> None:
+    job = exported.artifact(precision).job
+    program = executorch.rewritten(job)
+    job = SimpleNamespace(**{**vars(job), "out": tmp_path})
+    record_evidence(job, program)
+    expected, _ = twin.read_outputs(tmp_path)
+    rounding = torch.ops.quantized_decomposed.quantize_per_tensor.default
+    graph_module = program.module(check_guards=False)
+    node = next(n for n in graph_module.graph.nodes if n.target is rounding)
+    node.update_arg(1, node.args[1] * 3)
+    actual = [
+        program_output(graph_module, as_tensors(sample)) for sample in single_samples(job.samples, least_tokens=2)
+    ]
+    assert sqnr_db(expected, np.concatenate(actual)) < 25
+
+
+@pytest.mark.parametrize("precision", ["fp16", "mixed"])
+def test_without_static_ranges_there_are_no_outputs_of_a_twin(exported: SimpleNamespace, precision: str) -> None:
+    assert twin.read_outputs(exported.artifact(precision).job.out) is None
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

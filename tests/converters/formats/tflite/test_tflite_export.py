@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
+import copy
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from ai_edge_litert.interpreter import Interpreter
 
-from fastserve_converters.artifact import LAYER_SQNR, Artifact
-from fastserve_converters.checkpoint import read_checkpoint
-from fastserve_converters.edge_form import EdgeForm, build_edge_form
+from fastserve_converters.artifact import LAYER_SQNR
+from fastserve_converters.edge_form import EdgeForm
 from fastserve_converters.formats import tflite
 from fastserve_converters.formats.tflite.conversion import tracing_length
 from fastserve_converters.formats.tflite.file import constant_of, operators, read_model, type_name
-from fastserve_converters.formats.tflite.integers import block_scales
+from fastserve_converters.formats.tflite.integers import stored_blocks
 from fastserve_converters.formats.tflite.layers import layer_reader, layer_tensors
-from fastserve_converters.jobs import example_inputs, signature_of
 from fastserve_converters.layer_map import LAYER_MAP
-from fastserve_converters.model_loading import load_model
 from fastserve_converters.precisions import WeightScheme
 from fastserve_converters.quantization.layers import assignment, quantized_weights
 from fastserve_converters.quantization.weights import QuantizedWeight, quantize_nearest
@@ -33,44 +31,6 @@ FROM_BASE = [p for p in tflite.PRECISIONS if p not in {"fp32", "mixed"}]
 DENSE = "model.encoder.layer.1.output.dense"
 QUERY = "model.encoder.layer.0.attention.self.query"
 WORDS = "model.embeddings.word_embeddings"
-
-
-def edge_form_of(folder: Path) -> EdgeForm:
-    checkpoint = read_checkpoint(folder, task="auto")
-    return build_edge_form(load_model(checkpoint), checkpoint, LENGTH)
-
-
-def calibration() -> dict[str, np.ndarray]:
-    generator = np.random.default_rng(0)
-    ids = generator.integers(5, 700, (12, LENGTH)).astype(np.int32)
-    tokens = generator.integers(4, LENGTH + 1, 12)
-    return {"input_ids": ids, "attention_mask": (np.arange(LENGTH) < tokens[:, None]).astype(np.float32)}
-
-
-def export(
-    module: EdgeForm,
-    precision: str,
-    out: Path,
-    base: Path | None = None,
-    weights: Mapping[str, QuantizedWeight] | None = None,
-) -> Artifact:
-    out.mkdir()
-    plan = tflite.PRECISIONS[precision]
-    if weights is None:
-        weights = quantized_weights(module, assignment(module, plan), "nearest", {})
-    job = SimpleNamespace(
-        module=module,
-        signature=signature_of(module, LENGTH, has_dynamic_length=plan.has_dynamic_length),
-        example=example_inputs(LENGTH),
-        precision=precision,
-        plan=plan,
-        weights=weights,
-        calibration=calibration(),
-        samples=calibration(),
-        base=base,
-        out=out,
-    )
-    return tflite.export(job)  # type: ignore[arg-type]
 
 
 def sample(tokens: int, padding: int = 0) -> dict[str, np.ndarray]:
@@ -91,8 +51,6 @@ def expected(module: EdgeForm, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def with_weights(module: EdgeForm, weights: Mapping[str, QuantizedWeight]) -> EdgeForm:
-    import copy
-
     changed = copy.deepcopy(module)
     for name, weight in weights.items():
         changed.get_submodule(name).weight.data = torch.from_numpy(weight.dequantized())
@@ -109,18 +67,6 @@ def outputs_of(module: EdgeForm, layer: str, inputs: Mapping[str, np.ndarray]) -
     return captured[0]
 
 
-@pytest.fixture(scope="module")
-def bert(
-    tiny: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
-) -> tuple[EdgeForm, Path, dict[str, Artifact]]:
-    """A small sentence encoder in fp32 and everything that is made from it."""
-    module = edge_form_of(tiny("bert", sentence=True))
-    folder = tmp_path_factory.mktemp("tflite")
-    made = {"fp32": export(module, "fp32", folder / "fp32")}
-    made |= {p: export(module, p, folder / p, folder / "fp32") for p in FROM_BASE}
-    return module, folder, made
-
-
 @pytest.mark.parametrize("inputs", [sample(2), sample(9), sample(LENGTH), sample(5, padding=6)])
 def test_one_graph_takes_any_number_of_tokens(bert, inputs: dict[str, np.ndarray]) -> None:
     module, folder, _ = bert
@@ -128,7 +74,9 @@ def test_one_graph_takes_any_number_of_tokens(bert, inputs: dict[str, np.ndarray
 
 
 @pytest.mark.parametrize("family", ["roberta", "albert", "distilbert"])
-def test_every_family_is_exported_for_any_number_of_tokens(tiny, tmp_path: Path, family: str) -> None:
+def test_every_family_is_exported_for_any_number_of_tokens(
+    tiny, export, edge_form_of, tmp_path: Path, family: str
+) -> None:
     module = edge_form_of(tiny(family, classify=True))
     before = expected(module, sample(9))
     export(module, "fp32", tmp_path / "fp32")
@@ -153,7 +101,7 @@ def test_every_precision_computes_its_own_integers_at_every_length(bert, precisi
         assert np.abs(run(folder / precision / tflite.MODEL, inputs) - twin).max() < tolerance
 
 
-def test_the_integers_in_the_file_are_those_that_were_given(bert, tmp_path: Path) -> None:
+def test_the_integers_in_the_file_are_those_that_were_given(bert, export, tmp_path: Path) -> None:
     module, folder, _ = bert
     generator = np.random.default_rng(1)
     scheme = WeightScheme(8)
@@ -177,16 +125,15 @@ def test_the_integers_in_the_file_are_those_that_were_given(bert, tmp_path: Path
     assert np.abs(run(tmp_path / "mixed" / tflite.MODEL, inputs) - twin).max() < 0.02
 
 
-def test_blocks_of_a_row_and_groups_of_a_table_have_their_own_scales(bert, tmp_path: Path) -> None:
+def test_blocks_of_a_row_have_their_own_scales(bert, export, tmp_path: Path) -> None:
     module, folder, _ = bert
+    linear, table = WeightScheme(4, 32, scale="bfloat16"), WeightScheme(4, 16, scale="float16")
     weights = {
-        DENSE: quantize_nearest(module.get_submodule(DENSE).weight.detach().numpy(), WeightScheme(4, 32)),
-        WORDS: quantize_nearest(module.get_submodule(WORDS).weight.detach().numpy(), WeightScheme(4, 16)),
+        DENSE: quantize_nearest(module.get_submodule(DENSE).weight.detach().numpy(), linear),
+        WORDS: quantize_nearest(module.get_submodule(WORDS).weight.detach().numpy(), table),
     }
-    assert weights[DENSE].scale.shape == (32, 2)
+    assert weights[DENSE].scale.shape[1] == weights[WORDS].scale.shape[1] == 2
     export(module, "mixed", tmp_path / "mixed", folder / "fp32", weights)
-    scale = block_scales(weights[DENSE].scale).astype(np.float32)
-    assert np.abs(scale / weights[DENSE].scale - 1).max() < 2**-8
     path = tmp_path / "mixed" / tflite.MODEL
     names = layer_tensors(path)
     actual = layer_reader(path, names)(sample(LENGTH))
@@ -200,7 +147,34 @@ def test_blocks_of_a_row_and_groups_of_a_table_have_their_own_scales(bert, tmp_p
     assert np.square(actual[DENSE] - twin).mean() < 0.1 * np.square(original - twin).mean()
 
 
-def test_a_zero_point_is_refused_since_the_kernels_pass_over_it(bert, tmp_path: Path) -> None:
+def test_scales_of_blocks_are_those_of_the_scheme() -> None:
+    weight = np.random.default_rng(0).normal(size=(8, 64)).astype(np.float32)
+    for kind in ("bfloat16", "float16"):
+        made = quantize_nearest(weight, WeightScheme(4, 32, scale=kind))
+        values, scale = stored_blocks(made)
+        np.testing.assert_array_equal(scale.astype(np.float32), made.scale)
+        np.testing.assert_array_equal(values, made.values)
+    folded = replace(made, scale=made.scale * np.float32(0.17), scheme=WeightScheme(4, 32, scale="bfloat16"))
+    stored = stored_blocks(folded)[1].astype(np.float32)
+    assert not np.any(stored.view(np.uint32) & 0xFFFF), "XNNPACK would round it itself"
+    assert np.abs(stored / folded.scale - 1).max() < 2**-8
+
+
+def test_a_block_of_zeros_can_be_opened_and_computed(bert, export, tmp_path: Path) -> None:
+    module, _, _ = bert
+    changed = copy.deepcopy(module)
+    weight = changed.get_submodule(DENSE).weight.data
+    weight[3, :32], weight[5, :32] = 0.0, weight[5, :32] * 1e-5
+    export(changed, "fp32", tmp_path / "fp32")
+    given = {DENSE: quantize_nearest(weight.numpy(), WeightScheme(4, 32, scale="bfloat16"))}
+    export(changed, "mixed", tmp_path / "mixed", tmp_path / "fp32", given)
+    path = tmp_path / "mixed" / tflite.MODEL
+    actual = layer_reader(path, {DENSE: layer_tensors(path)[DENSE]})(sample(LENGTH))[DENSE]
+    twin = outputs_of(with_weights(changed, given), DENSE, sample(LENGTH))
+    assert np.abs(actual - twin).max() < 0.05 * np.abs(twin).max()
+
+
+def test_a_zero_point_is_refused_since_the_kernels_pass_over_it(bert, export, tmp_path: Path) -> None:
     module, folder, _ = bert
     weight = module.get_submodule(DENSE).weight.detach().numpy()
     given = {DENSE: quantize_nearest(weight + 0.3, WeightScheme(4, 32, symmetric=False))}
@@ -208,7 +182,7 @@ def test_a_zero_point_is_refused_since_the_kernels_pass_over_it(bert, tmp_path: 
         export(module, "mixed", tmp_path / "mixed", folder / "fp32", given)
 
 
-def test_a_layer_whose_weights_are_not_in_the_graph_is_named(bert, tmp_path: Path) -> None:
+def test_a_layer_whose_weights_are_not_in_the_graph_is_named(bert, export, tmp_path: Path) -> None:
     module, folder, _ = bert
     other = with_weights(module, {QUERY: quantize_nearest(np.ones((32, 32), np.float32), WeightScheme(8))})
     given = {QUERY: quantize_nearest(np.ones((32, 32), np.float32), WeightScheme(8))}
@@ -263,7 +237,7 @@ def test_the_loss_of_every_layer_is_recorded(bert) -> None:
     assert all(r is None or r > 15 for r in ratios["int8-dynamic"].values())
     # A factor left on the query's output would show as no signal at all.
     assert all(r is None or r > 50 for r in ratios["fp16"].values())
-    assert ratios["int4"][WORDS] < ratios["int8-dynamic"][WORDS]
+    assert ratios["int4"][DENSE] < ratios["int8-dynamic"][DENSE]
 
 
 def test_blocks_need_a_release_that_computes_them_right(bert) -> None:

@@ -1,0 +1,67 @@
+"""What the program that is lowered gives in PyTorch: what its layers lose, and the outputs of the artifact's twin.
+
+PyTorch runs the quantizing operators one by one as they are defined. Delegates, which compute the same in integers,
+hide what is inside them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fastserve_converters.formats import ExportJob, least_tokens
+from fastserve_converters.formats.executorch.layers import layer_outputs
+from fastserve_converters.quantization.evidence import record_layer_sqnr
+from fastserve_converters.quantization.twin import record_outputs
+
+
+def record_evidence(job: ExportJob, program: torch.export.ExportedProgram) -> None:
+    """Write beside the artifact how much each layer lost and, where ranges are static, what its twin gives.
+
+    Args:
+        job: what is exported; only quantized ones have such evidence.
+        program: as `rewritten` returns it.
+    """
+    if not job.weights:
+        return
+    graph_module = program.module(check_guards=False)
+    assert isinstance(graph_module, torch.fx.GraphModule)
+    record_layer_sqnr(
+        job.out,
+        job.module,
+        job.weights,
+        job.samples,
+        lambda sample: layer_outputs(graph_module, job.weights, as_tensors(sample)),
+        least_tokens=least_tokens(job),
+        source="the program that was lowered, in PyTorch; delegates hide what is inside them",
+    )
+    if job.plan.has_static_ranges:
+        record_outputs(
+            job.out,
+            job.samples,
+            lambda sample: program_output(graph_module, as_tensors(sample)),
+            least_tokens=least_tokens(job),
+            executor="the quantized program in PyTorch, before it was lowered",
+        )
+
+
+def program_output(graph_module: torch.fx.GraphModule, inputs: Mapping[str, torch.Tensor]) -> NDArray[np.floating]:
+    """Run a program that is unlifted and return its one output.
+
+    Args:
+        graph_module: the program, with inputs by name or by position.
+        inputs: in the program's order, shape [1, tokens].
+    """
+    with torch.no_grad():
+        (output,) = torch.fx.Interpreter(graph_module).run(*inputs.values(), enable_io_processing=False)
+    value: NDArray[np.floating] = output.numpy()
+    return value
+
+
+def as_tensors(sample: Mapping[str, NDArray[Any]]) -> dict[str, torch.Tensor]:
+    """Return a sample's arrays as tensors that share their memory."""
+    return {name: torch.from_numpy(value) for name, value in sample.items()}

@@ -1,0 +1,174 @@
+"""QuantizeLinear and DequantizeLinear in a graph: which operators take them off together, and folding constant ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastserve_converters.formats.onnx.integers import Initializers
+from fastserve_converters.formats.onnx.portable import module_of
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+_PASSED_THROUGH = {"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Identity", "Slice", "Split", "Concat"}
+"""Operators that move values and compute none: what they move is quantized for the operators behind them."""
+
+
+@dataclass(frozen=True)
+class QuantizedInput:
+    """One input of a node that can be had quantized or in float.
+
+    Attributes:
+        node: the node.
+        index: of the input.
+        quantized: what it is in the quantized graph.
+        real: what it is in float.
+    """
+
+    node: ir.Node
+    index: int
+    quantized: ir.Value
+    real: ir.Value
+
+    def connect(self, value: ir.Value) -> None:
+        """Let the node take a value."""
+        self.node.replace_input_with(self.index, value)
+
+
+@dataclass(frozen=True)
+class QuantizedGroup:
+    """Operators that can only be restored together, since they share quantized inputs.
+
+    Attributes:
+        modules: the torch modules that they come from.
+        inputs: all that is quantized of them: activations, weights and the biases that go with these.
+    """
+
+    modules: tuple[str, ...]
+    inputs: tuple[QuantizedInput, ...]
+
+    def restore(self) -> None:
+        """Let the operators compute in float."""
+        for each in self.inputs:
+            each.connect(each.real)
+
+    def quantize(self) -> None:
+        """Undo `restore`."""
+        for each in self.inputs:
+            each.connect(each.quantized)
+
+
+def quantized_groups(model: ir.Model, original: ir.Model, modules: Mapping[str, str]) -> list[QuantizedGroup]:
+    """Return what can be restored alone, in the graph's order.
+
+    Args:
+        model: quantized, with weights in float in front of their QuantizeLinear.
+        original: the float model that it was made from, with the same names.
+        modules: tensor → torch module, for the names of operators that no layer has.
+    """
+    biases = _Biases(model, original)
+    found: list[tuple[set[ir.Node], list[QuantizedInput]]] = []
+    for node in model.graph:
+        real = node.inputs[0]
+        if node.op_type != "QuantizeLinear" or real is None or real.is_initializer():
+            continue
+        uses = [
+            QuantizedInput(use.node, use.idx, dequantized.outputs[0], real)
+            for dequantized in node.outputs[0].consumers()
+            for use in dequantized.outputs[0].uses()
+        ]
+        operators = {end for use in uses for end in _ends(use.node)}
+        joined = [group for group in found if group[0] & operators]
+        for group in joined:
+            found.remove(group)
+            operators |= group[0]
+            uses = group[1] + uses
+        found.append((operators, uses))
+    order = {node: index for index, node in enumerate(model.graph)}
+    result = []
+    for operators, uses in found:
+        ordered = sorted(operators, key=lambda node: order[node])
+        constants = [each for node in ordered for each in (*_weights(node), *biases.of(node))]
+        names = tuple(dict.fromkeys(_module(node, modules) for node in ordered))
+        result.append(QuantizedGroup(names, (*uses, *constants)))
+    return result
+
+
+def fold_weights(model: ir.Model) -> None:
+    """Replace every constant that a QuantizeLinear rounds in each call by its integers, in place."""
+    from onnx_ir import convenience
+    from onnx_ir.passes import common
+
+    initializers = Initializers(model.graph)
+    for node in [n for n in model.graph if n.op_type == "QuantizeLinear"]:
+        found = [convenience.get_const_tensor(value) if value is not None else None for value in node.inputs[:3]]
+        if any(tensor is None for tensor in found):
+            continue
+        real, scale, zero = (tensor.numpy() for tensor in found if tensor is not None)
+        shape = [1] * real.ndim
+        if scale.ndim:
+            shape[node.attributes["axis"].as_int() if "axis" in node.attributes else 1] = -1
+        limits = np.iinfo(zero.dtype)
+        integers = np.rint(real / scale.reshape(shape)) + zero.astype(np.int32).reshape(shape if zero.ndim else ())
+        values = np.clip(integers, limits.min, limits.max).astype(zero.dtype)
+        folded = initializers.add(str(node.outputs[0].name), values)
+        convenience.replace_all_uses_with(node.outputs[0], folded)
+        model.graph.remove(node, safe=True)
+    common.RemoveUnusedNodesPass()(model)
+
+
+def _ends(node: ir.Node) -> set[ir.Node]:
+    """Return the operators that compute with what a node is given."""
+    if node.op_type not in _PASSED_THROUGH:
+        return {node}
+    return {end for output in node.outputs for consumer in output.consumers() for end in _ends(consumer)}
+
+
+def _weights(node: ir.Node) -> list[QuantizedInput]:
+    """Return a node's inputs that are quantized constants."""
+    found = []
+    for index, value in enumerate(node.inputs):
+        dequantize = value.producer() if value is not None else None
+        if value is None or dequantize is None or dequantize.op_type != "DequantizeLinear":
+            continue
+        quantized = dequantize.inputs[0]
+        quantize = quantized.producer() if quantized is not None else None
+        real = quantize.inputs[0] if quantize is not None else None
+        if real is not None and real.is_initializer():
+            found.append(QuantizedInput(node, index, value, real))
+    return found
+
+
+def _module(node: ir.Node, modules: Mapping[str, str]) -> str:
+    tensor = str(node.outputs[0].name)
+    module = module_of(node.name)
+    return module if "." in module else modules.get(tensor, str(node.name))
+
+
+class _Biases:
+    """The biases of layers from before NNCF corrected them for what rounding does, which a layer in float does not."""
+
+    def __init__(self, model: ir.Model, original: ir.Model) -> None:
+        self._initializers = Initializers(model.graph)
+        self._original = original.graph.initializers
+
+    def of(self, node: ir.Node) -> list[QuantizedInput]:
+        """Return the bias that is added to a node's output, where it was corrected."""
+        found = []
+        for use in node.outputs[0].uses():
+            for index, value in enumerate(use.node.inputs if use.node.op_type == "Add" else ()):
+                before, now = self._array(value, self._original), value.const_value if value is not None else None
+                if value is None or now is None or before is None or np.array_equal(before, now.numpy()):
+                    continue
+                real = self._initializers.add(f"{value.name}/uncorrected", before)
+                found.append(QuantizedInput(use.node, index, value, real))
+        return found
+
+    def _array(self, value: ir.Value | None, initializers: Mapping[str, ir.Value]) -> NDArray[Any] | None:
+        known = initializers.get(str(value.name)) if value is not None else None
+        return None if known is None or known.const_value is None else known.const_value.numpy()

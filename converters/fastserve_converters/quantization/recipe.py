@@ -1,0 +1,33 @@
+"""What a manifest says of how its weights and activations were quantized."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fastserve_converters.formats import ExportJob
+    from fastserve_converters.precisions import Precision
+
+
+def recipe_document(plan: Precision, assignment: Mapping[str, Any] | None, job: ExportJob) -> dict[str, Any]:
+    """Return what a manifest's recipe says of a precision: schemes, activations, rounding and calibration.
+
+    Args:
+        plan: the precision.
+        assignment: for a mixed precision, layer → the fields of its scheme.
+        job: what was exported.
+    """
+    calibration: dict[str, Any] | None = None
+    if job.calibration:
+        calibration = {"samples": len(job.calibration["input_ids"]), "uses": list(plan.calibration_uses)}
+        if plan.has_static_ranges:
+            calibration["ranges"] = job.range_method
+    return {
+        "linear": None if plan.linear is None else plan.linear.name,
+        "embedding": None if plan.embedding is None else plan.embedding.name,
+        "activations": plan.activations,
+        "rounding": plan.rounding,
+        "calibration": calibration,
+        "assignment": None if assignment is None else dict(assignment),
+    }

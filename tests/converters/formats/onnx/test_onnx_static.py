@@ -1,0 +1,164 @@
+"""Static ONNX artifacts: operators that 8 bits spoil are left in float and named; the twin is what the file says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx as onnx_library
+import onnxruntime
+import pytest
+import torch
+
+from fastserve_converters.artifact import RESTORED
+from fastserve_converters.checkpoint import read_checkpoint
+from fastserve_converters.edge_form import EdgeForm, build_edge_form
+from fastserve_converters.formats import ExportJob, onnx
+from fastserve_converters.formats.onnx.files import MODEL
+from fastserve_converters.formats.onnx.restoring import LEAST_ACCURACY, accuracy
+from fastserve_converters.jobs import example_inputs, signature_of
+from fastserve_converters.model_loading import load_model
+from fastserve_converters.quantization.twin import comparison, read_outputs
+
+FULL = 16
+SHARP = "model.encoder.layer.1.attention.self"
+SHARPNESS = 40.0
+"""By which queries and keys are multiplied, so that attention hangs on small differences of large scores."""
+
+
+def samples(count: int, seed: int = 0) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    ids = rng.integers(5, 800, (count, FULL)).astype(np.int32)
+    mask = (np.arange(FULL)[None] < rng.integers(6, FULL + 1, count)[:, None]).astype(np.float32)
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+def edge_form(checkpoint_folder: Path, *, is_sharp: bool) -> EdgeForm:
+    """Return a tiny encoder; a sharp one's last attention turns the rounding of what comes before into other tokens."""
+    checkpoint = read_checkpoint(checkpoint_folder, task="auto", allow_pickle=False, trust_remote_code=False)
+    module = build_edge_form(load_model(checkpoint, trust_remote_code=False), checkpoint, FULL)
+    if is_sharp:
+        with torch.no_grad():
+            for part in ("query", "key"):
+                module.get_submodule(f"{SHARP}.{part}").weight.mul_(SHARPNESS)
+    return module
+
+
+def export(module: EdgeForm, precision: str, out: Path, base: Path | None = None) -> Path:
+    out.mkdir()
+    onnx.export(
+        ExportJob(
+            module=module,
+            program=torch.export.export(module, (), example_inputs(FULL)),
+            signature=signature_of(module, FULL, has_dynamic_length=False),
+            example=example_inputs(FULL),
+            precision=precision,
+            plan=onnx.PRECISIONS[precision],
+            weights={},
+            calibration={} if base is None else samples(48),
+            samples=samples(8, seed=1),
+            base=base,
+            out=out,
+        )
+    )
+    return out
+
+
+def run(model: Path | bytes, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+    content = model if isinstance(model, bytes) else model.read_bytes()
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    rows = range(len(inputs["input_ids"]))
+    return np.concatenate([session.run(None, {n: v[i : i + 1] for n, v in inputs.items()})[0] for i in rows])
+
+
+def rounded_activations(folder: Path) -> list[str]:
+    """Return the tensors that are rounded in each call."""
+    model = onnx_library.load(str(folder / MODEL))
+    constants = {i.name for i in model.graph.initializer}
+    return [n.input[0] for n in model.graph.node if n.op_type == "QuantizeLinear" and n.input[0] not in constants]
+
+
+@pytest.fixture(scope="module")
+def static(tiny: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[[bool, str], Path]:
+    """Exports a tiny encoder, sharp or not; its base is in `fp32` beside."""
+    made: dict[tuple[bool, str], Path] = {}
+
+    def make(is_sharp: bool, precision: str) -> Path:
+        if (is_sharp, precision) not in made:
+            module = edge_form(tiny("bert", sentence=True), is_sharp=is_sharp)
+            folder = tmp_path_factory.mktemp("static")
+            base = export(module, "fp32", folder / "fp32")
+            made[is_sharp, precision] = export(module, precision, folder / "quantized", base)
+        return made[is_sharp, precision]
+
+    return make
+
+
+def test_operators_that_8_bits_spoil_are_left_in_float_and_named(static: Callable[[bool, str], Path]) -> None:
+    folder = static(True, "int8-static")
+    found = json.loads((folder / RESTORED).read_text())
+    assert found["quantized_accuracy"] < LEAST_ACCURACY <= found["accuracy"]
+    assert 0 < len(found["restored"]) < 6
+    nodes = {n.name: n for n in onnx_library.load(str(folder / MODEL)).graph.node}
+    layers = [name for name in nodes if name.endswith((".dense", ".query", ".key", ".value"))]
+    in_float = {name for name in layers if not any(i.startswith("dq_") for i in nodes[name].input)}
+    assert in_float == {name for name in found["restored"] if name in layers}
+    assert in_float < set(layers)
+    unseen = samples(32, seed=2)
+    shipped, original = (run(f / MODEL, unseen) for f in (folder, folder.parent / "fp32"))
+    assert accuracy(original, shipped) > found["quantized_accuracy"]
+
+
+def test_a_model_that_is_near_enough_keeps_all_operators_quantized(static: Callable[[bool, str], Path]) -> None:
+    folder = static(False, "int8-static")
+    found = json.loads((folder / RESTORED).read_text())
+    assert found["restored"] == []
+    assert found["accuracy"] == found["quantized_accuracy"] >= LEAST_ACCURACY
+    assert found["samples"] == 12
+    assert len(rounded_activations(folder)) == 12
+
+
+def test_weights_are_stored_as_integers(static: Callable[[bool, str], Path]) -> None:
+    model = onnx_library.load(str(static(False, "int8-static") / MODEL))
+    stored = {i.name: i for i in model.graph.initializer}
+    rounded = [n for n in model.graph.node if n.op_type == "QuantizeLinear" and n.input[0] in stored]
+    assert rounded == []
+    matrices = [i for i in stored.values() if len(i.dims) == 2 and i.data_type == onnx_library.TensorProto.INT8]
+    assert len(matrices) == 12
+
+
+@pytest.mark.parametrize("precision", ["int8-static", "a16w8"])
+def test_the_twin_is_the_file_as_written_and_tells_another_scale(
+    precision: str, static: Callable[[bool, str], Path]
+) -> None:
+    folder = static(False, precision)
+    recorded = read_outputs(folder)
+    assert recorded is not None
+    expected, executor = recorded
+    few = {name: value[: len(expected)] for name, value in samples(8, seed=1).items()}
+    near = comparison(expected, run(folder / MODEL, few), few, executor)
+    assert near["sqnr_db"] is None or near["sqnr_db"] > 20
+    altered = onnx_library.load(str(folder / MODEL))
+    producers = {name: node for node in altered.graph.node for name in node.output}
+    (layer,) = (n for n in altered.graph.node if n.name == "model.encoder.layer.1.output.dense")
+    scale = producers[layer.input[1]].input[1]
+    for constant in altered.graph.initializer:
+        if constant.name == scale:
+            values = onnx_library.numpy_helper.to_array(constant) * 8
+            constant.CopyFrom(onnx_library.numpy_helper.from_array(values.astype(np.float32), scale))
+    far = comparison(expected, run(altered.SerializeToString(), few), few, executor)
+    assert far["sqnr_db"] < 10
+
+
+def test_int8_kernels_of_the_runtime_are_not_those_of_the_twin(
+    static: Callable[[bool, str], Path], tmp_path: Path
+) -> None:
+    """Otherwise the two would agree whatever they computed."""
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / MODEL)
+    file = static(False, "int8-static") / MODEL
+    onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    kernels = {n.op_type for n in onnx_library.load(str(tmp_path / MODEL)).graph.node}
+    assert kernels & {"QGemm", "MatMulIntegerToFloat", "QLinearMatMul"}
