@@ -28,7 +28,7 @@ _LEAST_GAIN, _LEAST_GAIN_BY_TOKEN = 3.0, 3.0
 """What is done must bring the power of the layer's rounding noise down by at least this factor."""
 _LARGEST_FACTOR = 64.0
 _STEPS, _WEIGHT_STEPS = 255, 127
-_SAMPLES = 128
+_SAMPLES = 64
 
 
 @dataclass(frozen=True)
