@@ -40,7 +40,7 @@ def child_environment() -> dict[str, str]:
     """The environment of a process that imports `quantized`; one thread, and no reports of usage."""
     return {
         **os.environ,
-        "PYTHONPATH": str(ROOT / "benchmarks"),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT / "benchmarks"), os.environ.get("PYTHONPATH")])),
         "OMP_NUM_THREADS": "1",
         "NNCF_CI": "1",
         "CI": "true",
