@@ -15,6 +15,7 @@ from fastserve_runtime.session import Engine, ModelSource, Session
 
 if TYPE_CHECKING:
     from fastserve_runtime.bundle import Bundle
+    from fastserve_runtime.generation.prompt_tokenizer import PromptTokenizer
     from fastserve_runtime.limits import Limits
     from fastserve_runtime.pipelines import Pipeline
     from fastserve_runtime.text import TextPreprocessor
@@ -49,7 +50,7 @@ def load(
         chosen, found = choose_variant(source, variant, engine)
         if engine is None:
             warn_of_stand_in(found)
-        preprocessor = open_preprocessor(source)
+        preprocessor = _open_pipeline_input(source)
         session = open_variant(source, chosen, found, threads=checked_threads(threads))
         module = PIPELINES.load(source.manifest.task)
         pipeline: Pipeline = module.open_pipeline(session, preprocessor, source.manifest.task_settings)
@@ -229,6 +230,16 @@ def checked_model(bundle: Bundle, variant: Variant) -> ModelSource:
     return model
 
 
+def _open_pipeline_input(bundle: Bundle) -> TextPreprocessor | PromptTokenizer:
+    """Open what makes a pipeline's tensors or tokens, of the kind that the manifest names."""
+    from fastserve_runtime.generation.prompt_tokenizer import KIND, PromptSettings, PromptTokenizer
+
+    preprocessing = bundle.manifest.preprocessing
+    if preprocessing.kind != KIND:
+        return open_preprocessor(bundle)
+    return PromptTokenizer(_tokenizer(bundle), PromptSettings.from_document(preprocessing.settings))
+
+
 def open_preprocessor(bundle: Bundle) -> TextPreprocessor:
     """Open the bundle's preprocessing.
 
@@ -244,10 +255,14 @@ def open_preprocessor(bundle: Bundle) -> TextPreprocessor:
             f"The bundle's preprocessing is of kind '{preprocessing.kind}', which this runtime does not know.",
             "Update fastserve-runtime.",
         )
-    if not preprocessing.files:
+    return TextPreprocessor(_tokenizer(bundle), TokenizerSettings.from_document(preprocessing.settings))
+
+
+def _tokenizer(bundle: Bundle) -> bytes:
+    files = bundle.manifest.preprocessing.files
+    if not files:
         raise BundleError("The bundle's manifest names no tokenizer file.", "Export the bundle again.")
-    settings = TokenizerSettings.from_document(preprocessing.settings)
-    return TextPreprocessor(bytes(bundle.read(preprocessing.files[0])), settings)
+    return bytes(bundle.read(files[0]))
 
 
 def checked_threads(threads: int | None) -> int:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from fastserve_runtime.errors import EnvironmentFailure, FastServeError, UsageError
 from fastserve_runtime.manifest import Signature
 from fastserve_runtime.session import Placement
-from fastserve_runtime.tensors import bound_buffers, checked_inputs, select_graph, zero_inputs
+from fastserve_runtime.tensors import bound_buffers, check_buffers, checked_inputs, select_graph, zero_inputs
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -53,7 +53,7 @@ class NamedSession:
         name = select_graph(self._graphs, graph)
         read, written = bound_buffers(self._graphs[name], inputs or {}, outputs or {})
         with self._in_use():
-            return BufferBinding(self, read, written, self._bound(name, read, written))
+            return BufferBinding(self, name, read, written)
 
     def reset_state(self) -> None:
         """Set what the model keeps between calls back; see `Session.reset_state`."""
@@ -98,6 +98,17 @@ class NamedSession:
                 np.copyto(outputs[name], value)
 
         return run
+
+    def _rebound(
+        self,
+        execute: Callable[[], None],  # noqa: ARG002 -- for engines that can change a binding
+        graph: str,
+        inputs: Tensors,
+        outputs: Tensors,
+        changed: Tensors,  # noqa: ARG002
+    ) -> Callable[[], None]:
+        """Return what `_bound` returned, or its like, reading the changed inputs from other arrays."""
+        return self._bound(graph, inputs, outputs)
 
     def _reset_state(self) -> None:
         """Nothing to do for an engine whose models keep nothing between calls."""
@@ -150,14 +161,26 @@ class _Turn:
 class BufferBinding:
     """Buffers of one graph of a session; see `Binding`."""
 
-    def __init__(self, session: NamedSession, inputs: Tensors, outputs: Tensors, execute: Callable[[], None]) -> None:
-        self.inputs = inputs
-        self.outputs = outputs
+    def __init__(
+        self, session: NamedSession, graph: str, inputs: dict[str, Tensor], outputs: dict[str, Tensor]
+    ) -> None:
+        """Bind; the session must be in use."""
+        self.inputs: Tensors = inputs
+        self.outputs: Tensors = outputs
         self._session = session
-        self._execute = execute
+        self._graph = graph
+        self._execute = session._bound(graph, inputs, outputs)
 
     def run(self) -> Tensors:
         """Run on what is in `inputs` and return `outputs`; see `Binding.run`."""
         with self._session._in_use():
             self._execute()
         return self.outputs
+
+    def replace(self, inputs: Tensors) -> None:
+        """Read some inputs from other arrays; see `Binding.replace`."""
+        session = self._session
+        check_buffers(session.graphs[self._graph], inputs)
+        with session._in_use():
+            self.inputs = {**self.inputs, **inputs}
+            self._execute = session._rebound(self._execute, self._graph, self.inputs, self.outputs, inputs)

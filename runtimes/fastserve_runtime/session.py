@@ -54,6 +54,17 @@ class Binding(Protocol):
             EnvironmentFailure: the engine failed.
         """
 
+    def replace(self, inputs: Tensors) -> None:
+        """Read some inputs from other arrays from now on, such as longer ones; the others stay.
+
+        Args:
+            inputs: arrays of exactly the graph's dtypes, contiguous.
+
+        Raises:
+            InputError: an array does not fit.
+            UsageError: the session is closed, or busy in another thread.
+        """
+
 
 class Session(Protocol):
     """An opened model. Use it in a `with` block, or call `close`.

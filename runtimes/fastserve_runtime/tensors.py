@@ -128,10 +128,26 @@ def bound_buffers(
     return read, _buffers("Output", signature.outputs, outputs, sizes)
 
 
-def _buffers(kind: str, specs: tuple[TensorSpec, ...], given: Tensors, sizes: dict[str, int]) -> dict[str, Tensor]:
+def check_buffers(signature: Signature, inputs: Tensors) -> None:
+    """Refuse arrays that a binding cannot read some inputs from.
+
+    Raises:
+        InputError: one does not fit exactly, or belongs to no input.
+    """
+    specs = tuple(spec for spec in signature.inputs if spec.name in inputs)
+    _refuse_unknown("Input", signature.inputs, inputs)
+    for spec in specs:
+        _check_buffer("Input", spec, inputs[spec.name])
+
+
+def _refuse_unknown(kind: str, specs: tuple[TensorSpec, ...], given: Tensors) -> None:
     unknown = sorted(set(given) - {spec.name for spec in specs})
     if unknown:
         raise InputError(f"{kind} '{unknown[0]}' was given; the graph has {', '.join(s.name for s in specs)}.")
+
+
+def _buffers(kind: str, specs: tuple[TensorSpec, ...], given: Tensors, sizes: dict[str, int]) -> dict[str, Tensor]:
+    _refuse_unknown(kind, specs, given)
     for spec in specs:
         if spec.name in given:
             _check_buffer(kind, spec, given[spec.name])

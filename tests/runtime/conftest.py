@@ -108,3 +108,73 @@ def scores():
         return {"scores": features @ WEIGHTS.T + BIAS + ids.sum(), "doubled": features * 2}
 
     return scores
+
+
+DECODER_CONTEXT = 64
+
+
+@pytest.fixture(scope="session")
+def decoder_form():
+    """A Llama-class decoder of 256 tokens; its scores are spread, so that no two are near each other."""
+    import torch
+
+    from fastserve_converters.decoder.reading import read_decoder
+    from random_decoders import CONFIGS, random_decoder
+
+    form = read_decoder(random_decoder(CONFIGS["llama"]()), DECODER_CONTEXT)
+    with torch.no_grad():
+        form.head.weight *= 20
+    return form
+
+
+@pytest.fixture(scope="session")
+def decoder_file(decoder_form, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same as ONNX. Do not write into its folder."""
+    import onnx_ir as ir
+
+    from fastserve_converters.formats.onnx.decoder_graph import write_graph
+
+    file = tmp_path_factory.mktemp("decoder") / "model.onnx"
+    ir.save(write_graph(decoder_form), file)
+    return file
+
+
+@pytest.fixture(scope="session")
+def expected(decoder_form):
+    """Scores of the token behind a list of tokens, computed from the first token on."""
+
+    import torch
+
+    from fastserve_converters.decoder.form import whole_logits
+
+    def scores(tokens) -> np.ndarray:
+        with torch.no_grad():
+            return whole_logits(decoder_form, torch.tensor([list(tokens)]))[-1].numpy()
+
+    return scores
+
+
+@pytest.fixture(scope="session")
+def greedy(expected):
+    """The likeliest continuation of a list of tokens, computed from the first token on each time."""
+
+    def continuation(tokens, count: int) -> list[int]:
+        tokens = list(tokens)
+        start = len(tokens)
+        for _ in range(count):
+            tokens.append(int(expected(tokens).argmax()))
+        return tokens[start:]
+
+    return continuation
+
+
+@pytest.fixture(scope="session")
+def byte_tokenizer():
+    """A tokenizer with a token for each byte, numbered as the alphabet of bytes is sorted."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({letter: i for i, letter in enumerate(alphabet)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer

@@ -86,20 +86,40 @@ class OnnxRuntimeSession(NamedSession):
         return dict(zip(names, self._session.run(names, inputs), strict=True))
 
     def _bound(self, graph: str, inputs: Tensors, outputs: Tensors) -> Callable[[], None]:  # noqa: ARG002
-        binding = self._session.io_binding()
-        # The addresses hold because the arrays live as long as the binding that is made of them.
-        for name, value in inputs.items():
-            binding.bind_input(name, "cpu", 0, value.dtype.type, value.shape, value.ctypes.data)
-        for name, value in outputs.items():
-            binding.bind_output(name, "cpu", 0, value.dtype.type, value.shape, value.ctypes.data)
+        return _BoundCall(self._session, inputs, outputs)
 
-        def execute() -> None:
-            self._session.run_with_iobinding(binding)
-
+    def _rebound(
+        self,
+        execute: Callable[[], None],
+        graph: str,  # noqa: ARG002
+        inputs: Tensors,  # noqa: ARG002
+        outputs: Tensors,  # noqa: ARG002
+        changed: Tensors,
+    ) -> Callable[[], None]:
+        assert isinstance(execute, _BoundCall)
+        execute.read(changed)
         return execute
 
     def _release(self) -> None:
         self._session = None
+
+
+class _BoundCall:
+    """Runs a session on arrays by their addresses, which hold because the arrays live as long as the binding."""
+
+    def __init__(self, session: Any, inputs: Tensors, outputs: Tensors) -> None:
+        self._session = session
+        self._binding = session.io_binding()
+        self.read(inputs)
+        for name, value in outputs.items():
+            self._binding.bind_output(name, "cpu", 0, value.dtype.type, value.shape, value.ctypes.data)
+
+    def read(self, inputs: Tensors) -> None:
+        for name, value in inputs.items():
+            self._binding.bind_input(name, "cpu", 0, value.dtype.type, value.shape, value.ctypes.data)
+
+    def __call__(self) -> None:
+        self._session.run_with_iobinding(self._binding)
 
 
 def _signature(session: Any) -> Signature:

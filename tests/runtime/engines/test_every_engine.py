@@ -162,6 +162,22 @@ class TestBinding:
         assert_same(binding.outputs, scores(FEATURES * 5, IDS))
         np.testing.assert_array_equal(doubled, FEATURES * 10)
 
+    def test_some_inputs_are_read_from_other_arrays(self, session, scores):
+        binding = session.bind({"features": FEATURES, "ids": IDS})
+        outputs = dict(binding.outputs)
+        later = np.full_like(FEATURES, 7)
+        binding.replace({"features": later})
+        assert_same(binding.run(), scores(later, IDS))
+        later += 1
+        assert_same(binding.run(), scores(later, IDS))
+        assert binding.inputs["features"] is later
+        assert all(binding.outputs[name] is outputs[name] for name in outputs)
+        with pytest.raises(InputError, match=r"^Input 'ids' was given as int64"):
+            binding.replace({"ids": IDS.astype(np.int64)})
+        with pytest.raises(InputError, match=r"^Input 'mask' was given; the graph has features, ids"):
+            binding.replace({"mask": IDS})
+        assert_same(binding.run(), scores(later, IDS))
+
     def test_two_bindings_of_one_session_do_not_mix(self, session, scores):
         first, second = session.bind({"features": FEATURES, "ids": IDS}), session.bind()
         second.inputs["features"][:] = 9

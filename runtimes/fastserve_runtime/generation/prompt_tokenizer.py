@@ -1,0 +1,105 @@
+"""Prompts and conversations to tokens, with the `tokenizers` library and the checkpoint's chat template."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastserve_runtime.errors import BundleError, EnvironmentFailure, UsageError
+from fastserve_runtime.generation.chat_template import ChatTemplate
+from fastserve_runtime.generation.sampling import Sampling
+from fastserve_runtime.parsing import Fields
+
+KIND = "prompt-tokenizer"
+Message = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class PromptSettings:
+    """How prompts are made, and how their continuations end.
+
+    Attributes:
+        context: how many tokens the model takes, prompt and new ones together.
+        beginning: the id that a text begins with, None if the model has none.
+        ends: ids that end a text.
+        special_tokens: name → text, as chat templates use them: `bos_token`, `eos_token`, ...
+        chat_template: the checkpoint's Jinja template, None if it is no chat model.
+        sampling: what the checkpoint advises.
+    """
+
+    context: int
+    beginning: int | None = None
+    ends: tuple[int, ...] = ()
+    special_tokens: Mapping[str, str] = field(default_factory=dict)
+    chat_template: str | None = None
+    sampling: Sampling = field(default_factory=Sampling)
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> PromptSettings:
+        """Read the settings of a manifest's preprocessing.
+
+        Raises:
+            BundleError: one is missing or of the wrong type.
+        """
+        fields = Fields(dict(document), "preprocessing.settings")
+        beginning, ends, template = (document.get(name) for name in ("beginning", "ends", "chat_template"))
+        special = document.get("special_tokens", {})
+        is_sound = (
+            (beginning is None or isinstance(beginning, int))
+            and isinstance(ends, list)
+            and all(isinstance(e, int) for e in ends)
+            and (template is None or isinstance(template, str))
+            and isinstance(special, dict)
+        )
+        if not is_sound:
+            raise BundleError("The bundle's settings for prompts are damaged.", "Export the bundle again.")
+        try:
+            sampling = Sampling(**document.get("sampling", {}))
+        except (TypeError, UsageError) as error:
+            raise BundleError(f"The bundle's sampling settings are damaged: {error}") from error
+        assert isinstance(ends, list)
+        return cls(fields.count("context"), beginning, tuple(ends), special, template, sampling)
+
+
+class PromptTokenizer:
+    """Makes tokens of prompts and conversations, and text of tokens."""
+
+    def __init__(self, tokenizer_json: bytes, settings: PromptSettings) -> None:
+        """Open a tokenizer.
+
+        Raises:
+            EnvironmentFailure: the `tokenizers` library is not installed.
+            BundleError: the tokenizer or the chat template is damaged.
+        """
+        try:
+            from tokenizers import Tokenizer
+        except ImportError as error:
+            raise EnvironmentFailure(
+                f"The tokenizers library cannot be imported: {error}.",
+                "Install it: pip install 'fastserve-runtime[text]'.",
+            ) from error
+        try:
+            self.tokenizer = Tokenizer.from_buffer(tokenizer_json)
+        except Exception as error:  # the binding raises plain Exception
+            raise BundleError(f"The tokenizer cannot be read: {error}", "Export the bundle again.") from error
+        self.tokenizer.no_padding()
+        self.tokenizer.no_truncation()
+        self.settings = settings
+        template = settings.chat_template
+        self._template = None if template is None else ChatTemplate(template, settings.special_tokens)
+
+    def encode(self, prompt: str | Sequence[Message]) -> list[int]:
+        """Return the tokens of a text to be continued, or of a conversation to be answered.
+
+        Raises:
+            InputError: the messages are none, or the template refuses them.
+            UsageError: the model has no chat template.
+        """
+        if isinstance(prompt, str):
+            return list(self.tokenizer.encode(prompt).ids)
+        if self._template is None:
+            raise UsageError("The model has no chat template.", "Give it a text to continue rather than messages.")
+        text = self._template.render(prompt, add_generation_prompt=True)
+        # The template writes special tokens itself.
+        return list(self.tokenizer.encode(text, add_special_tokens=False).ids)

@@ -1,0 +1,96 @@
+"""The loop of generating: the prompt, then a token at a time, until something ends it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from fastserve_runtime.generation.context import common_prefix
+from fastserve_runtime.generation.finish import FinishReason
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from fastserve_runtime.generation.sampling import Sampler
+    from fastserve_runtime.generation.token_decoder import TokenDecoder
+
+
+class TokenLoop:
+    """Generates tokens with one decoder, whose cache it reuses from one prompt to the next.
+
+    Attributes:
+        held: the tokens in the decoder's cache.
+        finish_reason: why the last generation ended; None while one goes on.
+        reused: how many tokens of the last prompt were in the cache already.
+    """
+
+    def __init__(self, decoder: TokenDecoder) -> None:
+        self.decoder = decoder
+        self.held: list[int] = []
+        self.finish_reason: FinishReason | None = None
+        self.reused = 0
+
+    def run(
+        self,
+        prompt: Sequence[int],
+        sampler: Sampler,
+        *,
+        most: int,
+        end_tokens: frozenset[int] = frozenset(),
+        is_cancelled: Callable[[], bool] = lambda: False,
+    ) -> Iterator[int]:
+        """Yield new tokens one by one; one that ends the text is yielded too.
+
+        Leaving the iterator early ends the generation; the next one starts from what is in the cache then.
+
+        Args:
+            prompt: at least one token, and fewer than the context takes.
+            sampler: chooses among the scores.
+            most: how many tokens at most, at least 1.
+            end_tokens: those that end the text.
+            is_cancelled: asked before each token.
+
+        Raises:
+            InputError: the prompt is empty or too long.
+            EnvironmentFailure: the engine failed; the cache starts anew then.
+        """
+        self.finish_reason = None
+        # At least one token is fed, since scores come of feeding.
+        self.reused = min(common_prefix(self.held, prompt), max(len(prompt) - 1, 0))
+        self.decoder.rewind(self.reused)
+        del self.held[self.reused :]
+        scores = self._feed(prompt[self.reused :])
+        seen = list(prompt)
+        for count in range(1, most + 1):
+            if is_cancelled():
+                self.finish_reason = "cancelled"
+                return
+            token = sampler.next_token(scores, seen)
+            seen.append(token)
+            if token in end_tokens:
+                self.finish_reason = "stop"
+            elif count == most:
+                self.finish_reason = "length"
+            elif self.decoder.position == self.decoder.context:
+                self.finish_reason = "context"
+            yield token
+            if self.finish_reason is not None:
+                return
+            scores = self._feed([token])
+
+    def forget(self) -> None:
+        """Start the next prompt with an empty cache."""
+        self.decoder.rewind(0)
+        self.held = []
+
+    def _feed(self, tokens: Sequence[int]) -> NDArray[np.float32]:
+        try:
+            scores = self.decoder.feed(tokens)
+        except BaseException:
+            # Whatever of it was written, the tokens before are sound.
+            self.decoder.rewind(min(len(self.held), self.decoder.position))
+            del self.held[self.decoder.position :]
+            raise
+        self.held += tokens
+        return scores

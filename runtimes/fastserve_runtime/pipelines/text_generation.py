@@ -1,0 +1,222 @@
+"""Task `text-generation`: the continuation of a text, or the answer in a conversation."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from fastserve_runtime.errors import EnvironmentFailure
+from fastserve_runtime.generation.context import Overflow, fit
+from fastserve_runtime.generation.detokenization import TokenStream
+from fastserve_runtime.generation.finish import FinishReason, Generation
+from fastserve_runtime.generation.prompt_tokenizer import Message, PromptTokenizer
+from fastserve_runtime.generation.sampling import Sampler, Sampling
+from fastserve_runtime.generation.shared_cache import SharedCacheDecoder, has_shared_cache
+from fastserve_runtime.generation.stopping import StopStrings
+from fastserve_runtime.generation.token_decoder import TokenDecoder
+from fastserve_runtime.generation.token_loop import TokenLoop
+from fastserve_runtime.session import Session
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+OUTPUT_KINDS: Mapping[str, str] = {"logits": "logits"}
+MOST_NEW_TOKENS = 256
+"""As many tokens are generated at most where the caller does not say."""
+
+
+class TextStream:
+    """The pieces of a text while it is generated. Iterate over it; then `result` tells how it ended."""
+
+    def __init__(self, pieces: Iterator[str], result: Callable[[], Generation | None]) -> None:
+        self._pieces = pieces
+        self._result = result
+
+    def __iter__(self) -> Iterator[str]:
+        return self._pieces
+
+    def __next__(self) -> str:
+        return next(self._pieces)
+
+    @property
+    def result(self) -> Generation | None:
+        """The whole generation, None while it goes on."""
+        return self._result()
+
+
+class TextGeneration:
+    """Generates text, one prompt at a time. Prompts that begin as the last one did are not computed twice."""
+
+    task = "text-generation"
+
+    def __init__(self, session: Session, tokenizer: PromptTokenizer, decoder: TokenDecoder) -> None:
+        self.session = session
+        self.tokenizer = tokenizer
+        self._loop = TokenLoop(decoder)
+
+    def __call__(self, inputs: str | Sequence[str], **options: Any) -> Generation | list[Generation]:
+        """Continue one text or several, one after another; `options` are those of `generate`."""
+        if isinstance(inputs, str):
+            return self.generate(inputs, **options)
+        return [self.generate(text, **options) for text in inputs]
+
+    def generate(self, prompt: str | Sequence[Message], **options: Any) -> Generation:
+        """Generate a text and return it whole; see `stream` for the arguments and errors."""
+        stream = self.stream(prompt, **options)
+        for _ in stream:
+            pass
+        assert stream.result is not None
+        return stream.result
+
+    def stream(
+        self,
+        prompt: str | Sequence[Message],
+        *,
+        max_new_tokens: int = MOST_NEW_TOKENS,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        repetition_penalty: float | None = None,
+        seed: int | None = None,
+        stop: str | Sequence[str] = (),
+        overflow: Overflow = "error",
+        is_cancelled: Callable[[], bool] = lambda: False,
+    ) -> TextStream:
+        """Generate a text piece by piece.
+
+        Args:
+            prompt: a text to continue, or messages with `role` and `content` to answer.
+            max_new_tokens: at most so many.
+            temperature: 0 always takes the likeliest token; None for what the checkpoint advises, as with the others.
+            top_k: choose among so many of the likeliest.
+            top_p: choose among the likeliest that make up this probability.
+            repetition_penalty: by which scores of tokens that were seen are divided (or multiplied, below 0).
+            seed: for the same text again.
+            stop: strings that end the text; they do not come out.
+            overflow: what becomes of a prompt that is longer than the context: `error` or `window`.
+            is_cancelled: asked before each token.
+
+        Raises:
+            InputError: the prompt is empty, too long, or no conversation.
+            UsageError: a setting is out of range, or the model takes no conversations.
+            EnvironmentFailure: the engine failed.
+        """
+        started = time.perf_counter()
+        wanted: dict[str, Any] = {
+            "temperature": temperature,
+            "top_k": top_k,
+            "top_p": top_p,
+            "repetition_penalty": repetition_penalty,
+            "seed": seed,
+        }
+        settings = self.tokenizer.settings
+        sampling: Sampling = replace(settings.sampling, **{k: v for k, v in wanted.items() if v is not None})
+        stops = StopStrings((stop,) if isinstance(stop, str) else stop)
+        tokens = self.tokenizer.encode(prompt)
+        context = min(settings.context, self._loop.decoder.context)
+        fitted = fit(tokens, max_new_tokens, context, overflow, beginning=settings.beginning)
+        run = _Run(self._loop, self.tokenizer, stops, is_continued=isinstance(prompt, str), started=started)
+        return TextStream(
+            run.pieces(fitted.tokens, Sampler(sampling), fitted.room, max_new_tokens, is_cancelled), run.result
+        )
+
+    def close(self) -> None:
+        """Let go of the model."""
+        self.session.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class _Run:
+    """One generation: its tokens, its text, its times."""
+
+    def __init__(
+        self, loop: TokenLoop, tokenizer: PromptTokenizer, stops: StopStrings, *, is_continued: bool, started: float
+    ) -> None:
+        self._loop, self._tokenizer, self._stops = loop, tokenizer, stops
+        self._is_continued, self._started = is_continued, started
+        self._tokens: list[int] = []
+        self._text: list[str] = []
+        self._done: Generation | None = None
+
+    def result(self) -> Generation | None:
+        return self._done
+
+    def pieces(
+        self,
+        prompt: tuple[int, ...],
+        sampler: Sampler,
+        room: int,
+        wanted: int,
+        is_cancelled: Callable[[], bool],
+    ) -> Iterator[str]:
+        ends = frozenset(self._tokenizer.settings.ends)
+        text = TokenStream(self._tokenizer.tokenizer, after=prompt if self._is_continued else ())
+        first = last = None
+        reason: FinishReason | None = None
+        tokens = self._loop.run(prompt, sampler, most=room, end_tokens=ends, is_cancelled=is_cancelled)
+        try:
+            for token in tokens:
+                last = time.perf_counter()
+                first = first or last
+                self._tokens.append(token)
+                if token in ends:
+                    break
+                piece, is_stopped = self._stops.push(text.push(token))
+                if piece:
+                    self._text.append(piece)
+                    yield piece
+                if is_stopped:
+                    reason = "stop"
+                    break
+            if reason is None:
+                rest, is_stopped = self._stops.push(text.flush())
+                rest += "" if is_stopped else self._stops.flush()
+                reason = "stop" if is_stopped else self._loop.finish_reason or "stop"
+                if reason == "length" and room < wanted:
+                    reason = "context"
+                if rest:
+                    self._text.append(rest)
+                    yield rest
+        except GeneratorExit:
+            reason = "cancelled"
+            raise
+        finally:
+            tokens.close()  # type: ignore[attr-defined]
+            if reason is not None:
+                end = time.perf_counter()
+                self._done = Generation(
+                    text="".join(self._text),
+                    tokens=tuple(self._tokens),
+                    finish_reason=reason,
+                    prompt_tokens=len(prompt),
+                    first_token_seconds=(first or end) - self._started,
+                    decode_seconds=(last or end) - (first or end),
+                )
+
+
+def open_decoder(session: Session, context: int) -> TokenDecoder:
+    """Return the decoder for a model, by how it keeps its cache.
+
+    Raises:
+        EnvironmentFailure: it keeps it in a way that this runtime does not know.
+    """
+    if has_shared_cache(next(iter(session.graphs.values()))):
+        return SharedCacheDecoder(session, context=context)
+    raise EnvironmentFailure(
+        "The model keeps its cache in a way that this runtime does not know.", "Update fastserve-runtime."
+    )
+
+
+def open_pipeline(session: Session, preprocessor: PromptTokenizer, settings: Mapping[str, Any]) -> TextGeneration:  # noqa: ARG001
+    """Make the pipeline of this task."""
+    return TextGeneration(session, preprocessor, open_decoder(session, preprocessor.settings.context))
