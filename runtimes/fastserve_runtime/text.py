@@ -77,21 +77,34 @@ class Windows:
         return np.array(counts) / sum(counts)
 
 
+def open_tokenizer(tokenizer_json: bytes) -> Any:
+    """Open the content of a `tokenizer.json`.
+
+    Returns:
+        A `tokenizers.Tokenizer`.
+
+    Raises:
+        EnvironmentFailure: the `tokenizers` library is not installed.
+        BundleError: the content is damaged.
+    """
+    try:
+        from tokenizers import Tokenizer
+    except ImportError as error:
+        raise EnvironmentFailure(
+            f"The tokenizers library cannot be imported: {error}.",
+            "Install it: pip install 'fastserve-runtime[text]'.",
+        ) from error
+    try:
+        return Tokenizer.from_buffer(tokenizer_json)
+    except Exception as error:  # the binding raises plain Exception
+        raise BundleError(f"The tokenizer file is damaged: {error}.", "Export the bundle again.") from error
+
+
 class TextPreprocessor:
     """Makes `input_ids` (int32) and `attention_mask` (float32), both of shape [n, sequence_length], from texts."""
 
     def __init__(self, tokenizer_json: bytes, settings: TokenizerSettings) -> None:
-        try:
-            from tokenizers import Tokenizer
-        except ImportError as error:
-            raise EnvironmentFailure(
-                f"The tokenizers library cannot be imported: {error}.",
-                "Install it: pip install 'fastserve-runtime[text]'.",
-            ) from error
-        try:
-            tokenizer = Tokenizer.from_buffer(tokenizer_json)
-        except Exception as error:  # the binding raises plain Exception
-            raise BundleError(f"The tokenizer file is damaged: {error}.", "Export the bundle again.") from error
+        tokenizer = open_tokenizer(tokenizer_json)
         length = settings.sequence_length
         special = tokenizer.num_special_tokens_to_add(False) if settings.add_special_tokens else 0  # noqa: FBT003
         if length <= special:
@@ -145,7 +158,7 @@ class TextPreprocessor:
         encoding = self._tokenizer.encode(_clean(text), add_special_tokens=self.settings.add_special_tokens)
         # Each overflowing part has special tokens of its own; padding is marked as special too.
         rest = sum(is_special == 0 for part in encoding.overflowing for is_special in part.special_tokens_mask)
-        return sum(encoding.attention_mask) + rest
+        return int(sum(encoding.attention_mask) + rest)
 
 
 def checked_long_text(name: str) -> LongText:

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fastserve_runtime.errors import BundleError, EnvironmentFailure, UsageError
+from fastserve_runtime.errors import BundleError, UsageError
 from fastserve_runtime.generation.chat_template import ChatTemplate
 from fastserve_runtime.generation.sampling import Sampling
 from fastserve_runtime.parsing import Fields
+from fastserve_runtime.text import open_tokenizer
 
 KIND = "prompt-tokenizer"
 Message = Mapping[str, Any]
@@ -72,17 +73,7 @@ class PromptTokenizer:
             EnvironmentFailure: the `tokenizers` library is not installed.
             BundleError: the tokenizer or the chat template is damaged.
         """
-        try:
-            from tokenizers import Tokenizer
-        except ImportError as error:
-            raise EnvironmentFailure(
-                f"The tokenizers library cannot be imported: {error}.",
-                "Install it: pip install 'fastserve-runtime[text]'.",
-            ) from error
-        try:
-            self.tokenizer = Tokenizer.from_buffer(tokenizer_json)
-        except Exception as error:  # the binding raises plain Exception
-            raise BundleError(f"The tokenizer cannot be read: {error}", "Export the bundle again.") from error
+        self.tokenizer = open_tokenizer(tokenizer_json)
         self.tokenizer.no_padding()
         self.tokenizer.no_truncation()
         self.settings = settings

@@ -1,0 +1,65 @@
+"""Settings of prompts are read strictly, and texts and conversations become tokens."""
+
+from __future__ import annotations
+
+import pytest
+
+from fastserve_runtime.errors import BundleError
+from fastserve_runtime.generation.prompt_tokenizer import PromptSettings, PromptTokenizer
+from fastserve_runtime.generation.sampling import Sampling
+
+DOCUMENT = {
+    "context": 64,
+    "beginning": 1,
+    "ends": [2, 3],
+    "special_tokens": {"bos_token": "<s>"},
+    "chat_template": "{{ bos_token }}{% for m in messages %}{{ m.content }}{% endfor %}",
+    "sampling": {"temperature": 0.5, "top_k": 9},
+}
+
+
+def test_settings_are_read() -> None:
+    settings = PromptSettings.from_document(DOCUMENT)
+    assert settings.sampling == Sampling(temperature=0.5, top_k=9)
+    assert (settings.context, settings.beginning, settings.ends) == (64, 1, (2, 3))
+    least = PromptSettings.from_document({"context": 8, "ends": []})
+    assert least == PromptSettings(8)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"context": None},
+        {"context": -1},
+        {"beginning": "1"},
+        {"ends": 2},
+        {"ends": ["2"]},
+        {"special_tokens": ["<s>"]},
+        {"chat_template": 5},
+        {"sampling": {"heat": 1}},
+        {"sampling": {"temperature": -1}},
+        {"sampling": 3},
+    ],
+)
+def test_damaged_settings_are_refused(change) -> None:
+    with pytest.raises(BundleError):
+        PromptSettings.from_document(DOCUMENT | change)
+
+
+def test_a_text_and_a_conversation_become_tokens(byte_tokenizer) -> None:
+    byte_tokenizer.enable_padding(length=40)  # as a file may have been saved
+    try:
+        content = byte_tokenizer.to_str().encode()
+    finally:
+        byte_tokenizer.no_padding()
+    tokenizer = PromptTokenizer(content, PromptSettings.from_document(DOCUMENT))
+    assert tokenizer.tokenizer.decode(tokenizer.encode("Grüße 🌍")) == "Grüße 🌍"
+    conversation = tokenizer.encode([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}])
+    assert tokenizer.tokenizer.decode(conversation) == "<s>HiHo"
+
+
+def test_a_damaged_tokenizer_or_template_is_refused(byte_tokenizer) -> None:
+    with pytest.raises(BundleError, match="tokenizer file is damaged"):
+        PromptTokenizer(b"{}", PromptSettings(8))
+    with pytest.raises(BundleError):
+        PromptTokenizer(byte_tokenizer.to_str().encode(), PromptSettings(8, chat_template="{% for %}"))
