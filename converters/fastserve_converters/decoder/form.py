@@ -84,7 +84,7 @@ class Attention(torch.nn.Module):
     def forward(self, x: torch.Tensor, layer: int, attend: Attend) -> torch.Tensor:
         """Return what the layer adds to the residual stream, before any norm; shapes [1, tokens, width]."""
         s = self.settings
-        joint = self.qkv(x).reshape(1, x.shape[1], s.heads + 2 * s.key_value_heads, s.head_dim)
+        joint = self.qkv(x).reshape(*x.shape[:2], s.heads + 2 * s.key_value_heads, s.head_dim)
         query, key, value = joint.split([s.heads, s.key_value_heads, s.key_value_heads], dim=2)
         if self.query_norm is not None:
             query = self.query_norm(query)
@@ -219,6 +219,16 @@ class DecoderForm(torch.nn.Module):
         result: torch.Tensor = self.norm(x)
         return result
 
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> dict[str, torch.Tensor]:  # noqa: ARG002
+        """Return `logits` behind every token of whole sequences, shape [sequences, tokens, vocabulary].
+
+        Args:
+            input_ids: shape [sequences, tokens]; padding stands at the end, where no token before it sees it.
+            attention_mask: not looked at, since attention is causal.
+        """
+        positions = torch.arange(input_ids.shape[1])
+        return {"logits": self.logits(self.hidden(input_ids, positions, WholeSequence(self)))}
+
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return scores of the next token for states of shape [..., width]."""
         scores: torch.Tensor = self.head(hidden)
@@ -265,10 +275,10 @@ class WholeSequence:
         if settings.window is not None:
             hidden = hidden | (distance >= settings.window)
         weights = torch.softmax(scores.masked_fill(hidden, -torch.inf), -1)
-        return torch.einsum("bhqk,bkhd->bqhd", weights, value).reshape(1, count, -1)
+        return torch.einsum("bhqk,bkhd->bqhd", weights, value).flatten(2)
 
 
 def whole_logits(form: DecoderForm, tokens: torch.Tensor) -> torch.Tensor:
     """Return the scores behind every token of one sequence, shape [tokens, vocabulary]; `tokens` are [1, tokens]."""
-    positions = torch.arange(tokens.shape[1])
-    return form.logits(form.hidden(tokens, positions, WholeSequence(form)))[0]
+    logits: torch.Tensor = form(tokens)["logits"][0]
+    return logits

@@ -7,7 +7,7 @@ GroupQueryAttention writes the new rows into it. Names are those of `onnxruntime
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,15 +16,17 @@ import torch
 from fastserve_converters.decoder.form import Activation, Block, DecoderForm, FeedForward, GatedFeedForward, RmsNorm
 from fastserve_converters.decoder.reading import gelu_of_tanh
 from fastserve_converters.formats.onnx.fusion import MICROSOFT
+from fastserve_converters.formats.onnx.grouped import grouped_product, grouped_rows
 from fastserve_converters.formats.onnx.integers import Initializers
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from fastserve_converters.quantization.weights import QuantizedWeight
+
 INPUT_IDS, ATTENTION_MASK, LOGITS = "input_ids", "attention_mask", "logits"
 _OPSET = 21
 _IR_VERSION = 10
-LinearWriter = Callable[[Any, "ir.Value", torch.nn.Linear, str], "ir.Value"]
 
 
 def past_name(layer: int, kind: str) -> str:
@@ -37,17 +39,24 @@ def present_name(layer: int, kind: str) -> str:
     return f"present.{layer}.{kind}"
 
 
-def write_graph(form: DecoderForm) -> ir.Model:
-    """Return the decoder as a model in fp32."""
-    return _Writer(form).model()
+def write_graph(form: DecoderForm, weights: Mapping[str, QuantizedWeight] | None = None) -> ir.Model:
+    """Return the decoder as a model.
+
+    Args:
+        form: the decoder.
+        weights: torch module name → integers in groups of columns, multiplied by MatMulNBits with activations rounded
+            to 8 bits group by group; layers without stay in fp32. A tied head multiplies with the embedding's.
+    """
+    return _Writer(form, weights or {}).model()
 
 
 class _Writer:
-    def __init__(self, form: DecoderForm) -> None:
+    def __init__(self, form: DecoderForm, weights: Mapping[str, QuantizedWeight]) -> None:
         import onnx_ir as ir
         from onnx_ir import tape as tapes
 
         self.form = form
+        self.weights = weights
         self.tape: Any = tapes.Tape()
         long, single = ir.TensorType(ir.DataType.INT64), ir.TensorType(ir.DataType.FLOAT)
         self.ids = ir.Input(INPUT_IDS, ir.Shape([1, "sequence_length"]), long)
@@ -106,7 +115,11 @@ class _Writer:
 
     def _embedded(self) -> ir.Value:
         form = self.form
-        x: ir.Value = self.tape.op("Gather", [self._weight(form.embedding.weight, "embedding.weight"), self.ids])
+        x: ir.Value
+        if "embedding" in self.weights:
+            x = grouped_rows(self.tape, self.constants, "embedding", self.ids, self.weights["embedding"])
+        else:
+            x = self.tape.op("Gather", [self._weight(form.embedding.weight, "embedding.weight"), self.ids])
         if form.embedding_scale != 1.0:
             scale = self.constants.add("embedding_scale", np.array(form.embedding_scale, np.float32))
             x = self.tape.op("Mul", [x, scale])
@@ -226,24 +239,29 @@ class _Writer:
         return "LayerNorm", parts, {"epsilon": norm.eps}
 
     def _linear(self, layer: torch.nn.Linear, x: ir.Value, name: str) -> ir.Value:
+        bias = None if layer.bias is None else self._weight(layer.bias, f"{name}.bias")
+        if name in self.weights:
+            return grouped_product(self.tape, self.constants, name, x, self.weights[name], bias)
         product: ir.Value = self.tape.op("MatMul", [x, self._transposed(layer.weight, f"{name}.weight")], name=name)
-        if layer.bias is not None:
-            product = self.tape.op("Add", [product, self._weight(layer.bias, f"{name}.bias")], name=f"{name}/bias")
-        return product
+        return product if bias is None else self.tape.op("Add", [product, bias], name=f"{name}/bias")  # type: ignore[no-any-return]
 
     def _logits(self, hidden: ir.Value) -> ir.Value:
         """Score the last token alone: in a prefill of many, the head would cost as much as a fifth of the layers."""
         form = self.form
         minus_one = self.constants.add("last_row", np.array([-1], np.int64))
         row = self.tape.op("Gather", [hidden, minus_one], {"axis": 1})
-        if form.is_tied:
+        logits: ir.Value
+        if form.is_tied and "embedding" in self.weights:
+            table = self.weights["embedding"]
+            logits = grouped_product(self.tape, self.constants, "embedding", row, table, None, node_name="head")
+        elif form.is_tied:
             # Gemm reads the table as it is; MatMul would need it the other way round, a second copy.
             width = form.head.in_features
             flat = self.tape.op("Reshape", [row, self.constants.add("one_row", np.array([1, width], np.int64))])
             table = self._weight(form.embedding.weight, "embedding.weight")
             scores = self.tape.op("Gemm", [flat, table], {"transB": 1}, name="head")
             shape = self.constants.add("logits_shape", np.array([1, 1, -1], np.int64))
-            logits: ir.Value = self.tape.op("Reshape", [scores, shape])
+            logits = self.tape.op("Reshape", [scores, shape])
         else:
             logits = self._linear(form.head, row, "head")
         if form.softcap is not None:

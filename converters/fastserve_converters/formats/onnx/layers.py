@@ -14,27 +14,20 @@ from numpy.typing import NDArray
 
 from fastserve_converters.formats.onnx.files import JOINT
 from fastserve_converters.formats.onnx.fusion import MICROSOFT
+from fastserve_converters.formats.onnx.grouped import grouped_product, grouped_rows, is_group
 from fastserve_converters.formats.onnx.integers import (
     Initializers,
     Int8Matrix,
-    compact,
     has_one_scale_a_row,
     int8_matrix,
-    packed,
-    unsigned,
 )
 from fastserve_converters.formats.onnx.linears import Linear, find_linears, replace
 from fastserve_converters.formats.onnx.portable import BIAS, module_of
 from fastserve_converters.formats.onnx.smoothing import Balancing
 from fastserve_converters.quantization.weights import QuantizedWeight
-from fastserve_runtime.errors import UsageError
 
 if TYPE_CHECKING:
     import onnx_ir as ir
-
-_INT8_ACTIVATIONS = 4
-"""`accuracy_level` of MatMulNBits: multiply in int8, with a scale for each group of a row of activations."""
-_LEAST_GROUP = 16
 
 
 def quantize_layers(
@@ -74,7 +67,7 @@ def quantize_layers(
     for name, weight in chosen.items():
         if multiplies_int8:
             _write_int8_linear(model.graph, linears[name], weight, balanced.get(module_of(name), Balancing()))
-        elif _is_group(weight.values.shape[1] // weight.scale.shape[1]):
+        elif is_group(weight.values.shape[1] // weight.scale.shape[1]):
             _write_grouped_linear(model.graph, linears[name], weight)
         else:
             _write_unpacked_linear(model.graph, linears[name], weight)
@@ -201,32 +194,8 @@ def _write_grouped_linear(graph: ir.Graph, linear: Linear, weight: QuantizedWeig
     from onnx_ir import tape as tapes
 
     tape, initializers = tapes.Tape(), Initializers(graph)
-    module, bits = module_of(linear.name), weight.scheme.bits
-    rows, columns = weight.values.shape
-    groups = weight.scale.shape[1]
-    blocks = packed(unsigned(weight.values, bits).reshape(rows, groups, -1), bits)
-    zero_points = None
-    if weight.zero_point.any():
-        zero_points = initializers.add(f"{module}.zero_point", packed(unsigned(weight.zero_point, bits), bits))
-    output = tape.op(
-        "MatMulNBits",
-        [
-            linear.input,
-            initializers.add(f"{module}.int{bits}", blocks),
-            initializers.add(f"{module}.scale", weight.scale),
-            zero_points,
-            None,
-            linear.bias,
-        ],
-        {
-            "K": columns,
-            "N": rows,
-            "bits": bits,
-            "block_size": columns // groups,
-            "accuracy_level": _INT8_ACTIVATIONS,
-        },
-        domain=MICROSOFT,
-        name=linear.name,
+    output = grouped_product(
+        tape, initializers, module_of(linear.name), linear.input, weight, linear.bias, node_name=linear.name
     )
     replace(graph, linear.nodes, linear.output, tape, output)
 
@@ -252,42 +221,17 @@ def _write_embedding(graph: ir.Graph, node: ir.Node, weight: QuantizedWeight) ->
     from onnx_ir import tape as tapes
 
     tape, initializers = tapes.Tape(), Initializers(graph)
-    module, bits = module_of(node.name), weight.scheme.bits
+    module = module_of(node.name)
     indices = node.inputs[1]
+    assert indices is not None
     to_float = {"to": ir.DataType.FLOAT}
     if has_one_scale_a_row(weight):
         integers = tape.op("Gather", [initializers.add(f"{module}.int8", weight.values), indices])
         scales = tape.op("Gather", [initializers.add(f"{module}.scale", weight.scale), indices])
         output = tape.op("Mul", [tape.op("Cast", [integers], to_float), scales], name=node.name)
     else:
-        group = weight.values.shape[1] // weight.scale.shape[1]
-        if not _is_group(group):
-            raise UsageError(
-                f"ONNX Runtime has no operator for groups of {group} columns, as the embedding {module} has them.",
-                f"Use groups of a power of two, {_LEAST_GROUP} or more.",
-            )
-        scale = compact(weight.scale)
-        # Two integers a byte rather than the type UINT4, whose kernel is seven times slower.
-        output = tape.op(
-            "GatherBlockQuantized",
-            [
-                initializers.add(f"{module}.int{bits}", packed(unsigned(weight.values, bits), bits)),
-                indices,
-                initializers.add(f"{module}.scale", scale),
-                initializers.add(f"{module}.zero_point", packed(unsigned(weight.zero_point, bits), bits)),
-            ],
-            {"gather_axis": 0, "quantize_axis": 1, "block_size": group, "bits": bits},
-            domain=MICROSOFT,
-            name=node.name,
-        )
-        if scale.dtype == np.float16:
-            output = tape.op("Cast", [output], to_float)
+        output = grouped_rows(tape, initializers, module, indices, weight, node_name=node.name)
     replace(graph, [node], node.outputs[0], tape, output)
-
-
-def _is_group(columns: int) -> bool:
-    """Whether the operators of grouped weights take groups of so many columns."""
-    return columns >= _LEAST_GROUP and columns & (columns - 1) == 0
 
 
 def _array(value: ir.Value | None) -> NDArray[Any]:

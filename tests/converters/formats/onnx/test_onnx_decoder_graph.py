@@ -18,6 +18,8 @@ from fastserve_converters.formats.onnx.decoder_graph import (
     present_name,
     write_graph,
 )
+from fastserve_converters.precisions import WeightScheme
+from fastserve_converters.quantization.layers import quantizable_layers, quantized_weights
 from random_decoders import CONFIGS, random_decoder, random_tokens
 
 CONTEXT = 48
@@ -26,10 +28,10 @@ CONTEXT = 48
 class SharedBuffers:
     """Runs a graph with one buffer for past and present of every layer, as an application does."""
 
-    def __init__(self, form) -> None:
+    def __init__(self, form, weights=None) -> None:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
-        self.content = ir.to_proto(write_graph(form)).SerializeToString()
+        self.content = ir.to_proto(write_graph(form, weights)).SerializeToString()
         self.session = onnxruntime.InferenceSession(self.content, options, providers=["CPUExecutionProvider"])
         self.position = 0
         self.cache = {
@@ -73,6 +75,36 @@ def test_earlier_tokens_are_read_from_the_cache() -> None:
     spoilt = runner.feed(tokens[:, 8:])
     with torch.no_grad():
         assert np.abs(spoilt[0, 0] - whole_logits(form, tokens)[-1].numpy()).max() > 1e-3
+
+
+@pytest.mark.parametrize("name", ["llama-tied-biased", "gemma-2", "gpt-2"])
+@pytest.mark.parametrize("scheme", [WeightScheme(8, 32, scale="float16"), WeightScheme(4, 16, symmetric=False)])
+def test_integers_are_multiplied_as_they_say(name, scheme) -> None:
+    form = read_decoder(random_decoder(CONFIGS[name]()), CONTEXT)
+    tokens = random_tokens(30)
+    layers = [layer for layer in quantizable_layers(form) if layer not in {"positions", *(["head"] * form.is_tied)}]
+    weights = quantized_weights(form, dict.fromkeys(layers, scheme), "nearest", {})
+    with torch.no_grad():
+        original = whole_logits(form, tokens)[-1].numpy()
+    runner = SharedBuffers(form, weights)
+    actual = [runner.feed(chunk) for chunk in tokens.split([20, 1, 9], dim=1)][-1][0, 0]
+    for layer, weight in weights.items():
+        form.get_submodule(layer).weight = torch.nn.Parameter(torch.from_numpy(weight.dequantized()))
+    if form.embedding.weight is not form.head.weight and "head" not in weights:
+        form.head.weight = form.embedding.weight
+    with torch.no_grad():
+        twin = whole_logits(form, tokens)[-1].numpy()
+    # What is left are activations in 8 bits.
+    assert np.square(actual - twin).sum() < 0.2 * np.square(original - twin).sum() + 1e-3 * np.square(twin).sum()
+
+
+def test_a_tied_table_of_integers_is_stored_once() -> None:
+    form = read_decoder(random_decoder(CONFIGS["llama-tied-biased"]()), CONTEXT)
+    scheme = WeightScheme(4, 32, symmetric=False, scale="float16")
+    weights = quantized_weights(form, {"embedding": scheme}, "nearest", {})
+    without = len(SharedBuffers(form).content)
+    table = form.embedding.weight
+    assert without - len(SharedBuffers(form, weights).content) > 4 * table.numel() - 0.7 * table.numel() - 2_000
 
 
 def test_a_tied_table_is_stored_once() -> None:
