@@ -252,8 +252,8 @@ class _Writer:
         row = self.tape.op("Gather", [hidden, minus_one], {"axis": 1})
         logits: ir.Value
         if form.is_tied and "embedding" in self.weights:
-            table = self.weights["embedding"]
-            logits = grouped_product(self.tape, self.constants, "embedding", row, table, None, node_name="head")
+            integers = self.weights["embedding"]
+            logits = grouped_product(self.tape, self.constants, "embedding", row, integers, None, node_name="head")
         elif form.is_tied:
             # Gemm reads the table as it is; MatMul would need it the other way round, a second copy.
             width = form.head.in_features
