@@ -5,8 +5,9 @@ every precision of every format, and of each peer's own default from the plain m
 of its own with one thread; they take turns, in both orders. What is made (exports, peers, outputs) is cached in
 build/benchmarks, so that a second run only measures; `--prepare` makes it all and times nothing.
 
-A whole run writes `benchmarks/results/quantization.json`, and the tables between the markers in README.md; a part of
-it (`--only`, `--quick`, `--no-peers`) writes both to build/benchmarks/quantization instead.
+A whole run writes `benchmarks/results/quantization.json`, and tables between the markers in README.md and, all of
+them, in docs/measurements.md; a part of it (`--only`, `--quick`, `--no-peers`) writes to build/benchmarks/quantization
+instead.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ from quantized.peers import PEERS
 from quantized.processes import child_environment
 from quantized.profiles import profile
 from quantized.subjects import SUBJECTS, find_subject
-from quantized.tables import tables
+from quantized.tables import summary, tables
 from quantized.timing import Measured, measure, write_cases
 from quantized.variant import Variant
-from report import write_results
+from report import MEASUREMENTS, write_results, write_table
 
 QUICK_PRECISIONS = ("fp32", "int8-dynamic", "int8-embedding-int4")
 QUICK_PEERS = ("onnx-plain", "onnx-ort-fused-dynamic", "tflite-dynamic-wi8-afp32", "executorch-pt2e-dynamic")
@@ -138,7 +139,8 @@ def main() -> None:
         (OWN / "part.json").write_text(json.dumps(results, indent=1) + "\n")
         (OWN / "part.md").write_text(text + "\n")
     else:
-        write_results("quantization", results, text)
+        write_results("quantization", results, summary(results))
+        write_table(MEASUREMENTS, "quantization", text)
 
 
 if __name__ == "__main__":

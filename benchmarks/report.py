@@ -1,4 +1,4 @@
-"""What the benchmarks share: the model that they measure with, and writing results and the README's tables."""
+"""What the benchmarks share: the model that they measure with, and writing results and tables."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
+MEASUREMENTS = ROOT / "docs" / "measurements.md"
 RESULTS = ROOT / "benchmarks" / "results"
 
 
@@ -24,10 +25,14 @@ def write_results(name: str, results: dict[str, Any], table: str) -> None:
     """Write `benchmarks/results/NAME.json`, and the table between NAME's markers in README.md."""
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(results, indent=1) + "\n")
+    write_table(README, name, table)
+
+
+def write_table(page: Path, name: str, table: str) -> None:
+    """Write the table between the markers of a benchmark in a page."""
     begin, end = f"<!-- benchmarks/{name}.py begins -->", f"<!-- benchmarks/{name}.py ends -->"
-    readme = README.read_text(encoding="utf-8")
-    head, found, rest = readme.partition(begin)
+    head, found, rest = page.read_text(encoding="utf-8").partition(begin)
     _, closed, tail = rest.partition(end)
     if not found or not closed:
-        raise SystemExit(f"README.md has no place for the table: '{begin}' … '{end}'.")
-    README.write_text(f"{head}{begin}\n{table}\n{end}{tail}", encoding="utf-8")
+        raise SystemExit(f"{page.name} has no place for the table: '{begin}' … '{end}'.")
+    page.write_text(f"{head}{begin}\n{table}\n{end}{tail}", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The README's tables, from the results."""
+"""The tables in the README and in `docs/measurements.md`, from the results."""
 
 from __future__ import annotations
 
@@ -12,8 +12,15 @@ _ENGINES = {"onnx": "ONNX Runtime", "tflite": "LiteRT", "executorch": "ExecuTorc
 Column = tuple[str, Callable[[Row], str], Callable[[Row], float | None]]
 
 
+def summary(results: Mapping[str, Any]) -> str:
+    """Write what goes into the README: one model, and what was reached."""
+    subject = results["subjects"]["minilm64"]
+    reached = _folded("Goals and what was reached, MiniLM at 64 tokens", _goals(subject))
+    return "\n\n".join([_caption(results), _title(subject), _variants(subject), reached])
+
+
 def tables(results: Mapping[str, Any]) -> str:
-    """Write everything that goes into the README."""
+    """Write everything."""
     subjects = results["subjects"]
     parts = [_caption(results)]
     if "minilm64" in subjects:
@@ -24,9 +31,9 @@ def tables(results: Mapping[str, Any]) -> str:
         parts += [_title(subject) + " " + _accuracy_note(subject), _accuracy(subject)]
     if "minilm128" in subjects:
         subject = subjects["minilm128"]
-        parts.append(_folded(_title(subject), _variants(subject)))
+        parts += [_title(subject), _variants(subject)]
     if results["profiles"]:
-        parts.append(_folded("Where the time goes, by operator", _profiles(results["profiles"])))
+        parts += ["**Where the time goes, by operator**", _profiles(results["profiles"])]
     return "\n\n".join(parts)
 
 
