@@ -24,6 +24,9 @@ LEAST_TWIN_SQNR_DB = 10
 token), which costs int8 models some 20 dB; a wrong scale, zero point or order of nibbles costs nearly all."""
 
 _MIXED_ATTEMPTS = 3
+_EXCESS_MARGIN = 1.5
+"""By what a file is made smaller beyond what it was too large: another assignment has other layers in it, and formats
+store more beside a layer's integers than is counted for them."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,7 @@ def _mixed_artifact(
         excess = 0 if mix.most_size is None else size - mix.most_size
         if excess <= 0:
             break
-        room += int(excess)
+        room += int(_EXCESS_MARGIN * excess)
     return artifact
 
 
