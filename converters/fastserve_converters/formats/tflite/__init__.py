@@ -36,6 +36,8 @@ _INT4 = WeightScheme(4, group=32, scale="bfloat16")
 """The file holds scales in float16, but XNNPACK rounds them to bfloat16 when it packs the weights."""
 _INT4_TABLE = WeightScheme(4, group=64, scale="float16")
 """Six float16 scales for a row of 384 take what one scale would: a float and, in the file, a zero point of 64 bits."""
+_INT4_FINE_TABLE = WeightScheme(4, group=32, scale="float16")
+"""Where all layers have four bits, what the finer blocks lose less is worth their size; a mix spends it better."""
 
 PRECISIONS: Mapping[str, Precision] = {
     "fp32": Precision(None, None, "float32", has_dynamic_length=True),
@@ -43,7 +45,7 @@ PRECISIONS: Mapping[str, Precision] = {
     "int8-dynamic": Precision(INT8, INT8, "dynamic-int8", base="fp32", has_dynamic_length=True),
     "int8-embedding-int4": Precision(INT8, _INT4_TABLE, "dynamic-int8", base="fp32", has_dynamic_length=True),
     "int8-weight-only": Precision(INT8, INT8, "float32", base="fp32", has_dynamic_length=True),
-    "int4": Precision(_INT4, _INT4_TABLE, "dynamic-int8", base="fp32", has_dynamic_length=True, rounding="gptq"),
+    "int4": Precision(_INT4, _INT4_FINE_TABLE, "dynamic-int8", base="fp32", has_dynamic_length=True, rounding="gptq"),
     "int8-static": Precision(INT8, INT8, "int8", base="fp32", has_dynamic_length=True, range_methods=RANGE_METHODS),
     "a16w8": Precision(INT8, INT8, "int16", base="fp32", has_dynamic_length=True),
     "mixed": Precision(
