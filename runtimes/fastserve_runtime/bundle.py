@@ -13,9 +13,9 @@ import os
 import stat
 import zipfile
 from pathlib import Path, PurePosixPath
-from types import TracebackType
 from typing import Any, Protocol
 
+from fastserve_runtime.closing import ClosedAtEnd
 from fastserve_runtime.errors import BundleError, UsageError
 from fastserve_runtime.manifest import FileEntry, Manifest, parse_manifest
 
@@ -151,7 +151,7 @@ class ZipStorage:
         return self._members[name]
 
 
-class Bundle:
+class Bundle(ClosedAtEnd):
     """An open bundle. Use `open_bundle`."""
 
     def __init__(self, location: Path, storage: Storage, manifest: Manifest) -> None:
@@ -218,14 +218,6 @@ class Bundle:
     def close(self) -> None:
         """Let go of the bundle's files. Open sessions go on."""
         self.storage.close()
-
-    def __enter__(self) -> Bundle:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _check_size(self, entry: FileEntry) -> None:
         size = self.storage.size(entry.path)

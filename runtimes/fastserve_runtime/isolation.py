@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fastserve_runtime.closing import ClosedAtEnd
 from fastserve_runtime.errors import (
     BundleError,
     EnvironmentFailure,
@@ -29,8 +30,6 @@ from fastserve_runtime.parsing import Fields
 from fastserve_runtime.session import Placement
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
-
     from fastserve_runtime.session import Tensor, Tensors
 
 _ERRORS: dict[str, type[FastServeError]] = {
@@ -46,7 +45,7 @@ class ProcessEnded(Exception):
         super().__init__(how)
 
 
-class EngineProcess:
+class EngineProcess(ClosedAtEnd):
     """A process with the runtime alone that opens a model, and another after it, and runs it on request."""
 
     def __init__(self, limits: Limits | None = None, *, debug: bool = False) -> None:
@@ -105,12 +104,6 @@ class EngineProcess:
     def _end_late(self, late: threading.Event) -> None:
         late.set()
         self._process.kill()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
 
 
 class IsolatedSession(NamedSession):

@@ -7,18 +7,17 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from fastserve_runtime.closing import ClosedAtEnd
 from fastserve_runtime.errors import EnvironmentFailure, FastServeError, UsageError
 from fastserve_runtime.manifest import Signature
 from fastserve_runtime.session import Placement
 from fastserve_runtime.tensors import bound_buffers, check_buffers, checked_inputs, select_graph, zero_inputs
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
-
     from fastserve_runtime.session import Tensor, Tensors
 
 
-class NamedSession:
+class NamedSession(ClosedAtEnd):
     """Base of the engines' sessions.
 
     A subclass gives `_execute` and `_release`, and `_placement`, `_bound` and `_reset_state` where its engine can do
@@ -99,17 +98,6 @@ class NamedSession:
 
         return run
 
-    def _rebound(
-        self,
-        execute: Callable[[], None],  # noqa: ARG002 -- for engines that can change a binding
-        graph: str,
-        inputs: Tensors,
-        outputs: Tensors,
-        changed: Tensors,  # noqa: ARG002
-    ) -> Callable[[], None]:
-        """Return what `_bound` returned, or its like, reading the changed inputs from other arrays."""
-        return self._bound(graph, inputs, outputs)
-
     def _reset_state(self) -> None:
         """Nothing to do for an engine whose models keep nothing between calls."""
 
@@ -118,14 +106,6 @@ class NamedSession:
 
     def _release(self) -> None:
         raise NotImplementedError
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class _Turn:
@@ -158,6 +138,18 @@ class _Turn:
             raise EnvironmentFailure(f"{self._session.engine} failed while running: {error}") from error
 
 
+class RebindableCall:
+    """A call that `NamedSession._bound` returns which can read some inputs from other arrays, and keep the others."""
+
+    def read(self, inputs: Tensors) -> None:
+        """Read these inputs from these arrays."""
+        raise NotImplementedError
+
+    def __call__(self) -> None:
+        """Run the graph."""
+        raise NotImplementedError
+
+
 class BufferBinding:
     """Buffers of one graph of a session; see `Binding`."""
 
@@ -183,4 +175,7 @@ class BufferBinding:
         check_buffers(session.graphs[self._graph], inputs)
         with session._in_use():
             self.inputs = {**self.inputs, **inputs}
-            self._execute = session._rebound(self._execute, self._graph, self.inputs, self.outputs, inputs)
+            if isinstance(self._execute, RebindableCall):
+                self._execute.read(inputs)
+            else:
+                self._execute = session._bound(self._graph, self.inputs, self.outputs)

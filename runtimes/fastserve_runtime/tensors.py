@@ -158,9 +158,9 @@ def _buffers(kind: str, specs: tuple[TensorSpec, ...], given: Tensors, sizes: di
 
 def _check_buffer(kind: str, spec: TensorSpec, value: Tensor) -> None:
     is_array = isinstance(value, np.ndarray)
-    wanted = f"a contiguous array of {spec.dtype} with shape {describe_dims(spec.dims)}"
     if not is_array or value.dtype != _numpy_type(spec) or not value.flags.c_contiguous or not _has_shape(spec, value):
         given = f"{value.dtype} with shape {list(value.shape)}" if is_array else type(value).__name__
+        wanted = f"a contiguous array of {spec.dtype} with shape {describe_dims(spec.dims)}"
         scattered = ", not contiguous" if is_array and not value.flags.c_contiguous else ""
         raise InputError(f"{kind} '{spec.name}' was given as {given}{scattered}; a binding takes {wanted}.")
     if kind == "Output" and not value.flags.writeable:

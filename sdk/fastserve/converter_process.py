@@ -11,9 +11,9 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any
 
+from fastserve_runtime.closing import ClosedAtEnd
 from fastserve_runtime.errors import EXIT_USAGE, EnvironmentFailure, UsageError
 
 _LOG_LINES_SHOWN = 3
@@ -31,7 +31,7 @@ class JobFailed(EnvironmentFailure):
         self.stops_all = stops_all
 
 
-class ConverterProcess:
+class ConverterProcess(ClosedAtEnd):
     """Runs jobs in a child process (`fastserve_converters.worker`), so that its crash is an error and not ours.
 
     What the child prints goes to a log: the terminal with `debug`, else a temporary file.
@@ -104,14 +104,6 @@ class ConverterProcess:
         self._log.seek(0)
         lines = [x.strip() for x in self._log.read().decode(errors="replace").splitlines() if x.strip()]
         return " Its last words: " + " | ".join(lines[-_LOG_LINES_SHOWN:]) if lines else ""
-
-    def __enter__(self) -> ConverterProcess:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _describe_exit(code: int) -> str:

@@ -20,7 +20,7 @@ from fastserve_converters.precisions import Precision, has_twin
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
 
 LEAST_TWIN_SQNR_DB = 10
-"""Against the same quantized model in PyTorch. Engines round activations in ways of their own (a scale a tensor or a
+"""Against the same quantized model elsewhere. Engines round activations in ways of their own (a scale a tensor or a
 token), which costs int8 models some 20 dB; a wrong scale, zero point or order of nibbles costs nearly all."""
 
 _MIXED_ATTEMPTS = 3

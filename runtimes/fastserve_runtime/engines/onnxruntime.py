@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fastserve_runtime.engines._distribution import installed_version
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, one_line
 from fastserve_runtime.manifest import Dim, Graph, Signature, SymbolicDim, TensorSpec, Variant
-from fastserve_runtime.named_session import NamedSession
+from fastserve_runtime.named_session import NamedSession, RebindableCall
 from fastserve_runtime.session import ModelSource, Placement
 
 if TYPE_CHECKING:
@@ -88,23 +88,11 @@ class OnnxRuntimeSession(NamedSession):
     def _bound(self, graph: str, inputs: Tensors, outputs: Tensors) -> Callable[[], None]:  # noqa: ARG002
         return _BoundCall(self._session, inputs, outputs)
 
-    def _rebound(
-        self,
-        execute: Callable[[], None],
-        graph: str,  # noqa: ARG002
-        inputs: Tensors,  # noqa: ARG002
-        outputs: Tensors,  # noqa: ARG002
-        changed: Tensors,
-    ) -> Callable[[], None]:
-        assert isinstance(execute, _BoundCall)
-        execute.read(changed)
-        return execute
-
     def _release(self) -> None:
         self._session = None
 
 
-class _BoundCall:
+class _BoundCall(RebindableCall):
     """Runs a session on arrays by their addresses, which hold because the arrays live as long as the binding."""
 
     def __init__(self, session: Any, inputs: Tensors, outputs: Tensors) -> None:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from fastserve_runtime.batching import run_samples
+from fastserve_runtime.closing import ClosedAtEnd
 from fastserve_runtime.session import Session
 from fastserve_runtime.text import LongText, TextPreprocessor, Windows
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
-
     from fastserve_runtime.session import Tensor
 
 
-class TextPipeline:
+class TextPipeline(ClosedAtEnd):
     """Base of the text pipelines."""
 
     task = ""
@@ -33,11 +31,3 @@ class TextPipeline:
         """Return the texts' windows, one a text unless long ones are split, and the model's outputs for each."""
         windows = self.preprocessor.windows(texts, long_text)
         return windows, run_samples(self.session, windows.tensors)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from fastserve_runtime.closing import ClosedAtEnd
 from fastserve_runtime.errors import EnvironmentFailure
 from fastserve_runtime.generation.context import Overflow, fit
 from fastserve_runtime.generation.detokenization import TokenStream
@@ -19,9 +19,6 @@ from fastserve_runtime.generation.stopping import StopStrings
 from fastserve_runtime.generation.token_decoder import TokenDecoder
 from fastserve_runtime.generation.token_loop import TokenLoop
 from fastserve_runtime.session import Session
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 OUTPUT_KINDS: Mapping[str, str] = {"logits": "logits"}
 MOST_NEW_TOKENS = 256
@@ -47,7 +44,7 @@ class TextStream:
         return self._result()
 
 
-class TextGeneration:
+class TextGeneration(ClosedAtEnd):
     """Generates text, one prompt at a time. Prompts that begin as the last one did are not computed twice."""
 
     task = "text-generation"
@@ -126,14 +123,6 @@ class TextGeneration:
     def close(self) -> None:
         """Let go of the model."""
         self.session.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class _Run:
