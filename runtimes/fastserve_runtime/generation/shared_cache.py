@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fastserve_runtime.session import Session, Tensor
 
 INPUT_IDS, ATTENTION_MASK, LOGITS = "input_ids", "attention_mask", "logits"
-_PAST, _PRESENT = "past_key_values.", "present."
+PAST, PRESENT = "past_key_values.", "present."
 _POSITIONS = 2
 """The axis of a cache that counts tokens: [1, heads, tokens, head_dim]."""
 _CHUNK = 256
@@ -128,8 +128,8 @@ class SharedCacheDecoder:
 def _pairs(signature: Signature) -> list[tuple[TensorSpec, TensorSpec]]:
     """Return each input of earlier keys or values with the output that takes its place."""
     outputs = {t.name: t for t in signature.outputs}
-    pasts = [t for t in signature.inputs if t.name.startswith(_PAST)]
-    names = [_PRESENT + t.name.removeprefix(_PAST) for t in pasts]
+    pasts = [t for t in signature.inputs if t.name.startswith(PAST)]
+    names = [PRESENT + t.name.removeprefix(PAST) for t in pasts]
     return [(past, outputs[name]) for past, name in zip(pasts, names, strict=True) if name in outputs]
 
 

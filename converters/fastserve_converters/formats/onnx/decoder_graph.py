@@ -18,25 +18,25 @@ from fastserve_converters.decoder.reading import gelu_of_tanh
 from fastserve_converters.formats.onnx.fusion import MICROSOFT
 from fastserve_converters.formats.onnx.grouped import grouped_product, grouped_rows
 from fastserve_converters.formats.onnx.integers import Initializers
+from fastserve_runtime.generation.shared_cache import ATTENTION_MASK, INPUT_IDS, LOGITS, PAST, PRESENT
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
     from fastserve_converters.quantization.weights import QuantizedWeight
 
-INPUT_IDS, ATTENTION_MASK, LOGITS = "input_ids", "attention_mask", "logits"
 _OPSET = 21
 _IR_VERSION = 10
 
 
 def past_name(layer: int, kind: str) -> str:
     """Return the name of the input with a layer's earlier keys or values (`key`, `value`)."""
-    return f"past_key_values.{layer}.{kind}"
+    return f"{PAST}{layer}.{kind}"
 
 
 def present_name(layer: int, kind: str) -> str:
     """Return the name of the output with a layer's keys or values."""
-    return f"present.{layer}.{kind}"
+    return f"{PRESENT}{layer}.{kind}"
 
 
 def write_graph(form: DecoderForm, weights: Mapping[str, QuantizedWeight] | None = None) -> ir.Model:
