@@ -5,11 +5,12 @@ Third parties add theirs by the entry-point group `fastserve.formats`.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
 from fastserve_runtime.plugins import PartFolder
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fastserve_converters.artifact import Artifact
+    from fastserve_converters.decoder.form import DecoderForm
     from fastserve_converters.precisions import Precision, RangeMethod
     from fastserve_converters.quantization.weights import QuantizedWeight
     from fastserve_runtime.manifest import Signature
@@ -66,6 +68,28 @@ class ExportJob:
     range_method: RangeMethod = "min-max"
 
 
+@dataclass(frozen=True)
+class DecoderJob:
+    """What an exporter of decoders gets.
+
+    Attributes:
+        form: the decoder, in eval mode; its `context` is what the cache must hold.
+        precision: one of the format's `PRECISIONS` for decoders.
+        plan: what that precision is in this format.
+        weights: torch module name → its weights as integers; layers that stay in float are absent. Where the head is
+            the embedding table (`form.is_tied`), it has no entry of its own and multiplies with the embedding's.
+        prompts: the fields of the runtime's `PromptSettings`: ids that end a text, and so on.
+        out: an empty folder for the files.
+    """
+
+    form: DecoderForm
+    precision: str
+    plan: Precision
+    weights: Mapping[str, QuantizedWeight]
+    prompts: Mapping[str, Any]
+    out: Path
+
+
 def least_tokens(job: ExportJob) -> int | None:
     """Return to how many tokens a job's samples may be cut; None where its graph has one length."""
     return LEAST_TOKENS if job.plan.has_dynamic_length else None
@@ -91,6 +115,31 @@ class Format(Protocol):
 
         Beside an artifact of static ranges, also the outputs of its twin; see `quantization.twin`.
         """
+
+
+class DecoderFormat(Protocol):
+    """What a format's module `decoder` offers.
+
+    Attributes:
+        PRECISIONS: what it has for decoders, by name. The head has the scheme of the embedding.
+    """
+
+    PRECISIONS: Mapping[str, Precision]
+
+    def export(self, job: DecoderJob) -> Artifact:
+        """Write the artifact's files into `job.out`. Its graphs are what the runtime's `open_decoder` knows."""
+
+
+def decoder_format(format_module: Format) -> DecoderFormat | None:
+    """Return how a format exports decoders of text, None if it does not."""
+    name = f"{format_module.__name__}.decoder"  # type: ignore[attr-defined]
+    try:
+        module: DecoderFormat = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name and not name.startswith(f"{error.name}."):
+            raise
+        return None
+    return module
 
 
 def missing_modules(format_module: Format) -> tuple[str, ...]:
