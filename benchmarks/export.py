@@ -40,7 +40,7 @@ def bare_calls(model: str, out: str) -> None:
 
     from fastserve_converters.checkpoint import read_checkpoint
     from fastserve_converters.edge_form import build_edge_form
-    from fastserve_converters.jobs import example_inputs
+    from fastserve_converters.encoder_jobs import example_inputs
     from fastserve_converters.model_loading import load_model
 
     checkpoint = read_checkpoint(Path(model))
@@ -109,7 +109,7 @@ def fastserve_export(model: Path, cache: Path, *words: str) -> tuple[dict[str, A
 
 def load_and_export_seconds(document: dict[str, Any]) -> float:
     """Return the time of loading and exporting; measuring and judging quality apart."""
-    names = ("Load model", "Torch program", "Export ")
+    names = ("Load model", "Form for export", "Export ")
     return sum(s["seconds"] for s in document["stages"] if s["stage"].startswith(names))
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fastserve_converters.families import Family, family_of
+from fastserve_converters.gguf_files.finding import find_gguf
 from fastserve_converters.sentence_transformers_files import SentenceHead, read_json, read_sentence_head
 from fastserve_converters.tasks import TASKS, Task
 from fastserve_runtime.errors import UsageError
@@ -36,6 +37,7 @@ class Checkpoint:
         sentence_head: how sentences are embedded, or None.
         weights: weight files, relative to `path`.
         licence: as the model card names it, or None.
+        gguf: the GGUF file that all of it is in, or None.
     """
 
     path: Path
@@ -48,9 +50,12 @@ class Checkpoint:
     sentence_head: SentenceHead | None
     weights: tuple[str, ...]
     licence: str | None
+    gguf: Path | None = None
 
     def files(self) -> tuple[Path, ...]:
         """Return the files that the result depends on, in a fixed order."""
+        if self.gguf is not None:
+            return (self.gguf, *self.licence_files())
         wanted = {".json", ".txt", ".safetensors", ".model", ".py"} | {Path(w).suffix for w in self.weights}
         found = [f for f in self.root.rglob("*") if f.is_file() and (f.suffix in wanted or f.name in _texts())]
         return tuple(sorted(f for f in found if not any(p.startswith(".") for p in f.relative_to(self.root).parts)))
@@ -68,8 +73,16 @@ class Checkpoint:
         if length > self.most_tokens:
             raise UsageError(
                 f"A sequence length of {length} was asked for; the model has positions for {self.most_tokens}.",
-                f"Ask for --seq-len {self.most_tokens} or less.",
+                f"Ask for {'--context' if self.family.generates else '--seq-len'} {self.most_tokens} or less.",
             )
+
+    def generation(self) -> Mapping[str, Any]:
+        """Return how the checkpoint advises to generate: its `generation_config.json`, or what its config says."""
+        if self.gguf is None and (self.path / "generation_config.json").is_file():
+            found = read_json(self.path / "generation_config.json")
+            if isinstance(found, dict):
+                return found
+        return {name: self.config[name] for name in ("eos_token_id",) if self.config.get(name) is not None}
 
     def weights_sha256(self) -> str:
         """Return one digest over all weight files."""
@@ -85,7 +98,7 @@ def read_checkpoint(
     """Describe a checkpoint.
 
     Args:
-        directory: a Transformers or sentence-transformers checkpoint.
+        directory: a Transformers or sentence-transformers checkpoint, or a GGUF file, or a directory with one.
         task: `auto` finds it from the config.
         allow_pickle: accept weights that are pickles.
         trust_remote_code: accept a config that names code of its own.
@@ -93,6 +106,9 @@ def read_checkpoint(
     Raises:
         UsageError: there is no checkpoint, or it is of a kind that is not supported or not allowed.
     """
+    gguf = find_gguf(directory)
+    if gguf is not None:
+        return _described_gguf(gguf, task)
     _check_directory(directory)
     sentence_head = read_sentence_head(directory)
     path = directory / sentence_head.transformer_folder if sentence_head else directory
@@ -106,7 +122,7 @@ def read_checkpoint(
         )
     family = family_of(str(config.get("model_type", "unknown")))
     found_task = _task(config, task)
-    task_module: Task = TASKS.load(found_task)
+    task_module = _task_for(found_task, family)
     return Checkpoint(
         path=path,
         root=directory,
@@ -114,11 +130,53 @@ def read_checkpoint(
         task=found_task,
         config=config,
         labels=_labels(config) if task_module.HAS_LABELS else (),
-        most_tokens=int(config.get("max_position_embeddings", 512)) - family.first_position(config),
+        most_tokens=_positions(config) - family.first_position(config),
         sentence_head=sentence_head if task_module.POOLS else None,
         weights=_weights(path, allow_pickle=allow_pickle),
         licence=_licence(directory / MODEL_CARD),
     )
+
+
+def _described_gguf(file: Path, task: str) -> Checkpoint:
+    from fastserve_converters.gguf_files.description import read_gguf_description
+
+    found = read_gguf_description(file)
+    family = family_of(str(found.config["model_type"]))
+    name = _task(found.config, task)
+    _task_for(name, family)
+    return Checkpoint(
+        path=file.parent,
+        root=file.parent,
+        family=family,
+        task=name,
+        config=found.config,
+        labels=(),
+        most_tokens=_positions(found.config),
+        sentence_head=None,
+        weights=(file.name,),
+        licence=found.licence or _licence(file.parent / MODEL_CARD),
+        gguf=file,
+    )
+
+
+def _task_for(name: str, family: Family) -> Task:
+    """Return a task, if models of the family do such things.
+
+    Raises:
+        UsageError: they do not.
+    """
+    task: Task = TASKS.load(name)
+    if task.GENERATES != family.generates:
+        does = "continue texts" if family.generates else "encode texts"
+        raise UsageError(
+            f"Models of the {family.name} family {does}; they are not exported for {name}.",
+            "Leave --task out, or export another model.",
+        )
+    return task
+
+
+def _positions(config: Mapping[str, Any]) -> int:
+    return int(config.get("max_position_embeddings") or config.get("n_positions") or 512)
 
 
 def file_sha256(file: Path) -> str:

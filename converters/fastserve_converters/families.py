@@ -15,11 +15,13 @@ class Family:
 
     Attributes:
         name: as users know it.
+        generates: whether its members continue texts (decoders), rather than encode them.
         positions_after_padding: whether positions are counted from behind the padding index (RoBERTa, so that
             `max_position_embeddings` 514 means 512 tokens), instead of from 0.
     """
 
     name: str
+    generates: bool = False
     positions_after_padding: bool = False
 
     def first_position(self, config: Mapping[str, Any]) -> int:
@@ -29,6 +31,16 @@ class Family:
 
 _BERT, _ALBERT, _DISTILBERT = Family("BERT"), Family("ALBERT"), Family("DistilBERT")
 _ROBERTA = Family("RoBERTa", positions_after_padding=True)
+_DECODERS = {
+    "llama": "Llama",
+    "mistral": "Mistral",
+    "qwen2": "Qwen2",
+    "qwen3": "Qwen3",
+    "gemma": "Gemma",
+    "gemma2": "Gemma 2",
+    "gemma3_text": "Gemma 3",
+    "gpt2": "GPT-2",
+}
 
 FAMILIES: Mapping[str, Family] = {
     "bert": _BERT,
@@ -37,6 +49,7 @@ FAMILIES: Mapping[str, Family] = {
     "roberta": _ROBERTA,
     "xlm-roberta": _ROBERTA,
     "camembert": _ROBERTA,
+    **{model_type: Family(name, generates=True) for model_type, name in _DECODERS.items()},
 }
 
 

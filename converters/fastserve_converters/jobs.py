@@ -2,57 +2,32 @@
 
 from __future__ import annotations
 
-import json
-import time
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from fastserve_converters.checkpoint import Checkpoint, read_checkpoint
-from fastserve_converters.data import read_samples, split_samples
-from fastserve_converters.dynamic_shapes import dynamic_shapes
-from fastserve_converters.formats import LEAST_TOKENS, ExportJob, check_installed, check_precision
-from fastserve_runtime.errors import UsageError
-from fastserve_runtime.manifest import Dim, Signature, SymbolicDim, TensorSpec, signature_document
+from fastserve_converters.job_requests import Handler
+from fastserve_converters.tasks import TASKS, Task
 
-if TYPE_CHECKING:
-    import numpy as np
-    import torch
-    from numpy.typing import NDArray
 
-    from fastserve_converters.edge_form import EdgeForm
-    from fastserve_converters.precisions import Precision
-    from fastserve_converters.quantization.weights import QuantizedWeight
+class _ModelJobs(Protocol):
+    """The jobs on one model: `reference`, `program`, `sensitivity`, `artifact` and `twin`."""
 
-PROGRAM = "program.pt2"
-ARTIFACT = "artifact.json"
-SIGNATURE = "signature.json"
-SENSITIVITY = "sensitivity.json"
-TWIN = "twin.json"
-TWIN_SAMPLES = 64
-LENGTH = "length"
-_PROOF_SAMPLES = 16
-_KEPT_WEIGHTS = 4
-"""So many precisions' integers stay in memory, a quarter of the model's size each: formats share them, and so does the
-artifact's check."""
+    handlers: Mapping[str, Handler]
 
 
 class Jobs:
     """Does jobs on one model after another.
 
-    A job is an object with `job` (one of `run`'s handlers), `source` (how to load the model) and `out` (an empty
-    folder); its answer is the stage's result, which is also written to that folder.
+    A job is an object with `job` (what is done), `source` (how to load the model: `path`, `task`, `length` in tokens,
+    `allow_pickle`, `trust_remote_code`) and `out` (an empty folder); its answer is the stage's result, which is also
+    written to that folder.
     """
 
     def __init__(self) -> None:
         self._source: Mapping[str, Any] | None = None
-        self._model: torch.nn.Module | None = None
-        self._edge_form: EdgeForm | None = None
-        self._programs: dict[bool, torch.export.ExportedProgram] = {}
-        self._calibrations: dict[str, dict[str, NDArray[np.generic]]] = {}
-        self._signatures: dict[bool, Signature] = {}
-        self._weights: dict[object, dict[str, QuantizedWeight]] = {}
+        self._model_jobs: _ModelJobs | None = None
 
     def run(self, request: Mapping[str, Any]) -> Any:
         """Do one job.
@@ -60,245 +35,23 @@ class Jobs:
         Raises:
             FastServeError: what the model or the machine does not allow.
         """
-        handlers = {
-            "reference": self._reference,
-            "program": self._export_program,
-            "sensitivity": self._sensitivity,
-            "artifact": self._artifact,
-            "twin": self._twin,
-        }
-        if request["source"] != self._source:
-            self._source, self._model, self._edge_form, self._programs = request["source"], None, None, {}
-            self._calibrations, self._signatures, self._weights = {}, {}, {}
+        source = request["source"]
+        if self._model_jobs is None or source != self._source:
+            self._model_jobs = None  # what it holds goes before the next model comes
+            self._source, self._model_jobs = source, _jobs_of(source)
         out = Path(request["out"])
         out.mkdir(parents=True, exist_ok=True)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return handlers[request["job"]](request, out)
-
-    def _reference(self, request: Mapping[str, Any], out: Path) -> Any:
-        from fastserve_converters.reference import build_reference
-
-        source = request["source"]
-        checkpoint = self._checkpoint(source)
-        started = time.perf_counter()
-        model = self._loaded(source)
-        load_seconds = time.perf_counter() - started
-        samples = read_samples(
-            [Path(f) for f in request["data"]],
-            text_column=request["text_column"],
-            label_column=request["label_column"],
-            labels=checkpoint.labels,
-        )
-        split = split_samples(samples, request["seed"])
-        description = build_reference(out, checkpoint, model, split, source["sequence_length"])
-        return {**description, "load_seconds": load_seconds}
-
-    def _export_program(self, request: Mapping[str, Any], out: Path) -> Any:
-        """Export the edge form, after proving it equal to the original on the reference's own inputs."""
-        import numpy as np
-        import torch
-
-        from fastserve_converters.edge_form import prove_equal
-        from fastserve_converters.reference import INPUTS, OUTPUTS
-
-        source = request["source"]
-        edge_form = self._edge(source)
-        folder = Path(request["reference"])
-        with np.load(folder / INPUTS) as inputs, np.load(folder / OUTPUTS) as outputs:
-            # Spread over the evaluation texts, and the goldens at the end with their extremes.
-            count = len(inputs["input_ids"])
-            rows = sorted({int(i) for i in np.linspace(0, count - 1, _PROOF_SAMPLES)} | set(range(count - 4, count)))
-            tensors = {name: torch.from_numpy(inputs[name][rows]) for name in inputs.files}
-            expected = torch.from_numpy(outputs[edge_form.output][rows])
-        difference = prove_equal(edge_form, tensors, expected)
-        program = self._exported(source, has_dynamic_length=False)
-        torch.export.save(program, out / PROGRAM)
-        signature = self._signature(source, has_dynamic_length=False)
-        document = {
-            **signature_document(signature),
-            "largest_difference": difference,
-            "modules": [[name, type(module).__name__] for name, module in edge_form.named_modules()],
-        }
-        (out / SIGNATURE).write_text(json.dumps(document))
-        return document
-
-    def _sensitivity(self, request: Mapping[str, Any], out: Path) -> Any:
-        """Score every layer in the schemes that a format's mixed precision may give it."""
-        from fastserve_converters.quantization import sensitivity
-        from fastserve_converters.quantization.assignment import units_document
-        from fastserve_converters.quantization.layers import check_finite
-
-        exporter = check_installed(request["format"])
-        check_precision(exporter, request["precision"])
-        plan = exporter.PRECISIONS[request["precision"]]
-        assert plan.choices is not None
-        source = request["source"]
-        edge_form = self._edge(source)
-        check_finite(edge_form)
-        samples = self._calibration(plan, request)
-        units = sensitivity.sensitivities(edge_form, plan.choices, plan.activations, samples)
-        layers = {name for unit in units for name in unit.layers}
-        rest = [p for name, p in edge_form.named_parameters() if name.removesuffix(".weight") not in layers]
-        document = {
-            "samples": min(len(samples["input_ids"]), sensitivity.MOST_SAMPLES),
-            "other_bytes": sum(4 * p.numel() for p in rest),
-            "units": units_document(units),
-        }
-        (out / SENSITIVITY).write_text(json.dumps(document))
-        return document
-
-    def _artifact(self, request: Mapping[str, Any], out: Path) -> Any:
-        from fastserve_converters.quantization import calibration, evidence, twin
-        from fastserve_converters.quantization.recipe import recipe_document
-
-        exporter = check_installed(request["format"])
-        check_precision(exporter, request["precision"])
-        source = request["source"]
-        plan = exporter.PRECISIONS[request["precision"]]
-        edge_form = self._edge(source)
-        samples = self._calibration(plan, request)
-        job = ExportJob(
-            module=edge_form,
-            program=self._exported(source, has_dynamic_length=plan.has_dynamic_length),
-            signature=self._signature(source, has_dynamic_length=plan.has_dynamic_length),
-            example=example_inputs(source["sequence_length"]),
-            precision=request["precision"],
-            plan=plan,
-            weights=self._quantized(plan, request),
-            calibration=samples,
-            samples=calibration.first_inputs(Path(request["reference"]), max(evidence.SAMPLES, twin.SAMPLES)),
-            range_method=plan.range_method(request["range_method"]),
-            base=Path(request["base"]) if request.get("base") else None,
-            out=out,
-        )
-        document = {
-            **exporter.export(job).as_document(),
-            "recipe": recipe_document(plan, request["assignment"], job),
-        }
-        (out / ARTIFACT).write_text(json.dumps(document))
-        return document
-
-    def _twin(self, request: Mapping[str, Any], out: Path) -> Any:
-        """Compare an artifact's outputs on evaluation texts with those of the same quantized model elsewhere."""
-        import numpy as np
-
-        from fastserve_converters.quantization import twin
-        from fastserve_converters.quantization.fake_quant import fake_quantized, run_batches
-        from fastserve_converters.reference import INPUTS
-
-        exporter = check_installed(request["format"])
-        plan = exporter.PRECISIONS[request["precision"]]
-        edge_form = self._edge(request["source"])
-        recorded = twin.read_outputs(Path(request["artifact"]))
-        count = TWIN_SAMPLES if recorded is None else len(recorded[0])
-        with np.load(Path(request["reference"]) / INPUTS) as inputs, np.load(request["outputs"]) as outputs:
-            few = {name: inputs[name][:count] for name in inputs.files}
-            actual = outputs[edge_form.output][:count]
-        if recorded is None:
-            with fake_quantized(edge_form, self._quantized(plan, request), plan.activations):
-                rounding = ", activations in float" if plan.has_static_ranges else ""
-                recorded = run_batches(edge_form, few), f"the same integers in PyTorch{rounding}"
-        document = twin.comparison(recorded[0], actual, few, recorded[1])
-        (out / TWIN).write_text(json.dumps(document))
-        return document
-
-    def _calibration(self, plan: Precision, request: Mapping[str, Any]) -> dict[str, NDArray[np.generic]]:
-        """Return the calibration inputs, looked at once for each reference, or nothing where a precision needs none."""
-        from fastserve_converters.quantization import calibration
-        from fastserve_converters.quantization.layers import check_activations
-
-        if not plan.needs_calibration:
-            return {}
-        folder = request["reference"]
-        if folder not in self._calibrations:
-            try:
-                samples = calibration.read(Path(folder), request["source"]["sequence_length"])
-            except UsageError:
-                if plan.can_do_without_calibration:
-                    return {}
-                raise
-            check_activations(self._edge(request["source"]), samples)
-            self._calibrations[folder] = samples
-        return self._calibrations[folder]
-
-    def _quantized(self, plan: Precision, request: Mapping[str, Any]) -> dict[str, QuantizedWeight]:
-        """Return the integers of a precision; the last few are kept."""
-        from fastserve_converters.quantization import layers
-
-        edge_form = self._edge(request["source"])
-        assignment = layers.assignment(edge_form, plan, request["assignment"])
-        key = (plan.rounding, request["reference"], frozenset(assignment.items()))
-        if key not in self._weights:
-            samples = self._calibration(plan, request)
-            self._weights[key] = layers.quantized_weights(edge_form, assignment, plan.rounding, samples)
-            if len(self._weights) > _KEPT_WEIGHTS:
-                del self._weights[next(iter(self._weights))]
-        return self._weights[key]
-
-    def _checkpoint(self, source: Mapping[str, Any]) -> Checkpoint:
-        checkpoint = read_checkpoint(
-            Path(source["path"]),
-            task=source["task"],
-            allow_pickle=source["allow_pickle"],
-            trust_remote_code=source["trust_remote_code"],
-        )
-        checkpoint.check_length(source["sequence_length"])
-        return checkpoint
-
-    def _loaded(self, source: Mapping[str, Any]) -> torch.nn.Module:
-        """Return the untouched model. Making the edge form uses it up."""
-        from fastserve_converters.model_loading import load_model
-
-        if self._model is None:
-            self._model = load_model(self._checkpoint(source), trust_remote_code=source["trust_remote_code"])
-        return self._model
-
-    def _edge(self, source: Mapping[str, Any]) -> EdgeForm:
-        from fastserve_converters.edge_form import build_edge_form
-
-        if self._edge_form is None:
-            model, self._model = self._loaded(source), None
-            self._edge_form = build_edge_form(model, self._checkpoint(source), source["sequence_length"])
-        return self._edge_form
-
-    def _exported(self, source: Mapping[str, Any], *, has_dynamic_length: bool) -> torch.export.ExportedProgram:
-        import torch
-
-        if has_dynamic_length not in self._programs:
-            signature = self._signature(source, has_dynamic_length=has_dynamic_length)
-            example = example_inputs(source["sequence_length"])
-            self._programs[has_dynamic_length] = torch.export.export(
-                self._edge(source), (), example, dynamic_shapes=dynamic_shapes(signature)
-            )
-        return self._programs[has_dynamic_length]
-
-    def _signature(self, source: Mapping[str, Any], *, has_dynamic_length: bool) -> Signature:
-        if has_dynamic_length not in self._signatures:
-            length = source["sequence_length"]
-            self._signatures[has_dynamic_length] = signature_of(
-                self._edge(source), length, has_dynamic_length=has_dynamic_length
-            )
-        return self._signatures[has_dynamic_length]
+            return self._model_jobs.handlers[request["job"]](request, out)
 
 
-def example_inputs(length: int) -> dict[str, torch.Tensor]:
-    """Return inputs of the exported shape: half text, half padding, so that no export folds the mask away."""
-    import torch
+def _jobs_of(source: Mapping[str, Any]) -> _ModelJobs:
+    task: Task = TASKS.load(source["task"])
+    if task.GENERATES:
+        from fastserve_converters.decoder.jobs import DecoderJobs
 
-    mask = torch.ones(1, length, dtype=torch.float32)
-    mask[:, (length + 1) // 2 :] = 0.0
-    return {"input_ids": torch.ones(1, length, dtype=torch.int32), "attention_mask": mask}
+        return DecoderJobs(source)
+    from fastserve_converters.encoder_jobs import EncoderJobs
 
-
-def signature_of(edge_form: EdgeForm, length: int, *, has_dynamic_length: bool) -> Signature:
-    """Return the named inputs and outputs of an encoder in edge form."""
-    import torch
-
-    tokens: Dim = SymbolicDim(LENGTH, LEAST_TOKENS, length) if has_dynamic_length else length
-    with torch.no_grad():
-        full, shorter = (edge_form(**example_inputs(n))[edge_form.output].shape for n in (length, length - 1))
-    # A dimension that follows the number of tokens is open where that is.
-    dims = tuple(tokens if a != b else a for a, b in zip(full, shorter, strict=True))
-    inputs = (TensorSpec("input_ids", "int32", (1, tokens)), TensorSpec("attention_mask", "float32", (1, tokens)))
-    return Signature(inputs, (TensorSpec(edge_form.output, "float32", dims),))
+    return EncoderJobs(source)

@@ -20,6 +20,10 @@ def load_model(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> to
     Raises:
         UsageError: weights are missing, of another shape, not finite, or unreadable.
     """
+    if checkpoint.gguf is not None:
+        from fastserve_converters.gguf_files.model import load_gguf_model
+
+        return load_gguf_model(checkpoint.gguf)  # type: ignore[no-any-return]
     import transformers
     from safetensors import SafetensorError
 

@@ -26,18 +26,20 @@ class WeightScheme:
         group: so many neighbouring columns share a scale; None where the whole row does.
         symmetric: whether zero is in the middle; else there is a zero point beside each scale.
         scale: the type that scales are stored in.
+        minimum: whether a real number of that type is added to each group, as some GGUF files have it.
     """
 
     bits: int
     group: int | None = None
     symmetric: bool = True
     scale: Literal["float32", "float16", "bfloat16"] = "float32"
+    minimum: bool = False
 
     @property
     def name(self) -> str:
         """The scheme in short, such as `int4-g32-asymmetric`."""
         group = "" if self.group is None else f"-g{self.group}"
-        return f"int{self.bits}{group}{'' if self.symmetric else '-asymmetric'}"
+        return f"int{self.bits}{group}{'' if self.symmetric else '-asymmetric'}{'-minimum' if self.minimum else ''}"
 
 
 INT8 = WeightScheme(8)
@@ -61,7 +63,8 @@ class Precision:
         activations: what layers multiply with.
         base: the precision whose artifact this one is made from, if any.
         has_dynamic_length: whether the graph takes any number of tokens up to its length, rather than just that many.
-        rounding: `nearest`, or `gptq` (arXiv 2210.17323) where rounding to nearest loses too much.
+        rounding: `nearest`, or `gptq` (arXiv 2210.17323) where rounding to nearest loses too much; `source` keeps the
+            integers that the checkpoint itself has.
         calibration: what the format makes of calibration data itself, in a few words for the recipe.
         choices: what the schemes of a mixed precision are chosen from, layer by layer; None where they are not.
         range_methods: how the format can find the ranges of activations; the first one where it lacks the wanted one.
@@ -72,7 +75,7 @@ class Precision:
     activations: Activations
     base: str | None = None
     has_dynamic_length: bool = False
-    rounding: Literal["nearest", "gptq"] = "nearest"
+    rounding: Literal["nearest", "gptq", "source"] = "nearest"
     calibration: str | None = None
     choices: Choices | None = None
     range_methods: tuple[RangeMethod, ...] = ("min-max",)
@@ -85,7 +88,7 @@ class Precision:
     @property
     def can_do_without_calibration(self) -> bool:
         """Whether calibration data only makes it better."""
-        return not self.has_static_ranges and self.rounding == "nearest" and self.choices is None
+        return not self.has_static_ranges and self.rounding != "gptq" and self.choices is None
 
     def range_method(self, wanted: str) -> RangeMethod:
         """Return the method that is wanted where the format has it, else its first."""

@@ -50,7 +50,7 @@ def golden_texts(evaluation: Sequence[Sample], preprocessor: TextPreprocessor) -
     order = np.argsort(tokens, kind="stable")
     short = [texts[i] for i in order[:2]]
     padded = [texts[order[len(order) * part // 4]] for part in (1, 2, 3)]
-    foreign = _non_latin()
+    foreign = non_latin_texts()
     return [
         *(GoldenText(t, "short", realistic=True) for t in short),
         *(GoldenText(t, "padded", realistic=True) for t in padded),
@@ -116,6 +116,10 @@ def load_tokenizer(checkpoint: Checkpoint) -> Any:
     Raises:
         UsageError: there is none, or it has no fast form.
     """
+    if checkpoint.gguf is not None:
+        from fastserve_converters.gguf_files.tokenizer import load_gguf_tokenizer
+
+        return load_gguf_tokenizer(checkpoint.gguf)
     from transformers import AutoTokenizer
 
     # Without a vocabulary Transformers makes a tokenizer that knows its special tokens alone, and says nothing.
@@ -205,7 +209,8 @@ def _filling(texts: Sequence[str], preprocessor: TextPreprocessor) -> str:
     return text
 
 
-def _non_latin() -> list[str]:
+def non_latin_texts() -> list[str]:
+    """Return a text in each of some scripts: Japanese, Arabic, Devanagari, Cyrillic."""
     wanted = ["ja", "ar", "hi", "ru"]
     rows = [json.loads(line) for line in DEFAULT_TEXTS.read_text(encoding="utf-8").splitlines()]
     return [next(r["text"] for r in rows if r["language"] == language) for language in wanted]

@@ -44,7 +44,7 @@ class Benchmark:
         on_window: Callable[[Window], object] | None = None,
     ) -> SustainedRun:
         """Run on for so many seconds; see `run_sustained`."""
-        return run_sustained(self.model.samples.run, seconds, read=read, on_window=on_window)
+        return run_sustained(self.model.workload.run, seconds, read=read, on_window=on_window)
 
 
 @contextmanager
@@ -91,6 +91,7 @@ def benchmarked(
     if on_start is not None:
         on_start(f"Measuring {chosen.id} with {found.NAME} {found.version()}; at most {most_seconds * 4 / 3:.0f} s ...")
     with measured_model(
+        bundle.manifest.task,
         found,
         checked_model(bundle, chosen),
         chosen.graphs,

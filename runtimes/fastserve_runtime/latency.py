@@ -5,7 +5,8 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from fastserve_runtime.early_stopping import percentile_estimate, queries_needed
 
@@ -108,6 +109,11 @@ def summarize(latencies: Sequence[float], *, busy_share: float = 1.0) -> Latency
         p99=p99,
         doubts=tuple(_doubts(latencies, p90, busy_share)),
     )
+
+
+def latency_fields(latency: Latency) -> dict[str, Any]:
+    """Return a latency's JSON fields, seconds."""
+    return {**asdict(latency), "doubts": list(latency.doubts), "trustworthy": latency.is_trustworthy}
 
 
 def _doubts(latencies: Sequence[float], p90: float | None, busy_share: float) -> list[str]:

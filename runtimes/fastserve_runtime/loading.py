@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from fastserve_runtime.engines import ENGINES, engines_for, installed_engine
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, UsageError
-from fastserve_runtime.manifest import Variant
+from fastserve_runtime.manifest import Manifest, Variant
 from fastserve_runtime.session import Engine, ModelSource, Session
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def load(
         chosen, found = choose_variant(source, variant, engine)
         if engine is None:
             warn_of_stand_in(found)
-        preprocessor = _open_pipeline_input(source)
+        preprocessor = open_pipeline_input(source)
         session = open_variant(source, chosen, found, threads=checked_threads(threads))
         module = PIPELINES.load(source.manifest.task)
         pipeline: Pipeline = module.open_pipeline(session, preprocessor, source.manifest.task_settings)
@@ -206,7 +206,16 @@ def this_platform() -> str:
 
 def open_variant(bundle: Bundle, variant: Variant, engine: Engine, *, threads: int = 1) -> Session:
     """Check a variant's files and open it."""
-    return engine.open_session(checked_model(bundle, variant), variant.graphs, threads=threads)
+    session = engine.open_session(checked_model(bundle, variant), variant.graphs, threads=threads)
+    session.model_id = model_id(bundle.manifest, variant)
+    return session
+
+
+def model_id(manifest: Manifest, variant: Variant) -> str:
+    """Return what tells a variant from all others: a SHA-256 over the files that it needs, in any bundle."""
+    from fastserve_runtime.canonical_json import digest
+
+    return digest(sorted(entry.sha256 for entry in manifest.shipped_files(variant)))
 
 
 def checked_model(bundle: Bundle, variant: Variant) -> ModelSource:
@@ -230,8 +239,8 @@ def checked_model(bundle: Bundle, variant: Variant) -> ModelSource:
     return model
 
 
-def _open_pipeline_input(bundle: Bundle) -> TextPreprocessor | PromptTokenizer:
-    """Open what makes a pipeline's tensors or tokens, of the kind that the manifest names."""
+def open_pipeline_input(bundle: Bundle) -> TextPreprocessor | PromptTokenizer:
+    """Open what makes a pipeline's tensors or tokens, of the kind that the manifest names; see `open_preprocessor`."""
     from fastserve_runtime.generation.prompt_tokenizer import KIND, PromptSettings, PromptTokenizer
 
     preprocessing = bundle.manifest.preprocessing

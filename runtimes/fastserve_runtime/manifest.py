@@ -20,6 +20,10 @@ SCHEMA_MINOR = 0
 SCHEMA_VERSION = f"{SCHEMA_MAJOR}.{SCHEMA_MINOR}"
 
 
+UNBOUNDED = 2**31 - 1
+"""The upper bound of a symbolic dimension of which nothing is known."""
+
+
 @dataclass(frozen=True)
 class SymbolicDim:
     """A dimension that is chosen when the model runs, between two bounds (both included)."""

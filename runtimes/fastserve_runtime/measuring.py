@@ -23,14 +23,15 @@ from typing import TYPE_CHECKING, Any
 
 from fastserve_runtime.engines import installed_engine
 from fastserve_runtime.errors import EXIT_OK, FastServeError
-from fastserve_runtime.latency import LEAST_SECONDS, MOST_SECONDS, Latency, measure_latency
+from fastserve_runtime.latency import LEAST_SECONDS, MOST_SECONDS, latency_fields, measure_latency
 from fastserve_runtime.machine import this_machine
 from fastserve_runtime.manifest import Graph, parse_signature
 from fastserve_runtime.memory import MemoryReading, read_memory
 from fastserve_runtime.parsing import Fields
+from fastserve_runtime.workload import Workload, open_workload
 
 if TYPE_CHECKING:
-    from fastserve_runtime.session import Engine, ModelSource, Session, Tensors
+    from fastserve_runtime.session import Engine, ModelSource, Tensors
 
 
 _IMPORT_SECONDS: dict[str, float] = {}
@@ -42,58 +43,16 @@ class MeasuredModel:
 
     Attributes:
         measurement: the measurement's JSON fields.
-        samples: runs the model on its inputs, one at a time.
+        workload: runs the model on its inputs.
     """
 
     measurement: dict[str, Any]
-    samples: Samples
-
-
-class Samples:
-    """Runs a model on single samples of its inputs."""
-
-    def __init__(self, session: Session, inputs: Tensors, timed: int | None = None) -> None:
-        """Cut the inputs into samples.
-
-        Args:
-            session: the opened model.
-            inputs: by name, samples along the first axis; those that the model does not take are left out.
-            timed: `run` takes the first so many in turn; all if left out.
-        """
-        import numpy as np
-
-        from fastserve_runtime.lengths import full_graph
-
-        self._graph = full_graph(session.graphs)
-        self._session = session
-        names = [spec.name for spec in session.graphs[self._graph].inputs]
-        count = len(inputs[names[0]])
-        self._rows = [{n: np.ascontiguousarray(inputs[n][i : i + 1]) for n in names} for i in range(count)]
-        self._timed = count if timed is None else max(1, min(timed, count))
-
-    def run(self, index: int) -> object:
-        """Run one timed sample at full length, padding and all; they are taken in turn."""
-        return self._session.run(self._rows[index % self._timed], graph=self._graph)
-
-    def run_all(self) -> tuple[dict[str, Any], list[float]]:
-        """Run every sample at its own length, and return the outputs and the seconds that each took.
-
-        Outputs are by name, samples along the first axis.
-        """
-        import numpy as np
-
-        from fastserve_runtime.batching import run_samples
-
-        outputs, seconds = [], []
-        for row in self._rows:
-            started = time.perf_counter()
-            outputs.append(run_samples(self._session, row))
-            seconds.append(time.perf_counter() - started)
-        return {name: np.concatenate([o[name] for o in outputs]) for name in outputs[0]}, seconds
+    workload: Workload
 
 
 @contextmanager
 def measured_model(
+    task: str,
     engine: Engine,
     model: ModelSource,
     graphs: Mapping[str, Graph],
@@ -110,6 +69,7 @@ def measured_model(
     inputs count as the model's.
 
     Args:
+        task: says which calls count; see `workload`.
         engine: what runs it.
         model: the model file, or its content.
         graphs: its entry points; the one for the longest inputs is timed.
@@ -129,11 +89,12 @@ def measured_model(
     session = engine.open_session(model, graphs, threads=threads)
     loaded = time.perf_counter()
     with session:
-        samples = Samples(session, inputs, timed_samples)
+        workload = open_workload(task, session, inputs, timed_samples)
         called = time.perf_counter()
-        samples.run(0)
+        workload.run(0)
         first = time.perf_counter()
-        latency = measure_latency(samples.run, least_seconds=least_seconds, most_seconds=most_seconds)
+        latency = measure_latency(workload.run, least_seconds=least_seconds, most_seconds=most_seconds)
+        further = workload.further_figures(least_seconds=least_seconds, most_seconds=most_seconds)
         after = read_memory()
         placement = session.placement()
         measurement = {
@@ -149,8 +110,9 @@ def measured_model(
             "latency": latency_fields(latency),
             "items_per_second": 1 / max(latency.mean, 1e-12),
             "placement": {"operators": placement.operators, "source": placement.source},
+            **further,
         }
-        yield MeasuredModel(measurement, samples)
+        yield MeasuredModel(measurement, workload)
 
 
 def import_seconds(engine: Engine) -> float:
@@ -184,6 +146,7 @@ def measure(request: Mapping[str, Any]) -> dict[str, Any]:
     with np.load(request["inputs"], allow_pickle=False) as file:
         inputs = {name: file[name] for name in file.files}
     with measured_model(
+        request["task"],
         installed_engine(request["format"], request["engine"]),
         Path(request["model"]),
         _graphs(request["graphs"]),
@@ -192,8 +155,9 @@ def measure(request: Mapping[str, Any]) -> dict[str, Any]:
         timed_samples=request["timed_samples"],
         most_seconds=request.get("most_seconds", MOST_SECONDS),
     ) as measured:
-        outputs, seconds = measured.samples.run_all()
-    np.savez(request["outputs"], **outputs)
+        outputs, seconds = measured.workload.run_all()
+    arrays: dict[str, Any] = dict(outputs)
+    np.savez(request["outputs"], **arrays)
     return {**measured.measurement, "sample_latency": sample_latency(seconds)}
 
 
@@ -204,11 +168,6 @@ def memory_fields(before: MemoryReading, after: MemoryReading) -> dict[str, int 
         "anonymous_growth": _difference(before.anonymous, after.anonymous),
         "file_backed_growth": _difference(before.file_backed, after.file_backed),
     }
-
-
-def latency_fields(latency: Latency) -> dict[str, Any]:
-    """Return a latency's JSON fields, seconds."""
-    return {**asdict(latency), "doubts": list(latency.doubts), "trustworthy": latency.is_trustworthy}
 
 
 def sample_latency(seconds: Sequence[float]) -> dict[str, float]:

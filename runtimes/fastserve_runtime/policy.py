@@ -51,6 +51,11 @@ _QUALITY: Mapping[tuple[str, str], Policy] = {
     ("logits", "int16"): Policy(10, top1_margin=0.5),
     ("logits", "int8"): Policy(6, top1_margin=1.0),
     ("logits", "int4"): Policy(3, top1_margin=2.0),
+    ("log-probabilities", "fp32"): Policy(60, top1_margin=1e-3),
+    ("log-probabilities", "fp16"): Policy(40, top1_margin=0.05),
+    ("log-probabilities", "int16"): Policy(12, top1_margin=1.0),
+    ("log-probabilities", "int8"): Policy(12, top1_margin=1.0),
+    ("log-probabilities", "int4"): Policy(6, top1_margin=3.0),
 }
 # Dynamic int8 rounds activations at run time: another order of summation moves single values by one step. MiniLM gave
 # 27.7 dB between ONNX Runtime 1.18 and 1.32, and 34 dB between LiteRT 1.0 and 2.3. What computes in float from stored
@@ -64,12 +69,13 @@ _EXECUTOR: Mapping[str, Policy] = {
 }
 _WIDTHS: Mapping[str, str] = {
     "fp32": "fp32", "fp32-fused": "fp32", "fp16": "fp16", "a16w8": "int16", "int4": "int4", "mixed": "int4",
+    "int4-embedding-int8": "int4", "source": "int4",
 }  # fmt: skip
 """How exact a precision is; what is not listed counts as int8."""
 
 
 def quality_policy(kind: str, precision: str) -> Policy:
-    """Return the policy against the reference for a kind of output (`embedding`, `hidden`, `logits`)."""
+    """Return the policy against the reference for a kind of output, one of those of `_QUALITY`."""
     return _QUALITY[kind, _width(precision)]
 
 

@@ -20,6 +20,7 @@ KIND = "tokenizer"
 LongText = Literal["truncate", "split"]
 """What becomes of a text with more tokens than the model takes: cut off, or split into windows to be joined again."""
 LONG_TEXT: tuple[LongText, ...] = get_args(LongText)
+DEFAULT_LONG_TEXT: LongText = "truncate"
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,15 @@ class TextPreprocessor:
             special=np.array([e.special_tokens_mask for e in rows], bool),
             text_of=np.repeat(np.arange(len(texts)), [len(text) for text in parts]),
         )
+
+    def differing(self, texts: Sequence[str], inputs: Tensors) -> list[str]:
+        """Return the names of inputs, made of texts before, that these texts do not give now."""
+        import numpy as np
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an over-long text is meant to be cut off
+            tensors = self(texts)
+        return [n for n, before in inputs.items() if n not in tensors or not np.array_equal(tensors[n], before)]
 
     def count_tokens(self, text: str) -> int:
         """Return how many tokens a text has, special ones included, before it is cut off or padded."""

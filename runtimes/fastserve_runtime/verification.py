@@ -17,7 +17,7 @@ from fastserve_runtime.errors import (
     FastServeError,
     UsageError,
 )
-from fastserve_runtime.loading import checked_threads, open_preprocessor, open_variant, usable_engine
+from fastserve_runtime.loading import checked_threads, open_pipeline_input, open_variant, usable_engine
 from fastserve_runtime.manifest import Variant
 from fastserve_runtime.verdict import Outcome, Verdict
 
@@ -152,36 +152,34 @@ def whole_golden(bundle: Bundle, variant: Variant, file: str) -> Golden:
     from fastserve_runtime.golden import read_golden
 
     golden = read_golden(bundle.read(file))
-    signature = next(iter(variant.graphs.values())).signature
+    inputs, outputs = _golden_names(bundle.manifest.task, variant)
     parts: dict[str, NDArray[np.generic] | None] = {"texts": golden.texts, "realistic": golden.realistic}
-    for group, specs in (
-        ("inputs", signature.inputs),
-        ("reference", signature.outputs),
-        ("artifact", signature.outputs),
-    ):
+    for group, names in (("inputs", inputs), ("reference", outputs), ("artifact", outputs)):
         arrays: Arrays = getattr(golden, group)
-        parts |= {f"{group}/{spec.name}": arrays.get(spec.name) for spec in specs}
+        parts |= {f"{group}/{name}": arrays.get(name) for name in names}
     for name, array in parts.items():
         if array is None or array.shape[:1] != (golden.texts.size,) or not array.size:
             raise BundleError(f"The golden of variant '{variant.id}' has no '{name}' for each of its samples.")
     return golden
 
 
+def _golden_names(task: str, variant: Variant) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return what inputs and outputs a golden must have: the task's, or else those of the model itself."""
+    from fastserve_runtime.pipelines import PIPELINES
+
+    module = PIPELINES.load(task)
+    own: tuple[str, ...] | None = getattr(module, "GOLDEN_INPUTS", None)
+    if own is not None:
+        return own, tuple(module.OUTPUT_KINDS)
+    signature = next(iter(variant.graphs.values())).signature
+    return tuple(t.name for t in signature.inputs), tuple(t.name for t in signature.outputs)
+
+
 def _check_preprocessing(bundle: Bundle, variant: Variant, golden: Golden) -> Verdict:
-    import warnings
-
-    import numpy as np
-
     try:
-        preprocessor = open_preprocessor(bundle)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an over-long golden text is meant to be cut off
-            tensors = preprocessor(golden.texts.tolist())
+        differing = open_pipeline_input(bundle).differing(golden.texts.tolist(), golden.inputs)
     except EnvironmentFailure as error:
         return Verdict(variant.id, variant.format, PREPROCESSING, Outcome.NOT_RUN, str(error))
-    differing = [
-        n for n, expected in golden.inputs.items() if n not in tensors or not np.array_equal(tensors[n], expected)
-    ]
     if differing:
         message = f"the tokenizer gives another '{differing[0]}' than when the bundle was made"
         return Verdict(variant.id, variant.format, PREPROCESSING, Outcome.OUTPUT_MISMATCH, message)
@@ -189,7 +187,7 @@ def _check_preprocessing(bundle: Bundle, variant: Variant, golden: Golden) -> Ve
 
 
 def _check_outputs(bundle: Bundle, variant: Variant, engine: Engine, golden: Golden, threads: int) -> Iterator[Verdict]:
-    from fastserve_runtime.batching import run_samples
+    from fastserve_runtime.workload import run_golden
 
     target = engine.NAME
     try:
@@ -199,7 +197,7 @@ def _check_outputs(bundle: Bundle, variant: Variant, engine: Engine, golden: Gol
         return
     with session:
         try:
-            outputs = run_samples(session, golden.inputs)
+            outputs = run_golden(bundle.manifest.task, session, golden.inputs)
         except FastServeError as error:
             yield Verdict(variant.id, target, QUALITY, Outcome.RUN_FAILED, str(error))
             return
@@ -208,7 +206,10 @@ def _check_outputs(bundle: Bundle, variant: Variant, engine: Engine, golden: Gol
 
 def _counted_rows(golden: Golden, output: NDArray[np.generic]) -> NDArray[np.bool_] | None:
     """Hidden states are counted only where a token stands; padding's are never used."""
-    mask = golden.inputs.get("attention_mask")
+    from fastserve_runtime.generation.traces import SCORED
+    from fastserve_runtime.lengths import MASK
+
+    mask = golden.inputs.get(SCORED, golden.inputs.get(MASK))
     if mask is None or output.ndim != mask.ndim + 1 or output.shape[: mask.ndim] != mask.shape:
         return None
     counted: NDArray[np.bool_] = mask != 0

@@ -63,10 +63,13 @@ def export(
     task: str = "auto",
     formats: Sequence[str] | None = None,
     precisions: Sequence[str] | None = None,
-    sequence_length: int = 64,
+    sequence_length: int | None = None,
+    context: int | None = None,
     max_size: str | int | None = None,
     max_memory: str | int | None = None,
     max_latency: str | float | None = None,
+    max_ttft: str | float | None = None,
+    max_tpot: str | float | None = None,
     min_quality: str | float | None = None,
     budget: Budget | None = None,
     keep: str = "formats",
@@ -88,18 +91,21 @@ def export(
     """Export a model into a bundle of the variants that fit a budget.
 
     Args:
-        model: a Transformers or sentence-transformers checkpoint directory, or `hf:organisation/name`, which alone uses
-            the network.
+        model: a Transformers or sentence-transformers checkpoint directory, a GGUF file, or `hf:organisation/name`,
+            which alone uses the network.
         output: the bundle: a directory, or one file where it ends in `.zip`.
         task: as named on the Hub; `auto` finds it from the config.
         formats: some of `onnx`, `tflite`, `executorch`; all that are installed if left out.
-        precisions: some of those that the formats have; fp32 and int8-dynamic if left out.
-        sequence_length: tokens a text is padded or cut to.
+        precisions: some of those that the formats have; fp32 and dynamic int8 if left out.
+        sequence_length: tokens a text is padded or cut to; 64 if left out.
+        context: tokens of prompt and new text together, for a model that generates text; 1024 if left out.
         max_size: most bytes on the device, model and tokenizer: `"25MB"` or a number.
         max_memory: most bytes of peak memory of the whole process.
         max_latency: most p90 latency: `"30ms"` or seconds.
+        max_ttft: most p90 time to first token, for a model that generates text.
+        max_tpot: most p90 time per output token, likewise.
         min_quality: least quality, between 0 and 1.
-        budget: the limits as a `Budget`, instead of the four above.
+        budget: the limits as a `Budget`, instead of the limits above.
         keep: ship the `best` variant, the best of each of the `formats`, or `all` that fit.
         data: CSV, JSON lines, Parquet or text files for calibration and evaluation.
         text_column: the column of the text.
@@ -124,7 +130,12 @@ def export(
         EnvironmentFailure: a converter is missing, or every one failed.
     """
     limits = budget or budget_from_flags(
-        max_size=max_size, max_memory=max_memory, max_latency=max_latency, min_quality=min_quality
+        max_size=max_size,
+        max_memory=max_memory,
+        max_latency=max_latency,
+        max_ttft=max_ttft,
+        max_tpot=max_tpot,
+        min_quality=min_quality,
     )
     request = ExportRequest(
         model=os.fspath(model),
@@ -133,6 +144,7 @@ def export(
         formats=None if formats is None else tuple(formats),
         precisions=None if precisions is None else tuple(precisions),
         sequence_length=sequence_length,
+        context=context,
         budget=limits,
         keep=keep,
         data=tuple(Path(d) for d in data),

@@ -14,9 +14,13 @@ METRICS: Mapping[str, tuple[str, str]] = {
     "size": ("<=", "B"),
     "memory": ("<=", "B"),
     "latency": ("<=", "s"),
+    "ttft": ("<=", "s"),
+    "tpot": ("<=", "s"),
     "quality": (">=", ""),
 }
-"""Metric → its comparison and unit: bytes on the device, bytes of peak memory, seconds of p90 latency, task quality."""
+"""Metric → its comparison and unit: bytes on the device, bytes of peak memory, seconds of p90 latency, of p90 time to
+first token, of p90 time per output token (as MLPerf Inference defines both), task quality."""
+_FLAGS = {"latency": "--max-latency", "ttft": "--max-ttft", "tpot": "--max-tpot"}
 
 
 @dataclass(frozen=True)
@@ -92,11 +96,31 @@ class Budget:
         return [{"metric": x.metric, "comparison": x.comparison, "value": x.value, "unit": x.unit} for x in self.limits]
 
 
+def check_applies(budget: Budget, *, generates: bool) -> None:
+    """Refuse limits on times that a task does not have.
+
+    Args:
+        budget: the limits.
+        generates: whether the model continues texts.
+
+    Raises:
+        UsageError: naming the flags that it has.
+    """
+    foreign = {"latency"} if generates else {"ttft", "tpot"}
+    for limit in budget.limits:
+        if limit.metric in foreign:
+            wanted = "--max-ttft or --max-tpot" if generates else "--max-latency"
+            what = "that generates text" if generates else "that generates no text"
+            raise UsageError(f"{_FLAGS[limit.metric]} was given for a model {what}.", f"Use {wanted} instead.")
+
+
 def budget_from_flags(
     *,
     max_size: str | int | None = None,
     max_memory: str | int | None = None,
     max_latency: str | float | None = None,
+    max_ttft: str | float | None = None,
+    max_tpot: str | float | None = None,
     min_quality: str | float | None = None,
 ) -> Budget:
     """Make a budget from what the command line or Python gives: texts with units, or plain bytes, seconds, numbers.
@@ -108,6 +132,8 @@ def budget_from_flags(
         "size": None if max_size is None else parse_size(str(max_size)),
         "memory": None if max_memory is None else parse_size(str(max_memory)),
         "latency": _seconds(max_latency),
+        "ttft": _seconds(max_ttft),
+        "tpot": _seconds(max_tpot),
         "quality": None if min_quality is None else parse_quality(str(min_quality)),
     }
     limits = [Limit(metric, METRICS[metric][0], value, METRICS[metric][1]) for metric, value in given.items() if value]

@@ -61,24 +61,35 @@ class Candidate:
 
     @property
     def p90(self) -> float | None:
-        """MLPerf's early-stopping estimate of p90 latency in seconds, where it can be trusted."""
-        if self.measurement is None or not self.measurement["latency"]["trustworthy"]:
-            return None
-        p90: float | None = self.measurement["latency"]["p90"]
-        return p90
+        """MLPerf's early-stopping estimate of p90 latency in seconds, where it can be trusted.
+
+        Of one inference, or of one output token of a model that generates text.
+        """
+        return None if self.measurement is None else _trusted(self.measurement["latency"])
+
+    @property
+    def first_token_p90(self) -> float | None:
+        """The same of the time to the first token; None where the model generates no text."""
+        return None if self._first_token is None else _trusted(self._first_token)
+
+    @property
+    def generates(self) -> bool:
+        """Whether it was measured as a model that generates text."""
+        return self._first_token is not None
+
+    @property
+    def _first_token(self) -> Mapping[str, Any] | None:
+        return None if self.measurement is None else self.measurement.get("time_to_first_token")
 
     def figures(self) -> dict[str, float | None]:
         """Return the figures that a budget judges, by metric.
 
         A latency that cannot be trusted is given as the longest that was seen: what is below the limit even so fits.
         """
-        latency = None
-        if self.measurement is not None:
-            latency = self.p90 if self.p90 is not None else self.measurement["latency"]["most"]
         figures = {
             "size": self.size,
             "memory": self.peak_memory,
-            "latency": latency,
+            **{metric: _upper_bound(latency) for metric, latency in self._latencies().items()},
             "quality": None if self.quality is None else self.quality.value,
         }
         if self.measurement is not None and not self.is_memory_judged:
@@ -88,6 +99,24 @@ class Candidate:
 
     def doubts(self) -> dict[str, str]:
         """Return, by metric, why a figure cannot be trusted."""
-        if self.measurement is None or self.measurement["latency"]["trustworthy"]:
-            return {}
-        return {"latency": "; ".join(self.measurement["latency"]["doubts"])}
+        return {m: "; ".join(x["doubts"]) for m, x in self._latencies().items() if x and not x["trustworthy"]}
+
+    def _latencies(self) -> dict[str, Mapping[str, Any] | None]:
+        if self.measurement is None:
+            return {"latency": None}
+        if self._first_token is None:
+            return {"latency": self.measurement["latency"]}
+        return {"ttft": self._first_token, "tpot": self.measurement["latency"]}
+
+
+def _trusted(latency: Mapping[str, Any]) -> float | None:
+    p90: float | None = latency["p90"] if latency["trustworthy"] else None
+    return p90
+
+
+def _upper_bound(latency: Mapping[str, Any] | None) -> float | None:
+    if latency is None:
+        return None
+    trusted = _trusted(latency)
+    longest: float = latency["most"]
+    return longest if trusted is None else trusted

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
-from fastserve.budget import Budget
+from fastserve.budget import Budget, check_applies
 from fastserve.bundle_writer import check_free, write_bundle
 from fastserve.cache import Cache, Entry
 from fastserve.candidate import Candidate
@@ -24,7 +24,7 @@ from fastserve.mixing import check_limited
 from fastserve.model_source import ModelSource, find_model
 from fastserve.progress import Reporter, SilentReporter, Step
 from fastserve.ranking import KEEP, judge, rank, shipped
-from fastserve.stages import DataSettings, Stages, StageTime
+from fastserve.stages import PROGRAM_STEP, DataSettings, Stages, StageTime
 from fastserve.variants import Making, make_candidates, planned_steps
 from fastserve_converters.checkpoint import Checkpoint, read_checkpoint
 from fastserve_converters.formats import (
@@ -33,13 +33,17 @@ from fastserve_converters.formats import (
     chosen_precisions,
     installation_hint,
     missing_modules,
+    precisions_of,
 )
-from fastserve_converters.precisions import RANGE_METHODS
+from fastserve_converters.precisions import RANGE_METHODS, Precision
+from fastserve_converters.tasks import TASKS, Task
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
 from fastserve_runtime.machine import Machine
 
 DEFAULT_SEQUENCE_LENGTH = 64
 LEAST_SEQUENCE_LENGTH = 4
+DEFAULT_CONTEXT = 1024
+LEAST_CONTEXT = 32
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,8 @@ class ExportRequest:
     task: str = "auto"
     formats: tuple[str, ...] | None = None
     precisions: tuple[str, ...] | None = None
-    sequence_length: int = DEFAULT_SEQUENCE_LENGTH
+    sequence_length: int | None = None
+    context: int | None = None
     budget: Budget = field(default_factory=Budget)
     keep: str = "formats"
     data: tuple[Path, ...] = ()
@@ -80,6 +85,8 @@ class ExportResult:
         candidates: all of them, in the order they were made, judged.
         shipped: ids of those in the bundle, best first.
         machine: what latency and memory belong to.
+        length: tokens that the model takes: of one text, or its context.
+        generates: whether it generates text, so that it has a time to first token and per output token.
         notes: what the user should know, in sentences.
         stages: how long each stage took.
         seconds: how long all of it took.
@@ -95,7 +102,8 @@ class ExportResult:
     model: str
     machine: Machine
     threads: int
-    sequence_length: int
+    length: int
+    generates: bool
     notes: tuple[str, ...]
     stages: tuple[StageTime, ...]
     seconds: float
@@ -118,11 +126,14 @@ def run_export(request: ExportRequest, reporter: Reporter | None = None) -> Expo
         allow_pickle=request.allow_pickle,
         trust_remote_code=request.trust_remote_code,
     )
-    checkpoint.check_length(request.sequence_length)
+    task: Task = TASKS.load(checkpoint.task)
+    length = _length(request, checkpoint, task)
+    check_applies(request.budget, generates=task.GENERATES)
     formats, notes = _formats(request.formats)
-    precisions = chosen_precisions([FORMATS.load(name) for name in formats], request.precisions)
+    available = {name: precisions_of(FORMATS.load(name), generates=task.GENERATES) for name in formats}
+    precisions = chosen_precisions(available, request.precisions)
     notes += [f"{name} has none of the precisions that were named." for name in formats if not precisions[name]]
-    check_limited(_mixed_precisions(precisions), request.budget)
+    check_limited(_mixed_precisions(available, precisions), request.budget)
     device: Device = DEVICES.load("local")
     with ConverterProcess(debug=request.debug) as converter:
         stages = Stages(
@@ -131,12 +142,12 @@ def run_export(request: ExportRequest, reporter: Reporter | None = None) -> Expo
             device=device,
             reporter=reporter or SilentReporter(),
             checkpoint=checkpoint,
-            sequence_length=request.sequence_length,
+            length=length,
             allow_pickle=request.allow_pickle,
             trust_remote_code=request.trust_remote_code,
             debug=request.debug,
         )
-        stages.reporter.plan(list(_steps(precisions)))
+        stages.reporter.plan(list(_steps(available, precisions)))
         reference = stages.reference(
             DataSettings(request.data, request.text_column, request.label_column, request.seed)
         )
@@ -170,7 +181,8 @@ def run_export(request: ExportRequest, reporter: Reporter | None = None) -> Expo
         model=source.name,
         machine=device.machine(),
         threads=request.threads,
-        sequence_length=request.sequence_length,
+        length=length,
+        generates=task.GENERATES,
         notes=(*notes, *_notes(request, reference, checkpoint)),
         stages=tuple(stages.times),
         seconds=time.perf_counter() - started,
@@ -195,14 +207,32 @@ def _check(request: ExportRequest) -> None:
         )
     if request.threads < 1:
         raise UsageError(f"{request.threads} threads were asked for.", "Ask for at least 1.")
-    if request.sequence_length < LEAST_SEQUENCE_LENGTH:
+    if request.sequence_length is not None and request.sequence_length < LEAST_SEQUENCE_LENGTH:
         raise UsageError(
             f"A sequence length of {request.sequence_length} was asked for.",
             f"Ask for at least {LEAST_SEQUENCE_LENGTH} tokens.",
         )
+    if request.context is not None and request.context < LEAST_CONTEXT:
+        raise UsageError(f"A context of {request.context} tokens was asked for.", f"Ask for at least {LEAST_CONTEXT}.")
     for file in request.data:
         if not file.is_file():
             raise UsageError(f"There is no data file '{file}'.", "Check the path.")
+
+
+def _length(request: ExportRequest, checkpoint: Checkpoint, task: Task) -> int:
+    """Return for how many tokens the model is exported."""
+    if task.GENERATES and request.sequence_length is not None:
+        raise UsageError(
+            f"--seq-len was given, and {checkpoint.task} has no texts of fixed length.", "Say --context instead."
+        )
+    if not task.GENERATES and request.context is not None:
+        raise UsageError(f"--context was given, and {checkpoint.task} generates no text.", "Say --seq-len instead.")
+    if task.GENERATES:
+        length = min(DEFAULT_CONTEXT, checkpoint.most_tokens) if request.context is None else request.context
+    else:
+        length = DEFAULT_SEQUENCE_LENGTH if request.sequence_length is None else request.sequence_length
+    checkpoint.check_length(length)
+    return length
 
 
 def _formats(wanted: Sequence[str] | None) -> tuple[list[str], list[str]]:
@@ -231,15 +261,17 @@ def _formats(wanted: Sequence[str] | None) -> tuple[list[str], list[str]]:
     return installed, notes
 
 
-def _steps(precisions: Mapping[str, Sequence[str]]) -> Iterator[Step]:
+def _steps(available: Mapping[str, Mapping[str, Precision]], precisions: Mapping[str, Sequence[str]]) -> Iterator[Step]:
     yield Step("Reference outputs", 15)
-    yield Step("Torch program", 3)
+    yield Step(PROGRAM_STEP, 3)
     for name, wanted in precisions.items():
-        yield from planned_steps(name, wanted)
+        yield from planned_steps(name, available[name], wanted)
 
 
-def _mixed_precisions(precisions: Mapping[str, Sequence[str]]) -> list[str]:
-    return [p for name, wanted in precisions.items() for p in wanted if FORMATS.load(name).PRECISIONS[p].choices]
+def _mixed_precisions(
+    available: Mapping[str, Mapping[str, Precision]], precisions: Mapping[str, Sequence[str]]
+) -> list[str]:
+    return [p for name, wanted in precisions.items() for p in wanted if available[name][p].choices]
 
 
 def _check_any_made(candidates: Sequence[Candidate]) -> None:
@@ -277,15 +309,17 @@ def _write_debug(folder: Path, candidates: Sequence[Candidate], program: Entry) 
 
 def _notes(request: ExportRequest, reference: Entry, checkpoint: Checkpoint) -> Iterator[str]:
     count = reference.result["evaluation"]
+    task: Task = TASKS.load(checkpoint.task)
+    unit = "stretches of text" if task.GENERATES else "texts"
     if not request.data:
         yield (
-            f"No --data was given: quality was judged on {count} texts that ship with FastServe. "
+            f"No --data was given: quality was judged on {count} {unit} that ship with FastServe. "
             "Your own texts say more about your use."
         )
     else:
         label = "" if reference.result["labels"] is None else ", with labels"
-        yield f"Quality was judged on {count} texts of your data{label}."
-        if count < 200:
+        yield f"Quality was judged on {count} {unit} of your data{label}."
+        if count < 200 and not task.GENERATES:
             yield f"{count} evaluation texts are few: the interval of the quality is wide."
     if checkpoint.licence is None and not checkpoint.licence_files():
         yield "The checkpoint's licence is unknown: find it before you pass the bundle on."

@@ -12,6 +12,7 @@ from fastserve_converters.precisions import Precision, WeightScheme
 from fastserve_converters.quantization.assignment import Cost, choose, parse_units, size_cost, time_cost
 from fastserve_runtime.errors import UsageError
 
+_CALL = ("latency", "tpot")
 LEAST_ROOM = 64 * 1024
 """Bytes of a model file that are no weights: the graph itself."""
 
@@ -39,11 +40,11 @@ class Mix:
 
     @property
     def most_latency(self) -> float | None:
-        """The budget's limit on latency, in seconds."""
-        return self._limit("latency")
+        """The budget's limit on the latency of a call, or of an output token, in seconds."""
+        return self._limit(*_CALL)
 
-    def _limit(self, metric: str) -> float | None:
-        return next((limit.value for limit in self.budget.limits if limit.metric == metric), None)
+    def _limit(self, *metrics: str) -> float | None:
+        return next((limit.value for limit in self.budget.limits if limit.metric in metrics), None)
 
 
 def check_limited(names: Sequence[str], budget: Budget) -> None:
@@ -52,10 +53,10 @@ def check_limited(names: Sequence[str], budget: Budget) -> None:
     Raises:
         UsageError: one is wanted and the budget limits neither size nor latency.
     """
-    if names and not any(limit.metric in {"size", "latency"} for limit in budget.limits):
+    if names and not any(limit.metric in {"size", *_CALL} for limit in budget.limits):
         raise UsageError(
             f"The precision '{names[0]}' gives each layer its own within a limit, and there is none.",
-            "Give --max-size or --max-latency.",
+            "Give --max-size, or --max-latency (--max-tpot for a model that generates text).",
         )
 
 
@@ -87,7 +88,8 @@ def measured_seconds(mix: Mix) -> dict[WeightScheme | None, float]:
     seconds: dict[WeightScheme | None, float] = {}
     for candidate in mix.measured:
         plan = mix.precisions.get(candidate.precision)
-        p90 = candidate.figures()["latency"] if candidate.measurement is not None else None
+        figures = candidate.figures()
+        p90 = next((figures[metric] for metric in _CALL if metric in figures), None)
         if plan is None or plan.choices is not None or p90 is None:
             continue
         seconds[plan.linear] = min(p90, seconds.get(plan.linear, p90))

@@ -20,6 +20,7 @@ _WANTED = [
     "LICENCE*",
     "README.md",
     "*/config.json",
+    "*.jinja",
 ]
 _PICKLES = ["*.bin"]
 _CODE = ["*.py"]
@@ -30,8 +31,8 @@ class ModelSource:
     """A checkpoint on this machine.
 
     Attributes:
-        directory: where it is.
-        name: the hub id or the directory's name; goes into the manifest, so it is never a path.
+        directory: where it is; a GGUF file for a checkpoint that is one.
+        name: the hub id, or the name of the directory or file; goes into the manifest, so it is never a path.
         revision: the hub's commit, or None.
     """
 
@@ -49,7 +50,8 @@ def find_model(model: str, *, allow_pickle: bool = False, trust_remote_code: boo
     """
     if not model.startswith(HUB_PREFIX):
         directory = Path(model).expanduser()
-        return ModelSource(directory, directory.resolve().name, None)
+        resolved = directory.resolve()
+        return ModelSource(directory, resolved.stem if resolved.suffix == ".gguf" else resolved.name, None)
     name = model.removeprefix(HUB_PREFIX)
     if not _HUB_ID.fullmatch(name):
         raise UsageError(

@@ -16,6 +16,11 @@ from fastserve.exporting import ExportResult
 from fastserve.ranking import explain_nothing_fits
 from fastserve_runtime.quantities import format_size, format_time
 
+_TIMES = "p90: at full length; typical: median over the texts, each as long as it is"
+_TIMES_OF_GENERATION = (
+    "TTFT, TPOT: p90 of the time to the first token behind a prompt, and of each further one (as MLPerf defines them)"
+)
+
 
 def export_document(result: ExportResult) -> dict[str, Any]:
     """Return an export's result as JSON: the table's content, the budget, and the time of every stage."""
@@ -25,7 +30,7 @@ def export_document(result: ExportResult) -> dict[str, Any]:
         "chosen": None if result.chosen is None else result.chosen.id,
         "model": result.model,
         "task": result.task,
-        "sequence_length": result.sequence_length,
+        "context" if result.generates else "sequence_length": result.length,
         "machine": {"description": str(result.machine), "fingerprint": result.machine.fingerprint},
         "threads": result.threads,
         "budget": result.budget.as_document(),
@@ -46,9 +51,9 @@ def print_export(result: ExportResult, console: Console) -> None:
     console.print(export_table(result))
     for note in result.notes:
         console.print(f"[dim]Note:[/] {escape(note)}", highlight=False)
-    doubtful = [c for c in result.candidates if c.doubts()]
-    for candidate in doubtful:
-        console.print(f"[dim]Note:[/] latency of {candidate.id}: {candidate.doubts()['latency']}.", highlight=False)
+    for candidate in result.candidates:
+        for metric, doubt in candidate.doubts().items():
+            console.print(f"[dim]Note:[/] {metric} of {candidate.id}: {doubt}.", highlight=False)
     if any(c.measurement is not None and not c.is_memory_judged for c in result.candidates):
         console.print(
             "[dim]Note:[/] * is ExecuTorch's official Python runtime, which brings PyTorch with it; "
@@ -70,17 +75,18 @@ def export_table(result: ExportResult) -> Table:
     """Make the table of all variants; its heading names the machine that latency and memory belong to."""
     names = {c.quality.name for c in result.candidates if c.quality is not None}
     threads = f"{result.threads} thread{'s' if result.threads > 1 else ''}"
+    times = _TIMES_OF_GENERATION if result.generates else _TIMES
+    columns = ("TTFT", "TPOT") if result.generates else ("p90", "typical")
     table = Table(
-        title=f"{escape(result.model)}, {result.task}, {result.sequence_length} tokens\n"
+        title=f"{escape(result.model)}, {result.task}, {result.length} tokens\n"
         f"measured on {escape(str(result.machine))}; {threads}",
         title_justify="left",
         title_style="",
-        caption=f"quality: {', '.join(sorted(names)) or 'not measured'} (lower end of its 95 % interval); p90: at full "
-        "length; typical: median over the texts, each as long as it is",
+        caption=f"quality: {', '.join(sorted(names)) or 'not measured'} (lower end of its 95 % interval); {times}",
         caption_justify="left",
     )
     table.add_column("variant", no_wrap=True)
-    for heading in ("quality", "size", "peak memory", "p90", "typical"):
+    for heading in ("quality", "size", "peak memory", *columns):
         table.add_column(heading, justify="right")
     table.add_column("Pareto", justify="center")
     table.add_column("verdict")
@@ -100,9 +106,16 @@ def _cells(candidate: Candidate) -> Iterator[str]:
         peak = candidate.measurement["memory"]["peak"]
         mark = "" if candidate.is_memory_judged else " *"
         yield "unknown" if peak is None else f"{format_size(peak)}{mark}"
-        yield "not trustworthy" if candidate.p90 is None else format_time(candidate.p90)
-        yield format_time(candidate.measurement["sample_latency"]["p50"])
+        if candidate.generates:
+            yield _time(candidate.first_token_p90)
+        yield _time(candidate.p90)
+        if not candidate.generates:
+            yield format_time(candidate.measurement["sample_latency"]["p50"])
     yield "●" if candidate.on_front else ""
+
+
+def _time(p90: float | None) -> str:
+    return "not trustworthy" if p90 is None else format_time(p90)
 
 
 def _verdict(candidate: Candidate, result: ExportResult) -> Text:

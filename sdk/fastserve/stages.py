@@ -23,12 +23,14 @@ from fastserve.converter_process import ConverterProcess
 from fastserve.devices import OUTPUTS, Device, MeasurementJob
 from fastserve.progress import Reporter
 from fastserve_converters.checkpoint import Checkpoint, file_sha256
-from fastserve_converters.formats import FORMATS, Format
+from fastserve_converters.formats import FORMATS, Format, precisions_of
+from fastserve_converters.precisions import Precision
 from fastserve_converters.reference import CALIBRATION
 from fastserve_converters.sources_digest import sources_digest
 from fastserve_converters.tasks import TASKS, Quality, Task
 from fastserve_runtime.engines import installed_engine
 
+PROGRAM_STEP = "Form for export"
 REFERENCE_TOOLS = ("torch", "transformers", "tokenizers", "datasets", "numpy")
 
 
@@ -56,6 +58,7 @@ class Stages:
     """Does stages, or finds them done.
 
     Attributes:
+        length: tokens that the model is exported for: those of a text, or of a decoder's context.
         times: what was done so far, in order.
     """
 
@@ -64,7 +67,7 @@ class Stages:
     device: Device
     reporter: Reporter
     checkpoint: Checkpoint
-    sequence_length: int
+    length: int
     allow_pickle: bool = False
     trust_remote_code: bool = False
     debug: bool = False
@@ -78,10 +81,16 @@ class Stages:
         self._model_key = {
             "model": digest.hexdigest(),
             "task": self.checkpoint.task,
-            "sequence_length": self.sequence_length,
+            "length": self.length,
             "converters": sources_digest(),
             "task_code": part_digest(TASKS.load(self.checkpoint.task)),
         }
+
+    def precisions(self, format_name: str) -> Mapping[str, Precision]:
+        """Return what precisions a format has for this model's task."""
+        exporter: Format = FORMATS.load(format_name)
+        task: Task = TASKS.load(self.checkpoint.task)
+        return precisions_of(exporter, generates=task.GENERATES)
 
     def reference(self, data: DataSettings) -> Entry:
         """Run the original model on evaluation and golden texts."""
@@ -107,9 +116,9 @@ class Stages:
         return entry
 
     def program(self, reference: Entry) -> Entry:
-        """Export the model's edge form as a torch program, proven equal to the original."""
+        """Bring the model into the form that exporters take, proven equal to the original."""
         key = {**self._model_key, "tools": tool_versions(("torch", "transformers"))}
-        return self._converted("program", "Torch program", key, {"job": "program", "reference": str(reference.folder)})
+        return self._converted("program", PROGRAM_STEP, key, {"job": "program", "reference": str(reference.folder)})
 
     def artifact(
         self,
@@ -133,8 +142,7 @@ class Stages:
             assignment: for a mixed precision, layer → the fields of its scheme, or None.
             range_method: how the ranges of activations are found, where they are set beforehand.
         """
-        exporter: Format = FORMATS.load(format_name)
-        plan = exporter.PRECISIONS[precision]
+        plan = self.precisions(format_name)[precision]
         key = {
             **self._format_key(program, format_name, precision),
             "base": None if base is None else base.key,
@@ -203,6 +211,7 @@ class Stages:
 
         def build(folder: Path) -> dict[str, Any]:
             job = MeasurementJob(
+                task=self.checkpoint.task,
                 model=artifact.folder / artifact.result["files"][0],
                 format_name=format_name,
                 graphs=artifact.result["graphs"],
@@ -264,7 +273,7 @@ class Stages:
         source = {
             "path": str(self.checkpoint.root.absolute()),
             "task": self.checkpoint.task,
-            "sequence_length": self.sequence_length,
+            "length": self.length,
             "allow_pickle": self.allow_pickle,
             "trust_remote_code": self.trust_remote_code,
         }

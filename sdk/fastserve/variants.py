@@ -15,7 +15,6 @@ from fastserve.manifest_writer import shared_bytes
 from fastserve.mixing import LEAST_ROOM, Mix, mixed_assignment
 from fastserve.progress import Step
 from fastserve.stages import Stages, export_step, measure_step, sensitivity_step, twin_step
-from fastserve_converters.formats import FORMATS, Format
 from fastserve_converters.precisions import Precision, has_twin
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
 
@@ -59,19 +58,18 @@ def with_bases(precisions: Mapping[str, Precision], wanted: Sequence[str]) -> li
     return ordered
 
 
-def planned_steps(format_name: str, wanted: Sequence[str]) -> Iterator[Step]:
+def planned_steps(format_name: str, precisions: Mapping[str, Precision], wanted: Sequence[str]) -> Iterator[Step]:
     """Yield the steps of `make_candidates`."""
     # Seconds seen with a model of 22 million parameters on two cores; only their proportions matter.
     expected = {"onnx": 4, "tflite": 8, "executorch": 24}
-    exporter: Format = FORMATS.load(format_name)
-    for precision in with_bases(exporter.PRECISIONS, wanted):
-        if exporter.PRECISIONS[precision].choices is not None:
+    for precision in with_bases(precisions, wanted):
+        if precisions[precision].choices is not None:
             yield Step(sensitivity_step(format_name), 60)
         yield Step(export_step(format_name, precision), expected.get(format_name, 10))
         if precision in wanted:
             yield Step(measure_step(format_name, precision), 12)
             yield Step(f"Quality of {format_name} {precision}", 2)
-            if has_twin(exporter.PRECISIONS[precision]):
+            if has_twin(precisions[precision]):
                 yield Step(twin_step(format_name, precision), 4)
 
 
@@ -81,12 +79,12 @@ def make_candidates(making: Making, format_name: str, wanted: Sequence[str]) -> 
     Raises:
         JobFailed: in a way that would fail every candidate.
     """
-    exporter: Format = FORMATS.load(format_name)
+    precisions = making.stages.precisions(format_name)
     made: dict[str, Entry] = {}
     done: list[Candidate] = []
-    for precision in with_bases(exporter.PRECISIONS, wanted):
+    for precision in with_bases(precisions, wanted):
         candidate = Candidate(f"{format_name}-{precision}", format_name, precision)
-        plan = exporter.PRECISIONS[precision]
+        plan = precisions[precision]
         if plan.base is not None and plan.base not in made:
             candidate = replace(candidate, failure=f"it is made from {plan.base}, which failed")
         else:
@@ -95,7 +93,7 @@ def make_candidates(making: Making, format_name: str, wanted: Sequence[str]) -> 
                 if plan.choices is None:
                     artifact = _artifact(making, candidate, base, None)
                 else:
-                    artifact = _mixed_artifact(making, candidate, base, exporter, done)
+                    artifact = _mixed_artifact(making, candidate, base, precisions, done)
             except (EnvironmentFailure, UsageError) as error:
                 if isinstance(error, JobFailed) and error.stops_all:
                     raise
@@ -122,11 +120,15 @@ def _artifact(making: Making, candidate: Candidate, base: Entry | None, assignme
 
 
 def _mixed_artifact(
-    making: Making, candidate: Candidate, base: Entry | None, exporter: Format, done: Sequence[Candidate]
+    making: Making,
+    candidate: Candidate,
+    base: Entry | None,
+    precisions: Mapping[str, Precision],
+    done: Sequence[Candidate],
 ) -> Entry:
     """Choose schemes for the layers within the budget, and again with less room if the file came out too large."""
     scores = making.stages.sensitivity(making.program, making.reference, candidate.format, candidate.precision)
-    mix = Mix(scores.result, making.budget, exporter.PRECISIONS, done)
+    mix = Mix(scores.result, making.budget, precisions, done)
     room = int(scores.result["other_bytes"]) + LEAST_ROOM + shared_bytes(making.reference)
     for _ in range(_MIXED_ATTEMPTS):
         artifact = _artifact(making, candidate, base, mixed_assignment(mix, room))
@@ -162,8 +164,7 @@ def _measured(making: Making, candidate: Candidate, artifact: Entry) -> Candidat
         return replace(candidate, failure=f"measuring failed: {error}")
     quality = stages.quality(entry, reference, candidate.format, candidate.precision, making.seed)
     candidate = replace(candidate, measurement=entry.result, outputs=entry.folder / OUTPUTS, quality=quality)
-    exporter: Format = FORMATS.load(candidate.format)
-    if not has_twin(exporter.PRECISIONS[candidate.precision]):
+    if not has_twin(stages.precisions(candidate.format)[candidate.precision]):
         return candidate
     twin = stages.twin(artifact, entry, reference, candidate.format, candidate.precision).result
     if twin["sqnr_db"] is not None and twin["sqnr_db"] < LEAST_TWIN_SQNR_DB:

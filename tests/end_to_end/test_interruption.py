@@ -28,7 +28,7 @@ def test_stopped_export_goes_on_from_its_cache(kind: signal.Signals, tiny_bert: 
         signal.signal(signal.SIGINT, was)
     assert process.stderr is not None
     for line in process.stderr:
-        if "Torch program" in line:
+        if "Form for export" in line:
             break
     children = _children(process.pid)
     assert children
@@ -46,7 +46,7 @@ def test_stopped_export_goes_on_from_its_cache(kind: signal.Signals, tiny_bert: 
     assert done.returncode == 0, done.stderr
     stages = {s["stage"]: s["cached"] for s in json.loads(done.stdout)["stages"]}
     assert stages["Reference outputs"] is True
-    assert stages["Torch program"] is False
+    assert stages["Form for export"] is False
     assert fastserve_command("verify", out).returncode == 0
 
 

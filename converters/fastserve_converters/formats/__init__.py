@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from fastserve_converters.quantization.weights import QuantizedWeight
     from fastserve_runtime.manifest import Signature
 
-DEFAULT_PRECISIONS = ("fp32", "int8-dynamic")
+DEFAULT_PRECISIONS = ("fp32", "int8-dynamic", "int8")
 """What is exported where no precision is named: one to compare with, and the fastest faithful one."""
 
 LEAST_TOKENS = 2
@@ -169,36 +169,45 @@ def check_installed(format_name: str) -> Format:
     return module
 
 
-def check_precision(format_module: Format, precision: str) -> None:
+def precisions_of(format_module: Format, *, generates: bool) -> Mapping[str, Precision]:
+    """Return the precisions that a format has for encoders, or for decoders of text; none where it has no decoders."""
+    if not generates:
+        return format_module.PRECISIONS
+    decoders = decoder_format(format_module)
+    return {} if decoders is None else decoders.PRECISIONS
+
+
+def check_precision(format_name: str, precisions: Mapping[str, Precision], precision: str) -> None:
     """Refuse a precision that a format lacks.
 
     Raises:
         UsageError: naming those that it has.
     """
-    if precision not in format_module.PRECISIONS:
+    if precision not in precisions:
         raise UsageError(
-            f"The format {format_module.NAME} has no precision '{precision}'.",
-            f"It has: {', '.join(format_module.PRECISIONS)}.",
+            f"The format {format_name} has no precision '{precision}'.", f"It has: {', '.join(precisions)}."
         )
 
 
-def chosen_precisions(formats: Sequence[Format], wanted: Sequence[str] | None) -> dict[str, tuple[str, ...]]:
+def chosen_precisions(
+    available: Mapping[str, Mapping[str, Precision]], wanted: Sequence[str] | None
+) -> dict[str, tuple[str, ...]]:
     """Return the precisions to export, by format, in the order in which each format lists them.
 
     Args:
-        formats: what is exported.
+        available: by format, those it has.
         wanted: precisions that were named; None for `DEFAULT_PRECISIONS`, or all of a format that has none of these.
 
     Raises:
         UsageError: no format was left with any, or one that was named is none of any format's.
     """
     if wanted is None:
-        own = {f.NAME: tuple(p for p in f.PRECISIONS if p in DEFAULT_PRECISIONS) for f in formats}
-        return {f.NAME: own[f.NAME] or tuple(f.PRECISIONS) for f in formats}
+        own = {name: tuple(p for p in has if p in DEFAULT_PRECISIONS) for name, has in available.items()}
+        return {name: own[name] or tuple(has) for name, has in available.items()}
     if not wanted:
-        raise UsageError("No precision was named.", f"Name some of: {', '.join(formats[0].PRECISIONS)}.")
+        raise UsageError("No precision was named.", f"Name some of: {', '.join(next(iter(available.values())))}.")
     for precision in wanted:
-        if not any(precision in f.PRECISIONS for f in formats):
-            has = "; ".join(f"{f.NAME} has {', '.join(f.PRECISIONS)}" for f in formats)
-            raise UsageError(f"No format to be exported has the precision '{precision}'.", f"{has}.")
-    return {f.NAME: tuple(p for p in f.PRECISIONS if p in wanted) for f in formats}
+        if not any(precision in has for has in available.values()):
+            listed = "; ".join(f"{name} has {', '.join(has)}" for name, has in available.items())
+            raise UsageError(f"No format to be exported has the precision '{precision}'.", f"{listed}.")
+    return {name: tuple(p for p in has if p in wanted) for name, has in available.items()}

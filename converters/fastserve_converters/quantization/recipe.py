@@ -6,23 +6,25 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fastserve_converters.formats import ExportJob
     from fastserve_converters.precisions import Precision
 
 
-def recipe_document(plan: Precision, assignment: Mapping[str, Any] | None, job: ExportJob) -> dict[str, Any]:
+def recipe_document(
+    plan: Precision, assignment: Mapping[str, Any] | None, samples: int, range_method: str | None = None
+) -> dict[str, Any]:
     """Return what a manifest's recipe says of a precision: schemes, activations, rounding and calibration.
 
     Args:
         plan: the precision.
         assignment: for a mixed precision, layer → the fields of its scheme.
-        job: what was exported.
+        samples: how many calibration samples were looked at.
+        range_method: how the ranges of activations were found, where they are set beforehand.
     """
     calibration: dict[str, Any] | None = None
-    if job.calibration:
-        calibration = {"samples": len(job.calibration["input_ids"]), "uses": list(plan.calibration_uses)}
+    if samples:
+        calibration = {"samples": samples, "uses": list(plan.calibration_uses)}
         if plan.has_static_ranges:
-            calibration["ranges"] = job.range_method
+            calibration["ranges"] = range_method
     return {
         "linear": None if plan.linear is None else plan.linear.name,
         "embedding": None if plan.embedding is None else plan.embedding.name,

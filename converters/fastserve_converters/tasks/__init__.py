@@ -55,6 +55,7 @@ class Task(Protocol):
         UNUSED: parts of weight names that the task never uses; they may be missing and are not exported.
         HAS_LABELS: whether the config's class names mean something.
         POOLS: whether sentence-transformers files apply.
+        GENERATES: whether it continues texts, which decoders do, rather than to encode them.
     """
 
     HEADS: tuple[str, ...]
@@ -64,6 +65,7 @@ class Task(Protocol):
     UNUSED: tuple[str, ...]
     HAS_LABELS: bool
     POOLS: bool
+    GENERATES: bool
 
     def output_name(self, checkpoint: Checkpoint) -> str:
         """Return the name of the exported output."""

@@ -28,6 +28,7 @@ MODEL_OUTPUT = "last_hidden_state"
 UNUSED = ("pooler",)
 HAS_LABELS = False
 POOLS = True
+GENERATES = False
 
 QUALITY_NAME = "similarity Spearman"
 

@@ -26,6 +26,7 @@ MODEL_OUTPUT = "logits"
 UNUSED: tuple[str, ...] = ()
 HAS_LABELS = True
 POOLS = False
+GENERATES = False
 
 AGREEMENT = "top-1 agreement"
 ACCURACY_RATIO = "accuracy ÷ reference's"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastserve_runtime.engines._distribution import installed_version
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, one_line
-from fastserve_runtime.manifest import Dim, Graph, Signature, SymbolicDim, TensorSpec, Variant
+from fastserve_runtime.manifest import UNBOUNDED, Dim, Graph, Signature, SymbolicDim, TensorSpec, Variant
 from fastserve_runtime.named_session import NamedSession, RebindableCall
 from fastserve_runtime.session import ModelSource, Placement
 
@@ -27,7 +27,6 @@ _DTYPES = {
     "tensor(int64)": "int64", "tensor(int32)": "int32", "tensor(int16)": "int16", "tensor(int8)": "int8",
     "tensor(uint64)": "uint64", "tensor(uint32)": "uint32", "tensor(uint16)": "uint16", "tensor(uint8)": "uint8",
 }  # fmt: skip
-_LARGEST_DIM = 2**31 - 1
 _logger = logging.getLogger(__name__)
 
 
@@ -120,4 +119,4 @@ def _tensor(argument: Any) -> TensorSpec:
 
 
 def _dim(value: Any, name: str) -> Dim:
-    return value if isinstance(value, int) else SymbolicDim(str(value or name), 0, _LARGEST_DIM)
+    return value if isinstance(value, int) else SymbolicDim(str(value or name), 0, UNBOUNDED)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastserve_runtime.errors import BundleError, UsageError
 from fastserve_runtime.generation.chat_template import ChatTemplate
 from fastserve_runtime.generation.sampling import Sampling
+from fastserve_runtime.generation.traces import PROMPT, TOKENS
 from fastserve_runtime.parsing import Fields
 from fastserve_runtime.text import open_tokenizer
+
+if TYPE_CHECKING:
+    from fastserve_runtime.session import Tensors
 
 KIND = "prompt-tokenizer"
 Message = Mapping[str, Any]
@@ -94,3 +98,13 @@ class PromptTokenizer:
         text = self._template.render(prompt, add_generation_prompt=True)
         # The template writes special tokens itself.
         return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def differing(self, texts: Sequence[str], inputs: Tensors) -> list[str]:
+        """Return the names of inputs of traces (see `traces`), made of prompts before, that do not begin with them now.
+
+        An empty text stands for the token that texts begin with.
+        """
+        empty = [] if self.settings.beginning is None else [self.settings.beginning]
+        rows = zip(texts, inputs[TOKENS], inputs[PROMPT], strict=True)
+        equal = all((self.encode(text) or empty) == tokens[: int(count)].tolist() for text, tokens, count in rows)
+        return [] if equal else [TOKENS]

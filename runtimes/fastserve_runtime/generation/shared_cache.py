@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastserve_runtime.errors import BundleError, InputError, UsageError
-from fastserve_runtime.manifest import Signature, TensorSpec
+from fastserve_runtime.manifest import UNBOUNDED, Signature, TensorSpec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -138,7 +138,9 @@ def _named(signature: Signature, name: str) -> TensorSpec:
 
 
 def _context(pairs: Sequence[tuple[TensorSpec, TensorSpec]], wanted: int | None) -> int:
-    known = {dim for past, _ in pairs if isinstance(dim := past.dims[_POSITIONS], int)}
+    dims = [past.dims[_POSITIONS] for past, _ in pairs]
+    # A bare file leaves the size open without a bound that means anything.
+    known = {dim if isinstance(dim, int) else dim.max for dim in dims} - {UNBOUNDED}
     if wanted is None and len(known) != 1:
         raise UsageError("The model leaves open how many tokens its context has.", "Say how many.")
     context = min(known) if wanted is None else wanted

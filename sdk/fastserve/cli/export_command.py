@@ -10,14 +10,14 @@ import typer
 
 from fastserve.budget import budget_from_flags
 from fastserve.cli.failures import error_console, failures_shown, output_console
-from fastserve.exporting import DEFAULT_SEQUENCE_LENGTH, ExportRequest, run_export
+from fastserve.exporting import DEFAULT_CONTEXT, DEFAULT_SEQUENCE_LENGTH, ExportRequest, run_export
 from fastserve.progress import terminal_reporter
 from fastserve.report import export_document, print_export
 from fastserve_runtime.errors import EXIT_NOTHING_FITS
 
 
 def export(
-    model: Annotated[str, typer.Argument(help="A checkpoint directory, or hf:organisation/name.")],
+    model: Annotated[str, typer.Argument(help="A checkpoint directory, a GGUF file, or hf:organisation/name.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The bundle: a directory, or one file if *.zip.")],
     task: Annotated[str, typer.Option(help="As named on the Hub; found from the config if 'auto'.")] = "auto",
     formats: Annotated[
@@ -26,12 +26,20 @@ def export(
     ] = None,
     precisions: Annotated[
         str | None,
-        typer.Option("--precision", help="Some of those that the formats have; fp32,int8-dynamic if left out."),
+        typer.Option("--precision", help="Some of those that the formats have; fp32 and dynamic int8 if left out."),
     ] = None,
-    seq_len: Annotated[int, typer.Option(help="Tokens a text is padded or cut to.")] = DEFAULT_SEQUENCE_LENGTH,
+    seq_len: Annotated[
+        int | None, typer.Option(help=f"Tokens a text is padded or cut to; {DEFAULT_SEQUENCE_LENGTH} if left out.")
+    ] = None,
+    context: Annotated[
+        int | None,
+        typer.Option(help=f"Tokens of prompt and new text together; {DEFAULT_CONTEXT} if left out."),
+    ] = None,
     max_size: Annotated[str | None, typer.Option(help="Most bytes on the device, such as 25MB.")] = None,
     max_memory: Annotated[str | None, typer.Option(help="Most peak memory, such as 120MB.")] = None,
     max_latency: Annotated[str | None, typer.Option(help="Most p90 latency, such as 30ms.")] = None,
+    max_ttft: Annotated[str | None, typer.Option(help="Most p90 time to first token, such as 500ms.")] = None,
+    max_tpot: Annotated[str | None, typer.Option(help="Most p90 time per output token, such as 20ms.")] = None,
     min_quality: Annotated[str | None, typer.Option(help="Least quality, such as 0.99.")] = None,
     keep: Annotated[
         str, typer.Option(help="Ship the 'best' variant, the best of the 'formats', or 'all'.")
@@ -56,7 +64,12 @@ def export(
     """Export a model into a bundle of the most accurate variants that fit a budget."""
     with failures_shown(as_json=as_json, debug=debug):
         budget = budget_from_flags(
-            max_size=max_size, max_memory=max_memory, max_latency=max_latency, min_quality=min_quality
+            max_size=max_size,
+            max_memory=max_memory,
+            max_latency=max_latency,
+            max_ttft=max_ttft,
+            max_tpot=max_tpot,
+            min_quality=min_quality,
         )
         request = ExportRequest(
             model=model,
@@ -65,6 +78,7 @@ def export(
             formats=_listed(formats),
             precisions=_listed(precisions),
             sequence_length=seq_len,
+            context=context,
             budget=budget,
             keep=keep,
             data=tuple(data or ()),

@@ -23,6 +23,7 @@ class MeasurementJob:
     """What a device is asked to measure.
 
     Attributes:
+        task: says which calls are timed.
         model: the model file.
         format_name: its format.
         graphs: its entry points, as the artifact's document has them.
@@ -31,6 +32,7 @@ class MeasurementJob:
         debug: show the engine's log.
     """
 
+    task: str
     model: Path
     format_name: str
     graphs: Mapping[str, Any]

@@ -30,6 +30,7 @@ def measure(out: Path, job: MeasurementJob) -> dict[str, Any]:
     An unsteady run is repeated, at most `ATTEMPTS` times in all; the steadiest counts.
     """
     request = {
+        "task": job.task,
         "model": str(job.model),
         "format": job.format_name,
         "engine": None,

@@ -19,6 +19,7 @@ from fastserve_converters.formats.onnx.fusion import MICROSOFT
 from fastserve_converters.formats.onnx.grouped import grouped_product, grouped_rows
 from fastserve_converters.formats.onnx.integers import Initializers
 from fastserve_runtime.generation.shared_cache import ATTENTION_MASK, INPUT_IDS, LOGITS, PAST, PRESENT
+from fastserve_runtime.manifest import Signature, SymbolicDim, TensorSpec
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from fastserve_converters.quantization.weights import QuantizedWeight
 
 _OPSET = 21
+_NEW, _TOTAL, _PAST = "sequence_length", "total_sequence_length", "past_sequence_length"
 _IR_VERSION = 10
 
 
@@ -50,6 +52,26 @@ def write_graph(form: DecoderForm, weights: Mapping[str, QuantizedWeight] | None
     return _Writer(form, weights or {}).model()
 
 
+def signature(form: DecoderForm) -> Signature:
+    """Return the graph's inputs and outputs; how many tokens are new or earlier is open up to the form's context."""
+    new, total, past = (SymbolicDim(name, 1, form.context) for name in (_NEW, _TOTAL, _PAST))
+    caches = [
+        (layer, kind, (1, s.key_value_heads, past, s.head_dim))
+        for layer, s in enumerate(form.settings)
+        for kind in ("key", "value")
+    ]
+    inputs = (
+        TensorSpec(INPUT_IDS, "int64", (1, new)),
+        TensorSpec(ATTENTION_MASK, "int64", (1, total)),
+        *(TensorSpec(past_name(layer, kind), "float32", dims) for layer, kind, dims in caches),
+    )
+    outputs = (
+        TensorSpec(LOGITS, "float32", (1, 1, form.head.out_features)),
+        *(TensorSpec(present_name(layer, kind), "float32", dims) for layer, kind, dims in caches),
+    )
+    return Signature(inputs, outputs)
+
+
 class _Writer:
     def __init__(self, form: DecoderForm, weights: Mapping[str, QuantizedWeight]) -> None:
         import onnx_ir as ir
@@ -59,11 +81,11 @@ class _Writer:
         self.weights = weights
         self.tape: Any = tapes.Tape()
         long, single = ir.TensorType(ir.DataType.INT64), ir.TensorType(ir.DataType.FLOAT)
-        self.ids = ir.Input(INPUT_IDS, ir.Shape([1, "sequence_length"]), long)
-        self.mask = ir.Input(ATTENTION_MASK, ir.Shape([1, "total_sequence_length"]), long)
+        self.ids = ir.Input(INPUT_IDS, ir.Shape([1, _NEW]), long)
+        self.mask = ir.Input(ATTENTION_MASK, ir.Shape([1, _TOTAL]), long)
         self.past: dict[str, ir.Value] = {}
         for layer, settings in enumerate(form.settings):
-            shape = ir.Shape([1, settings.key_value_heads, "past_sequence_length", settings.head_dim])
+            shape = ir.Shape([1, settings.key_value_heads, _PAST, settings.head_dim])
             for kind in ("key", "value"):
                 self.past[past_name(layer, kind)] = ir.Input(past_name(layer, kind), shape, single)
         self.present: list[ir.Value] = []

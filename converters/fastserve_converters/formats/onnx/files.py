@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from fastserve_converters.artifact import GRAPH_OPTIMIZATION, Artifact, count_operators
 from fastserve_converters.formats import ExportJob
 from fastserve_converters.layer_map import LAYER_MAP, group_by_module, write_layer_map
-from fastserve_runtime.manifest import ExpectedPlacement, Graph, Requirement
+from fastserve_runtime.manifest import ExpectedPlacement, Graph, Requirement, Signature
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -77,9 +77,14 @@ def write_graph_optimization(folder: Path, before: Mapping[str, int], after: Map
 
 def describe(job: ExportJob) -> Artifact:
     """Return what a manifest says of the model that was written."""
+    return described(job.out, "main", job.signature)
+
+
+def described(folder: Path, graph: str, signature: Signature) -> Artifact:
+    """Return what a manifest says of the model in a folder, whose one graph has a name and a signature."""
     import onnx_ir as ir
 
-    model = ir.load(job.out / MODEL)
+    model = ir.load(folder / MODEL)
     opsets = model.graph.opset_imports
     counts = Counter((n.domain or "ai.onnx", n.op_type, opsets[n.domain]) for n in model.graph)
     total = counts.total()
@@ -89,7 +94,7 @@ def describe(job: ExportJob) -> Artifact:
     )
     return Artifact(
         files=(MODEL,),
-        graphs={"main": Graph(MODEL, "main", job.signature)},
+        graphs={graph: Graph(MODEL, "main", signature)},
         operators=count_operators(counts),
         expected_placement=ExpectedPlacement("cpu", "CPUExecutionProvider", total, total),
         requires=Requirement(_ENGINE, ".".join(map(str, least)), (), ()),

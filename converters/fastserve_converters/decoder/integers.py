@@ -1,0 +1,82 @@
+"""Which scheme each layer of a decoder gets, and its weights as integers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fastserve_converters.decoder.form import DecoderForm
+from fastserve_converters.decoder.rounding import round_decoder
+from fastserve_converters.precisions import Precision, WeightScheme
+from fastserve_converters.quantization.calibration import Samples
+from fastserve_converters.quantization.layers import Assignment, assignment, check_finite, weight_of
+from fastserve_converters.quantization.weights import QuantizedWeight, fits, quantize_nearest
+from fastserve_runtime.errors import UsageError
+
+EMBEDDING, HEAD, POSITIONS = "embedding", "head", "positions"
+
+
+def decoder_assignment(form: DecoderForm, plan: Precision, given: Mapping[str, Any] | None = None) -> Assignment:
+    """Return the scheme of every layer that a precision quantizes; see `quantization.layers.assignment`.
+
+    The head has the embedding's scheme, and no entry where both are one table. Learned positions stay in float.
+    """
+    schemes = dict(assignment(form, plan, given))
+    schemes.pop(POSITIONS, None)
+    schemes.pop(HEAD, None)
+    if not form.is_tied and EMBEDDING in schemes:
+        wanted = schemes[EMBEDDING]
+        schemes[HEAD] = wanted if fits(tuple(weight_of(form, HEAD).shape), wanted) else WeightScheme(8)
+    return schemes
+
+
+def decoder_weights(
+    form: DecoderForm, schemes: Assignment, plan: Precision, samples: Samples, gguf: Path | None
+) -> dict[str, QuantizedWeight]:
+    """Return the integers of every layer in an assignment.
+
+    Args:
+        form: the decoder.
+        schemes: of `decoder_assignment`.
+        plan: the precision; its `rounding` may also be `source`: the checkpoint's own integers where it has them.
+        samples: calibration inputs, which GPTQ needs.
+        gguf: the checkpoint's GGUF file, if it is one.
+
+    Raises:
+        EnvironmentFailure: a weight is not finite, with the layer's name.
+        UsageError: the checkpoint has no integers of its own, and they are wanted.
+    """
+    check_finite(form)
+    found: dict[str, QuantizedWeight] = {}
+    if plan.rounding == "gptq":
+        fine = {name: s for name, s in schemes.items() if s.bits < 8 and (name != EMBEDDING or form.is_tied)}
+        found = round_decoder(form, fine, samples["input_ids"]) if fine else {}
+    elif plan.rounding == "source":
+        found = own_weights(form, gguf)
+    return {
+        name: found[name] if name in found else quantize_nearest(weight_of(form, name).numpy(), scheme)
+        for name, scheme in schemes.items()
+    }
+
+
+def own_weights(form: DecoderForm, gguf: Path | None) -> dict[str, QuantizedWeight]:
+    """Return the integers that the checkpoint itself has.
+
+    Raises:
+        UsageError: it has none.
+    """
+    if gguf is None:
+        raise UsageError(
+            "The precision 'source' keeps a checkpoint's own integers; this one has floats.",
+            "Name another precision, or a GGUF file of type Q4_0, Q4_1 or Q8_0.",
+        )
+    from fastserve_converters.gguf_files.grids import gguf_grids
+
+    found: dict[str, QuantizedWeight] = gguf_grids(gguf, form)
+    if not found:
+        raise UsageError(
+            f"No layer of '{gguf.name}' has integers that can be kept as they are.",
+            "Name another precision, or a GGUF file of type Q4_0, Q4_1 or Q8_0.",
+        )
+    return found

@@ -1,0 +1,191 @@
+"""The jobs of an export of a decoder; what was loaded and made stays in memory for the next."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fastserve_converters.checkpoint import Checkpoint
+from fastserve_converters.decoder.form import DecoderForm, whole_logits
+from fastserve_converters.decoder.integers import decoder_assignment, decoder_weights
+from fastserve_converters.decoder.proof import prove_equal
+from fastserve_converters.decoder.reading import read_decoder
+from fastserve_converters.decoder.reference import build_reference
+from fastserve_converters.formats import DecoderFormat, DecoderJob, check_installed, check_precision, decoder_format
+from fastserve_converters.job_requests import (
+    ARTIFACT,
+    KEPT_WEIGHTS,
+    SENSITIVITY,
+    SIGNATURE,
+    TWIN,
+    Handler,
+    checkpoint_of,
+    requested_texts,
+)
+from fastserve_converters.model_loading import load_model
+from fastserve_converters.precisions import Precision
+from fastserve_converters.quantization import twin
+from fastserve_converters.quantization.calibration import Samples
+from fastserve_converters.quantization.fake_quant import fake_quantized
+from fastserve_converters.quantization.layers import check_finite
+from fastserve_converters.quantization.recipe import recipe_document
+from fastserve_converters.quantization.weights import QuantizedWeight
+from fastserve_converters.reference import CALIBRATION, DESCRIPTION, INPUTS, load_tokenizer
+from fastserve_runtime.errors import UsageError
+from fastserve_runtime.generation import traces
+
+_PROVEN_TRACES = 2
+_TWIN_TRACES = 4
+
+
+class DecoderJobs:
+    """Does jobs on one decoder; see `fastserve_converters.jobs`."""
+
+    def __init__(self, source: Mapping[str, Any]) -> None:
+        self._source = source
+        self._model: Any = None
+        self._known_form: DecoderForm | None = None
+        self._weights: dict[object, dict[str, QuantizedWeight]] = {}
+        self.handlers: Mapping[str, Handler] = {
+            "reference": self._reference,
+            "program": self._prove_form,
+            "sensitivity": self._sensitivity,
+            "artifact": self._artifact,
+            "twin": self._twin,
+        }
+
+    def _reference(self, request: Mapping[str, Any], out: Path) -> Any:
+        checkpoint = checkpoint_of(self._source)
+        started = time.perf_counter()
+        model = self._loaded(checkpoint)
+        load_seconds = time.perf_counter() - started
+        split = requested_texts(request, checkpoint)
+        tokenizer = load_tokenizer(checkpoint)
+        description = build_reference(
+            out, checkpoint, model, tokenizer, checkpoint.generation(), split, self._source["length"]
+        )
+        return {**description, "load_seconds": load_seconds}
+
+    def _prove_form(self, request: Mapping[str, Any], out: Path) -> Any:
+        """Read the model into the common form, and prove it equal to the original on the reference's own traces."""
+        model = self._loaded(checkpoint_of(self._source))
+        form = self._form()
+        found = list(traces.traces(_arrays(Path(request["reference"]) / INPUTS)))
+        chosen = [*found[:_PROVEN_TRACES], *sorted(found, key=lambda t: len(t.tokens))[:_PROVEN_TRACES]]
+        difference = prove_equal(form, model, [torch.tensor(t.tokens[None].astype(np.int64)) for t in chosen])
+        self._model = None
+        document = {
+            "largest_difference": difference,
+            "modules": [[name, type(module).__name__] for name, module in form.named_modules()],
+        }
+        (out / SIGNATURE).write_text(json.dumps(document))
+        return document
+
+    def _sensitivity(self, request: Mapping[str, Any], out: Path) -> Any:
+        """Score every layer in the schemes that a format's mixed precision may give it."""
+        from fastserve_converters.decoder.sensitivity import SEQUENCES, decoder_sensitivities
+        from fastserve_converters.quantization.assignment import units_document
+
+        plan = self._plan(request)[1]
+        assert plan.choices is not None
+        form = self._form()
+        check_finite(form)
+        ids = self._calibration(request)["input_ids"]
+        units = decoder_sensitivities(form, plan.choices, plan.activations, ids)
+        layers = {name for unit in units for name in unit.layers} | ({"head"} if form.is_tied else set())
+        rest = [p for name, p in form.named_parameters() if name.removesuffix(".weight") not in layers]
+        document = {
+            "samples": min(len(ids), SEQUENCES),
+            "other_bytes": sum(4 * p.numel() for p in rest),
+            "units": units_document(units),
+        }
+        (out / SENSITIVITY).write_text(json.dumps(document))
+        return document
+
+    def _artifact(self, request: Mapping[str, Any], out: Path) -> Any:
+        decoders, plan = self._plan(request)
+        description = json.loads((Path(request["reference"]) / DESCRIPTION).read_text())
+        job = DecoderJob(
+            form=self._form(),
+            precision=request["precision"],
+            plan=plan,
+            weights=self._quantized(plan, request),
+            prompts=description["preprocessing"]["settings"],
+            out=out,
+        )
+        samples = len(self._calibration(request)["input_ids"]) if plan.needs_calibration else 0
+        document = {
+            **decoders.export(job).as_document(),
+            "recipe": recipe_document(plan, request["assignment"], samples),
+        }
+        (out / ARTIFACT).write_text(json.dumps(document))
+        return document
+
+    def _twin(self, request: Mapping[str, Any], out: Path) -> Any:
+        """Compare an artifact's outputs on golden traces with those of the same quantized model in PyTorch."""
+        plan = self._plan(request)[1]
+        form = self._form()
+        description = json.loads((Path(request["reference"]) / DESCRIPTION).read_text())
+        rows = slice(description["evaluation"], description["evaluation"] + _TWIN_TRACES)
+        inputs = {n: v[rows] for n, v in _arrays(Path(request["reference"]) / INPUTS).items()}
+        actual = _arrays(Path(request["outputs"]))[traces.LOG_PROBABILITIES][rows]
+        weights = self._quantized(plan, request)
+        if form.is_tied and "embedding" in weights:
+            weights = {**weights, "head": weights["embedding"]}
+        outputs = traces.empty_outputs(inputs)
+        with fake_quantized(form, weights, plan.activations), torch.no_grad():
+            for row, trace in enumerate(traces.traces(inputs)):
+                logits = whole_logits(form, torch.from_numpy(trace.tokens[None].astype(np.int64))).numpy()
+                for position in range(trace.prompt - 1, len(trace.tokens) - 1):
+                    traces.record(outputs, row, position, logits[position], trace)
+        scored = np.asarray(inputs[traces.SCORED], bool)
+        expected = np.asarray(outputs[traces.LOG_PROBABILITIES], np.float32)[scored]
+        document = twin.comparison(expected, actual[scored], {}, "the same integers in PyTorch")
+        (out / TWIN).write_text(json.dumps(document))
+        return document
+
+    def _plan(self, request: Mapping[str, Any]) -> tuple[DecoderFormat, Precision]:
+        exporter = check_installed(request["format"])
+        decoders = decoder_format(exporter)
+        if decoders is None:
+            raise UsageError(f"The format {exporter.NAME} has no decoders of text.", "Name another with --format.")
+        check_precision(exporter.NAME, decoders.PRECISIONS, request["precision"])
+        return decoders, decoders.PRECISIONS[request["precision"]]
+
+    def _calibration(self, request: Mapping[str, Any]) -> Samples:
+        return _arrays(Path(request["reference"]) / CALIBRATION)
+
+    def _quantized(self, plan: Precision, request: Mapping[str, Any]) -> dict[str, QuantizedWeight]:
+        """Return the integers of a precision; the last few are kept."""
+        form = self._form()
+        schemes = decoder_assignment(form, plan, request["assignment"])
+        key = (plan.rounding, request["reference"], frozenset(schemes.items()))
+        if key not in self._weights:
+            samples = self._calibration(request)
+            gguf = checkpoint_of(self._source).gguf
+            self._weights[key] = decoder_weights(form, schemes, plan, samples, gguf)
+            if len(self._weights) > KEPT_WEIGHTS:
+                del self._weights[next(iter(self._weights))]
+        return self._weights[key]
+
+    def _loaded(self, checkpoint: Checkpoint) -> Any:
+        """Return the untouched model. The form shares its weights and leaves it as it is."""
+        if self._model is None:
+            self._model = load_model(checkpoint, trust_remote_code=self._source["trust_remote_code"])
+        return self._model
+
+    def _form(self) -> DecoderForm:
+        if self._known_form is None:
+            self._known_form = read_decoder(self._loaded(checkpoint_of(self._source)), self._source["length"])
+        return self._known_form
+
+
+def _arrays(file: Path) -> dict[str, Any]:
+    with np.load(file, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}

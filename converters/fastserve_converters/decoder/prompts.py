@@ -1,0 +1,110 @@
+"""How a checkpoint's prompts are made and its texts end: the settings that go into a bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from fastserve_runtime.errors import EnvironmentFailure, FastServeError, UsageError
+from fastserve_runtime.generation.prompt_tokenizer import PromptSettings, PromptTokenizer
+from fastserve_runtime.generation.sampling import Sampling
+
+_CONVERSATIONS: tuple[tuple[dict[str, str], ...], ...] = (
+    ({"role": "user", "content": "What is the capital of France?"},),
+    (
+        {"role": "user", "content": "Grüß dich!\n"},
+        {"role": "assistant", "content": "你好 👋"},
+        {"role": "user", "content": " And now? "},
+    ),
+)
+
+
+def prompt_settings(tokenizer: Any, generation: Mapping[str, Any], context: int) -> PromptSettings:
+    """Return the settings of a checkpoint.
+
+    Args:
+        tokenizer: Transformers' tokenizer.
+        generation: its `generation_config.json`, or what of it is known.
+        context: how many tokens the model is exported for.
+    """
+    ends = generation.get("eos_token_id", tokenizer.eos_token_id)
+    listed = ends if isinstance(ends, list) else [ends]
+    template = tokenizer.chat_template
+    if isinstance(template, Mapping):
+        template = template.get("default")
+    special = {name: str(text) for name, text in tokenizer.special_tokens_map.items() if isinstance(text, str)}
+    return PromptSettings(
+        context=context,
+        beginning=tokenizer.bos_token_id,
+        ends=tuple(sorted({int(e) for e in (*listed, tokenizer.eos_token_id) if e is not None})),
+        special_tokens=special,
+        chat_template=template,
+        sampling=advised_sampling(generation),
+    )
+
+
+def advised_sampling(generation: Mapping[str, Any]) -> Sampling:
+    """Return how a `generation_config.json` advises to sample: greedily unless it says otherwise."""
+    known = {"repetition_penalty"}
+    if generation.get("do_sample"):
+        known |= {"temperature", "top_k", "top_p"}
+    given = {name: generation[name] for name in sorted(known) if generation.get(name) is not None}
+    if "top_k" in given and given["top_k"] <= 0:
+        del given["top_k"]
+    if generation.get("do_sample"):
+        given = {"temperature": 1.0, **given}
+    return Sampling(**given)
+
+
+def settings_document(settings: PromptSettings) -> dict[str, Any]:
+    """Return settings as a manifest's preprocessing has them."""
+    document = asdict(settings)
+    return {**document, "ends": list(settings.ends), "special_tokens": dict(settings.special_tokens)}
+
+
+def prove_same_prompts(theirs: Any, ours: PromptTokenizer, texts: list[str]) -> None:
+    """Compare the runtime's tokenizer and chat template with Transformers' own.
+
+    Args:
+        theirs: Transformers' tokenizer.
+        ours: the runtime's.
+        texts: texts to continue.
+
+    Raises:
+        EnvironmentFailure: they give different tokens.
+        UsageError: the chat template cannot run in the runtime's sandbox.
+    """
+    for text in texts:
+        if ours.encode(text) != list(theirs(text)["input_ids"]):
+            raise EnvironmentFailure(
+                f"The bundle's tokenizer and Transformers' give different tokens for {text!r:.60}.",
+                "This tokenizer is not handled right; please report it with the checkpoint's tokenizer files.",
+            )
+    if ours.settings.chat_template is None:
+        return
+    for conversation in _CONVERSATIONS:
+        expected = theirs.apply_chat_template(list(conversation), add_generation_prompt=True, tokenize=False)
+        wanted = theirs(expected, add_special_tokens=False)["input_ids"]
+        try:
+            given = ours.encode(conversation)
+        except FastServeError as error:
+            raise UsageError(
+                f"The checkpoint's chat template cannot be used on devices: {error.problem}",
+                "Give the tokenizer a plainer chat_template, or remove it to export for texts alone.",
+            ) from error
+        # A template may write today's date, so a difference in digits alone is none.
+        if given != list(wanted) and not _differ_in_date(ours, given, expected):
+            raise EnvironmentFailure(
+                "The bundle's chat template and Transformers' give different prompts.",
+                "Please report it with the checkpoint's tokenizer files.",
+            )
+
+
+def _differ_in_date(ours: PromptTokenizer, given: list[int], expected: str) -> bool:
+    text = ours.tokenizer.decode(given, skip_special_tokens=False)
+    return _without_digits(text) == _without_digits(expected)
+
+
+def _without_digits(text: str) -> str:
+    return "".join(c for c in text if not c.isdigit())

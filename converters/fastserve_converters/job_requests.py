@@ -1,0 +1,52 @@
+"""What the jobs of every kind of model have in common: their requests, and the files that they write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from fastserve_converters.checkpoint import Checkpoint, read_checkpoint
+from fastserve_converters.data import Split, read_samples, split_samples
+
+Handler = Callable[[Mapping[str, Any], Path], Any]
+"""Does one job: the request, an empty folder for files, and the stage's result, JSON."""
+
+ARTIFACT = "artifact.json"
+SIGNATURE = "signature.json"
+SENSITIVITY = "sensitivity.json"
+TWIN = "twin.json"
+KEPT_WEIGHTS = 4
+"""So many precisions' integers stay in memory, a quarter of the model's size each: formats share them, and so does the
+artifact's check."""
+
+
+def checkpoint_of(source: Mapping[str, Any]) -> Checkpoint:
+    """Return the checkpoint that a job's `source` names.
+
+    Raises:
+        UsageError: it cannot be read, or has fewer positions than the length that is wanted.
+    """
+    checkpoint = read_checkpoint(
+        Path(source["path"]),
+        task=source["task"],
+        allow_pickle=source["allow_pickle"],
+        trust_remote_code=source["trust_remote_code"],
+    )
+    checkpoint.check_length(source["length"])
+    return checkpoint
+
+
+def requested_texts(request: Mapping[str, Any], checkpoint: Checkpoint) -> Split:
+    """Return the texts that a request names, for evaluation and calibration.
+
+    Raises:
+        UsageError: they cannot be read.
+    """
+    samples = read_samples(
+        [Path(f) for f in request["data"]],
+        text_column=request["text_column"],
+        label_column=request["label_column"],
+        labels=checkpoint.labels,
+    )
+    return split_samples(samples, request["seed"])
