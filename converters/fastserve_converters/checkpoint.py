@@ -208,7 +208,9 @@ def _task(config: Mapping[str, Any], wanted: str) -> str:
     names = config.get("architectures") or []
     name = str(names[0]) if names else f"{config.get('model_type')}Model"
     tasks: dict[str, Task] = {n: TASKS.load(n) for n in (*TASKS.built_in(), *TASKS.third_party())}
-    found = next((n for n, task in tasks.items() if name.endswith(task.HEADS)), None)
+    # The most of the name counts: a GPT2LMHeadModel is also some Model.
+    endings = {head: n for n, task in tasks.items() for head in task.HEADS if name.endswith(head)}
+    found = endings[max(endings, key=len)] if endings else None
     if wanted == "auto":
         if found is None:
             anyway = " or ".join(f"--task {n}" for n, task in tasks.items() if task.IN_ANY_MODEL)

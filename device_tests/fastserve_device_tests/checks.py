@@ -3,54 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
-from fastserve_device_tests.targets import Target
+from fastserve_device_tests.subject import Subject
 from fastserve_runtime.batching import run_samples
-from fastserve_runtime.golden import Arrays, Golden
-from fastserve_runtime.manifest import Variant
+from fastserve_runtime.golden import Arrays
 from fastserve_runtime.policy import Judgement, executor_policy, judge, quality_policy
-from fastserve_runtime.session import Session
 from fastserve_runtime.verdict import Outcome, Verdict
 from fastserve_runtime.verification import judge_golden, output_kind
+from fastserve_runtime.workload import run_golden
 
 PADDING = "padding invariance"
 DETERMINISM = "determinism"
 PLACEMENT = "placement"
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What is checked: a variant, opened on a target, with the golden samples of its task."""
-
-    task: str
-    variant: Variant
-    golden: Golden
-    session: Session
-    target: Target
-
-    def verdict(self, check: str, judgement: Judgement, message: str = "") -> Verdict:
-        """Return the verdict of a comparison; the message tells what a mismatch means."""
-        if judgement.passed:
-            return Verdict(self.variant.id, self.target.NAME, check, Outcome.PASS, figures=judgement.figures)
-        text = f"{message}{judgement.reason}"
-        return Verdict(self.variant.id, self.target.NAME, check, Outcome.OUTPUT_MISMATCH, text, judgement.figures)
+GENERATION = "text-generation"
 
 
 def all_checks(subject: Subject) -> Iterator[Verdict]:
     """Yield the verdicts of every check."""
-    outputs = run_samples(subject.session, subject.golden.inputs)
+    outputs = run_golden(subject.task, subject.session, subject.golden.inputs)
     yield from judge_golden(subject.task, subject.variant, subject.golden, outputs, subject.target.NAME)
     yield check_determinism(subject, outputs)
     yield from check_padding(subject, outputs)
+    if subject.task == GENERATION:
+        from fastserve_device_tests.generation_checks import generation_checks
+
+        yield from generation_checks(subject)
     yield check_placement(subject)
 
 
 def check_determinism(subject: Subject, outputs: Arrays) -> Verdict:
     """The same inputs give the same bits again, so nothing is left over from the calls between."""
-    again = run_samples(subject.session, subject.golden.inputs)
+    again = run_golden(subject.task, subject.session, subject.golden.inputs)
     differing = [n for n, first in outputs.items() if not np.array_equal(first, again[n], equal_nan=True)]
     reason = f"{', '.join(differing)} differs in a second run" if differing else ""
     return subject.verdict(DETERMINISM, Judgement(passed=not differing, reason=reason, figures={}))

@@ -63,7 +63,8 @@ def check_in_process(bundle: Path, variant: str, target: Target) -> list[Verdict
 
 def check_variant(location: Path, variant_id: str, target: Target) -> Iterator[Verdict]:
     """Open a variant on a target and run every check in this process."""
-    from fastserve_device_tests.checks import Subject, all_checks
+    from fastserve_device_tests.checks import all_checks
+    from fastserve_device_tests.subject import Subject
     from fastserve_runtime.golden import read_golden
 
     with open_bundle(location) as bundle:

@@ -14,12 +14,12 @@ from fastserve_device_tests.checks import (
     DETERMINISM,
     PADDING,
     PLACEMENT,
-    Subject,
     all_checks,
     check_determinism,
     check_padding,
     check_placement,
 )
+from fastserve_device_tests.subject import Subject
 from fastserve_runtime.batching import run_samples
 from fastserve_runtime.golden import read_golden
 from fastserve_runtime.manifest import ExpectedPlacement, OperatorCount, Signature, parse_manifest

@@ -1,0 +1,30 @@
+"""What the checks look at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fastserve_device_tests.targets import Target
+from fastserve_runtime.golden import Golden
+from fastserve_runtime.manifest import Variant
+from fastserve_runtime.policy import Judgement
+from fastserve_runtime.session import Session
+from fastserve_runtime.verdict import Outcome, Verdict
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A variant, opened on a target, with the golden samples of its task."""
+
+    task: str
+    variant: Variant
+    golden: Golden
+    session: Session
+    target: Target
+
+    def verdict(self, check: str, judgement: Judgement, message: str = "") -> Verdict:
+        """Return the verdict of a comparison; the message tells what a mismatch means."""
+        if judgement.passed:
+            return Verdict(self.variant.id, self.target.NAME, check, Outcome.PASS, figures=judgement.figures)
+        text = f"{message}{judgement.reason}"
+        return Verdict(self.variant.id, self.target.NAME, check, Outcome.OUTPUT_MISMATCH, text, judgement.figures)
