@@ -6,7 +6,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from fastserve_runtime.manifest import ExpectedPlacement, Graph, OperatorCount, Requirement, signature_document
+from fastserve_runtime.manifest import (
+    ExpectedPlacement,
+    Graph,
+    OperatorCount,
+    Requirement,
+    StateSpec,
+    signature_document,
+    tensor_document,
+)
 
 LAYER_SQNR = "layer_sqnr.json"
 """Beside an artifact: the signal-to-quantization-noise ratio of every layer's output."""
@@ -17,6 +25,9 @@ RESTORED = "restored.json"
 TWIN_OUTPUTS = "twin_outputs.npz"
 """Beside an artifact of static ranges: what the same quantized graph gives on an executor that is trusted."""
 
+GENAI_CONFIG = "genai_config.json"
+"""Beside a decoder in ONNX: how ONNX Runtime GenAI opens it."""
+
 
 @dataclass(frozen=True)
 class Artifact:
@@ -26,6 +37,7 @@ class Artifact:
         files: model files, relative to that folder.
         graphs: entry points by name.
         operators: inventory of the main graph.
+        state: what the model keeps between calls.
     """
 
     files: tuple[str, ...]
@@ -33,13 +45,14 @@ class Artifact:
     operators: tuple[OperatorCount, ...]
     expected_placement: ExpectedPlacement
     requires: Requirement
+    state: tuple[StateSpec, ...] = ()
 
     def as_document(self) -> dict[str, Any]:
         """Return the fields of a manifest's variant that the exporter knows."""
         return {
             "files": list(self.files),
             "graphs": {name: graph_document(graph) for name, graph in self.graphs.items()},
-            "state": [],
+            "state": [{**tensor_document(s.tensor), "reset": s.reset} for s in self.state],
             "operators": [asdict(o) for o in self.operators],
             "expected_placement": asdict(self.expected_placement),
             "requires": {

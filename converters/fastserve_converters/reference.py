@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import torch
 
 TOKENIZER = "tokenizer.json"
+TOKENIZER_CONFIG = "tokenizer_config.json"
+"""Of decoders: what other runtimes read beside the tokenizer."""
 INPUTS = "inputs.npz"
 OUTPUTS = "reference.npz"
 CALIBRATION = "calibration.npz"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,11 +13,14 @@ from fastserve.cache import Entry
 from fastserve.candidate import Candidate
 from fastserve.model_source import ModelSource
 from fastserve.stages import read_arrays
+from fastserve_converters.artifact import GENAI_CONFIG
 from fastserve_converters.checkpoint import MODEL_CARD, Checkpoint
+from fastserve_converters.reference import TOKENIZER, TOKENIZER_CONFIG
 from fastserve_runtime.golden import Golden, write_golden
 from fastserve_runtime.manifest import SCHEMA_VERSION
 
-TOKENIZER = "preprocessing/tokenizer.json"
+_GENAI = "onnxruntime-genai"
+_TOKENIZER_PLACE = "preprocessing/tokenizer.json"
 
 
 def bundle_content(
@@ -30,7 +34,10 @@ def bundle_content(
         checkpoint: the model.
         source: where it came from.
     """
-    files = [BundleFile(TOKENIZER, "preprocessing", reference.folder / "tokenizer.json")]
+    others = genai_files(candidates, reference)
+    # ONNX Runtime GenAI wants the tokenizer beside its configuration, and all it names below that.
+    tokenizer = TOKENIZER if others else _TOKENIZER_PLACE
+    files = [BundleFile(tokenizer, "preprocessing", reference.folder / TOKENIZER), *others]
     for file in checkpoint.licence_files():
         role = "model-card" if file.name == MODEL_CARD else "licence"
         files.append(BundleFile(f"licences/{file.name}", role, file))
@@ -43,7 +50,7 @@ def bundle_content(
         "schema_version": SCHEMA_VERSION,
         "task": checkpoint.task,
         "task_settings": reference.result["task_settings"],
-        "preprocessing": {**reference.result["preprocessing"], "files": [TOKENIZER]},
+        "preprocessing": {**reference.result["preprocessing"], "files": [tokenizer]},
         "variants": variants,
         "chosen": candidates[0].id,
         "source": {
@@ -56,9 +63,29 @@ def bundle_content(
     return manifest, files
 
 
+def genai_files(candidates: Sequence[Candidate], reference: Entry) -> list[BundleFile]:
+    """Return what makes the bundle's folder one that ONNX Runtime GenAI opens: for the best candidate that it runs."""
+    for candidate in candidates:
+        assert candidate.folder is not None
+        if (candidate.folder / GENAI_CONFIG).is_file():
+            document = json.loads((candidate.folder / GENAI_CONFIG).read_text())
+            decoder = document["model"]["decoder"]
+            decoder["filename"] = f"{variant_folder(candidate)}/{decoder['filename']}"
+            return [
+                BundleFile(GENAI_CONFIG, _GENAI, json.dumps(document, indent=1).encode()),
+                BundleFile(TOKENIZER_CONFIG, _GENAI, reference.folder / TOKENIZER_CONFIG),
+            ]
+    return []
+
+
+def variant_folder(candidate: Candidate) -> str:
+    """Return the folder of a candidate's files in a bundle."""
+    return f"variants/{candidate.id}"
+
+
 def shared_bytes(reference: Entry) -> int:
     """Return the size of what every variant needs beside its own files."""
-    return (reference.folder / "tokenizer.json").stat().st_size
+    return (reference.folder / TOKENIZER).stat().st_size
 
 
 def golden_of(candidate: Candidate, reference: Entry) -> Golden:
@@ -83,7 +110,7 @@ def golden_of(candidate: Candidate, reference: Entry) -> Golden:
 def _variant(candidate: Candidate, reference: Entry) -> tuple[dict[str, Any], list[BundleFile]]:
     assert candidate.artifact is not None
     assert candidate.folder is not None
-    folder = f"variants/{candidate.id}"
+    folder = variant_folder(candidate)
     golden = f"golden/{candidate.id}.npz"
     names = candidate.artifact["files"]
     files = [BundleFile(f"{folder}/{name}", "model", candidate.folder / name) for name in names]

@@ -63,6 +63,17 @@ def settings_document(settings: PromptSettings) -> dict[str, Any]:
     return {**document, "ends": list(settings.ends), "special_tokens": dict(settings.special_tokens)}
 
 
+def tokenizer_config(settings: PromptSettings) -> dict[str, Any]:
+    """Return a `tokenizer_config.json`, as Transformers and ONNX Runtime GenAI read it beside a `tokenizer.json`."""
+    template = {} if settings.chat_template is None else {"chat_template": settings.chat_template}
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": settings.context,
+        **settings.special_tokens,
+        **template,
+    }
+
+
 def prove_same_prompts(theirs: Any, ours: PromptTokenizer, texts: list[str]) -> None:
     """Compare the runtime's tokenizer and chat template with Transformers' own.
 

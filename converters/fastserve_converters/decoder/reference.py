@@ -14,13 +14,19 @@ from numpy.typing import NDArray
 
 from fastserve_converters.checkpoint import Checkpoint
 from fastserve_converters.data import Sample, Split
-from fastserve_converters.decoder.prompts import prompt_settings, prove_same_prompts, settings_document
+from fastserve_converters.decoder.prompts import (
+    prompt_settings,
+    prove_same_prompts,
+    settings_document,
+    tokenizer_config,
+)
 from fastserve_converters.reference import (
     CALIBRATION,
     DESCRIPTION,
     INPUTS,
     OUTPUTS,
     TOKENIZER,
+    TOKENIZER_CONFIG,
     GoldenText,
     non_latin_texts,
 )
@@ -79,6 +85,7 @@ def build_reference(
     """
     settings = prompt_settings(tokenizer, generation, context)
     tokenizer.backend_tokenizer.save(str(out / TOKENIZER))
+    (out / TOKENIZER_CONFIG).write_text(json.dumps(tokenizer_config(settings), indent=1))
     ours = PromptTokenizer((out / TOKENIZER).read_bytes(), settings)
     texts = [s.text for s in split.evaluation]
     window = min(WINDOW, context)

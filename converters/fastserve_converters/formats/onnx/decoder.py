@@ -30,7 +30,9 @@ def export(job: DecoderJob) -> Artifact:
     """Write `model.onnx`; see `DecoderFormat.export`."""
     from fastserve_converters.formats.onnx import files
     from fastserve_converters.formats.onnx.decoder_graph import signature, write_graph
+    from fastserve_converters.formats.onnx.genai import write_genai_config
 
     model = write_graph(job.form, job.weights)
     files.save(model, job.out)
+    write_genai_config(job, files.MODEL)
     return files.described(job.out, "decoder", signature(job.form))
