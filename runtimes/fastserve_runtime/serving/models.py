@@ -1,0 +1,193 @@
+"""The models of a server: bundles that are opened, and how their work is done."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastserve_runtime.errors import UsageError
+from fastserve_runtime.generation.finish import Generation
+from fastserve_runtime.serving.openai_requests import EmbeddingRequest, GenerationRequest
+from fastserve_runtime.serving.refusal import Refusal
+from fastserve_runtime.serving.settings import LongInput
+from fastserve_runtime.serving.work_queue import Work, WorkQueue
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from fastserve_runtime.pipelines import Pipeline
+
+    Load = Callable[[Path], Pipeline]
+
+TEXT_GENERATION, FEATURE_EXTRACTION = "text-generation", "feature-extraction"
+_ROUTES: Mapping[str, str] = {
+    TEXT_GENERATION: "/v1/chat/completions and /v1/completions",
+    FEATURE_EXTRACTION: "/v1/embeddings",
+}
+_SENTENCE_EMBEDDING = "sentence_embedding"
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A model with the queue of its requests.
+
+    Attributes:
+        name: its id in requests.
+        pipeline: of one of the tasks that are served.
+        queue: runs the pipeline, which serves one thread.
+        created: when it was opened, in seconds since 1970.
+    """
+
+    name: str
+    pipeline: Any
+    queue: WorkQueue
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    @property
+    def task(self) -> str:
+        """The pipeline's task."""
+        return str(self.pipeline.task)
+
+
+@dataclass(frozen=True)
+class EmbeddedTexts:
+    """Embeddings of some of a request's texts, each of shape [d], and how many tokens these texts have."""
+
+    embeddings: Sequence[NDArray[np.float32]]
+    tokens: int
+
+
+def model_name(bundle: Path) -> str:
+    """Return the id of a bundle's model: the bundle's file name without its endings."""
+    return bundle.resolve().name.removesuffix(".zip").removesuffix(".fsb")
+
+
+@contextmanager
+def opened_models(
+    bundles: Sequence[Path],
+    load: Load,
+    *,
+    waiting: int,
+) -> Iterator[tuple[ServedModel, ...]]:
+    """Open bundles, and at the end of the block wait for what they compute and close them.
+
+    Args:
+        bundles: at least one.
+        load: opens a bundle, as `fastserve_runtime.load` does.
+        waiting: how many requests to a model may wait while it computes another.
+
+    Raises:
+        UsageError: two bundles have the same name, or there is no server for a bundle's task.
+        FastServeError: a bundle cannot be opened; see `fastserve_runtime.load`.
+    """
+    names = [model_name(bundle) for bundle in bundles]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UsageError(f"Two bundles are named '{twice}'.", "Rename one: requests choose a model by that name.")
+    with ExitStack() as opened:
+        models = []
+        for name, bundle in zip(names, bundles, strict=True):
+            pipeline = opened.enter_context(load(bundle))
+            check_served(name, pipeline)
+            queue = WorkQueue(waiting)
+            opened.callback(queue.close)
+            models.append(ServedModel(name, pipeline, queue))
+        yield tuple(models)
+
+
+def check_served(name: str, pipeline: Any) -> None:
+    """Refuse a model that no route serves.
+
+    Raises:
+        UsageError: its task is not served, or it gives no embedding of a whole text.
+    """
+    if pipeline.task not in _ROUTES:
+        raise UsageError(f"'{name}' is of the task {pipeline.task}; only {' and '.join(_ROUTES)} are served.")
+    if pipeline.task == FEATURE_EXTRACTION:
+        outputs = {output.name for graph in pipeline.session.graphs.values() for output in graph.outputs}
+        if _SENTENCE_EMBEDDING not in outputs:
+            raise UsageError(
+                f"'{name}' gives hidden states of every token, not one embedding of a text.",
+                "Export a checkpoint with pooling.",
+            )
+
+
+def choose_model(models: Sequence[ServedModel], name: str | None, task: str) -> ServedModel:
+    """Return the model that a request means.
+
+    Args:
+        models: all of the server.
+        name: from the request; None means the only one of the task.
+        task: what the request's route does.
+
+    Raises:
+        Refusal: there is no such model (404), it has another task, or several would do (400).
+    """
+    if name is None:
+        fitting = [model for model in models if model.task == task]
+        if len(fitting) == 1:
+            return fitting[0]
+        if fitting:
+            known = ", ".join(model.name for model in fitting)
+            raise Refusal(400, f"The request names no model. Give one of {known}.", parameter="model")
+        raise Refusal(404, f"This server has no model of the task {task}.", "model_not_found", parameter="model")
+    for model in models:
+        if model.name == name:
+            if model.task != task:
+                raise Refusal(
+                    400,
+                    f"The model '{name}' is of the task {model.task}. Use {_ROUTES[model.task]}.",
+                    parameter="model",
+                )
+            return model
+    known = ", ".join(model.name for model in models)
+    raise Refusal(404, f"There is no model '{name:.60}'. Give one of {known}.", "model_not_found", parameter="model")
+
+
+def generating(model: ServedModel, request: GenerationRequest) -> Work[str | Generation]:
+    """Return the work of a request for text: it yields pieces, and then the whole generation."""
+
+    def work(is_cancelled: Callable[[], bool]) -> Iterator[str | Generation]:
+        stream = model.pipeline.stream(request.prompt, is_cancelled=is_cancelled, **request.options)
+        yield from stream
+        if stream.result is not None:
+            yield stream.result
+
+    return work
+
+
+def embedding(model: ServedModel, request: EmbeddingRequest, long_input: LongInput) -> Work[EmbeddedTexts]:
+    """Return the work of a request for embeddings: as many texts at a time as the model takes.
+
+    The work raises a Refusal for a text that is too long, unless `long_input` says what becomes of such.
+    """
+    from fastserve_runtime.batching import batch_size
+
+    def work(is_cancelled: Callable[[], bool]) -> Iterator[EmbeddedTexts]:
+        preprocessor = model.pipeline.preprocessor
+        most = preprocessor.settings.sequence_length
+        counts = [preprocessor.count_tokens(text) for text in request.texts]
+        too_long = next((i for i, count in enumerate(counts) if count > most), None)
+        if too_long is not None and long_input == "error":
+            raise Refusal(
+                400,
+                f"input[{too_long}] has {counts[too_long]} tokens; the model takes {most}. Shorten it, or start the "
+                "server with --long-input split or truncate.",
+                "context_length_exceeded",
+                parameter="input",
+            )
+        treatment = "split" if long_input == "split" else "truncate"
+        size = max(batch_size(graph)[0] for graph in model.pipeline.session.graphs.values())
+        for start in range(0, len(counts), size):
+            if is_cancelled():
+                return
+            part = slice(start, start + size)
+            taken = counts[part] if treatment == "split" else [min(count, most) for count in counts[part]]
+            yield EmbeddedTexts(list(model.pipeline(request.texts[part], long_text=treatment)), sum(taken))
+
+    return work

@@ -1,0 +1,229 @@
+"""Requests of OpenAI's API, checked and typed.
+
+The fields are those of OpenAI's API reference for chat completions, completions and embeddings; beside them `top_k` and
+`repetition_penalty`, as other servers of this API have them. A field that asks for what this server does not do is
+refused, unless leaving it out means the same; fields that are not known are ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from fastserve_runtime.generation.chat_template import ROLES
+from fastserve_runtime.serving.refusal import Refusal
+from fastserve_runtime.serving.request_fields import RequestFields, wrong
+
+MOST_STOP_STRINGS = 4
+MOST_TEXTS = 2048
+COMPLETION_TOKENS = 16
+"""So many tokens a completion has at most if its request does not say; an answer in a chat may fill the context."""
+_UNLIMITED = 2**31 - 1
+_INT64 = 2**63
+
+Message = Mapping[str, str]
+Encoding = Literal["float", "base64"]
+
+
+@dataclass(frozen=True)
+class GenerationRequest:
+    """A text to be continued, or a conversation to be answered.
+
+    Attributes:
+        model: the id of the model; None if the request names none.
+        prompt: the text, or messages of `role` and `content`.
+        options: the arguments of `TextGeneration.stream` that the request sets.
+        stream: whether the text is sent piece by piece.
+        include_usage: whether the counts of tokens are sent behind the pieces.
+    """
+
+    model: str | None
+    prompt: str | tuple[Message, ...]
+    options: Mapping[str, Any]
+    stream: bool
+    include_usage: bool
+
+
+@dataclass(frozen=True)
+class EmbeddingRequest:
+    """Texts to be embedded.
+
+    Attributes:
+        model: the id of the model; None if the request names none.
+        texts: at least one.
+        encoding: lists of numbers, or base64 of little-endian float32.
+    """
+
+    model: str | None
+    texts: tuple[str, ...]
+    encoding: Encoding
+
+
+def chat_request(document: Mapping[str, Any]) -> GenerationRequest:
+    """Read the body of `POST /v1/chat/completions`.
+
+    Raises:
+        Refusal: a field is wrong, or asks for what this server does not do.
+    """
+    fields = RequestFields(document)
+    for name, values in {
+        "logprobs": (False,),
+        "top_logprobs": (0,),
+        "tools": ([],),
+        "functions": ([],),
+        "tool_choice": ("none", "auto"),
+        "function_call": ("none", "auto"),
+        "response_format": ({"type": "text"},),
+        "modalities": (["text"],),
+        "audio": (),
+    }.items():
+        fields.only(name, *values)
+    most = fields.integer("max_completion_tokens", 1, _UNLIMITED) or fields.integer("max_tokens", 1, _UNLIMITED)
+    return _generation_request(fields, _messages(fields.value("messages")), most or _UNLIMITED)
+
+
+def completion_request(document: Mapping[str, Any]) -> GenerationRequest:
+    """Read the body of `POST /v1/completions`.
+
+    Raises:
+        Refusal: a field is wrong, or asks for what this server does not do.
+    """
+    fields = RequestFields(document)
+    for name, values in {"logprobs": (), "best_of": (1,), "echo": (False,), "suffix": ("",)}.items():
+        fields.only(name, *values)
+    most = fields.integer("max_tokens", 1, _UNLIMITED)
+    return _generation_request(fields, _prompt(fields.value("prompt")), most or COMPLETION_TOKENS)
+
+
+def embedding_request(document: Mapping[str, Any]) -> EmbeddingRequest:
+    """Read the body of `POST /v1/embeddings`.
+
+    Raises:
+        Refusal: a field is wrong, or asks for what this server does not do.
+    """
+    fields = RequestFields(document)
+    fields.only("dimensions")
+    return EmbeddingRequest(
+        fields.text("model"), _texts(fields.value("input")), _encoding(fields.text("encoding_format"))
+    )
+
+
+def _generation_request(
+    fields: RequestFields, prompt: str | tuple[Message, ...], max_new_tokens: int
+) -> GenerationRequest:
+    fields.only("n", 1)
+    fields.only("frequency_penalty", 0)
+    fields.only("presence_penalty", 0)
+    fields.only("logit_bias", {})
+    seed = fields.integer("seed", -_INT64, _INT64 - 1)
+    given: dict[str, Any] = {
+        "temperature": fields.number("temperature", 0, 2),
+        "top_p": fields.number("top_p", 0, 1),
+        "top_k": fields.integer("top_k", 0, _UNLIMITED),
+        "repetition_penalty": fields.number("repetition_penalty", 0, 10),
+        "seed": None if seed is None else seed % (2 * _INT64),
+    }
+    options = {name: value for name, value in given.items() if value is not None}
+    for name in ("top_p", "repetition_penalty"):
+        if options.get(name) == 0:
+            raise wrong(name, 0, "a number above 0")
+    options |= {"max_new_tokens": max_new_tokens, "stop": _stop_strings(fields.value("stop"))}
+    stream = fields.flag("stream")
+    return GenerationRequest(fields.text("model"), prompt, options, stream, _include_usage(fields, is_stream=stream))
+
+
+def _include_usage(fields: RequestFields, *, is_stream: bool) -> bool:
+    options = fields.value("stream_options")
+    if options is None:
+        return False
+    if not isinstance(options, dict):
+        raise wrong("stream_options", options, "an object")
+    if not is_stream:
+        raise Refusal(400, "stream_options is only for streams. Set stream to true.", parameter="stream_options")
+    return RequestFields(options).flag("include_usage")
+
+
+def _stop_strings(value: Any) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    strings = [value] if isinstance(value, str) else value
+    is_sound = isinstance(strings, list) and all(isinstance(s, str) and s for s in strings)
+    if not is_sound or len(strings) > MOST_STOP_STRINGS:
+        raise wrong("stop", value, f"a string, or a list of at most {MOST_STOP_STRINGS}, none of them empty")
+    return tuple(strings)
+
+
+def _messages(value: Any) -> tuple[Message, ...]:
+    if not isinstance(value, list) or not value:
+        raise wrong("messages", value, "a list of at least one message")
+    return tuple(_message(message, f"messages[{number}]") for number, message in enumerate(value))
+
+
+def _message(message: Any, place: str) -> Message:
+    if not isinstance(message, dict):
+        raise wrong(place, message, "an object with role and content")
+    role = message.get("role")
+    if role not in ROLES:
+        raise wrong(f"{place}.role", role, f"one of {', '.join(ROLES)}")
+    if message.get("tool_calls") or message.get("function_call"):
+        raise Refusal(400, f"{place} calls tools, which this server does not support.", parameter=place)
+    # Newer clients say `developer` for what templates know as `system`.
+    return {"role": "system" if role == "developer" else role, "content": _content(message.get("content"), place)}
+
+
+def _content(content: Any, place: str) -> str:
+    if isinstance(content, str):
+        return content
+    place = f"{place}.content"
+    if not isinstance(content, list) or not content:
+        raise wrong(place, content, "a string or a list of text parts")
+    for number, part in enumerate(content):
+        if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
+            kind = part.get("type") if isinstance(part, dict) else part
+            raise wrong(f"{place}[{number}].type", kind, "a part of type 'text' with a text; the model reads text only")
+    return "\n".join(part["text"] for part in content)
+
+
+def _prompt(value: Any) -> str:
+    prompts = [value] if isinstance(value, str) else value
+    if isinstance(prompts, list) and prompts and _is_tokens(prompts):
+        raise _no_tokens("prompt")
+    if not isinstance(prompts, list) or len(prompts) != 1 or not isinstance(prompts[0], str):
+        raise wrong("prompt", value, "one string; send several in requests of their own")
+    return str(prompts[0])
+
+
+def _encoding(name: str | None) -> Encoding:
+    for known in get_args(Encoding):
+        if name in (known, None):
+            found: Encoding = known
+            return found
+    raise wrong("encoding_format", name, f"one of {', '.join(get_args(Encoding))}")
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    texts = [value] if isinstance(value, str) else value
+    if isinstance(texts, list) and texts and _is_tokens(texts):
+        raise _no_tokens("input")
+    if not isinstance(texts, list) or not 0 < len(texts) <= MOST_TEXTS:
+        raise wrong("input", value, f"a string, or a list of 1 to {MOST_TEXTS}")
+    for number, text in enumerate(texts):
+        if not isinstance(text, str) or not text:
+            raise wrong(f"input[{number}]", text, "a string that is not empty")
+    return tuple(texts)
+
+
+def _is_tokens(values: list[Any]) -> bool:
+    first = values[0]
+    return (isinstance(first, int) and not isinstance(first, bool)) or (
+        isinstance(first, list) and all(isinstance(token, int) for token in first)
+    )
+
+
+def _no_tokens(name: str) -> Refusal:
+    return Refusal(
+        400,
+        f"{name} is a list of token ids, which mean something else to each model. Send the text.",
+        parameter=name,
+    )

@@ -1,0 +1,215 @@
+"""The routes of OpenAI's API over the models of a server."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Literal
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
+
+from fastserve_runtime.generation.finish import Generation
+from fastserve_runtime.serving.models import (
+    FEATURE_EXTRACTION,
+    TEXT_GENERATION,
+    EmbeddedTexts,
+    ServedModel,
+    choose_model,
+    embedding,
+    generating,
+)
+from fastserve_runtime.serving.openai_requests import chat_request, completion_request, embedding_request
+from fastserve_runtime.serving.openai_responses import (
+    END_OF_STREAM,
+    Document,
+    GenerationAnswer,
+    embeddings_document,
+    event,
+)
+from fastserve_runtime.serving.refusal import Refusal, refusal_of
+from fastserve_runtime.serving.request_body import read_document
+from fastserve_runtime.serving.settings import ServerSettings
+from fastserve_runtime.serving.work_queue import Ending, Job, shutting_down
+
+_SENDING_SECONDS = 30.0
+"""A client that takes nothing for so long counts as gone."""
+
+
+class Endpoint(ABC):
+    """A route that computes something, as an ASGI application: from a JSON object to JSON or a stream of events."""
+
+    def __init__(self, models: Sequence[ServedModel], settings: ServerSettings) -> None:
+        self._models, self._settings = models, settings
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; whatever happens, in the form of OpenAI's API."""
+        started = time.monotonic()
+        most = self._settings.request_seconds
+        try:
+            request = Request(scope, receive)
+            limit = self._settings.max_request_bytes
+            document = await read_document(request, most_bytes=limit, seconds=most)
+            await self._answer(document, started + most, _Client(scope, receive, send))
+        except (ClientDisconnect, ClientGone):
+            return
+        except Exception as error:
+            await error_response(refusal_of(error))(scope, receive, send)
+
+    @abstractmethod
+    async def _answer(self, document: Document, deadline: float, client: _Client) -> None:
+        """Answer a request.
+
+        Args:
+            document: its body.
+            deadline: when it must end, by the monotonic clock.
+            client: who asked.
+        """
+
+
+class GenerationEndpoint(Endpoint):
+    """`POST /v1/chat/completions` and `POST /v1/completions`."""
+
+    def __init__(
+        self, models: Sequence[ServedModel], settings: ServerSettings, kind: Literal["chat", "completion"]
+    ) -> None:
+        super().__init__(models, settings)
+        self._kind = kind
+
+    async def _answer(self, document: Document, deadline: float, client: _Client) -> None:
+        request = chat_request(document) if self._kind == "chat" else completion_request(document)
+        model = choose_model(self._models, request.model, TEXT_GENERATION)
+        answer = GenerationAnswer(self._kind, model.name, request.include_usage)
+        job = model.queue.submit(generating(model, request))
+        async with _wanted(job, deadline, client):
+            if request.stream:
+                await self._stream(answer, job, client)
+                return
+            generation = None
+            async for item in job.results():
+                generation = item if isinstance(item, Generation) else None
+            await client.answer(answer.whole(self._ended(job, generation)))
+
+    async def _stream(self, answer: GenerationAnswer, job: Job[str | Generation], client: _Client) -> None:
+        results = job.results()
+        # What is refused is refused with a status of its own, so that the stream begins with the first result.
+        first = await anext(results, None)
+        generation = None if isinstance(first, str) else self._ended(job, first)
+        await client.begin_events()
+        try:
+            await client.send_events(answer.beginning())
+            if isinstance(first, str):
+                await client.send_events([answer.piece(first)])
+                async for item in results:
+                    if isinstance(item, str):
+                        await client.send_events([answer.piece(item)])
+                    else:
+                        generation = item
+            await client.send_events(answer.end(self._ended(job, generation)))
+            await client.end_events(END_OF_STREAM)
+        except ClientGone:
+            raise
+        except Exception as error:
+            await client.end_events(event(refusal_of(error).as_document()))
+
+    def _ended(self, job: Job[Any], generation: Generation | None) -> Generation:
+        """Return a generation that may be shown; one that the server cut off as it shuts down may not."""
+        is_cut = generation is None or generation.finish_reason == "cancelled"
+        if is_cut and (generation is None or job.ending is not Ending.TIME_LIMIT):
+            raise _early(job.ending, self._settings.request_seconds)
+        assert generation is not None
+        return generation
+
+
+class EmbeddingEndpoint(Endpoint):
+    """`POST /v1/embeddings`."""
+
+    async def _answer(self, document: Document, deadline: float, client: _Client) -> None:
+        request = embedding_request(document)
+        model = choose_model(self._models, request.model, FEATURE_EXTRACTION)
+        job = model.queue.submit(embedding(model, request, self._settings.long_input))
+        async with _wanted(job, deadline, client):
+            parts: list[EmbeddedTexts] = [part async for part in job.results()]
+            embeddings = [one for part in parts for one in part.embeddings]
+            if len(embeddings) < len(request.texts):
+                raise _early(job.ending, self._settings.request_seconds)
+            tokens = sum(part.tokens for part in parts)
+            await client.answer(embeddings_document(model.name, embeddings, request.encoding, tokens))
+
+
+class ClientGone(Exception):
+    """There is nobody to answer any more."""
+
+
+class _Client:
+    """Who made a request: what is sent goes there, and it may go away."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._scope, self._receive, self._send = scope, receive, send
+
+    async def answer(self, document: Document) -> None:
+        await JSONResponse(document)(self._scope, self._receive, self._send)
+
+    async def begin_events(self) -> None:
+        headers = [
+            (b"content-type", b"text/event-stream; charset=utf-8"),
+            (b"cache-control", b"no-cache"),
+            (b"x-accel-buffering", b"no"),
+        ]
+        await self._sent({"type": "http.response.start", "status": 200, "headers": headers})
+
+    async def send_events(self, documents: Iterable[Document]) -> None:
+        body = "".join(map(event, documents)).encode()
+        if body:
+            await self._sent({"type": "http.response.body", "body": body, "more_body": True})
+
+    async def end_events(self, last: str) -> None:
+        await self._sent({"type": "http.response.body", "body": last.encode(), "more_body": False})
+
+    async def has_gone(self) -> None:
+        """Return when the client has gone, or was answered."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+    async def _sent(self, message: dict[str, Any]) -> None:
+        try:
+            await asyncio.wait_for(self._send(message), _SENDING_SECONDS)
+        except (asyncio.TimeoutError, OSError) as error:
+            raise ClientGone from error
+
+
+@asynccontextmanager
+async def _wanted(job: Job[Any], deadline: float, client: _Client) -> AsyncIterator[None]:
+    """End a job when its client goes, when its time is over, and when the block ends."""
+    loop = asyncio.get_running_loop()
+    watch = asyncio.create_task(client.has_gone())
+    watch.add_done_callback(lambda task: None if task.cancelled() else job.end(Ending.CLIENT_GONE))
+    alarm = loop.call_later(max(deadline - time.monotonic(), 0), job.end, Ending.TIME_LIMIT)
+    try:
+        yield
+    finally:
+        alarm.cancel()
+        job.end(Ending.CLIENT_GONE)
+        watch.cancel()
+        with suppress(asyncio.CancelledError):
+            await watch
+
+
+def _early(ending: Ending | None, seconds: float) -> Exception:
+    """Return what to raise for work that was ended before it gave anything to show."""
+    if ending is Ending.CLIENT_GONE:
+        return ClientGone()
+    if ending is Ending.SHUTDOWN:
+        return shutting_down()
+    # Clients of OpenAI try again by themselves, unless they are told not to.
+    headers = {"x-should-retry": "false"}
+    return Refusal(503, f"The request was not done within {seconds:g} seconds.", "timeout", headers=headers)
+
+
+def error_response(refusal: Refusal) -> JSONResponse:
+    """Return a refusal as an HTTP response."""
+    return JSONResponse(refusal.as_document(), status_code=refusal.status, headers=refusal.headers)

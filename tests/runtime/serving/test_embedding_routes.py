@@ -1,0 +1,49 @@
+"""Embeddings through OpenAI's client, from a real engine."""
+
+from __future__ import annotations
+
+import base64
+
+import numpy as np
+import openai
+import pytest
+
+TEXTS = ["a b", "c", "d e f"]
+
+
+@pytest.mark.parametrize("encoding", ["float", "base64", None])
+def test_embeddings_are_the_pipelines(client, embedding_pipeline, encoding) -> None:
+    options = {} if encoding is None else {"encoding_format": encoding}
+    answer = client.embeddings.create(model="vectors", input=TEXTS, **options)
+    vectors = [
+        np.frombuffer(base64.b64decode(d.embedding), "<f4") if encoding == "base64" else np.float32(d.embedding)
+        for d in answer.data
+    ]
+    np.testing.assert_array_equal(vectors, embedding_pipeline(TEXTS))
+    assert [d.index for d in answer.data] == [0, 1, 2]
+    assert (answer.usage.prompt_tokens, answer.usage.total_tokens) == (12, 12)
+
+
+def test_one_text_gives_one_embedding(real, embedding_pipeline) -> None:
+    answer = real.post("/v1/embeddings", {"input": "a b"}).json()
+    np.testing.assert_array_equal(np.float32(answer["data"][0]["embedding"]), embedding_pipeline("a b"))
+    assert len(answer["data"]) == 1
+
+
+LONG = "a b c d e f b b c"
+
+
+def test_a_text_that_is_too_long_is_refused_unless_the_server_says_otherwise(client, start, embedding_pipeline) -> None:
+    with pytest.raises(openai.BadRequestError, match=r"input\[1\] has 11 tokens") as refused:
+        client.embeddings.create(model="vectors", input=["a", LONG])
+    assert refused.value.code == "context_length_exceeded"
+    for treatment, tokens in (("truncate", 8), ("split", 11)):
+        running = start({"vectors": embedding_pipeline}, long_input=treatment)
+        answer = running.post("/v1/embeddings", {"input": LONG}).json()
+        if treatment == "split":
+            wanted = embedding_pipeline(LONG, long_text="split")
+        else:
+            with pytest.warns(UserWarning, match="cut off"):
+                wanted = embedding_pipeline(LONG)
+        np.testing.assert_array_equal(np.float32(answer["data"][0]["embedding"]), wanted)
+        assert answer["usage"]["prompt_tokens"] == tokens
