@@ -7,6 +7,7 @@ from typing import Any
 
 from fastserve_runtime.bundle import Bundle
 from fastserve_runtime.errors import BundleError
+from fastserve_runtime.generation.inspection import generation_document, generation_lines
 from fastserve_runtime.manifest import Signature, TensorSpec, Variant, describe_dims
 from fastserve_runtime.quantities import format_size, format_time
 
@@ -17,13 +18,17 @@ VARIANT_HEADINGS = ("variant", "size", "quality", "p90", "peak memory", "needs",
 
 
 def inspection(bundle: Bundle) -> dict[str, Any]:
-    """Return a bundle's content as JSON: its id, the manifest, the size of each variant on a device, the evidence."""
+    """Return a bundle's content as JSON: its id, the manifest, the size of each variant on a device, the evidence.
+
+    `generation` is null unless the bundle generates text; see `generation_document`.
+    """
     manifest = bundle.manifest
     return {
         "bundle": str(bundle.location),
         "digest": manifest.digest,
         "manifest": manifest.document,
         "sizes": {v.id: device_size(bundle, v) for v in manifest.variants},
+        "generation": generation_document(manifest),
         "evidence": bundle.evidence(),
     }
 
@@ -38,12 +43,15 @@ def source_lines(bundle: Bundle) -> list[str]:
     manifest = bundle.manifest
     source = manifest.source
     revision = f" at {source.revision}" if source.revision else ""
-    settings = ", ".join(f"{k} {v}" for k, v in manifest.preprocessing.settings.items())
-    return [
+    head = [
         f"id        {manifest.digest}",
         f"source    {source.name}{revision}, licence {source.licence or 'unknown'}",
-        f"input     {manifest.preprocessing.kind}: {settings}",
     ]
+    kind, generation = manifest.preprocessing.kind, generation_lines(manifest)
+    if generation:  # its settings have a whole template in them
+        return [*head, f"input     {kind}", *generation]
+    settings = ", ".join(f"{k} {v}" for k, v in manifest.preprocessing.settings.items())
+    return [*head, f"input     {kind}: {settings}"]
 
 
 def variant_rows(bundle: Bundle) -> tuple[str, list[tuple[str, ...]]]:

@@ -11,10 +11,17 @@ from fastserve_runtime.closing import ClosedAtEnd
 from fastserve_runtime.errors import EnvironmentFailure, FastServeError, UsageError
 from fastserve_runtime.manifest import Signature
 from fastserve_runtime.session import Placement
-from fastserve_runtime.tensors import bound_buffers, check_buffers, checked_inputs, select_graph, zero_inputs
+from fastserve_runtime.tensors import (
+    bound_buffers,
+    check_buffers,
+    checked_inputs,
+    select_graph,
+    zero_buffers,
+    zero_inputs,
+)
 
 if TYPE_CHECKING:
-    from fastserve_runtime.session import Tensor, Tensors
+    from fastserve_runtime.session import Binding, Tensor, Tensors
 
 
 class NamedSession(ClosedAtEnd):
@@ -25,6 +32,7 @@ class NamedSession(ClosedAtEnd):
     """
 
     engine = ""
+    model_id = ""
     is_concurrent = False
 
     def __init__(self, graphs: Mapping[str, Signature], threads: int) -> None:
@@ -53,6 +61,16 @@ class NamedSession(ClosedAtEnd):
         read, written = bound_buffers(self._graphs[name], inputs or {}, outputs or {})
         with self._in_use():
             return BufferBinding(self, name, read, written)
+
+    def borrow(
+        self,
+        shapes: Mapping[str, tuple[int, ...]],
+        give_back: Callable[[], None],  # noqa: ARG002 -- these buffers are nobody else's
+        *,
+        graph: str | None = None,
+    ) -> Binding:
+        """Get buffers of the engine; see `Session.borrow`. Here they are new arrays, which are bound."""
+        return self.bind(zero_buffers(self._graphs[select_graph(self._graphs, graph)], shapes), graph=graph)
 
     def reset_state(self) -> None:
         """Set what the model keeps between calls back; see `Session.reset_state`."""

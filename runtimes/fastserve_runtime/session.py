@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -72,12 +72,14 @@ class Session(Protocol):
     Attributes:
         engine: the name of the engine that runs it.
         threads: how many threads one call may use.
+        model_id: what tells a bundle's variant from all others; empty for a bare file.
         is_concurrent: whether several threads may call `run` at the same time; where not, a second one gets a
             UsageError rather than wrong numbers.
     """
 
     engine: str
     threads: int
+    model_id: str
     is_concurrent: bool
 
     @property
@@ -114,6 +116,23 @@ class Session(Protocol):
 
         Raises:
             InputError: an array does not fit, or one must be given because its shape is not fixed.
+        """
+
+    def borrow(
+        self, shapes: Mapping[str, tuple[int, ...]], give_back: Callable[[], None], *, graph: str | None = None
+    ) -> Binding:
+        """Get buffers that the engine itself works on, where it has such, so that nothing is copied.
+
+        Their contents are not set. They are good until the session is used in another way, even to borrow others.
+
+        Args:
+            shapes: of inputs, at least of those that the graph leaves open.
+            give_back: called before the buffers are needed for something else; save from them what must last.
+            graph: which graph; may be left out where there is only one.
+
+        Raises:
+            InputError: a shape does not fit.
+            UsageError: the session is closed, or busy in another thread.
         """
 
     def reset_state(self) -> None:

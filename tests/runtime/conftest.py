@@ -178,3 +178,14 @@ def byte_tokenizer():
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     return tokenizer
+
+
+@pytest.fixture
+def generation_bundle(decoder_file: Path, tmp_path: Path):
+    """Make a bundle of that decoder with these settings for prompts, and return its place."""
+    from generation_bundles import write_generation_bundle
+
+    def make(name: str = "tiny.fsb", **settings) -> Path:
+        return write_generation_bundle(tmp_path / name, decoder_file, **settings)
+
+    return make

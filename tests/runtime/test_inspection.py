@@ -56,6 +56,7 @@ def test_the_document_holds_the_manifest_sizes_and_evidence(opened):
     assert document["bundle"] == str(bundle.location)
     assert document["digest"] == bundle.manifest.digest
     assert document["manifest"] == bundle.manifest.document
+    assert document["generation"] is None
     assert document["sizes"] == {v.id: device_size(bundle, v) for v in bundle.manifest.variants}
     assert [e["variant"] for e in document["evidence"]] == ["first"]
 

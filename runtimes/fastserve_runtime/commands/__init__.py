@@ -1,4 +1,4 @@
-"""The command of devices: `fastserve-runtime inspect | run | verify | bench`.
+"""The command of devices: `fastserve-runtime inspect | run | verify | bench | serve`.
 
 It needs what the runtime needs and no more: the standard library until a model is loaded, then numpy and one engine.
 Each command is a module `<name>_command` with `run(arguments) -> exit code`, imported when it is chosen.
@@ -13,6 +13,8 @@ from pathlib import Path
 
 from fastserve_runtime._version import __version__
 from fastserve_runtime.commands.failures import run_with_failures_told
+from fastserve_runtime.commands.generation_options import add_flags
+from fastserve_runtime.commands.server_options import add_server_flags
 from fastserve_runtime.commands.streams import flush_streams, prepare_streams
 from fastserve_runtime.text import LONG_TEXT
 
@@ -46,19 +48,31 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=__version__, help="Show the version.")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _add(commands, "inspect", "Show what is inside a bundle.")
-    run = _add(commands, "run", "Use a bundle: embeddings and how alike the texts are, or labels with scores.")
-    run.add_argument(
-        "texts", nargs="+", metavar="TEXT", help="One text or several; '-' stands for the lines of standard input."
+    run = _add(
+        commands, "run", "Use a bundle: embeddings and how alike the texts are, labels with scores, or generated text."
     )
-    run.add_argument(
-        "--long-text", choices=LONG_TEXT, default="truncate", help="Truncate texts with too many tokens, or split them."
+    texts = run.add_argument(
+        "texts",
+        nargs="+",
+        default=[],
+        metavar="TEXT",
+        help="One text or several; '-' stands for the lines of standard input. None with --chat.",
     )
+    texts.required = False  # nargs="*" would be satisfied by no text before a flag, and refuse those behind it
+    run.add_argument(
+        "--long-text",
+        choices=LONG_TEXT,
+        help="Truncate texts with too many tokens (if left out), or split them; not for text generation.",
+    )
+    add_flags(run)
     verify = _add(commands, "verify", "Check a bundle's files, and that its variants compute what they should here.")
     bench = _add(commands, "bench", "Measure latency, memory and start-up of a variant on the bundle's own texts.")
     bench.add_argument(
         "--minutes", type=float, metavar="M", help="Run on for M minutes, to see whether the device slows as it warms."
     )
-    for command in (run, verify, bench):
+    serve = _add(commands, "serve", "Serve bundles over HTTP as OpenAI's API does, until Ctrl-C.")
+    add_server_flags(serve)
+    for command in (run, verify, bench, serve):
         command.add_argument("--variant", metavar="ID", help="Take this variant.")
         command.add_argument("--engine", metavar="NAME", help="Take this engine.")
         command.add_argument("--threads", type=int, default=1, metavar="N", help="Threads that one inference may use.")

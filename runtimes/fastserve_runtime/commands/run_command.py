@@ -6,24 +6,29 @@ from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from fastserve_runtime.commands.streams import show, show_document, standard_input_lines
+from fastserve_runtime.commands.generation_options import GenerationOptions, is_generation
+from fastserve_runtime.commands.given_texts import given_texts
+from fastserve_runtime.commands.streams import show, show_document
 from fastserve_runtime.commands.text_table import shortened, text_table
-from fastserve_runtime.errors import EXIT_OK, UsageError
+from fastserve_runtime.errors import EXIT_OK
 from fastserve_runtime.loading import load
 from fastserve_runtime.results import result_documents
+from fastserve_runtime.text import DEFAULT_LONG_TEXT
 
-STANDARD_INPUT = "-"
 _MOST_CHARACTERS = 60
 
 
 def run(arguments: Namespace) -> int:
-    """Use a bundle on the texts."""
+    """Use a bundle on the texts, or talk with it."""
+    options = GenerationOptions.of_arguments(arguments)
+    opening = {name: getattr(arguments, name) for name in ("variant", "engine", "threads")}
+    if is_generation(arguments.bundle, options, arguments.long_text):
+        from fastserve_runtime.commands.generation import generate
+
+        return generate(arguments.bundle, arguments.texts, options, as_json=arguments.as_json, **opening)
     texts = given_texts(arguments.texts)
-    pipeline = load(arguments.bundle, variant=arguments.variant, engine=arguments.engine, threads=arguments.threads)
-    try:
-        results = pipeline(texts, long_text=arguments.long_text)
-    finally:
-        pipeline.close()
+    with load(arguments.bundle, **opening) as pipeline:
+        results = pipeline(texts, long_text=arguments.long_text or DEFAULT_LONG_TEXT)
     documents = result_documents(texts, results)
     if arguments.as_json:
         show_document(documents)
@@ -33,22 +38,6 @@ def run(arguments: Namespace) -> int:
         for part in _embeddings(texts, results):
             show(part)
     return EXIT_OK
-
-
-def given_texts(words: Sequence[str]) -> list[str]:
-    """Return the texts of the command line, the lines of standard input in the place of '-'.
-
-    Raises:
-        UsageError: there is none, or '-' stands there twice.
-    """
-    if words.count(STANDARD_INPUT) > 1:
-        raise UsageError("Standard input was asked for twice.", "Give '-' once.")
-    texts: list[str] = []
-    for word in words:
-        texts.extend(standard_input_lines() if word == STANDARD_INPUT else [word])
-    if not texts:
-        raise UsageError("Standard input holds no text.", "Write one text a line.")
-    return texts
 
 
 def _labels(documents: Sequence[dict[str, Any]]) -> str:

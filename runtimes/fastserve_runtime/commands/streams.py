@@ -35,6 +35,34 @@ def show(text: str) -> None:
     _write(sys.stdout, text)
 
 
+class ShownText:
+    """A text that is shown while it comes.
+
+    Attributes:
+        is_read: whether somebody still reads it.
+    """
+
+    def __init__(self) -> None:
+        self.is_read = True
+
+    def add(self, piece: str) -> None:
+        """Print a piece at once, if it is still read.
+
+        On a terminal, characters that steer it are shown as escapes, except for line ends and tabs, so that what a
+        model was made to say cannot act on it. Files and other programs get the text as it is.
+
+        Raises:
+            OSError: it cannot be written, as on a full disk.
+        """
+        shown = printable_lines(piece) if is_terminal(sys.stdout) else piece
+        self.is_read = self.is_read and _write(sys.stdout, shown, end="")
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether somebody reads, or types, at a terminal."""
+    return stream is not None and stream.isatty()
+
+
 def show_document(document: Any) -> None:
     """Print one JSON document as the result."""
     show(json.dumps(document, indent=2))
@@ -63,6 +91,11 @@ def printable(text: str) -> str:
     return "".join(c.encode("unicode_escape").decode("ascii") if _is_steering(c) else c for c in text)
 
 
+def printable_lines(text: str) -> str:
+    """Return a text as `printable` does, with its line ends and tabs as they are."""
+    return "".join(c if c in "\n\t" else printable(c) for c in text)
+
+
 def standard_input_lines() -> Iterator[str]:
     """Yield the lines of standard input, without their ends. Bytes that are no UTF-8 become replacement characters."""
     stream = sys.stdin
@@ -78,16 +111,19 @@ def _is_steering(character: str) -> bool:
     return unicodedata.category(character) in _STEERING_CATEGORIES or character in _DIRECTIONS
 
 
-def _write(stream: TextIO | None, text: str, end: str = "\n") -> None:
+def _write(stream: TextIO | None, text: str, end: str = "\n") -> bool:
+    """Write, and return whether it was still read."""
     if stream is None:
-        return
+        return False
     try:
         print(text, file=stream, end=end, flush=True)
     except BrokenPipeError:
         _drop(stream)
+        return False
     except OSError:
         _drop(stream)
         raise
+    return True
 
 
 def _drop(stream: TextIO) -> None:

@@ -14,6 +14,10 @@ Overflow = Literal["error", "window"]
 OVERFLOW: tuple[Overflow, ...] = get_args(Overflow)
 
 
+class PromptTooLong(InputError):
+    """A prompt leaves no room for a new token in the context."""
+
+
 @dataclass(frozen=True)
 class FittedPrompt:
     """A prompt that leaves room in the context.
@@ -52,7 +56,8 @@ def fit(
         beginning: the id of the model's beginning-of-sequence token, None if it has none.
 
     Raises:
-        InputError: the prompt is too long, or empty and the model has no token to begin with.
+        PromptTooLong: the prompt leaves no room.
+        InputError: the prompt is empty and the model has no token to begin with.
         UsageError: `max_new_tokens` is below 1, `context` below 2, or `overflow` neither word.
     """
     if overflow not in OVERFLOW:
@@ -68,7 +73,7 @@ def fit(
         tokens = (beginning,)
     if overflow == "error":
         if len(tokens) >= context:
-            raise InputError(
+            raise PromptTooLong(
                 f"The prompt has {len(tokens)} tokens; the context takes {context} with at least one new token.",
                 "Shorten the prompt, or choose overflow='window' to keep only its end.",
             )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from fastserve_runtime.errors import InputError
 from fastserve_runtime.generation.context import common_prefix
 from fastserve_runtime.generation.finish import FinishReason
 
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
 
     from fastserve_runtime.generation.sampling import Sampler
     from fastserve_runtime.generation.token_decoder import TokenDecoder
+    from fastserve_runtime.session import Tensor
+
+_PART = 512
+"""So many tokens of a prompt are fed between two looks at whether the caller still wants them."""
 
 
 class TokenLoop:
@@ -49,7 +54,7 @@ class TokenLoop:
             sampler: chooses among the scores.
             most: how many tokens at most, at least 1.
             end_tokens: those that end the text.
-            is_cancelled: asked before each token.
+            is_cancelled: asked before each token, and between the parts of a long prompt.
 
         Raises:
             InputError: the prompt is empty or too long.
@@ -58,9 +63,15 @@ class TokenLoop:
         self.finish_reason = None
         # At least one token is fed, since scores come of feeding.
         self.reused = min(common_prefix(self.held, prompt), max(len(prompt) - 1, 0))
-        self.decoder.rewind(self.reused)
-        del self.held[self.reused :]
-        scores = self._feed(prompt[self.reused :])
+        self._forget_from(self.reused)
+        fresh = prompt[self.reused :]
+        self._check_room(fresh)
+        scores = self._feed(fresh[:_PART])
+        for start in range(_PART, len(fresh), _PART):
+            if is_cancelled():
+                self.finish_reason = "cancelled"
+                return
+            scores = self._feed(fresh[start : start + _PART])
         seen = list(prompt)
         for count in range(1, most + 1):
             if is_cancelled():
@@ -81,8 +92,43 @@ class TokenLoop:
 
     def forget(self) -> None:
         """Start the next prompt with an empty cache."""
-        self.decoder.rewind(0)
-        self.held = []
+        self._forget_from(0)
+
+    def cached(self) -> dict[str, Tensor]:
+        """Return copies of what the decoder keeps of the tokens held; empty where it does not give it away."""
+        return self.decoder.cached()
+
+    def restore(self, tokens: Sequence[int], cached: Mapping[str, Tensor]) -> None:
+        """Hold these tokens, as if they had been fed.
+
+        Args:
+            tokens: what was held before.
+            cached: what `cached` returned then; where it is empty, the tokens are fed again.
+
+        Raises:
+            InputError: it does not fit this decoder, which then holds what it held.
+            EnvironmentFailure: the engine failed.
+        """
+        if cached:
+            self.decoder.restore(cached, len(tokens))
+            self.held = list(tokens)
+            return
+        self.forget()
+        for start in range(0, len(tokens), _PART):
+            self._feed(tokens[start : start + _PART])
+
+    def _forget_from(self, position: int) -> None:
+        # In this order: whatever interrupts it, what is held is never more than what the decoder has.
+        del self.held[position:]
+        self.decoder.rewind(position)
+
+    def _check_room(self, tokens: Sequence[int]) -> None:
+        if len(self.held) + len(tokens) > self.decoder.context:
+            raise InputError(
+                f"{len(tokens)} tokens behind {len(self.held)} are more than the context of {self.decoder.context} "
+                "takes.",
+                "Shorten the prompt.",
+            )
 
     def _feed(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         try:

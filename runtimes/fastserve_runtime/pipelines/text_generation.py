@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastserve_runtime.closing import ClosedAtEnd
-from fastserve_runtime.errors import EnvironmentFailure
+from fastserve_runtime.errors import EnvironmentFailure, UsageError
 from fastserve_runtime.generation.context import Overflow, fit
 from fastserve_runtime.generation.detokenization import TokenStream
 from fastserve_runtime.generation.finish import FinishReason, Generation
 from fastserve_runtime.generation.prompt_tokenizer import Message, PromptTokenizer
 from fastserve_runtime.generation.sampling import Sampler, Sampling
-from fastserve_runtime.generation.shared_cache import SharedCacheDecoder, has_shared_cache
+from fastserve_runtime.generation.saved_session import SavedSession, check_fits, read_from_file, save_to_file
+from fastserve_runtime.generation.shared_cache import LOGITS, SharedCacheDecoder, has_shared_cache
+from fastserve_runtime.generation.sliced_cache import SlicedCacheDecoder, has_sliced_cache
+from fastserve_runtime.generation.stateful import StatefulDecoder, keeps_cache_inside
 from fastserve_runtime.generation.stopping import StopStrings
 from fastserve_runtime.generation.token_decoder import TokenDecoder
 from fastserve_runtime.generation.token_loop import TokenLoop
+from fastserve_runtime.generation.traces import INPUTS, LOG_PROBABILITIES, NEXT_TOKEN
+from fastserve_runtime.generation.workload import GenerationWorkload
 from fastserve_runtime.session import Session
 
-OUTPUT_KINDS: Mapping[str, str] = {"logits": "logits"}
+if TYPE_CHECKING:
+    from fastserve_runtime.session import Tensors
+
+OUTPUT_KINDS: Mapping[str, str] = {LOG_PROBABILITIES: "log-probabilities", NEXT_TOKEN: "log-probabilities"}
+GOLDEN_INPUTS = INPUTS
 MOST_NEW_TOKENS = 256
 """As many tokens are generated at most where the caller does not say."""
 
@@ -53,6 +63,67 @@ class TextGeneration(ClosedAtEnd):
         self.session = session
         self.tokenizer = tokenizer
         self._loop = TokenLoop(decoder)
+
+    @property
+    def context(self) -> int:
+        """How many tokens the model takes, prompt and new ones together."""
+        return min(self.tokenizer.settings.context, self._loop.decoder.context)
+
+    @property
+    def takes_messages(self) -> bool:
+        """Whether the model has a chat template, and so answers conversations."""
+        return self.tokenizer.settings.chat_template is not None
+
+    @property
+    def reused_tokens(self) -> int:
+        """How many tokens of the last prompt were not computed, since the model held them already."""
+        return self._loop.reused
+
+    def count_tokens(self, prompt: str | Sequence[Message]) -> int:
+        """Return how many tokens a text or a conversation has, the beginning of the answer included.
+
+        Raises:
+            InputError: it is no conversation, or the chat template refuses it.
+            UsageError: the model takes no conversations.
+        """
+        return len(self.tokenizer.encode(prompt))
+
+    def save_session(self, file: str | os.PathLike[str], messages: Sequence[Message] = ()) -> None:
+        """Write what the model holds into a file, from which `restore_session` goes on in another process.
+
+        The file has the tokens of the last prompt and answer, the cache of keys and values exactly as it is (where the
+        engine gives it away), and the messages. A session that lies there is replaced, whole or not at all.
+
+        Args:
+            file: a path; of what is there already, only a saved session is overwritten.
+            messages: the conversation, to be given back.
+
+        Raises:
+            UsageError: the file is something else, there is no such folder, the messages are no JSON, or the model was
+                opened without its bundle, so that nothing tells it from others.
+            OSError: the file cannot be written, as on a full disk.
+        """
+        saved = SavedSession(
+            self._model_id(), self.context, tuple(self._loop.held), self._loop.cached(), tuple(messages)
+        )
+        save_to_file(saved, file)
+
+    def restore_session(self, file: str | os.PathLike[str]) -> list[Message]:
+        """Take what `save_session` wrote, and return its messages.
+
+        A prompt that begins with the same tokens then goes on behind them. Where the engine does not give its cache
+        away, the tokens are computed again here.
+
+        Raises:
+            UsageError: there is no such file, or the model was opened without its bundle.
+            InputError: the file is damaged, or of another model, variant or context; the model holds what it held.
+            EnvironmentFailure: the engine failed.
+            OSError: the file cannot be read.
+        """
+        saved = read_from_file(file)
+        check_fits(saved, model_id=self._model_id(), context=self.context, vocabulary=self._vocabulary())
+        self._loop.restore(saved.tokens, saved.cached)
+        return list(saved.messages)
 
     def __call__(self, inputs: str | Sequence[str], **options: Any) -> Generation | list[Generation]:
         """Continue one text or several, one after another; `options` are those of `generate`."""
@@ -94,7 +165,7 @@ class TextGeneration(ClosedAtEnd):
             seed: for the same text again.
             stop: strings that end the text; they do not come out.
             overflow: what becomes of a prompt that is longer than the context: `error` or `window`.
-            is_cancelled: asked before each token.
+            is_cancelled: asked before each token, and between the parts of a long prompt.
 
         Raises:
             InputError: the prompt is empty, too long, or no conversation.
@@ -113,8 +184,7 @@ class TextGeneration(ClosedAtEnd):
         sampling: Sampling = replace(settings.sampling, **{k: v for k, v in wanted.items() if v is not None})
         stops = StopStrings((stop,) if isinstance(stop, str) else stop)
         tokens = self.tokenizer.encode(prompt)
-        context = min(settings.context, self._loop.decoder.context)
-        fitted = fit(tokens, max_new_tokens, context, overflow, beginning=settings.beginning)
+        fitted = fit(tokens, max_new_tokens, self.context, overflow, beginning=settings.beginning)
         run = _Run(self._loop, self.tokenizer, stops, is_continued=isinstance(prompt, str), started=started)
         return TextStream(
             run.pieces(fitted.tokens, Sampler(sampling), fitted.room, max_new_tokens, is_cancelled), run.result
@@ -123,6 +193,20 @@ class TextGeneration(ClosedAtEnd):
     def close(self) -> None:
         """Let go of the model."""
         self.session.close()
+
+    def _model_id(self) -> str:
+        if not self.session.model_id:
+            raise UsageError(
+                "The model was opened without its bundle, so that a session cannot be told from those of others.",
+                "Open the bundle with `load`.",
+            )
+        return self.session.model_id
+
+    def _vocabulary(self) -> int:
+        """Return how many tokens the model scores, as far as its graphs tell, at least those of the tokenizer."""
+        outputs = [t for graph in self.session.graphs.values() for t in graph.outputs if t.name == LOGITS and t.dims]
+        sizes = [size for t in outputs if isinstance(size := t.dims[-1], int)]
+        return max([int(self.tokenizer.tokenizer.get_vocab_size()), *sizes])
 
 
 class _Run:
@@ -193,7 +277,7 @@ class _Run:
                 )
 
 
-def open_decoder(session: Session, context: int) -> TokenDecoder:
+def open_decoder(session: Session, context: int | None = None) -> TokenDecoder:
     """Return the decoder for a model, by how it keeps its cache.
 
     Raises:
@@ -201,6 +285,10 @@ def open_decoder(session: Session, context: int) -> TokenDecoder:
     """
     if has_shared_cache(next(iter(session.graphs.values()))):
         return SharedCacheDecoder(session, context=context)
+    if has_sliced_cache(next(iter(session.graphs.values()))):
+        return SlicedCacheDecoder(session, context=context)
+    if any(map(keeps_cache_inside, session.graphs.values())):
+        return StatefulDecoder(session, context=context)
     raise EnvironmentFailure(
         "The model keeps its cache in a way that this runtime does not know.", "Update fastserve-runtime."
     )
@@ -209,3 +297,8 @@ def open_decoder(session: Session, context: int) -> TokenDecoder:
 def open_pipeline(session: Session, preprocessor: PromptTokenizer, settings: Mapping[str, Any]) -> TextGeneration:  # noqa: ARG001
     """Make the pipeline of this task."""
     return TextGeneration(session, preprocessor, open_decoder(session, preprocessor.settings.context))
+
+
+def open_workload(session: Session, inputs: Tensors, timed: int | None = None) -> GenerationWorkload:
+    """Make what is measured of this task; see `fastserve_runtime.workload.OpenWorkload`."""
+    return GenerationWorkload(open_decoder(session), inputs, timed)

@@ -1,11 +1,11 @@
-"""The command line: `fastserve export | run | inspect | verify | conform | pack`."""
+"""The command line: `fastserve export | run | inspect | verify | conform | pack | serve`."""
 
 from __future__ import annotations
 
 import typer
 
 import fastserve_runtime
-from fastserve.cli import bundle_commands, export_command
+from fastserve.cli import bundle_commands, export_command, run_command, serve_command
 
 app = typer.Typer(
     name="fastserve",
@@ -16,11 +16,12 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("export")(export_command.export)
-app.command("run")(bundle_commands.run)
+app.command("run")(run_command.run)
 app.command("inspect")(bundle_commands.inspect)
 app.command("verify")(bundle_commands.verify)
 app.command("conform")(bundle_commands.conform)
 app.command("pack")(bundle_commands.pack)
+app.command("serve")(serve_command.serve)
 
 
 def _version(value: bool) -> None:

@@ -1,4 +1,4 @@
-"""The commands that take a finished bundle: `run`, `inspect`, `verify`, `conform`, `pack`."""
+"""The commands that look at a finished bundle: `inspect`, `verify`, `conform`, `pack`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
-import fastserve_runtime
 from fastserve.cli.failures import error_console, failures_shown, output_console
 from fastserve.packing import pack as pack_bundle
 from fastserve.reading import inspection_tables, verdict_table
@@ -18,8 +16,6 @@ from fastserve_device_tests.suite import run_suite
 from fastserve_runtime.bundle import open_bundle
 from fastserve_runtime.errors import EXIT_ENVIRONMENT, EXIT_OK
 from fastserve_runtime.inspection import inspection
-from fastserve_runtime.results import result_documents
-from fastserve_runtime.text import checked_long_text
 from fastserve_runtime.verdict import Verdict
 from fastserve_runtime.verification import exit_code, reasons, verdicts_document
 from fastserve_runtime.verification import verify as verify_bundle
@@ -30,33 +26,6 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and the en
 VariantOption = Annotated[str | None, typer.Option("--variant", help="Take this variant.")]
 EngineOption = Annotated[str | None, typer.Option("--engine", help="Take this engine.")]
 Threads = Annotated[int, typer.Option(help="Threads that one inference may use.")]
-
-
-def run(
-    bundle: Bundle,
-    texts: Annotated[list[str], typer.Argument(help="One text or several.")],
-    variant: VariantOption = None,
-    engine: EngineOption = None,
-    threads: Threads = 1,
-    long_text: Annotated[str, typer.Option(help="truncate texts with too many tokens, or split them.")] = "truncate",
-    as_json: AsJson = False,
-    debug: Debug = False,
-) -> None:
-    """Use a bundle: embeddings and how alike the texts are, or labels with scores."""
-    with failures_shown(as_json=as_json, debug=debug):
-        pipeline = fastserve_runtime.load(bundle, variant=variant, engine=engine, threads=threads)
-        try:
-            results = pipeline(texts, long_text=checked_long_text(long_text))
-        finally:
-            pipeline.close()
-        documents = result_documents(texts, results)
-        outputs = [document["output"] for document in documents]
-        if as_json:
-            typer.echo(json.dumps(documents, indent=2))
-        elif isinstance(outputs[0], dict):
-            _print_labels(texts, outputs)
-        else:
-            _print_embeddings(texts, results)
 
 
 def inspect(bundle: Bundle, as_json: AsJson = False, debug: Debug = False) -> None:
@@ -120,35 +89,6 @@ def pack(
         else:
             for file in written:
                 typer.echo(str(file))
-
-
-def _print_labels(texts: list[str], rows: list[dict[str, Any]]) -> None:
-    table = Table("text", "label", "score")
-    for text, row in zip(texts, rows, strict=True):
-        table.add_row(escape(text), escape(row["label"]), f"{row['score']:.3f}")
-    output_console().print(table)
-
-
-def _print_embeddings(texts: list[str], embeddings: Any) -> None:
-    import numpy as np
-
-    from fastserve_runtime.metrics import cosine_matrix
-
-    console = output_console()
-    table = Table("", "text", "output", "first values")
-    for number, (text, vector) in enumerate(zip(texts, embeddings, strict=True), start=1):
-        values = np.asarray(vector)
-        shape = " × ".join(map(str, values.shape))
-        table.add_row(
-            str(number), escape(text), escape(f"float32 [{shape}]"), " ".join(f"{v:+.3f}" for v in values.ravel()[:4])
-        )
-    console.print(table)
-    if len(texts) > 1 and np.asarray(embeddings[0]).ndim == 1:
-        similarity = cosine_matrix(np.asarray(embeddings))
-        matrix = Table("cosine similarity", *map(str, range(1, len(texts) + 1)))
-        for number, row in enumerate(similarity, start=1):
-            matrix.add_row(str(number), *(f"{value:.3f}" for value in row))
-        console.print(matrix)
 
 
 def _show_verdicts(verdicts: tuple[Verdict, ...] | list[Verdict], head: dict[str, Any], *, as_json: bool) -> None:

@@ -51,3 +51,19 @@ def embeddings(tmp_path: Path) -> Path:
 def labels(tmp_path: Path) -> Path:
     """A bundle of a tiny model that gives labels."""
     return write_directory(tmp_path / "labels.fsb", *text_bundle("logits"))
+
+
+@pytest.fixture
+def prompts(monkeypatch):
+    """The prompts that models of generation bundles got, as text."""
+    from fastserve_runtime.generation.token_loop import TokenLoop
+    from generation_bundles import text_of
+
+    run, given = TokenLoop.run, []
+
+    def recording(self, prompt, *arguments, **options):
+        given.append(text_of(prompt))
+        return run(self, prompt, *arguments, **options)
+
+    monkeypatch.setattr(TokenLoop, "run", recording)
+    return given

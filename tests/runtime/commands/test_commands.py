@@ -47,7 +47,6 @@ def test_every_command_has_help(command, name: str) -> None:
         [],
         ["export"],
         ["inspect"],
-        ["run", "x.fsb"],
         ["inspect", "x.fsb", "--variant", "y"],
         ["bench", "x.fsb", "--minutes", "many"],
         ["verify", "x.fsb", "--js"],

@@ -6,9 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastserve_runtime.commands.streams import (
+    ShownText,
     flush_streams,
     prepare_streams,
     printable,
+    printable_lines,
     show,
     show_document,
     standard_input_lines,
@@ -47,6 +49,29 @@ def test_what_steers_a_terminal_is_escaped(text, shown):
 def test_any_text_is_shown_on_one_line(text):
     assert len(f"{printable(text)}.".splitlines()) == 1
     assert "\x1b" not in printable(text)
+
+
+@given(st.text())
+def test_lines_and_tabs_of_a_text_stay(text):
+    shown = printable_lines(text)
+    assert not {c for c in shown if c not in "\n\t"} & {"\x1b", "\x9b", "\r", "\x08", "\u202e", "\u2028"}
+    assert shown.count("\n") == text.count("\n")
+    assert printable_lines("a\n\tb\x1b]0;title\x07") == "a\n\tb\\x1b]0;title\\x07"
+
+
+def test_a_text_is_shown_piece_by_piece_until_nobody_reads(monkeypatch):
+    shown = ShownText()
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    shown.add("a\x1b")
+    shown.add("\r\n")
+    assert sys.stdout.getvalue() == "a\x1b\r\n"
+    assert shown.is_read
+    monkeypatch.setattr(sys, "stdout", Failing(BrokenPipeError()))
+    shown.add("b")
+    assert not shown.is_read
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    shown.add("c")
+    assert (shown.is_read, sys.stdout.getvalue()) == (False, "")
 
 
 def test_results_and_messages_go_apart(capsys):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fastserve_runtime.errors import EnvironmentFailure, InputError
+from fastserve_runtime.generation import token_loop
 from fastserve_runtime.generation.sampling import Sampler, Sampling
 from fastserve_runtime.generation.shared_cache import SharedCacheDecoder
 from fastserve_runtime.generation.token_loop import TokenLoop
@@ -65,6 +66,53 @@ def test_a_caller_may_cancel_or_leave(loop, greedy) -> None:
         if token:
             break
     assert list(loop.run(PROMPT, best(), most=10)) == greedy(PROMPT, 10)
+
+
+def test_a_long_prompt_is_fed_in_parts_and_can_be_cancelled_between_them(loop, greedy, monkeypatch) -> None:
+    monkeypatch.setattr(token_loop, "_PART", 5)
+    assert list(loop.run(PROMPT, best(), most=6)) == greedy(PROMPT, 6)
+    loop.forget()
+    asked = iter([False, True])
+    assert list(loop.run(PROMPT, best(), most=6, is_cancelled=lambda: next(asked))) == []
+    assert (loop.finish_reason, loop.held) == ("cancelled", PROMPT[:10])
+    assert list(loop.run(PROMPT, best(), most=6)) == greedy(PROMPT, 6)
+    assert loop.reused == 10
+
+
+@pytest.mark.parametrize("gives_cache", [True, False])
+def test_what_was_held_can_be_held_again(loop, greedy, monkeypatch, gives_cache) -> None:
+    first = list(loop.run(PROMPT, best(), most=6))
+    held, cached = list(loop.held), loop.cached() if gives_cache else {}
+    list(loop.run([7, *PROMPT], best(), most=3))
+    monkeypatch.setattr(token_loop, "_PART", 7)
+    loop.restore(held, cached)
+    longer = [*PROMPT, *first, 7]
+    assert list(loop.run(longer, best(), most=5)) == greedy(longer, 5)
+    assert loop.reused == len(PROMPT) + 5
+
+
+def test_a_cache_that_does_not_fit_changes_nothing(loop, greedy) -> None:
+    first = list(loop.run(PROMPT, best(), most=3))
+    with pytest.raises(InputError, match="not one of this model"):
+        loop.restore([1, 2, 3], loop.cached())
+    assert list(loop.run(PROMPT, best(), most=3)) == first
+    assert loop.reused == len(PROMPT) - 1
+
+
+def test_an_interruption_while_forgetting_leaves_the_loop_usable(loop, greedy, monkeypatch) -> None:
+    list(loop.run(PROMPT, best(), most=3))
+
+    rewind = loop.decoder.rewind
+
+    def interrupted(position):
+        rewind(position)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop.decoder, "rewind", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            list(loop.run(PROMPT[:5], best(), most=3))
+    assert list(loop.run(PROMPT, best(), most=9)) == greedy(PROMPT, 9)
 
 
 def test_repetition_counts_the_prompt_too(loop, expected) -> None:

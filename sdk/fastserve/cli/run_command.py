@@ -1,0 +1,137 @@
+"""The command that uses a bundle: `run`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+import fastserve_runtime
+from fastserve.cli.bundle_commands import AsJson, Bundle, Debug, EngineOption, Threads, VariantOption
+from fastserve.cli.failures import failures_shown, output_console
+from fastserve_runtime.commands.generation_options import GenerationOptions, is_generation
+from fastserve_runtime.commands.given_texts import given_texts
+from fastserve_runtime.commands.streams import prepare_streams
+from fastserve_runtime.errors import EXIT_OK
+from fastserve_runtime.results import result_documents
+from fastserve_runtime.text import DEFAULT_LONG_TEXT, checked_long_text
+
+
+def run(
+    bundle: Bundle,
+    texts: Annotated[
+        list[str] | None,
+        typer.Argument(help="One text or several; '-' stands for the lines of standard input. None with --chat."),
+    ] = None,
+    variant: VariantOption = None,
+    engine: EngineOption = None,
+    threads: Threads = 1,
+    long_text: Annotated[
+        str | None,
+        typer.Option(help="truncate texts with too many tokens (if left out), or split them; not for text generation."),
+    ] = None,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(help="Generate at most so many tokens; 256 if left out.")
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="0 always takes the likeliest token; what the model advises if left out.")
+    ] = None,
+    top_k: Annotated[int | None, typer.Option(help="Choose among so many of the likeliest tokens; 0 for all.")] = None,
+    top_p: Annotated[
+        float | None, typer.Option(help="Choose among the likeliest tokens that make up this probability.")
+    ] = None,
+    repetition_penalty: Annotated[
+        float | None, typer.Option(help="Make tokens that were seen less likely; 1 for no penalty.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Draw the same tokens again.")] = None,
+    system: Annotated[str | None, typer.Option(help="Tell a chat model this before the conversation.")] = None,
+    session: Annotated[
+        Path | None, typer.Option(help="Go on from a saved session if there is one, and save it at the end.")
+    ] = None,
+    stop: Annotated[list[str] | None, typer.Option(help="End a text before this; may be given again.")] = None,
+    overflow: Annotated[
+        str | None, typer.Option(help="error refuses prompts longer than the context, window drops their beginning.")
+    ] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="Continue the text as it is, also with a chat model.")] = False,
+    chat: Annotated[bool, typer.Option("--chat", help="Talk with the model; /help tells the commands.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Tell figures of each text on standard error.")] = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Use a bundle: embeddings and how alike the texts are, labels with scores, or generated text."""
+    words = texts or []
+    with failures_shown(as_json=as_json, debug=debug):
+        options = GenerationOptions(
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            repetition_penalty=repetition_penalty,
+            stop=tuple(stop or ()),
+            seed=seed,
+            overflow=overflow,
+            system=system,
+            raw=raw,
+            chat=chat,
+            session=session,
+            verbose=verbose,
+        )
+        opening: dict[str, Any] = {"variant": variant, "engine": engine, "threads": threads}
+        if is_generation(bundle, options, long_text):
+            from fastserve_runtime.commands.generation import generate
+
+            prepare_streams()
+            code = generate(bundle, words, options, as_json=as_json, **opening)
+        else:
+            code = _show_outputs(bundle, given_texts(words), long_text, opening, as_json=as_json)
+    if code != EXIT_OK:
+        raise typer.Exit(code)
+
+
+def _show_outputs(
+    bundle: Path, texts: list[str], long_text: str | None, opening: dict[str, Any], *, as_json: bool
+) -> int:
+    with fastserve_runtime.load(bundle, **opening) as pipeline:
+        results = pipeline(texts, long_text=checked_long_text(long_text or DEFAULT_LONG_TEXT))
+    documents = result_documents(texts, results)
+    outputs = [document["output"] for document in documents]
+    if as_json:
+        typer.echo(json.dumps(documents, indent=2))
+    elif isinstance(outputs[0], dict):
+        _print_labels(texts, outputs)
+    else:
+        _print_embeddings(texts, results)
+    return EXIT_OK
+
+
+def _print_labels(texts: list[str], rows: list[dict[str, Any]]) -> None:
+    table = Table("text", "label", "score")
+    for text, row in zip(texts, rows, strict=True):
+        table.add_row(escape(text), escape(row["label"]), f"{row['score']:.3f}")
+    output_console().print(table)
+
+
+def _print_embeddings(texts: list[str], embeddings: Any) -> None:
+    import numpy as np
+
+    from fastserve_runtime.metrics import cosine_matrix
+
+    console = output_console()
+    table = Table("", "text", "output", "first values")
+    for number, (text, vector) in enumerate(zip(texts, embeddings, strict=True), start=1):
+        values = np.asarray(vector)
+        shape = " × ".join(map(str, values.shape))
+        table.add_row(
+            str(number), escape(text), escape(f"float32 [{shape}]"), " ".join(f"{v:+.3f}" for v in values.ravel()[:4])
+        )
+    console.print(table)
+    if len(texts) > 1 and np.asarray(embeddings[0]).ndim == 1:
+        similarity = cosine_matrix(np.asarray(embeddings))
+        matrix = Table("cosine similarity", *map(str, range(1, len(texts) + 1)))
+        for number, row in enumerate(similarity, start=1):
+            matrix.add_row(str(number), *(f"{value:.3f}" for value in row))
+        console.print(matrix)
