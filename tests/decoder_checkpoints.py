@@ -38,7 +38,9 @@ def save_text_tokenizer(folder: Path, *, chat: bool = True) -> None:
     fast.save_pretrained(folder)
 
 
-def save_decoder_checkpoint(folder: Path, kind: str = "llama", *, chat: bool = True, layers: int = 2) -> Path:
+def save_decoder_checkpoint(
+    folder: Path, kind: str = "llama", *, chat: bool = True, layers: int = 2, positions: int = 128
+) -> Path:
     """Save a small model with random weights, large enough that what it thinks depends on the text."""
     configs = {
         "llama": transformers.LlamaConfig,
@@ -47,9 +49,14 @@ def save_decoder_checkpoint(folder: Path, kind: str = "llama", *, chat: bool = T
         "gemma": transformers.GemmaConfig,
         "gpt2": transformers.GPT2Config,
     }
-    sizes = {**COMMON, "vocab_size": VOCABULARY, "num_hidden_layers": layers}
+    sizes = {
+        **COMMON,
+        "vocab_size": VOCABULARY,
+        "num_hidden_layers": layers,
+        "max_position_embeddings": positions,
+    }
     if kind == "gpt2":
-        gpt2 = {"n_embd": 64, "n_layer": layers, "n_head": 4, "n_positions": 128, "vocab_size": VOCABULARY}
+        gpt2 = {"n_embd": 64, "n_layer": layers, "n_head": 4, "n_positions": positions, "vocab_size": VOCABULARY}
         sizes = {**gpt2, "bos_token_id": 1, "eos_token_id": 2}
     torch.manual_seed(0)
     model = transformers.AutoModelForCausalLM.from_config(configs[kind](**sizes)).eval()

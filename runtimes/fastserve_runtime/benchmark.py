@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fastserve_runtime.bundle import Bundle
 from fastserve_runtime.engines import installed_engine
 from fastserve_runtime.errors import FastServeError, UsageError
+from fastserve_runtime.generation.inspection import generation_document
 from fastserve_runtime.latency import LEAST_SECONDS, MOST_SECONDS
 from fastserve_runtime.loading import checked_model, checked_threads, choose_variant
 from fastserve_runtime.manifest import Variant
@@ -111,8 +112,15 @@ def benchmark_document(bundle: Bundle, benchmark: Benchmark, sustained: Sustaine
         "variant": benchmark.variant.id,
         "inputs": {"source": "golden", "samples": benchmark.samples},
         "measurement": benchmark.model.measurement,
+        **_cache(bundle, benchmark.variant),
         "sustained": None if sustained is None else sustained_document(sustained),
     }
+
+
+def _cache(bundle: Bundle, variant: Variant) -> dict[str, int]:
+    """Return `cache_bytes`, those of a full cache of keys and values, for a model that has one."""
+    document = generation_document(bundle.manifest)
+    return {} if document is None else {"cache_bytes": document["cache_bytes"][variant.id]}
 
 
 def sustained_document(run: SustainedRun) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from checkpoints import save_checkpoint, texts
+from decoder_checkpoints import save_decoder_checkpoint
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -40,6 +41,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Path:
     folder = tmp_path_factory.mktemp("workshop")
     save_checkpoint(folder / "my-model", sentence=True, layers=1)
     save_checkpoint(folder / "my-classifier", classify=True, layers=1)
+    save_decoder_checkpoint(folder / "my-llm", layers=1, positions=512)
     lines = [text.replace("\n", " ").replace('"', "'") for text in texts()]
     (folder / "reviews.csv").write_text("text\n" + "\n".join(f'"{line}"' for line in lines), encoding="utf-8")
     return folder

@@ -8,6 +8,7 @@ from typing import Any
 from fastserve_runtime.benchmark import Benchmark
 from fastserve_runtime.bundle import Bundle
 from fastserve_runtime.commands.text_table import text_table
+from fastserve_runtime.generation.inspection import cache_bytes
 from fastserve_runtime.machine import Machine
 from fastserve_runtime.quantities import format_size, format_time
 from fastserve_runtime.sustained import SustainedRun, Window
@@ -30,11 +31,13 @@ def measurement_lines(bundle: Bundle, benchmark: Benchmark) -> Iterator[str]:
         f"engine      {measurement['engine']} {measurement['engine_version']}, "
         f"{threads} thread{'s' if threads > 1 else ''}"
     )
-    yield f"input       {benchmark.samples} golden texts in turn, one at a time"
     latency = measurement["latency"]
-    estimates = ", ".join(f"{p} {_time(latency[p])}" for p in ("p50", "p90", "p99"))
-    yield f"latency     {estimates} ({latency['queries']} calls, mean {format_time(latency['mean'])})"
-    yield f"speed       {measurement['items_per_second']:.1f} items/s"
+    if "time_to_first_token" in measurement:
+        yield from _generation_lines(bundle, benchmark)
+    else:
+        yield f"input       {benchmark.samples} golden texts in turn, one at a time"
+        yield f"latency     {_latency(latency)}"
+        yield f"speed       {measurement['items_per_second']:.1f} items/s"
     yield (
         f"start       import {format_time(measurement['import_seconds'])}, "
         f"load {format_time(measurement['load_seconds'])}, "
@@ -44,6 +47,25 @@ def measurement_lines(bundle: Bundle, benchmark: Benchmark) -> Iterator[str]:
     yield f"placement   {_placement(measurement['placement'])}"
     doubts = "; ".join(latency["doubts"])
     yield "trust       " + ("the run was steady" if latency["trustworthy"] else f"not trustworthy: {doubts}")
+
+
+def _generation_lines(bundle: Bundle, benchmark: Benchmark) -> Iterator[str]:
+    """Yield what is measured of a model that generates text, as MLPerf Inference names it."""
+    measurement, tokens = benchmark.model.measurement, benchmark.model.measurement["prompt_tokens"]
+    first = measurement["time_to_first_token"]
+    yield f"input       prompts of {tokens} tokens, one at a time, from the golden texts"
+    yield f"first token {_latency(first)}"
+    yield f"each token  {_latency(measurement['latency'])}"
+    prefill = tokens / max(first["mean"], 1e-12)
+    yield f"speed       prefill {prefill:.1f} tokens/s, decode {measurement['items_per_second']:.1f} tokens/s"
+    context = int(bundle.manifest.preprocessing.settings["context"])
+    cache = format_size(cache_bytes(benchmark.variant, context))
+    yield f"cache       {cache} of keys and values for the context of {context} tokens"
+
+
+def _latency(latency: Mapping[str, Any]) -> str:
+    estimates = ", ".join(f"{p} {_time(latency[p])}" for p in ("p50", "p90", "p99"))
+    return f"{estimates} ({latency['queries']} calls, mean {format_time(latency['mean'])})"
 
 
 def sustained_lines(run: SustainedRun) -> Iterator[str]:
