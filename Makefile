@@ -43,6 +43,7 @@ bench: setup
 	@$(PY) benchmarks/runtime.py
 	@$(PY) benchmarks/quantization.py --prepare
 	@$(PY) benchmarks/quantization.py
+	@$(PY) benchmarks/generation.py
 
 clean:
 	rm -rf $(VENV) build dist
