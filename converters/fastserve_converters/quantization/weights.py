@@ -29,29 +29,34 @@ class QuantizedWeight:
         scale: float32, shape [rows, groups]; one group where a row has one scale.
         zero_point: on the same grid, shape [rows, groups]; zeros where the scheme is symmetric.
         scheme: how it was made.
+        minimum: float32, shape [rows, groups]: what is added to each group; None where the scheme has none.
     """
 
     values: NDArray[np.int8]
     scale: NDArray[np.float32]
     zero_point: NDArray[np.int8]
     scheme: WeightScheme
+    minimum: NDArray[np.float32] | None = None
 
     def dequantized(self) -> NDArray[np.float32]:
         """Return the reals that the integers stand for, float32, shape [rows, columns]."""
         rows, columns = self.values.shape
         grouped = self.values.reshape(rows, self.scale.shape[1], -1).astype(np.float32)
         reals = (grouped - self.zero_point[..., None].astype(np.float32)) * self.scale[..., None]
+        if self.minimum is not None:
+            reals = reals + self.minimum[..., None]
         return np.asarray(reals.reshape(rows, columns), np.float32)
 
 
 def stored_bytes(shape: tuple[int, ...], scheme: WeightScheme | None) -> int:
-    """Return the bytes that a matrix of a shape takes: integers, scales, zero points. None is float32."""
+    """Return the bytes that a matrix of a shape takes: integers, scales, zero points, minima. None is float32."""
     rows, columns = shape
     if scheme is None:
         return rows * columns * 4
     groups = rows * (columns // scheme.group if scheme.group else 1)
     zero_points = 0 if scheme.symmetric else (groups * scheme.bits + 7) // 8
-    return (rows * columns * scheme.bits + 7) // 8 + groups * _SCALE_BYTES[scheme.scale] + zero_points
+    reals = groups * _SCALE_BYTES[scheme.scale] * (2 if scheme.minimum else 1)
+    return (rows * columns * scheme.bits + 7) // 8 + reals + zero_points
 
 
 def fits(shape: tuple[int, ...], scheme: WeightScheme) -> bool:

@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from fastserve_converters.precisions import WeightScheme
-from fastserve_converters.quantization.weights import fits, grid, quantize_nearest, rounded, stored_bytes
+from fastserve_converters.quantization.weights import (
+    QuantizedWeight,
+    fits,
+    grid,
+    quantize_nearest,
+    rounded,
+    stored_bytes,
+)
 
 SCHEMES = [
     WeightScheme(8),
@@ -88,6 +95,7 @@ def test_important_columns_are_rounded_more_carefully() -> None:
         (WeightScheme(8), 3 * 64 + 3 * 4),
         (WeightScheme(4, 32), 3 * 32 + 6 * 4),
         (WeightScheme(4, 32, False), 3 * 32 + 6 * 4 + 3),
+        (WeightScheme(4, 32, scale="float16", minimum=True), 3 * 32 + 6 * 4),
     ],
 )
 def test_bytes_are_integers_scales_and_zero_points(scheme: WeightScheme | None, size: int) -> None:
@@ -98,3 +106,16 @@ def test_columns_must_make_whole_groups() -> None:
     assert fits((3, 64), WeightScheme(4, 32))
     assert not fits((3, 48), WeightScheme(4, 32))
     assert fits((3, 5), WeightScheme(8))
+
+
+def test_minima_are_added_to_their_groups() -> None:
+    scheme = WeightScheme(4, 2, minimum=True)
+    weight = QuantizedWeight(
+        values=np.array([[-8, 7, 0, 1]], np.int8),
+        scale=np.array([[2.0, 0.5]], np.float32),
+        zero_point=np.full((1, 2), -8, np.int8),
+        scheme=scheme,
+        minimum=np.array([[-1.0, 3.0]], np.float32),
+    )
+    assert weight.dequantized().tolist() == [[-1.0, 29.0, 7.0, 7.5]]
+    assert scheme.name == "int4-g2-minimum"

@@ -1,0 +1,64 @@
+"""What a GGUF file says of its model, read from its header alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastserve_converters.gguf_files.configs import config_of
+from fastserve_converters.gguf_files.header import GgufHeader, read_header
+
+GRID_TYPES = frozenset({"Q4_0", "Q4_1", "Q8_0"})
+"""ggml's types whose integers and scales ONNX Runtime can multiply with as they are."""
+
+
+@dataclass(frozen=True)
+class GgufDescription:
+    """What a file describes.
+
+    Attributes:
+        config: as the model's `config.json` would have it.
+        name: what the model calls itself, or None.
+        licence: as its author names it, or None.
+        chat_template: in Jinja, or None.
+        types: ggml's names of the tensors' types, by bytes, most first.
+    """
+
+    config: Mapping[str, Any]
+    name: str | None
+    licence: str | None
+    chat_template: str | None
+    types: tuple[str, ...]
+
+    @property
+    def has_own_grid(self) -> bool:
+        """Whether some tensors are integers on a grid that can be kept."""
+        return bool(GRID_TYPES.intersection(self.types))
+
+
+def read_gguf_description(file: Path) -> GgufDescription:
+    """Describe a file.
+
+    Raises:
+        UsageError: it is damaged, or its model is not supported.
+        EnvironmentFailure: it cannot be read, or the gguf package is missing.
+    """
+    header = read_header(file)
+    sizes: Counter[str] = Counter()
+    for tensor in header.tensors.values():
+        sizes[tensor.kind] += tensor.size
+    return GgufDescription(
+        config=config_of(header),
+        name=_text(header, "general.name"),
+        licence=_text(header, "general.license"),
+        chat_template=_text(header, "tokenizer.chat_template"),
+        types=tuple(kind for kind, _ in sizes.most_common()),
+    )
+
+
+def _text(header: GgufHeader, key: str) -> str | None:
+    value = header.metadata.get(key)
+    return value if isinstance(value, str) and value else None
