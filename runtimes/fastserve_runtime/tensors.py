@@ -115,6 +115,31 @@ def zero_inputs(signature: Signature) -> dict[str, Tensor]:
     return {spec.name: np.zeros(shapes[spec.name], _numpy_type(spec)) for spec in signature.inputs}
 
 
+def zero_buffers(signature: Signature, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    """Return zeros of these shapes for some inputs.
+
+    Raises:
+        InputError: a shape does not fit its input, or belongs to none.
+    """
+    check_shapes(signature, shapes)
+    return {s.name: np.zeros(shapes[s.name], _numpy_type(s)) for s in signature.inputs if s.name in shapes}
+
+
+def check_shapes(signature: Signature, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Refuse shapes that inputs cannot have.
+
+    Raises:
+        InputError: a shape does not fit its input, or belongs to none.
+    """
+    _refuse_unknown("Input", signature.inputs, shapes)
+    for spec in signature.inputs:
+        shape = shapes.get(spec.name)
+        if shape is not None and not _is_shape(spec, shape):
+            raise InputError(
+                f"Input '{spec.name}' was given the shape {list(shape)}; the model takes {describe_dims(spec.dims)}."
+            )
+
+
 def bound_buffers(
     signature: Signature, inputs: Tensors, outputs: Tensors
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -140,7 +165,7 @@ def check_buffers(signature: Signature, inputs: Tensors) -> None:
         _check_buffer("Input", spec, inputs[spec.name])
 
 
-def _refuse_unknown(kind: str, specs: tuple[TensorSpec, ...], given: Tensors) -> None:
+def _refuse_unknown(kind: str, specs: tuple[TensorSpec, ...], given: Mapping[str, object]) -> None:
     unknown = sorted(set(given) - {spec.name for spec in specs})
     if unknown:
         raise InputError(f"{kind} '{unknown[0]}' was given; the graph has {', '.join(s.name for s in specs)}.")
@@ -178,7 +203,11 @@ def _new_buffer(kind: str, spec: TensorSpec, sizes: Mapping[str, int]) -> Tensor
 
 
 def _has_shape(spec: TensorSpec, value: Tensor) -> bool:
-    return value.ndim == len(spec.dims) and all(_fits(d, n) for d, n in zip(spec.dims, value.shape, strict=True))
+    return _is_shape(spec, value.shape)
+
+
+def _is_shape(spec: TensorSpec, shape: tuple[int, ...]) -> bool:
+    return len(shape) == len(spec.dims) and all(_fits(d, n) for d, n in zip(spec.dims, shape, strict=True))
 
 
 def _numpy_type(spec: TensorSpec) -> np.dtype[np.generic]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastserve_runtime.engine_logs import native_output_logged
+from fastserve_runtime.engines._tflite_buffers import BorrowedTensors
 from fastserve_runtime.errors import BundleError
 from fastserve_runtime.manifest import Dim, Graph, Signature, SymbolicDim, TensorSpec
 from fastserve_runtime.named_session import NamedSession
-from fastserve_runtime.session import ModelSource, Placement
+from fastserve_runtime.session import Binding, ModelSource, Placement
+from fastserve_runtime.tensors import check_shapes, select_graph
 
 if TYPE_CHECKING:
     from fastserve_runtime.session import Tensor
@@ -76,13 +78,54 @@ class TFLiteSession(NamedSession):
         super().__init__(graphs, threads)
         self.engine = engine
         self.interpreter = interpreter
+        self._entries = entries
         self._runners = {name: interpreter.get_signature_runner(entry) for name, entry in entries.items()}
+        self._borrowed: BorrowedTensors | None = None
 
     def _placement(self) -> Placement:
         return Placement(placed_operators(self.interpreter._get_ops_details()), f"{self.engine}'s execution plan")
 
+    def borrow(
+        self, shapes: Mapping[str, tuple[int, ...]], give_back: Callable[[], None], *, graph: str | None = None
+    ) -> Binding:
+        """Get the interpreter's own tensors as buffers; see `Session.borrow`."""
+        name = select_graph(self._graphs, graph)
+        with self._in_use():
+            indices = self._own_tensors(name)
+            if indices is not None:
+                check_shapes(self._graphs[name], shapes)
+                self._take_back()
+                # A runner holds on to the interpreter's insides, which then refuses all else.
+                self._runners = {}
+                self._borrowed = BorrowedTensors(self, self.interpreter, *indices, shapes, give_back)
+                return self._borrowed
+        return super().borrow(shapes, give_back, graph=graph)
+
+    def _own_tensors(self, graph: str) -> tuple[dict[str, int], dict[str, int]] | None:
+        """Return the indices of a graph's inputs and outputs; None where only a runner knows which tensors they are."""
+        signature = self._graphs[graph]
+        inputs, outputs = (
+            {detail["name"]: int(detail["index"]) for detail in details}
+            for details in (self.interpreter.get_input_details(), self.interpreter.get_output_details())
+        )
+        are_known = inputs.keys() == {t.name for t in signature.inputs} and outputs.keys() >= {
+            t.name for t in signature.outputs
+        }
+        return (inputs, outputs) if len(self._entries) == 1 and are_known else None
+
+    def _take_back(self) -> None:
+        if self._borrowed is not None:
+            borrowed, self._borrowed = self._borrowed, None
+            borrowed.end()
+
+    def _runner(self, graph: str) -> Any:
+        if graph not in self._runners:
+            self._runners[graph] = self.interpreter.get_signature_runner(self._entries[graph])
+        return self._runners[graph]
+
     def _execute(self, graph: str, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        outputs = self._runners[graph](**inputs)
+        self._take_back()
+        outputs = self._runner(graph)(**inputs)
         return {spec.name: outputs[spec.name] for spec in self._graphs[graph].outputs}
 
     def _reset_state(self) -> None:
@@ -90,6 +133,7 @@ class TFLiteSession(NamedSession):
 
     def _release(self) -> None:
         self._runners = {}
+        self._borrowed = None
         self.interpreter = None
 
 

@@ -43,7 +43,10 @@ class TokenDecoder(Protocol):
         """
 
     def cached(self) -> dict[str, Tensor]:
-        """Return copies of what it keeps of the tokens it holds."""
+        """Return copies of what it keeps of the tokens it holds; empty where the engine does not give it away.
+
+        The tokens must be fed again then, rather than restored.
+        """
 
     def restore(self, cached: Mapping[str, Tensor], position: int) -> None:
         """Take what `cached` returned for so many tokens.
