@@ -89,11 +89,7 @@ def halve_floats(model: Any) -> None:
 def _store(model: Any, graph: Any, tensor: Any, weight: QuantizedWeight) -> None:
     from ai_edge_litert import schema_py_generated as schema
 
-    if np.any(weight.zero_point):
-        raise EnvironmentFailure(
-            "LiteRT's kernels of linear layers and embeddings take no zero points beside the scales of weights.",
-            "Choose a symmetric scheme for TFLite.",
-        )
+    check_symmetric(weight)
     rows, groups = weight.scale.shape
     values = weight.values
     quantization = schema.QuantizationParametersT()
@@ -111,10 +107,23 @@ def _store(model: Any, graph: Any, tensor: Any, weight: QuantizedWeight) -> None
     quantization.quantizedDimension = 0
     tensor.quantization = quantization
     tensor.type = schema.TensorType.INT8 if weight.scheme.bits == 8 else schema.TensorType.INT4
-    model.buffers[tensor.buffer].data = _bytes(values if weight.scheme.bits == 8 else _packed(values))
+    model.buffers[tensor.buffer].data = _bytes(values if weight.scheme.bits == 8 else packed(values))
 
 
-def _packed(values: NDArray[np.int8]) -> NDArray[np.uint8]:
+def check_symmetric(weight: QuantizedWeight) -> None:
+    """Refuse integers that LiteRT has no kernels for.
+
+    Raises:
+        EnvironmentFailure: they have zero points.
+    """
+    if np.any(weight.zero_point):
+        raise EnvironmentFailure(
+            "LiteRT's kernels of linear layers and embeddings take no zero points beside the scales of weights.",
+            "Choose a symmetric scheme for TFLite.",
+        )
+
+
+def packed(values: NDArray[np.int8]) -> NDArray[np.uint8]:
     """Return pairs of 4-bit integers in bytes, the first in the low half."""
     low, high = values.reshape(-1, 2).view(np.uint8).T
     return ((low & 0x0F) | (high << 4)).astype(np.uint8)
