@@ -117,3 +117,21 @@ FP32 = Precision(linear=None, embedding=None, activations="float32")
 def has_twin(plan: Precision) -> bool:
     """Whether it has weights as integers, so that the same quantized model can be computed elsewhere."""
     return plan.choices is not None or plan.linear is not None or plan.embedding is not None
+
+
+def decoder_precisions(int8: WeightScheme, int4: WeightScheme, *tables: WeightScheme) -> dict[str, Precision]:
+    """Return the precisions that formats have for decoders of text, each with schemes of its own.
+
+    Args:
+        int8: the scheme of 8 bits.
+        int4: the scheme of 4 bits.
+        tables: what a mixed precision may give to the embedding and the head.
+    """
+    mixed = Precision(None, None, "dynamic-int8", rounding="gptq", choices=Choices((int8, int4), tables))
+    return {
+        "fp32": FP32,
+        "int8": Precision(int8, int8, "dynamic-int8"),
+        "int4": Precision(int4, int4, "dynamic-int8", rounding="gptq"),
+        "int4-embedding-int8": Precision(int4, int8, "dynamic-int8", rounding="gptq"),
+        "mixed": mixed,
+    }

@@ -6,23 +6,13 @@ from collections.abc import Mapping
 
 from fastserve_converters.artifact import Artifact
 from fastserve_converters.formats import DecoderJob
-from fastserve_converters.precisions import FP32, Choices, Precision, WeightScheme
+from fastserve_converters.precisions import Precision, WeightScheme, decoder_precisions
 
 _INT8 = WeightScheme(8, 32, scale="float16")
 _INT4 = WeightScheme(4, 32, symmetric=False, scale="float16")
 PRECISIONS: Mapping[str, Precision] = {
-    "fp32": FP32,
-    "int8": Precision(_INT8, _INT8, "dynamic-int8"),
-    "int4": Precision(_INT4, _INT4, "dynamic-int8", rounding="gptq"),
-    "int4-embedding-int8": Precision(_INT4, _INT8, "dynamic-int8", rounding="gptq"),
+    **decoder_precisions(_INT8, _INT4, _INT8, _INT4),
     "source": Precision(_INT8, _INT8, "dynamic-int8", rounding="source"),
-    "mixed": Precision(
-        None,
-        None,
-        "dynamic-int8",
-        rounding="gptq",
-        choices=Choices(linear=(_INT8, _INT4), embedding=(_INT8, _INT4)),
-    ),
 }
 
 

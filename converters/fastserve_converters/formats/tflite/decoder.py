@@ -11,24 +11,12 @@ from pathlib import Path
 
 from fastserve_converters.artifact import Artifact, count_operators
 from fastserve_converters.formats import DecoderJob
-from fastserve_converters.precisions import FP32, INT8, Choices, Precision, WeightScheme
+from fastserve_converters.precisions import INT8, Precision, WeightScheme, decoder_precisions
 from fastserve_runtime.manifest import ExpectedPlacement, Graph, Requirement
 
 _INT4 = WeightScheme(4, 32, scale="bfloat16")
 """The file holds scales in float16, but XNNPACK rounds them to bfloat16 when it packs the weights."""
-PRECISIONS: Mapping[str, Precision] = {
-    "fp32": FP32,
-    "int8": Precision(INT8, INT8, "dynamic-int8"),
-    "int4": Precision(_INT4, _INT4, "dynamic-int8", rounding="gptq"),
-    "int4-embedding-int8": Precision(_INT4, INT8, "dynamic-int8", rounding="gptq"),
-    "mixed": Precision(
-        None,
-        None,
-        "dynamic-int8",
-        rounding="gptq",
-        choices=Choices(linear=(INT8, _INT4), embedding=(INT8,)),
-    ),
-}
+PRECISIONS: Mapping[str, Precision] = decoder_precisions(INT8, _INT4, INT8)
 
 MODEL = "model.tflite"
 _ENGINE = "litert"
