@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -19,13 +19,15 @@ from fastserve_converters.formats import (
     check_installed,
     check_precision,
     chosen_precisions,
+    decoder_format,
     installation_hint,
     missing_modules,
     onnx,
+    precisions_of,
 )
 from fastserve_converters.jobs import Jobs
 from fastserve_converters.layer_map import LAYER_MAP
-from fastserve_converters.precisions import FP32
+from fastserve_converters.precisions import FP32, Precision
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
 
 BUILT_IN = ("executorch", "onnx", "tflite")
@@ -49,7 +51,7 @@ def test_every_format_has_fp32_and_what_it_makes_from_it(name: str) -> None:
     precisions = FORMATS.load(name).PRECISIONS
     assert precisions["fp32"].base is None
     assert precisions["fp32"].linear is None
-    assert set(DEFAULT_PRECISIONS) <= precisions.keys()
+    assert precisions.keys() & set(DEFAULT_PRECISIONS) == {"fp32", "int8-dynamic"}
     made: set[str] = set()
     for name_, plan in precisions.items():
         assert plan.base is None or plan.base in made, "a base comes before what is made from it"
@@ -73,24 +75,52 @@ def test_a_converter_that_is_installed_is_returned(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_precision_that_a_format_lacks_names_those_it_has() -> None:
-    format_module = SimpleNamespace(NAME="onnx", PRECISIONS={"fp32": FP32, "int8-dynamic": FP32})
-    check_precision(format_module, "int8-dynamic")
+    precisions = {"fp32": FP32, "int8-dynamic": FP32}
+    check_precision("onnx", precisions, "int8-dynamic")
     with pytest.raises(UsageError, match="The format onnx has no precision 'int4'") as failure:
-        check_precision(format_module, "int4")
+        check_precision("onnx", precisions, "int4")
     assert "fp32, int8-dynamic" in failure.value.remedy
 
 
-def of_precisions(name: str, *precisions: str) -> SimpleNamespace:
-    return SimpleNamespace(NAME=name, PRECISIONS=dict.fromkeys(precisions, FP32))
+def test_what_a_format_has_for_decoders_is_in_its_module_decoder() -> None:
+    assert precisions_of(onnx, generates=False) is onnx.PRECISIONS
+    for name in BUILT_IN:
+        decoders = decoder_format(FORMATS.load(name))
+        assert precisions_of(FORMATS.load(name), generates=True) == ({} if decoders is None else decoders.PRECISIONS)
+    precisions = precisions_of(onnx, generates=True)
+    assert {"fp32", "int8", "int4", "mixed", "source"} <= precisions.keys()
+    assert precisions["source"].rounding == "source"
+    assert precisions["mixed"].choices is not None
+
+
+@pytest.mark.parametrize("name", ["math", "no_such_package.format"])
+def test_a_format_without_that_module_has_no_decoders(name: str) -> None:
+    assert decoder_format(ModuleType(name)) is None
+    assert precisions_of(ModuleType(name), generates=True) == {}
+
+
+def test_a_module_decoder_that_lacks_something_else_is_not_taken_for_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lacking_format").mkdir()
+    (tmp_path / "lacking_format" / "__init__.py").touch()
+    (tmp_path / "lacking_format" / "decoder.py").write_text("import no_such_library")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ModuleNotFoundError, match="no_such_library"):
+        decoder_format(ModuleType("lacking_format"))
+
+
+def of_precisions(*precisions: str) -> dict[str, Precision]:
+    return dict.fromkeys(precisions, FP32)
 
 
 def test_precisions_that_are_named_are_taken_from_each_format_in_its_own_order() -> None:
-    formats = [of_precisions("a", "fp32", "fp16", "int4"), of_precisions("b", "fp32", "int8-dynamic")]
+    formats = {"a": of_precisions("fp32", "fp16", "int4"), "b": of_precisions("fp32", "int8-dynamic")}
     assert chosen_precisions(formats, None) == {"a": ("fp32",), "b": ("fp32", "int8-dynamic")}
     assert chosen_precisions(formats, ["int4", "fp32"]) == {"a": ("fp32", "int4"), "b": ("fp32",)}
     assert chosen_precisions(formats, ["int4"]) == {"a": ("int4",), "b": ()}
     # A format that has none of the usual ones is exported as a whole.
-    assert chosen_precisions([of_precisions("c", "binary")], None) == {"c": ("binary",)}
+    assert chosen_precisions({"c": of_precisions("binary")}, None) == {"c": ("binary",)}
 
 
 @pytest.mark.parametrize(
@@ -102,7 +132,7 @@ def test_precisions_that_are_named_are_taken_from_each_format_in_its_own_order()
 )
 def test_precisions_that_nothing_has_are_refused(wanted: list[str], problem: str, remedy: str) -> None:
     with pytest.raises(UsageError) as failure:
-        chosen_precisions([of_precisions("a", "fp32", "int4"), of_precisions("b", "fp32")], wanted)
+        chosen_precisions({"a": of_precisions("fp32", "int4"), "b": of_precisions("fp32")}, wanted)
     assert (failure.value.problem, failure.value.remedy) == (problem, remedy)
 
 
@@ -112,8 +142,8 @@ def exported(tiny: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
     folder = tmp_path_factory.mktemp("jobs")
     source = {
         "path": str(tiny("bert", classify=True)),
-        "task": "auto",
-        "sequence_length": LENGTH,
+        "task": "text-classification",
+        "length": LENGTH,
         "allow_pickle": False,
         "trust_remote_code": False,
     }

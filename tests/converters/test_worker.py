@@ -53,7 +53,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 @pytest.fixture
 def job(tmp_path: Path) -> dict[str, Any]:
-    return {"job": "artifact", "format": "scratch", "precision": "fp32", "source": {}, "out": str(tmp_path / "out")}
+    job = {"job": "artifact", "format": "scratch", "precision": "fp32", "out": str(tmp_path / "out")}
+    return {**job, "source": {"task": "feature-extraction"}}
 
 
 def ask(process: subprocess.Popen[str], job: dict[str, Any]) -> dict[str, Any]:

@@ -26,8 +26,8 @@ def test_family_runs_in_every_format_as_the_original(family: str, classify: bool
     checkpoint = save_checkpoint(tmp_path / "model", family, classify=classify, layers=1)
     source = {
         "path": str(checkpoint),
-        "task": "auto",
-        "sequence_length": 24,
+        "task": "text-classification" if classify else "feature-extraction",
+        "length": 24,
         "allow_pickle": False,
         "trust_remote_code": False,
     }

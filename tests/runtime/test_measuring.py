@@ -34,6 +34,7 @@ def request_of(tmp_path):
         (tmp_path / "model.onnx").write_bytes(text_model())
         np.savez(tmp_path / "inputs.npz", input_ids=ids, attention_mask=(ids != 0).astype(np.float32))
         return {
+            "task": "feature-extraction",
             "model": str(tmp_path / "model.onnx"),
             "graphs": variant()["graphs"],
             "inputs": str(tmp_path / "inputs.npz"),
@@ -108,11 +109,13 @@ def test_a_measured_model_stays_open_inside_the_block(request_of):
         inputs = dict(file)
     graphs = parse_manifest({**valid_manifest(), "variants": [variant()]}).variants[0].graphs
     engine = installed_engine("onnx")
-    with measured_model(engine, Path(request["model"]), graphs, inputs, threads=1, most_seconds=0.02) as measured:
-        measured.samples.run(5)
+    with measured_model(
+        request["task"], engine, Path(request["model"]), graphs, inputs, threads=1, most_seconds=0.02
+    ) as measured:
+        measured.workload.run(5)
         assert [*measured.measurement, "sample_latency"] == list(measure(request))
     with pytest.raises(UsageError, match="closed"):
-        measured.samples.run(0)
+        measured.workload.run(0)
 
 
 def test_the_import_of_an_engine_is_timed_once():

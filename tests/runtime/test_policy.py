@@ -6,7 +6,7 @@ import pytest
 from fastserve_runtime.policy import Policy, executor_policy, judge, quality_policy
 
 LENIENT = Policy(least_sqnr_db=-1000)
-KINDS = ["embedding", "hidden", "logits"]
+KINDS = ["embedding", "hidden", "logits", "log-probabilities"]
 
 
 def random_rows(*shape):
@@ -30,7 +30,8 @@ def test_the_more_exact_a_precision_the_more_is_wanted(kind):
     wanted = [quality_policy(kind, p).least_sqnr_db for p in ("fp32", "fp16", "a16w8", "int8-static", "int4")]
     assert wanted == sorted(wanted, reverse=True)
     assert quality_policy(kind, "fp32-fused") == quality_policy(kind, "fp32")
-    assert quality_policy(kind, "mixed") == quality_policy(kind, "int4")
+    for precision in ("mixed", "source", "int4-embedding-int8"):
+        assert quality_policy(kind, precision) == quality_policy(kind, "int4")
 
 
 @pytest.mark.parametrize("precision", ["int8", "int8-dynamic", "int8-weight-only", "of a third party"])

@@ -162,3 +162,16 @@ def test_without_the_library_it_is_said_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "tokenizers", None)
     with pytest.raises(EnvironmentFailure, match=r"Install it: pip install 'fastserve-runtime\[text\]'"):
         TextPreprocessor(b"{}", SETTINGS)
+
+
+def test_inputs_that_texts_do_not_give_any_more_are_named(preprocess):
+    texts = ["a b", " ".join("abcdef" * 3)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        before = preprocess(texts)
+    assert preprocess.differing(texts, before) == []
+    changed = before["input_ids"].copy()
+    changed[0, 1] += 1
+    assert preprocess.differing(texts, {**before, "input_ids": changed}) == ["input_ids"]
+    assert preprocess.differing(texts, {**before, "token_type_ids": changed}) == ["token_type_ids"]
+    assert preprocess.differing(texts[:1], before) == list(before)

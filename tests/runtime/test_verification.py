@@ -265,6 +265,8 @@ def test_fewer_than_one_thread_is_refused(verified):
         ("feature-extraction", "last_hidden_state", "hidden"),
         ("feature-extraction", "logits", "hidden"),
         ("text-classification", "logits", "logits"),
+        ("text-generation", "log_probabilities", "log-probabilities"),
+        ("text-generation", "next_token", "log-probabilities"),
     ],
 )
 def test_outputs_are_judged_as_their_task_says(task, name, kind):

@@ -24,16 +24,30 @@ TOKENIZER = b"{}"
 
 
 def build_measurement(
-    *, p90: float | None = 0.01, most: float = 0.02, peak: int | None = 50_000_000, brings_pytorch: bool = False
+    *,
+    p90: float | None = 0.01,
+    most: float = 0.02,
+    peak: int | None = 50_000_000,
+    brings_pytorch: bool = False,
+    **times: Any,
 ) -> dict[str, Any]:
-    doubts = [] if p90 is not None else ["the process was interrupted"]
+    """Make a measurement's fields; `ttft` and `longest_ttft` make it one of a model that generates text."""
+    first = {}
+    if times:
+        first = {"prompt_tokens": 128, "time_to_first_token": _latency(times["ttft"], times.get("longest_ttft", 2.0))}
     return {
         "machine": {"processor": "Test CPU"},
         "brings_pytorch": brings_pytorch,
         "memory": {"peak": peak},
-        "latency": {"p90": p90, "most": most, "trustworthy": p90 is not None, "doubts": doubts},
+        "latency": _latency(p90, most),
         "sample_latency": {"p50": 0.00425, "p90": 0.006, "samples": 200},
+        **first,
     }
+
+
+def _latency(p90: float | None, most: float) -> dict[str, Any]:
+    doubts = [] if p90 is not None else ["the process was interrupted"]
+    return {"p90": p90, "most": most, "trustworthy": p90 is not None, "doubts": doubts}
 
 
 def build_candidate(

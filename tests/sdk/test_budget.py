@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastserve.budget import METRICS, Budget, Limit, budget_from_flags, format_figure
+from fastserve.budget import METRICS, Budget, Limit, budget_from_flags, check_applies, format_figure
 from fastserve_runtime.errors import UsageError
 
 SIZE = Limit("size", "<=", 25e6, "B")
@@ -89,9 +89,16 @@ def test_a_doubtful_figure_that_breaks_its_limit_says_why_it_is_doubted() -> Non
 
 
 def test_flags_become_limits_in_the_units_of_their_metrics() -> None:
-    budget = budget_from_flags(max_size="25MB", max_memory="100MiB", max_latency="30ms", min_quality="99%")
-    values = [(limit.metric, limit.value) for limit in budget.limits]
-    assert values == [("size", 25e6), ("memory", 100 * 2**20), ("latency", pytest.approx(0.03)), ("quality", 0.99)]
+    times = {"max_latency": "30ms", "max_ttft": "2s", "max_tpot": "500us"}
+    budget = budget_from_flags(max_size="25MB", max_memory="100MiB", min_quality="99%", **times)
+    assert {limit.metric: limit.value for limit in budget.limits} == {
+        "size": 25e6,
+        "memory": 100 * 2**20,
+        "latency": pytest.approx(0.03),
+        "ttft": 2,
+        "tpot": pytest.approx(0.0005),
+        "quality": 0.99,
+    }
     assert [(x.metric, x.comparison, x.unit) for x in budget.limits] == [(m, *METRICS[m]) for m in METRICS]
 
 
@@ -116,6 +123,11 @@ def test_no_flags_make_an_empty_budget() -> None:
         {"max_latency": -0.5},
         {"max_latency": float("nan")},
         {"max_latency": "30"},
+        {"max_ttft": 0},
+        {"max_ttft": "0ms"},
+        {"max_tpot": -1e-9},
+        {"max_tpot": "soon"},
+        {"max_tpot": float("nan")},
         {"min_quality": 0},
         {"min_quality": 1.5},
         {"min_quality": "good"},
@@ -124,6 +136,37 @@ def test_no_flags_make_an_empty_budget() -> None:
 def test_a_flag_is_a_limit_or_refused_never_dropped(flags: dict[str, str | float]) -> None:
     with pytest.raises(UsageError):
         budget_from_flags(**flags)
+
+
+@given(st.sampled_from(["max_latency", "max_ttft", "max_tpot"]), st.integers(1, 10**6))
+def test_times_are_the_same_as_texts_and_as_seconds(flag: str, milliseconds: int) -> None:
+    (limit,) = budget_from_flags(**{flag: f"{milliseconds}ms"}).limits
+    (plain,) = budget_from_flags(**{flag: milliseconds / 1000}).limits
+    assert limit.metric == plain.metric == flag.removeprefix("max_")
+    assert (limit.comparison, limit.unit) == ("<=", "s")
+    assert limit.value == pytest.approx(plain.value) == pytest.approx(milliseconds / 1000)
+
+
+@pytest.mark.parametrize(
+    ("flag", "generates", "problem", "remedy"),
+    [
+        ("max_latency", True, "--max-latency was given for a model that generates text.", "--max-ttft or --max-tpot"),
+        ("max_ttft", False, "--max-ttft was given for a model that generates no text.", "--max-latency"),
+        ("max_tpot", False, "--max-tpot was given for a model that generates no text.", "--max-latency"),
+    ],
+)
+def test_times_that_a_task_does_not_have_are_refused(flag: str, generates: bool, problem: str, remedy: str) -> None:
+    budget = budget_from_flags(max_size="1MB", **{flag: "1ms"})
+    with pytest.raises(UsageError) as failure:
+        check_applies(budget, generates=generates)
+    assert failure.value.problem == problem
+    assert remedy in failure.value.remedy
+    check_applies(budget, generates=not generates)
+
+
+@pytest.mark.parametrize("generates", [True, False])
+def test_other_limits_apply_to_every_task(generates: bool) -> None:
+    check_applies(budget_from_flags(max_size="1MB", max_memory="1MB", min_quality=0.9), generates=generates)
 
 
 def test_a_budget_is_written_as_json() -> None:

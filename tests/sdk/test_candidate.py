@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from fastserve.budget import Breach, Limit
+from fastserve.budget import Breach, Limit, budget_from_flags
 from fastserve.candidate import Candidate
 
 Make = Callable[..., Candidate]
@@ -58,3 +58,26 @@ def test_only_what_was_made_and_measured_and_breaks_nothing_fits(make_candidate:
 
 def test_quality_that_was_not_worked_out_is_missing(make_candidate: Make) -> None:
     assert make_candidate(quality=None).figures()["quality"] is None
+
+
+def test_a_model_that_generates_text_has_two_times_and_no_latency(make_candidate: Make) -> None:
+    candidate = make_candidate(p90=0.01, ttft=0.3, size=7)
+    assert candidate.generates
+    assert candidate.figures() == {"size": 7, "memory": 50_000_000, "ttft": 0.3, "tpot": 0.01, "quality": 1.0}
+    assert (candidate.first_token_p90, candidate.p90) == (0.3, 0.01)
+    other = make_candidate()
+    assert not other.generates
+    assert other.first_token_p90 is None
+
+
+def test_a_time_to_first_token_in_doubt_is_judged_by_the_longest_and_named(make_candidate: Make) -> None:
+    candidate = make_candidate(p90=0.01, ttft=None, longest_ttft=0.9)
+    assert candidate.first_token_p90 is None
+    assert (candidate.figures()["ttft"], candidate.figures()["tpot"]) == (0.9, 0.01)
+    assert candidate.doubts() == {"ttft": "the process was interrupted"}
+
+
+def test_a_generator_that_was_not_measured_meets_no_limit_on_times() -> None:
+    candidate = Candidate("onnx-fp32", "onnx", "fp32", size=7)
+    breaches = budget_from_flags(max_ttft="1s", max_tpot="1s").breaches(candidate.figures(), candidate.doubts())
+    assert [b.reason for b in breaches] == ["ttft was not measured", "tpot was not measured"]

@@ -44,8 +44,8 @@ def converter(started: list[subprocess.Popen[Any]]) -> Iterator[ConverterProcess
 def source(tmp_path: Path) -> dict[str, Any]:
     return {
         "path": str(tmp_path / "missing"),
-        "task": "auto",
-        "sequence_length": 16,
+        "task": "feature-extraction",
+        "length": 16,
         "allow_pickle": False,
         "trust_remote_code": False,
     }
@@ -254,7 +254,7 @@ def test_a_real_job_answers_with_its_result(
     assert result["evaluation"] >= 200
     assert (tmp_path / "reference" / "reference.npz").is_file()
     with pytest.raises(UsageError, match="A sequence length of 67 was asked for") as failure:
-        converter.run(job | {"source": job["source"] | {"sequence_length": 67}})
+        converter.run(job | {"source": job["source"] | {"length": 67}})
     assert failure.value.exit_code == EXIT_USAGE
     assert len(started) == 1
     assert capfd.readouterr().out == ""

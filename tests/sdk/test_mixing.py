@@ -79,3 +79,22 @@ def test_a_mixed_precision_without_a_limit_to_trade_against_is_refused(limits: d
         check_limited(["mixed"], budget_from_flags(**limits))
     assert "--max-size" in failure.value.remedy
     check_limited(["mixed"], budget_from_flags(max_size="1MB", **limits))
+
+
+def test_the_time_of_an_output_token_is_predicted_likewise(make_candidate: Make) -> None:
+    measured = [
+        make_candidate("onnx-fp32", p90=0.020, ttft=5.0),
+        make_candidate("onnx-int8-dynamic", p90=0.005, ttft=1.0),
+    ]
+    assert measured_seconds(mix(measured)) == {None: 0.020, INT8: 0.005}
+    check_limited(["mixed"], budget_from_flags(max_tpot="9ms"))
+    chosen = mixed_assignment(mix(measured, max_tpot="9ms"), 0)
+    assert chosen == mixed_assignment(
+        mix(
+            [make_candidate("onnx-fp32", p90=0.020), make_candidate("onnx-int8-dynamic", p90=0.005)], max_latency="9ms"
+        ),
+        0,
+    )
+    assert chosen["dense"] is None
+    with pytest.raises(UsageError, match="within a limit, and there is none"):
+        check_limited(["mixed"], budget_from_flags(max_ttft="1s"))

@@ -39,7 +39,8 @@ def result_of(candidates: list[Candidate], budget: Budget | None = None, **field
         model="tiny",
         machine=MACHINE,
         threads=1,
-        sequence_length=64,
+        length=64,
+        generates=False,
         notes=(),
         stages=(StageTime("Reference outputs", 1.5, cached=True),),
         seconds=2.5,
@@ -182,3 +183,28 @@ def test_the_document_says_what_binds_where_nothing_fits(several: list[Candidate
     assert document["chosen"] is None
     assert document["binding_limits"] == ["size ≤ 20.0 MB"]
     assert document["nearest_misses"][0] == {"id": "onnx-int8", "excess": pytest.approx(0.15)}
+
+
+def test_generators_are_shown_by_the_time_to_the_first_token_and_of_each_further_one(make_candidate: Make) -> None:
+    candidates = [
+        make_candidate("onnx-fp32", p90=0.02, ttft=0.3),
+        make_candidate("onnx-int8", quality=0.98, p90=0.005, ttft=None),
+        make_candidate("onnx-int4", failure="it crashed"),
+    ]
+    budget = budget_from_flags(max_ttft="100ms")
+    result = result_of(candidates, budget, task="text-generation", generates=True, length=1024)
+    text = printed(result)
+    assert "tiny, text-generation, 1024 tokens" in text
+    headings = row_of(text, "┃ variant")
+    assert headings.index("TTFT") < headings.index("TPOT")
+    assert "typical" not in headings
+    assert "p90 of the time to the first token behind a prompt" in " ".join(text.split())
+    row = row_of(text, "onnx-fp32")
+    assert row.index("300.0 ms") < row.index("20.0 ms") < row.index("breaks ttft ≤ 100.0 ms")
+    doubtful = row_of(text, "onnx-int8")
+    assert doubtful.index("not trustworthy") < doubtful.index("5.0 ms")
+    assert "Note: ttft of onnx-int8: the process was interrupted." in text
+    assert row_of(text, "onnx-int4").count(" - ") == 4
+    document = export_document(result)
+    assert document["context"] == 1024
+    assert "sequence_length" not in document

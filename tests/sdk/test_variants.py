@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ from fastserve.budget import budget_from_flags
 from fastserve.cache import Entry
 from fastserve.variants import Making, make_candidates, planned_steps, with_bases
 from fastserve_converters.formats.executorch import PRECISIONS as EXECUTORCH
-from fastserve_converters.precisions import FP32, INT8
+from fastserve_converters.formats.onnx import PRECISIONS as ONNX
+from fastserve_converters.formats.tflite import PRECISIONS as TFLITE
+from fastserve_converters.precisions import FP32, INT8, Precision
 from fastserve_converters.quantization.assignment import Option, Unit, units_document
 from fastserve_runtime.errors import EnvironmentFailure
 
@@ -30,12 +33,12 @@ def test_a_base_comes_once_and_before_what_is_made_from_it() -> None:
 
 
 def test_a_base_that_is_not_wanted_is_made_and_not_measured() -> None:
-    steps = [step.name for step in planned_steps("tflite", ["int8-dynamic"])]
+    steps = [step.name for step in planned_steps("tflite", TFLITE, ["int8-dynamic"])]
     measured = [name for name in steps if name.startswith("Measure")]
     assert measured == ["Measure tflite int8-dynamic"]
     assert steps.index("Export tflite fp32") < steps.index("Export tflite int8-dynamic")
     assert "Second check of tflite int8-dynamic" in steps
-    mixed = [step.name for step in planned_steps("onnx", ["mixed"])]
+    mixed = [step.name for step in planned_steps("onnx", ONNX, ["mixed"])]
     assert mixed[0] == "Sensitivity of layers for onnx"
 
 
@@ -48,6 +51,9 @@ class StoringMore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.sizes: list[int] = []
+
+    def precisions(self, _: str) -> Mapping[str, Precision]:
+        return EXECUTORCH
 
     def sensitivity(self, *_: Any) -> Entry:
         options = (Option(INT8, 0.001, 40_000), Option(INT4, 0.02, 20_000))

@@ -20,12 +20,14 @@ EMBEDDING, HEAD, POSITIONS = "embedding", "head", "positions"
 def decoder_assignment(form: DecoderForm, plan: Precision, given: Mapping[str, Any] | None = None) -> Assignment:
     """Return the scheme of every layer that a precision quantizes; see `quantization.layers.assignment`.
 
-    The head has the embedding's scheme, and no entry where both are one table. Learned positions stay in float.
+    The head has the embedding's scheme unless it was given its own, and no entry where both are one table. Learned
+    positions stay in float.
     """
     schemes = dict(assignment(form, plan, given))
     schemes.pop(POSITIONS, None)
-    schemes.pop(HEAD, None)
-    if not form.is_tied and EMBEDDING in schemes:
+    if form.is_tied or given is None:
+        schemes.pop(HEAD, None)
+    if not form.is_tied and given is None and EMBEDDING in schemes:
         wanted = schemes[EMBEDDING]
         schemes[HEAD] = wanted if fits(tuple(weight_of(form, HEAD).shape), wanted) else WeightScheme(8)
     return schemes

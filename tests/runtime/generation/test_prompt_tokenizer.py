@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from fastserve_runtime.errors import BundleError
@@ -63,3 +64,19 @@ def test_a_damaged_tokenizer_or_template_is_refused(byte_tokenizer) -> None:
         PromptTokenizer(b"{}", PromptSettings(8))
     with pytest.raises(BundleError):
         PromptTokenizer(byte_tokenizer.to_str().encode(), PromptSettings(8, chat_template="{% for %}"))
+
+
+def test_traces_whose_prompts_come_out_otherwise_now_are_found(byte_tokenizer) -> None:
+    tokenizer = PromptTokenizer(byte_tokenizer.to_str().encode(), PromptSettings(8, beginning=9))
+    texts = ["Hi", "", "Ho!"]
+    prompts = [tokenizer.encode("Hi"), [9], tokenizer.encode("Ho!")]
+    tokens = np.zeros((3, 6), np.int32)
+    for row, prompt in zip(tokens, prompts, strict=True):
+        row[: len(prompt)] = prompt
+        row[len(prompt) :] = 77  # what was generated is not compared
+    inputs = {"tokens": tokens, "prompt": np.array([len(p) for p in prompts], np.int32)}
+    assert tokenizer.differing(texts, inputs) == []
+    assert tokenizer.differing(["Hi", "", "Hu!"], inputs) == ["tokens"]
+    assert tokenizer.differing(["Hi!", "", "Ho!"], inputs) == ["tokens"]
+    without = PromptTokenizer(byte_tokenizer.to_str().encode(), PromptSettings(8))
+    assert without.differing(texts, inputs) == ["tokens"]

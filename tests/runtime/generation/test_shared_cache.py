@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fastserve_runtime.engines import installed_engine
 from fastserve_runtime.errors import BundleError, InputError, UsageError
 from fastserve_runtime.generation import shared_cache
 from fastserve_runtime.generation.shared_cache import SharedCacheDecoder, has_shared_cache
 from fastserve_runtime.loading import open_model
+from fastserve_runtime.manifest import Dim, Graph, Signature, SymbolicDim, TensorSpec
 
 CONTEXT = 64
 TOKENS = [int(t) for t in np.random.default_rng(0).integers(0, 256, CONTEXT)]
@@ -112,3 +114,33 @@ def test_other_graphs_are_refused(score_models, session) -> None:
         SharedCacheDecoder(session)
     with pytest.raises(UsageError, match="context of 1 tokens"):
         SharedCacheDecoder(session, context=1)
+
+
+def with_contexts(graph: Signature, *contexts: Dim) -> Signature:
+    """The graph with caches of these sizes, in turn."""
+    caches = [t for t in graph.inputs if t.name.startswith("past_key_values")]
+    sized = {
+        t.name: TensorSpec(t.name, t.dtype, (*t.dims[:2], contexts[i % len(contexts)], t.dims[3]))
+        for i, t in enumerate(caches)
+    }
+    return Signature(tuple(sized.get(t.name, t) for t in graph.inputs), graph.outputs)
+
+
+@pytest.mark.parametrize("size", [SymbolicDim("past", 1, 40), 40])
+def test_the_context_is_what_the_manifest_says_unless_less_is_wanted(decoder_file, session, expected, size) -> None:
+    graphs = {"main": Graph(decoder_file.name, "main", with_contexts(session.graphs["main"], size))}
+    with installed_engine("onnx").open_session(decoder_file, graphs, threads=1) as bounded:
+        decoder = SharedCacheDecoder(bounded)
+        assert decoder.context == 40
+        assert_scores(decoder.feed(TOKENS[:40]), expected(TOKENS[:40]))
+        if not isinstance(size, int):
+            assert SharedCacheDecoder(bounded, context=20).context == 20
+
+
+def test_caches_of_several_sizes_leave_the_context_open(decoder_file, session) -> None:
+    graphs = {"main": Graph(decoder_file.name, "main", with_contexts(session.graphs["main"], 40, 41))}
+    with (
+        installed_engine("onnx").open_session(decoder_file, graphs, threads=1) as bounded,
+        pytest.raises(UsageError, match="leaves open how many tokens"),
+    ):
+        SharedCacheDecoder(bounded)

@@ -34,7 +34,7 @@ def measure(tmp_path: Path, inputs: Path) -> Callable[..., dict[str, Any]]:
     def measure(model: bytes = b"", **settings: Any) -> dict[str, Any]:
         (tmp_path / "model.onnx").write_bytes(model)
         (tmp_path / "out").mkdir(exist_ok=True)
-        job = MeasurementJob(tmp_path / "model.onnx", "onnx", GRAPHS, inputs, threads=1)
+        job = MeasurementJob("feature-extraction", tmp_path / "model.onnx", "onnx", GRAPHS, inputs, threads=1)
         result: dict[str, Any] = DEVICES.load("local").measure(tmp_path / "out", replace(job, **settings))
         return result
 
@@ -125,7 +125,7 @@ def test_the_process_gets_all_that_it_needs(measure, stand_in, tmp_path: Path, i
     assert request["model"] == str(tmp_path / "model.onnx")
     assert request["inputs"] == str(inputs)
     assert request["outputs"] == str(tmp_path / "out" / OUTPUTS)
-    assert (request["threads"], request["format"]) == (3, "onnx")
+    assert (request["task"], request["threads"], request["format"]) == ("feature-extraction", 3, "onnx")
     assert request["graphs"] == json.loads(json.dumps(GRAPHS))
     assert request["graphs"]["main"]["inputs"][0]["dims"] == [1, LENGTH]
     assert measurement["argv"][:2] == ["-m", "fastserve_runtime.measuring"]

@@ -1,0 +1,155 @@
+"""Settings of prompts are the checkpoint's own, and prompts are proven to be those of Transformers."""
+
+from __future__ import annotations
+
+import copy
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from fastserve_converters.decoder.prompts import (
+    advised_sampling,
+    prompt_settings,
+    prove_same_prompts,
+    settings_document,
+)
+from fastserve_runtime.errors import EnvironmentFailure, UsageError
+from fastserve_runtime.generation.prompt_tokenizer import PromptSettings
+from fastserve_runtime.generation.sampling import Sampling
+
+TEXTS = ["Good morning.", "Grüße, 世界 👋", "  two\n\nlines ", "<s> in the text"]
+
+
+@pytest.fixture
+def changed(theirs) -> Any:
+    """Transformers' tokenizer with another chat template."""
+
+    def make(template: str | dict[str, str] | None) -> Any:
+        tokenizer = copy.copy(theirs)
+        tokenizer.chat_template = template
+        return tokenizer
+
+    return make
+
+
+def settings_of(tokenizer: Any, generation: dict[str, Any] | None = None) -> PromptSettings:
+    return prompt_settings(tokenizer, generation or {}, 64)
+
+
+@pytest.mark.parametrize(
+    ("generation", "expected"),
+    [
+        ({}, Sampling()),
+        ({"temperature": 0.6, "top_k": 20, "top_p": 0.9}, Sampling()),
+        ({"do_sample": False, "temperature": 0.6}, Sampling()),
+        ({"repetition_penalty": 1.2}, Sampling(repetition_penalty=1.2)),
+        ({"do_sample": True}, Sampling(temperature=1.0)),
+        (
+            {"do_sample": True, "temperature": 0.6, "top_k": 20, "top_p": 0.9, "repetition_penalty": 1.1},
+            Sampling(temperature=0.6, top_k=20, top_p=0.9, repetition_penalty=1.1),
+        ),
+        ({"do_sample": True, "top_k": 0}, Sampling(temperature=1.0)),
+        ({"do_sample": True, "top_k": -1, "top_p": None, "temperature": None}, Sampling(temperature=1.0)),
+    ],
+)
+def test_sampling_is_what_the_checkpoint_advises_and_greedy_unless_it_samples(generation, expected) -> None:
+    assert advised_sampling(generation) == expected
+
+
+@pytest.mark.parametrize(
+    ("generation", "ends"),
+    [
+        ({}, (2,)),
+        ({"eos_token_id": 2}, (2,)),
+        ({"eos_token_id": [300, 7, 300]}, (2, 7, 300)),
+        ({"eos_token_id": 7}, (2, 7)),
+        ({"eos_token_id": None}, (2,)),
+        ({"eos_token_id": []}, (2,)),
+    ],
+)
+def test_every_end_is_known_once_and_the_tokenizers_own_is_among_them(theirs, generation, ends) -> None:
+    assert settings_of(theirs, generation).ends == ends
+
+
+def test_a_model_without_an_end_has_none(theirs) -> None:
+    bare = SimpleNamespace(eos_token_id=None, bos_token_id=None, chat_template=None, special_tokens_map={})
+    assert settings_of(bare) == PromptSettings(64)
+
+
+def test_settings_are_those_of_the_tokenizer_and_go_through_the_manifest(theirs) -> None:
+    settings = settings_of(theirs, {"do_sample": True, "top_p": 0.9, "eos_token_id": [2, 9]})
+    assert settings.context == 64
+    assert settings.beginning == 1
+    assert settings.special_tokens == {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
+    assert settings.chat_template == theirs.chat_template
+    assert PromptSettings.from_document(json.loads(json.dumps(settings_document(settings)))) == settings
+
+
+def test_of_several_templates_the_default_one_is_taken(changed) -> None:
+    assert settings_of(changed({"default": "a", "tool_use": "b"})).chat_template == "a"
+    assert settings_of(changed({"tool_use": "b"})).chat_template is None
+    assert settings_of(changed(None)).chat_template is None
+
+
+def test_the_same_tokenizer_and_template_pass(theirs, ours) -> None:
+    settings = settings_of(theirs)
+    prove_same_prompts(
+        theirs, ours(chat_template=settings.chat_template, special_tokens=settings.special_tokens), TEXTS
+    )
+
+
+def test_other_tokens_of_a_text_are_found(theirs, ours) -> None:
+    with pytest.raises(EnvironmentFailure, match="give different tokens for 'Good morning") as failure:
+        prove_same_prompts(theirs, ours(begins=True), TEXTS)
+    assert "report it" in failure.value.remedy
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for m in messages %}{{ m.content }}{% endfor %}",  # says nothing of the beginning of the answer
+        "{% for m in messages %}{{ m.content | trim }}{% endfor %}<|assistant|>",
+    ],
+)
+def test_another_template_is_found(theirs, ours, template: str) -> None:
+    with pytest.raises(EnvironmentFailure, match="chat template and Transformers' give different prompts"):
+        prove_same_prompts(
+            theirs, ours(chat_template=template, special_tokens=settings_of(theirs).special_tokens), TEXTS
+        )
+
+
+def test_without_a_template_texts_alone_are_compared(theirs, ours) -> None:
+    prove_same_prompts(theirs, ours(), TEXTS)
+
+
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        ("{{ raise_exception('no such roles') }}", "no such roles"),
+        ("{{ messages.__class__.__mro__ }}", "__class__"),
+        ("{% include 'other' %}", "no loader"),
+    ],
+)
+def test_a_template_that_does_not_run_on_devices_is_refused_with_what_to_do(theirs, ours, template, reason) -> None:
+    class Laxer:
+        """Transformers' tokenizer, were its templates not in a sandbox."""
+
+        def apply_chat_template(self, *_: Any, **__: Any) -> str:
+            return "anything"
+
+        def __call__(self, *arguments: Any, **settings: Any) -> Any:
+            return theirs(*arguments, **settings)
+
+    with pytest.raises(UsageError, match="chat template cannot be used on devices") as failure:
+        prove_same_prompts(Laxer(), ours(chat_template=template), TEXTS)
+    assert reason in failure.value.problem
+    assert "plainer chat_template" in failure.value.remedy
+
+
+def test_the_date_that_a_template_writes_may_differ(theirs, ours, changed) -> None:
+    template = "{% for m in messages %}on day DAY: {{ m.content }}{% endfor %}"
+    prove_same_prompts(changed(template.replace("DAY", "12")), ours(chat_template=template.replace("DAY", "7")), [])
+    with pytest.raises(EnvironmentFailure, match="different prompts"):
+        prove_same_prompts(changed(template), ours(chat_template=template.replace("DAY", "TAG")), [])
