@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 import transformers
+
 from checkpoints import texts
 from random_decoders import COMMON
 

@@ -1,7 +1,9 @@
 """The checks that only models with a cache of keys and values need: it holds what the tokens say, however they came.
 
-Logits are compared as log-probabilities, by the policy for one executor: the same file on the same machine must give
-the same, up to the order of summation, whichever way its cache was filled.
+The same file on the same machine must give the same scores, up to the order of summation, whichever way its cache was
+filled: float precisions are judged by the policy for one executor. Where activations become integers at run time, that
+order decides how single values are rounded, and layer upon layer makes much of it; such files are judged as against the
+reference. A cache that holds anything else gives scores that have nothing in common.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from fastserve_runtime.errors import FastServeError, InputError
 from fastserve_runtime.generation.token_decoder import TokenDecoder
 from fastserve_runtime.generation.traces import log_softmax, traces
 from fastserve_runtime.pipelines.text_generation import open_decoder
-from fastserve_runtime.policy import Judgement, executor_policy, judge
+from fastserve_runtime.policy import LOG_PROBABILITIES, Judgement, comparable, executor_policy, judge, quality_policy
 from fastserve_runtime.verdict import Verdict
 
 STEPS = "prefill against decoding"
@@ -70,8 +72,16 @@ def _compared(
     """Judge what comes of two ways of filling the cache, for each prompt."""
     pairs = [both(prompt) for prompt in prompts]
     actual, expected = (np.stack(rows) for rows in zip(*pairs, strict=True))
-    judgement = judge(executor_policy(subject.variant.precision), expected, actual)
+    judgement = _judged(subject, expected, actual)
     return subject.verdict(check, judgement, "the next token's probabilities depend on how the tokens came: ")
+
+
+def _judged(subject: Subject, expected: Scores, actual: Scores) -> Judgement:
+    precision = subject.variant.precision
+    is_float = precision.startswith("fp")
+    policy = executor_policy(precision) if is_float else quality_policy(LOG_PROBABILITIES, precision)
+    left, right = (comparable(LOG_PROBABILITIES, values) for values in (expected, actual))
+    return judge(policy, left, right)
 
 
 def _check_overflow(subject: Subject, decoder: TokenDecoder, prompt: list[int]) -> Verdict:
@@ -91,6 +101,6 @@ def _check_overflow(subject: Subject, decoder: TokenDecoder, prompt: list[int]) 
         reason = f"a token too many gave another error than that of wrong input: {error}"
     decoder.rewind(len(prompt) - 1)
     after = log_softmax(decoder.feed(prompt[-1:]))
-    same = judge(executor_policy(subject.variant.precision), before[None], after[None])
+    same = _judged(subject, before[None], after[None])
     reasons = [r for r in (reason, same.reason) if r]
     return subject.verdict(OVERFLOW, Judgement(not reasons, "; ".join(reasons), same.figures))

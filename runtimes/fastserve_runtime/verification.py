@@ -123,15 +123,19 @@ def verify_variant(
 
 def judge_golden(task: str, variant: Variant, golden: Golden, outputs: Arrays, target: str) -> Iterator[Verdict]:
     """Judge outputs against the reference's (realistic samples only) and against the artifact's recorded ones (all)."""
-    from fastserve_runtime.policy import executor_policy, quality_policy
+    from fastserve_runtime.policy import comparable, executor_policy, quality_policy
 
-    for name, actual in outputs.items():
-        mask = _counted_rows(golden, actual)
-        policy = quality_policy(output_kind(task, name), variant.precision)
+    for name, found in outputs.items():
+        kind = output_kind(task, name)
+        mask = _counted_rows(golden, found)
+        policy = quality_policy(kind, variant.precision)
         rows = golden.realistic
-        quality = _judge(policy, golden.reference[name], actual, mask, rows)
+        reference, artifact, actual = (
+            comparable(kind, a) for a in (golden.reference[name], golden.artifact[name], found)
+        )
+        quality = _judge(policy, reference, actual, mask, rows)
         yield _verdict(variant, target, QUALITY, name, quality)
-        everything = _judge(executor_policy(variant.precision), golden.artifact[name], actual, mask, rows | True)
+        everything = _judge(executor_policy(variant.precision), artifact, actual, mask, rows | True)
         yield _verdict(variant, target, EXECUTOR, name, everything)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from fastserve_runtime.errors import EnvironmentFailure, FastServeError, UsageError
+from fastserve_runtime.errors import BundleError, EnvironmentFailure, FastServeError, UsageError, one_line
 from fastserve_runtime.generation.prompt_tokenizer import PromptSettings, PromptTokenizer
 from fastserve_runtime.generation.sampling import Sampling
 
@@ -74,6 +74,18 @@ def tokenizer_config(settings: PromptSettings) -> dict[str, Any]:
     }
 
 
+def open_prompts(tokenizer_json: bytes, settings: PromptSettings) -> PromptTokenizer:
+    """Open the runtime's tokenizer for prompts.
+
+    Raises:
+        UsageError: the chat template cannot be used on devices.
+    """
+    try:
+        return PromptTokenizer(tokenizer_json, settings)
+    except BundleError as error:
+        raise _unusable_template(error.problem) from error
+
+
 def prove_same_prompts(theirs: Any, ours: PromptTokenizer, texts: list[str]) -> None:
     """Compare the runtime's tokenizer and chat template with Transformers' own.
 
@@ -95,21 +107,28 @@ def prove_same_prompts(theirs: Any, ours: PromptTokenizer, texts: list[str]) -> 
     if ours.settings.chat_template is None:
         return
     for conversation in _CONVERSATIONS:
-        expected = theirs.apply_chat_template(list(conversation), add_generation_prompt=True, tokenize=False)
-        wanted = theirs(expected, add_special_tokens=False)["input_ids"]
         try:
             given = ours.encode(conversation)
         except FastServeError as error:
-            raise UsageError(
-                f"The checkpoint's chat template cannot be used on devices: {error.problem}",
-                "Give the tokenizer a plainer chat_template, or remove it to export for texts alone.",
-            ) from error
+            raise _unusable_template(error.problem) from error
+        try:
+            expected = theirs.apply_chat_template(list(conversation), add_generation_prompt=True, tokenize=False)
+        except Exception as error:  # a template may raise whatever its language has
+            raise _unusable_template(one_line(error)) from error
+        wanted = theirs(expected, add_special_tokens=False)["input_ids"]
         # A template may write today's date, so a difference in digits alone is none.
         if given != list(wanted) and not _differ_in_date(ours, given, expected):
             raise EnvironmentFailure(
                 "The bundle's chat template and Transformers' give different prompts.",
                 "Please report it with the checkpoint's tokenizer files.",
             )
+
+
+def _unusable_template(reason: str) -> UsageError:
+    return UsageError(
+        f"The checkpoint's chat template cannot be used on devices: {reason}",
+        "Give the tokenizer a plainer chat_template, or remove it to export for texts alone.",
+    )
 
 
 def _differ_in_date(ours: PromptTokenizer, given: list[int], expected: str) -> bool:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from fastserve_converters.checkpoint import Checkpoint
 from fastserve_converters.data import Sample, Split
 from fastserve_converters.decoder.prompts import (
+    open_prompts,
     prompt_settings,
     prove_same_prompts,
     settings_document,
@@ -86,7 +87,7 @@ def build_reference(
     settings = prompt_settings(tokenizer, generation, context)
     tokenizer.backend_tokenizer.save(str(out / TOKENIZER))
     (out / TOKENIZER_CONFIG).write_text(json.dumps(tokenizer_config(settings), indent=1))
-    ours = PromptTokenizer((out / TOKENIZER).read_bytes(), settings)
+    ours = open_prompts((out / TOKENIZER).read_bytes(), settings)
     texts = [s.text for s in split.evaluation]
     window = min(WINDOW, context)
     goldens = golden_prompts(texts, ours, most=window - new_tokens(window))

@@ -121,7 +121,7 @@ class DecoderFormat(Protocol):
     """What a format's module `decoder` offers.
 
     Attributes:
-        PRECISIONS: what it has for decoders, by name. The head has the scheme of the embedding.
+        PRECISIONS: what it has for decoders, by name. The head has the scheme of the embedding, if none of its own.
     """
 
     PRECISIONS: Mapping[str, Precision]

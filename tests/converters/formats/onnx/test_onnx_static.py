@@ -15,10 +15,10 @@ import torch
 from fastserve_converters.artifact import RESTORED
 from fastserve_converters.checkpoint import read_checkpoint
 from fastserve_converters.edge_form import EdgeForm, build_edge_form
+from fastserve_converters.encoder_jobs import example_inputs, signature_of
 from fastserve_converters.formats import ExportJob, onnx
 from fastserve_converters.formats.onnx.files import MODEL
 from fastserve_converters.formats.onnx.restoring import LEAST_ACCURACY, accuracy
-from fastserve_converters.encoder_jobs import example_inputs, signature_of
 from fastserve_converters.model_loading import load_model
 from fastserve_converters.quantization.twin import comparison, read_outputs
 
