@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from fastserve_converters.decoder.form import DecoderForm
-from fastserve_converters.decoder.rounding import round_decoder
+from fastserve_converters.decoder.rounding import DecoderRounder
 from fastserve_converters.precisions import Precision, WeightScheme
-from fastserve_converters.quantization.calibration import Samples
 from fastserve_converters.quantization.layers import Assignment, assignment, check_finite, weight_of
 from fastserve_converters.quantization.weights import QuantizedWeight, fits, quantize_nearest
 from fastserve_runtime.errors import UsageError
@@ -34,7 +33,7 @@ def decoder_assignment(form: DecoderForm, plan: Precision, given: Mapping[str, A
 
 
 def decoder_weights(
-    form: DecoderForm, schemes: Assignment, plan: Precision, samples: Samples, gguf: Path | None
+    form: DecoderForm, schemes: Assignment, plan: Precision, rounder: DecoderRounder, gguf: Path | None
 ) -> dict[str, QuantizedWeight]:
     """Return the integers of every layer in an assignment.
 
@@ -42,7 +41,7 @@ def decoder_weights(
         form: the decoder.
         schemes: of `decoder_assignment`.
         plan: the precision; its `rounding` may also be `source`: the checkpoint's own integers where it has them.
-        samples: calibration inputs, which GPTQ needs.
+        rounder: does GPTQ.
         gguf: the checkpoint's GGUF file, if it is one.
 
     Raises:
@@ -53,7 +52,7 @@ def decoder_weights(
     found: dict[str, QuantizedWeight] = {}
     if plan.rounding == "gptq":
         fine = {name: s for name, s in schemes.items() if s.bits < 8 and (name != EMBEDDING or form.is_tied)}
-        found = round_decoder(form, fine, samples["input_ids"]) if fine else {}
+        found = rounder.round(fine) if fine else {}
     elif plan.rounding == "source":
         found = own_weights(form, gguf)
     return {

@@ -18,6 +18,7 @@ from fastserve_converters.decoder.integers import decoder_assignment, decoder_we
 from fastserve_converters.decoder.proof import prove_equal
 from fastserve_converters.decoder.reading import read_decoder
 from fastserve_converters.decoder.reference import build_reference
+from fastserve_converters.decoder.rounding import DecoderRounder
 from fastserve_converters.formats import DecoderFormat, DecoderJob, check_installed, check_precision, decoder_format
 from fastserve_converters.job_requests import (
     ARTIFACT,
@@ -53,6 +54,7 @@ class DecoderJobs:
         self._source = source
         self._model: Any = None
         self._known_form: DecoderForm | None = None
+        self._rounders: dict[str, DecoderRounder] = {}
         self._weights: dict[object, dict[str, QuantizedWeight]] = {}
         self.handlers: Mapping[str, Handler] = {
             "reference": self._reference,
@@ -172,12 +174,17 @@ class DecoderJobs:
         schemes = decoder_assignment(form, plan, request["assignment"])
         key = (plan.rounding, request["reference"], frozenset(schemes.items()))
         if key not in self._weights:
-            samples = self._calibration(request)
             gguf = checkpoint_of(self._source).gguf
-            self._weights[key] = decoder_weights(form, schemes, plan, samples, gguf)
+            self._weights[key] = decoder_weights(form, schemes, plan, self._rounder(request), gguf)
             if len(self._weights) > KEPT_WEIGHTS:
                 del self._weights[next(iter(self._weights))]
         return self._weights[key]
+
+    def _rounder(self, request: Mapping[str, Any]) -> DecoderRounder:
+        folder = request["reference"]
+        if folder not in self._rounders:
+            self._rounders = {folder: DecoderRounder(self._form(), self._calibration(request)["input_ids"])}
+        return self._rounders[folder]
 
     def _loaded(self, checkpoint: Checkpoint) -> Any:
         """Return the untouched model. The form shares its weights and leaves it as it is."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -21,22 +22,56 @@ from fastserve_runtime.errors import EnvironmentFailure
 
 _BATCH = 8
 """Sequences that run at once."""
+_KEPT = 2
+"""So many precisions' blocks stay in memory."""
 
 
-def round_decoder(
+@dataclass(frozen=True)
+class _RoundedBlocks:
+    """The blocks' layers as integers, and the second moments of what the head is then given."""
+
+    weights: Mapping[str, QuantizedWeight]
+    head_moments: NDArray[np.float64]
+
+
+class DecoderRounder:
+    """Rounds a decoder's layers. What it found for the blocks serves every precision that is the same there."""
+
+    def __init__(self, form: DecoderForm, tokens: NDArray[np.generic]) -> None:
+        """Take a decoder and calibration sequences, ids, shape [sequences, tokens]."""
+        self._form = form
+        self._tokens = tokens
+        self._known: dict[frozenset[tuple[str, WeightScheme]], _RoundedBlocks] = {}
+
+    def round(self, schemes: Mapping[str, WeightScheme]) -> dict[str, QuantizedWeight]:
+        """Round linear layers of blocks, and the head; the form's weights are put back at the end.
+
+        Args:
+            schemes: layer → scheme. `embedding` stands for the head where both are one table: rounding by what the
+                head is given serves the head, where errors cost most; a look-up has no such moments.
+
+        Raises:
+            EnvironmentFailure: a layer's input is not finite, with its name.
+        """
+        form = self._form
+        head = "embedding" if form.is_tied else "head"
+        inner = {name: scheme for name, scheme in schemes.items() if name != head}
+        key = frozenset(inner.items())
+        if key not in self._known:
+            self._known[key] = _round_blocks(form, inner, self._tokens)
+            if len(self._known) > _KEPT:
+                del self._known[next(iter(self._known))]
+        blocks = self._known[key]
+        found = dict(blocks.weights)
+        if head in schemes:
+            weight = form.get_submodule(head).weight.detach().numpy()  # type: ignore[operator]
+            found[head] = round_layer(weight, blocks.head_moments, schemes[head])
+        return found
+
+
+def _round_blocks(
     form: DecoderForm, schemes: Mapping[str, WeightScheme], tokens: NDArray[np.generic]
-) -> dict[str, QuantizedWeight]:
-    """Round linear layers of blocks, and the head; the form's weights are put back at the end.
-
-    Args:
-        form: the decoder.
-        schemes: layer → scheme. `embedding` stands for the head where both are one table: rounding by what the head
-            is given serves the head, where errors cost most; a look-up has no such moments.
-        tokens: calibration sequences, ids, shape [sequences, tokens].
-
-    Raises:
-        EnvironmentFailure: a layer's input is not finite, with its name.
-    """
+) -> _RoundedBlocks:
     found: dict[str, QuantizedWeight] = {}
     originals = {name: form.get_submodule(name).weight for name in schemes}
     try:
@@ -55,15 +90,10 @@ def round_decoder(
                         found[name] = round_layer(weight, moments, schemes[name])
                         _set_weight(form, name, found[name].dequantized())
                 states = [block(x, index, WholeSequence(form)) for x in states]
-            head = "embedding" if form.is_tied else "head"
-            if head in schemes:
-                moments = _mean_moments([form.norm(x) for x in states], head)
-                weight = form.get_submodule(head).weight.detach().numpy()  # type: ignore[operator]
-                found[head] = round_layer(weight, moments, schemes[head])
+            return _RoundedBlocks(found, _mean_moments([form.norm(x) for x in states], "head"))
     finally:
         for name, original in originals.items():
             form.get_submodule(name).weight = original
-    return found
 
 
 def first_states(form: DecoderForm, tokens: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,7 @@ import torch
 
 from fastserve_converters.decoder.form import whole_logits
 from fastserve_converters.decoder.reading import read_decoder
-from fastserve_converters.decoder.rounding import first_states, layers_by_input, round_decoder
+from fastserve_converters.decoder.rounding import DecoderRounder, first_states, layers_by_input
 from fastserve_converters.precisions import WeightScheme
 from fastserve_converters.quantization.fake_quant import fake_quantized
 from fastserve_converters.quantization.gptq import gptq
@@ -46,7 +46,7 @@ def distance(form, weights) -> float:
 def test_what_the_model_says_changes_less_than_with_nearest(kind: str) -> None:
     form = form_of(kind)
     schemes = dict.fromkeys(linear_layers(form), INT4)
-    found = round_decoder(form, schemes, TOKENS)
+    found = DecoderRounder(form, TOKENS).round(schemes)
     nearest = {name: quantize_nearest(weight_of(form, name).numpy(), INT4) for name in schemes}
     assert found.keys() == schemes.keys()
     assert distance(form, found) < 0.6 * distance(form, nearest)
@@ -58,7 +58,7 @@ def test_the_results_are_nearly_those_of_gptq_layer_by_layer(kind: str, monkeypa
     monkeypatch.setattr("fastserve_converters.quantization.gptq._GROUPS_A_PASS", 1)
     form = form_of(kind)
     schemes = dict.fromkeys(linear_layers(form), INT4)
-    found = round_decoder(form, schemes, TOKENS)
+    found = DecoderRounder(form, TOKENS).round(schemes)
     samples = {"input_ids": TOKENS, "attention_mask": np.ones(TOKENS.shape, np.float32)}
     generic = gptq(form, schemes, samples)
     for name in schemes:
@@ -71,7 +71,7 @@ def test_the_results_are_nearly_those_of_gptq_layer_by_layer(kind: str, monkeypa
 def test_a_head_is_rounded_by_what_it_is_given_whether_it_is_the_table_or_not(kind: str) -> None:
     form = form_of(kind)
     name = "embedding" if form.is_tied else "head"
-    (found,) = round_decoder(form, {name: INT4}, TOKENS).values()
+    (found,) = DecoderRounder(form, TOKENS).round({name: INT4}).values()
     with torch.no_grad():
         states = form.hidden(
             torch.from_numpy(TOKENS.astype(np.int64)), torch.arange(TOKENS.shape[1]), _attention(form)
@@ -94,7 +94,7 @@ def test_weights_are_put_back(kind: str) -> None:
     form = form_of(kind)
     before = dict(form.named_parameters())
     values = {name: p.clone() for name, p in before.items()}
-    round_decoder(form, dict.fromkeys([*linear_layers(form), "embedding"], INT4), TOKENS)
+    DecoderRounder(form, TOKENS).round(dict.fromkeys([*linear_layers(form), "embedding"], INT4))
     after = dict(form.named_parameters())
     assert all(after[name] is p and torch.equal(p, values[name]) for name, p in before.items())
     assert form.is_tied
@@ -103,7 +103,7 @@ def test_weights_are_put_back(kind: str) -> None:
 def test_layers_without_a_scheme_stay_as_they_are() -> None:
     form = form_of("llama")
     wanted = ["blocks.1.feed_forward.up", "blocks.0.attention.output"]
-    assert round_decoder(form, dict.fromkeys(wanted, INT4), TOKENS).keys() == set(wanted)
+    assert DecoderRounder(form, TOKENS).round(dict.fromkeys(wanted, INT4)).keys() == set(wanted)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_the_first_layer_whose_input_is_not_finite_is_named_and_weights_are_put_
         form.get_submodule(spoilt).weight[3] = float("inf")
     before = dict(form.named_parameters())
     with pytest.raises(EnvironmentFailure, match=f"input of the layer '{named}' has values that are not finite"):
-        round_decoder(form, dict.fromkeys([*linear_layers(form), "head"], INT4), TOKENS)
+        DecoderRounder(form, TOKENS).round(dict.fromkeys([*linear_layers(form), "head"], INT4))
     assert all(p is before[name] for name, p in form.named_parameters())
 
 
@@ -138,3 +138,15 @@ def test_the_states_between_blocks_are_those_of_the_form(kind: str) -> None:
         names = [n for group in layers_by_input(block, index) for n in group]
         linear = [f"blocks.{index}.{n}" for n, m in block.named_modules() if isinstance(m, torch.nn.Linear)]
         assert sorted(names) == sorted(linear)
+
+
+def test_blocks_are_rounded_once_for_precisions_that_differ_in_the_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    form = form_of("llama-tied-biased")
+    blocks = dict.fromkeys(linear_layers(form), INT4)
+    rounder = DecoderRounder(form, TOKENS)
+    first = rounder.round({**blocks, "embedding": INT4})
+    expected = DecoderRounder(form, TOKENS).round(blocks)
+    monkeypatch.setattr("fastserve_converters.decoder.rounding._moments", None)  # nothing is looked at again
+    again = rounder.round(blocks)
+    assert first.keys() - again.keys() == {"embedding"}
+    assert all((again[name].values == expected[name].values).all() for name in blocks)

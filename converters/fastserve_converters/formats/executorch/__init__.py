@@ -88,7 +88,7 @@ def export(job: ExportJob) -> Artifact:
     return Artifact(
         files=(MODEL,),
         graphs={"main": Graph(MODEL, METHOD, job.signature)},
-        operators=count_operators(_operators(lowered.exported_program().graph)),
+        operators=count_operators(count_calls(lowered.exported_program().graph)),
         expected_placement=ExpectedPlacement("cpu", "XNNPACK", delegated, operators),
         requires=Requirement(ENGINE, _release(), ("XnnpackBackend",), ()),
     )
@@ -139,7 +139,7 @@ def _with_static_ranges(job: ExportJob, graph_module: torch.fx.GraphModule) -> t
     return torch.export.export(ranged, example, dynamic_shapes=shapes)
 
 
-def _operators(graph: Any) -> Counter[tuple[str, str, int]]:
+def count_calls(graph: Any) -> Counter[tuple[str, str, int]]:
     """Count kernel calls and delegate calls of the final program; allocations are no operators."""
     counts: Counter[tuple[str, str, int]] = Counter()
     for node in graph.nodes:

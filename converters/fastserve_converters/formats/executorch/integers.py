@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from fastserve_converters.precisions import WeightScheme
 from fastserve_converters.quantization.weights import QuantizedWeight
 from fastserve_runtime.errors import UsageError
 
@@ -91,26 +92,9 @@ class _Insertion:
 
     def weight(self, weight: QuantizedWeight) -> torch.fx.Node:
         """Add the dequantized weight of a linear layer."""
-        scheme = weight.scheme
-        if not scheme.symmetric or (scheme.group is not None and (scheme.bits != 4 or scheme.group % XNNPACK_GROUP)):
-            raise UsageError(
-                f"XNNPACK has no linear layer with {scheme.name} weights, which '{self._layer}' was given.",
-                f"Give it int8 or int4 with a scale a row, or int4 in groups of a multiple of {XNNPACK_GROUP}; "
-                "symmetric ones.",
-            )
-        operators = torch.ops.quantized_decomposed
-        values = self.constant("values", torch.from_numpy(weight.values))
-        scale = torch.from_numpy(weight.scale)
-        # XNNPACK tells 4-bit weights by their range.
-        span = (-8, 7, torch.int8) if scheme.bits == 4 else (-127, 127, torch.int8)
-        if scheme.group is None:
-            factors = self.constant("scale", scale[:, 0])
-            zeros = self.constant("zeros", torch.zeros(len(scale), dtype=torch.int64))
-            return self.call(operators.dequantize_per_channel.default, values, factors, zeros, 0, *span)
-        factors = self.constant("scale", scale)
-        zeros = self.constant("zeros", torch.zeros(scale.shape, dtype=torch.int32))
-        grouped = operators.dequantize_per_channel_group.default
-        return self.call(grouped, values, factors, zeros, *span, scheme.group, torch.float32)
+        constants = {kind: self.constant(kind, value) for kind, value in linear_constants(weight, self._layer).items()}
+        made: torch.fx.Node = dequantized(self.call, constants, weight.scheme)
+        return made
 
     def separate_bias(self, node: torch.fx.Node) -> None:
         """Add a linear layer without its bias, and the bias behind it.
@@ -123,22 +107,11 @@ class _Insertion:
 
     def lookup(self, weight: QuantizedWeight, indices: torch.fx.Node) -> torch.fx.Node:
         """Add the lookup in an embedding table."""
-        operators = torch.ops.quantized_decomposed
-        bits = weight.scheme.bits
-        values = torch.from_numpy(weight.values)
-        table = self.constant("values", values if bits == 8 else packed_by_two(values, self._layer))
-        # Scales of half the bytes; the kernels compute in float32.
-        scale = self.constant("scale", torch.from_numpy(weight.scale).to(torch.float16))
-        kernel = operators.embedding_byte if bits == 8 else operators.embedding_4bit
-        span = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+        constants = {kind: self.constant(kind, value) for kind, value in table_constants(weight, self._layer).items()}
         # The kernels take 64-bit indices only.
         wide = self.call(aten.to.dtype, indices, torch.int64)
-        if weight.scheme.symmetric:
-            return self.call(kernel.dtype, table, scale, None, *span, wide, dtype=torch.float32)
-        # They want zero points of the output's type, so that it is float16 as well.
-        zero_point = self.constant("zero_point", torch.from_numpy(weight.zero_point).to(torch.float16))
-        found = self.call(kernel.dtype, table, scale, zero_point, *span, wide, dtype=torch.float16)
-        return self.call(aten.to.dtype, found, torch.float32)
+        made: torch.fx.Node = looked_up(self.call, constants, weight.scheme, wide)
+        return made
 
     def constant(self, kind: str, value: torch.Tensor) -> torch.fx.Node:
         """Add the layer's constant of a kind; a layer that runs several times has it once."""
@@ -154,11 +127,88 @@ class _Insertion:
         return made
 
 
-def rounded_by_token(call: Callable[..., torch.fx.Node], value: torch.fx.Node) -> torch.fx.Node:
+def linear_constants(weight: QuantizedWeight, layer: str) -> dict[str, torch.Tensor]:
+    """Return what a linear layer's dequantized weight is made of: `values`, `scale` and `zeros`.
+
+    Args:
+        weight: symmetric integers.
+        layer: the layer's name, for people.
+
+    Raises:
+        UsageError: XNNPACK has no kernel for the scheme.
+    """
+    scheme = weight.scheme
+    if not scheme.symmetric or (scheme.group is not None and (scheme.bits != 4 or scheme.group % XNNPACK_GROUP)):
+        raise UsageError(
+            f"XNNPACK has no linear layer with {scheme.name} weights, which '{layer}' was given.",
+            f"Give it int8 or int4 with a scale a row, or int4 in groups of a multiple of {XNNPACK_GROUP}; "
+            "symmetric ones.",
+        )
+    values, scale = torch.from_numpy(weight.values), torch.from_numpy(weight.scale)
+    if scheme.group is None:
+        return {"values": values, "scale": scale[:, 0], "zeros": torch.zeros(len(scale), dtype=torch.int64)}
+    return {"values": values, "scale": scale, "zeros": torch.zeros(scale.shape, dtype=torch.int32)}
+
+
+def dequantized(call: Callable[..., Any], constants: Mapping[str, Any], scheme: WeightScheme) -> Any:
+    """Add the dequantized weight of a linear layer.
+
+    Args:
+        call: adds a call, given the operator and its arguments; or makes it.
+        constants: those of `linear_constants`, as `call` takes them.
+        scheme: the weight's.
+    """
+    operators = torch.ops.quantized_decomposed
+    parts = (constants["values"], constants["scale"], constants["zeros"])
+    # XNNPACK tells 4-bit weights by their range.
+    span = (-8, 7, torch.int8) if scheme.bits == 4 else (-127, 127, torch.int8)
+    if scheme.group is None:
+        return call(operators.dequantize_per_channel.default, *parts, 0, *span)
+    return call(operators.dequantize_per_channel_group.default, *parts, *span, scheme.group, torch.float32)
+
+
+def table_constants(weight: QuantizedWeight, layer: str) -> dict[str, torch.Tensor]:
+    """Return what the lookup in an embedding table reads: `values`, `scale` and, if asymmetric, `zero_point`.
+
+    Raises:
+        UsageError: no kernel has the layout.
+    """
+    values = torch.from_numpy(weight.values)
+    constants = {
+        "values": values if weight.scheme.bits == 8 else packed_by_two(values, layer),
+        # Scales of half the bytes; the kernels compute in float32.
+        "scale": torch.from_numpy(weight.scale).to(torch.float16),
+    }
+    if not weight.scheme.symmetric:
+        # They want zero points of the output's type, so that it is float16 as well.
+        constants["zero_point"] = torch.from_numpy(weight.zero_point).to(torch.float16)
+    return constants
+
+
+def looked_up(call: Callable[..., Any], constants: Mapping[str, Any], scheme: WeightScheme, indices: Any) -> Any:
+    """Add the lookup of rows, float32.
+
+    Args:
+        call: adds a call, given the operator and its arguments; or makes it.
+        constants: those of `table_constants`, as `call` takes them.
+        scheme: the table's.
+        indices: int64.
+    """
+    operators = torch.ops.quantized_decomposed
+    kernel = operators.embedding_byte if scheme.bits == 8 else operators.embedding_4bit
+    span = (-(2 ** (scheme.bits - 1)), 2 ** (scheme.bits - 1) - 1)
+    parts = (constants["values"], constants["scale"])
+    if scheme.symmetric:
+        return call(kernel.dtype, *parts, None, *span, indices, dtype=torch.float32)
+    found = call(kernel.dtype, *parts, constants["zero_point"], *span, indices, dtype=torch.float16)
+    return call(aten.to.dtype, found, torch.float32)
+
+
+def rounded_by_token(call: Callable[..., Any], value: Any) -> Any:
     """Add a value's quantization with a scale and zero point for each row, and its way back.
 
     Args:
-        call: adds a call, given the operator and its arguments.
+        call: adds a call, given the operator and its arguments; or makes it.
         value: float32, shape [..., tokens, width].
     """
     operators = torch.ops.quantized_decomposed
