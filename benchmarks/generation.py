@@ -17,14 +17,18 @@ import json
 import os
 import statistics
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import Console
 
 import fastserve
+from fastserve.progress import terminal_reporter
+from fastserve.report import print_export
 from fastserve_runtime.machine import this_machine
 from generating.files import FOLDER, LOGS, checkpoint, folder_bytes, genai_folder, gguf_of_type, smollm2
 from generating.processes import Process
@@ -36,11 +40,9 @@ CONTEXT = 1024
 PREFILLS = (128, 512)
 PROMPT, COUNT = 128, 64
 THREADS = (1, 2)
-PRECISIONS = {
-    "onnx": ("int8", "int4", "int4-embedding-int8", "source"),
-    "tflite": ("int8", "int4-embedding-int8"),
-    "executorch": ("int8", "int4-embedding-int8"),
-}
+FORMATS = ("onnx", "tflite", "executorch")
+PRECISIONS = ("int8", "int4", "int4-embedding-int8", "source")
+BUNDLE = FOLDER / "smollm2.fsb"
 
 
 @dataclass(frozen=True)
@@ -69,32 +71,34 @@ class Observed:
     memory: dict[int, int | None] = field(default_factory=dict)
 
 
-def export(data: Path | None, formats: tuple[str, ...]) -> tuple[list[Entry], Path]:
-    """Export the model in all formats; return its variants, and the file of traces that judge them."""
-    entries = []
-    for name in formats:
-        bundle = FOLDER / f"{name}.fsb"
+def export(data: Path | None, formats: Sequence[str]) -> list[Entry]:
+    """Export the model in all formats; return its variants. Writes the traces that judge them, too."""
+    with terminal_reporter(Console(stderr=True)) as reporter:
         result = fastserve.export(
             smollm2(),
-            bundle,
-            formats=[name],
-            precisions=PRECISIONS[name],
+            BUNDLE,
+            formats=formats,
+            precisions=PRECISIONS,
             context=CONTEXT,
             keep="all",
             data=[] if data is None else [data],
             cache_dir=EXPORTS,
             force=True,
+            reporter=reporter,
         )
-        for candidate in result.candidates:
-            if candidate.failure is not None:
-                print(f"{candidate.id}: {candidate.failure}", file=sys.stderr)
-                continue
-            size = sum((candidate.folder / f).stat().st_size for f in candidate.artifact["files"])
-            entries.append(Entry(f"FastServe {candidate.id}", "ours", f"{bundle}#{candidate.id}", size))
-    return entries, write_traces(result)
+    print_export(result, Console())
+    write_traces(result)
+    entries = []
+    for candidate in result.candidates:
+        if candidate.failure is not None or candidate.folder is None or candidate.artifact is None:
+            print(f"{candidate.id}: {candidate.failure}", file=sys.stderr)
+            continue
+        size = sum((candidate.folder / f).stat().st_size for f in candidate.artifact["files"])
+        entries.append(Entry(f"FastServe {candidate.id}", "ours", f"{BUNDLE}#{candidate.id}", size))
+    return entries
 
 
-def write_traces(result: fastserve.ExportResult) -> Path:
+def write_traces(result: fastserve.ExportResult) -> None:
     """Write the evaluation traces of an export as JSON: lists of tokens and how many are fed at once."""
     from fastserve.stages import read_arrays
     from fastserve_runtime.generation import traces
@@ -109,7 +113,6 @@ def write_traces(result: fastserve.ExportResult) -> Path:
     (FOLDER / "reference.json").write_text(
         json.dumps({"perplexity": float(np.exp(-mean)), "tokens": int(scored.sum())})
     )
-    return FOLDER / "traces.json"
 
 
 def peers() -> list[Entry]:
@@ -121,12 +124,10 @@ def peers() -> list[Entry]:
         found.append(Entry(f"llama.cpp {name}", "llama.cpp", str(file), file.stat().st_size))
     built = genai_folder()
     found.append(Entry("ONNX Runtime GenAI, its int4", "genai", str(built), folder_bytes(built)))
-    ours = FOLDER / "onnx.fsb"
-    if ours.is_dir():
-        config = json.loads((ours / "genai_config.json").read_text())
-        model = ours / config["model"]["decoder"]["filename"]
-        name = f"ONNX Runtime GenAI, our {model.parent.name}"
-        found.append(Entry(name, "genai", str(ours), model.stat().st_size))
+    config = BUNDLE / "genai_config.json"
+    if config.is_file():
+        model = BUNDLE / json.loads(config.read_text())["model"]["decoder"]["filename"]
+        found.append(Entry(f"ONNX Runtime GenAI, our {model.parent.name}", "genai", str(BUNDLE), model.stat().st_size))
     return found
 
 
@@ -205,7 +206,7 @@ def main() -> None:
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     LOGS.mkdir(parents=True, exist_ok=True)
-    ours, _ = export(options.data, tuple(options.formats))
+    ours = export(options.data, options.formats)
     checkpoint()
     entries = [*ours, *peers()]
     if options.prepare:
