@@ -199,9 +199,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=8, help="even, so that both orders count alike")
     parser.add_argument("--data", type=Path, help="text that perplexity is taken on; FastServe's own if left out")
-    parser.add_argument(
-        "--formats", nargs="+", choices=PRECISIONS, default=list(PRECISIONS), help="some of the formats"
-    )
+    parser.add_argument("--formats", nargs="+", choices=FORMATS, default=FORMATS, help="some of the formats")
     parser.add_argument("--prepare", action="store_true", help="only make what is measured")
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
