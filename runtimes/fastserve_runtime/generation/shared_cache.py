@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastserve_runtime.errors import BundleError, InputError, UsageError
+from fastserve_runtime.errors import BundleError, UsageError
+from fastserve_runtime.generation.decoder_checks import check_cached, check_rewind, check_room
 from fastserve_runtime.manifest import UNBOUNDED, Signature, TensorSpec
 
 if TYPE_CHECKING:
@@ -73,13 +74,7 @@ class SharedCacheDecoder:
 
     def feed(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """Take tokens; see `TokenDecoder.feed`."""
-        if not len(tokens):
-            raise InputError("There are no tokens to feed.", "Feed at least one.")
-        if self.position + len(tokens) > self.context:
-            raise InputError(
-                f"{len(tokens)} tokens behind {self.position} are more than the context of {self.context} takes.",
-                "Shorten the prompt.",
-            )
+        check_room(tokens, self.position, self.context)
         for start in range(0, len(tokens), _CHUNK):
             self._run(tokens[start : start + _CHUNK])
         scores: NDArray[np.float32] = self._binding.outputs[LOGITS][0, 0]
@@ -87,8 +82,7 @@ class SharedCacheDecoder:
 
     def rewind(self, position: int) -> None:
         """Forget the tokens from a position on; what lies behind it in the buffers is never looked at."""
-        if not 0 <= position <= self.position:
-            raise UsageError(f"The decoder holds {self.position} tokens and cannot go back to {position}.")
+        check_rewind(position, self.position)
         self.position = position
 
     def cached(self) -> dict[str, Tensor]:
@@ -97,15 +91,11 @@ class SharedCacheDecoder:
 
     def restore(self, cached: Mapping[str, Tensor], position: int) -> None:
         """Take what `cached` returned."""
-        if not 0 <= position <= self.context:
-            raise InputError(f"A cache of {position} tokens does not fit into a context of {self.context}.")
-        for name, own in self._cache.items():
-            wanted = (*own.shape[:_POSITIONS], position, *own.shape[_POSITIONS + 1 :])
-            given = cached.get(name)
-            if given is None or given.shape != wanted or given.dtype != own.dtype:
-                raise InputError(
-                    f"The cache '{name}' is not one of this model for {position} tokens.", "Use the model that made it."
-                )
+        wanted = {
+            name: ((*own.shape[:_POSITIONS], position, *own.shape[_POSITIONS + 1 :]), own.dtype)
+            for name, own in self._cache.items()
+        }
+        check_cached(cached, wanted, position, self.context)
         for name, own in self._cache.items():
             own[:, :, :position] = cached[name]
         self.position = position

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastserve_runtime.errors import BundleError, InputError, UsageError
+from fastserve_runtime.errors import BundleError, UsageError
+from fastserve_runtime.generation.decoder_checks import check_cached, check_rewind, check_room
 from fastserve_runtime.manifest import Signature, TensorSpec
 
 if TYPE_CHECKING:
@@ -82,13 +83,7 @@ class SlicedCacheDecoder:
 
     def feed(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """Take tokens; see `TokenDecoder.feed`."""
-        if not len(tokens):
-            raise InputError("There are no tokens to feed.", "Feed at least one.")
-        if self.position + len(tokens) > self.context:
-            raise InputError(
-                f"{len(tokens)} tokens behind {self.position} are more than the context of {self.context} takes.",
-                "Shorten the prompt.",
-            )
+        check_room(tokens, self.position, self.context)
         # The odd chunk comes first, while there is least to copy for a change of size.
         first = len(tokens) % _CHUNK or _CHUNK
         starts = [0, *range(first, len(tokens), _CHUNK)]
@@ -98,8 +93,7 @@ class SlicedCacheDecoder:
 
     def rewind(self, position: int) -> None:
         """Forget the tokens from a position on."""
-        if not 0 <= position <= self.position:
-            raise UsageError(f"The decoder holds {self.position} tokens and cannot go back to {position}.")
+        check_rewind(position, self.position)
         self._kept = {name: rows[:, : max(position - self._written, 0)] for name, rows in self._kept.items()}
         self.position = position
         self._written = min(self._written, position)
@@ -119,14 +113,8 @@ class SlicedCacheDecoder:
 
     def restore(self, cached: Mapping[str, Tensor], position: int) -> None:
         """Take what `cached` returned."""
-        if not 0 <= position <= self.context:
-            raise InputError(f"A cache of {position} tokens does not fit into a context of {self.context}.")
-        for name, spec in self._pasts.items():
-            given = cached.get(name)
-            if given is None or given.shape != _shape(spec, position) or given.dtype != spec.dtype:
-                raise InputError(
-                    f"The cache '{name}' is not one of this model for {position} tokens.", "Use the model that made it."
-                )
+        wanted = {name: (_shape(spec, position), np.dtype(spec.dtype)) for name, spec in self._pasts.items()}
+        check_cached(cached, wanted, position, self.context)
         self.rewind(0)
         self._kept = {name: cached[name].copy() for name in self._pasts}
         self.position = position

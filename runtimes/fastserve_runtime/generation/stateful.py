@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastserve_runtime.errors import BundleError, InputError, UsageError
+from fastserve_runtime.generation.decoder_checks import check_rewind, check_room
 from fastserve_runtime.manifest import Signature, SymbolicDim, TensorSpec
 
 if TYPE_CHECKING:
@@ -62,13 +63,7 @@ class StatefulDecoder:
 
     def feed(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """Take tokens; see `TokenDecoder.feed`."""
-        if not len(tokens):
-            raise InputError("There are no tokens to feed.", "Feed at least one.")
-        if self.position + len(tokens) > self.context:
-            raise InputError(
-                f"{len(tokens)} tokens behind {self.position} are more than the context of {self.context} takes.",
-                "Shorten the prompt.",
-            )
+        check_room(tokens, self.position, self.context)
         for start in range(0, len(tokens), self._chunk):
             self._run(tokens[start : start + self._chunk])
         scores: Any = self._binding.outputs[LOGITS]
@@ -76,8 +71,7 @@ class StatefulDecoder:
 
     def rewind(self, position: int) -> None:
         """Forget the tokens from a position on: the next ones are written over them."""
-        if not 0 <= position <= self.position:
-            raise UsageError(f"The decoder holds {self.position} tokens and cannot go back to {position}.")
+        check_rewind(position, self.position)
         self.position = position
 
     def cached(self) -> dict[str, Tensor]:
