@@ -74,26 +74,28 @@ def _descended(weight: Floats, hessian: Floats, found: QuantizedWeight) -> Quant
     columns = weight.shape[1]
     group = columns // found.scale.shape[1]
     least, most = grid_limits(found.scheme)
-    values, reals = found.values.copy(), found.dequantized()
-    slope = (weight - reals) @ hessian
+    # A column of the matrix is a row here: what is looked at together lies together.
+    values, reals = np.ascontiguousarray(found.values.T), np.ascontiguousarray(found.dequantized().T)
+    scale, zero = np.ascontiguousarray(found.scale.T), np.ascontiguousarray(found.zero_point.T, np.float32)
+    slope = hessian @ (weight.T - reals)
     curvature = np.diag(hessian)
     order = np.argsort(-curvature, kind="stable")
     for start in range(0, columns, _BLOCK):
         block = order[start : start + _BLOCK]
         inside = hessian[np.ix_(block, block)]
-        own = slope[:, block]
+        own = slope[block]
         changes = np.empty_like(own)
         for place, column in enumerate(block):
-            steps, shift = found.scale[:, column // group], found.zero_point[:, column // group]
-            best = (reals[:, column] + own[:, place] / curvature[column]) / steps
+            steps, shift = scale[column // group], zero[column // group]
+            current = own[place] - inside[place, :place] @ changes[:place]
+            best = (reals[column] + current / curvature[column]) / steps
             integers = np.clip(np.rint(best) + shift, least, most)
-            change = (integers - shift) * steps - reals[:, column]
-            values[:, column] = integers
-            reals[:, column] += change
-            changes[:, place] = change
-            own -= np.outer(change, inside[place])
-        slope -= changes @ hessian[block]
-    return QuantizedWeight(values, found.scale, found.zero_point, found.scheme)
+            change = (integers - shift) * steps - reals[column]
+            values[column] = integers
+            reals[column] += change
+            changes[place] = change
+        slope -= hessian[:, block] @ changes
+    return QuantizedWeight(np.ascontiguousarray(values.T), found.scale, found.zero_point, found.scheme)
 
 
 def output_error(weight: Floats, hessian: Floats, found: QuantizedWeight) -> float:

@@ -82,20 +82,21 @@ def round_layer(weight: NDArray[np.floating], hessian: NDArray[np.float64], sche
     # The upper Cholesky factor of the inverse: row i holds what column i's error asks of the later ones.
     factor = np.linalg.cholesky(np.linalg.inv(hessian[np.ix_(order, order)])).T.astype(np.float32)
     least, most = grid_limits(scheme)
-    work = np.asarray(weight, np.float32)[:, order]
-    values = np.empty((rows, columns), np.int8)
+    # A column of the matrix is a row here: what is looked at together lies together.
+    work = np.ascontiguousarray(np.asarray(weight, np.float32).T[order])
+    steps_of, shift_of = np.ascontiguousarray(scale.T), np.ascontiguousarray(zero.T)
+    found = np.empty((columns, rows), np.int8)
     for start in range(0, columns, _BLOCK):
         end = min(start + _BLOCK, columns)
-        errors = np.empty((rows, end - start), np.float32)
+        errors = np.empty((end - start, rows), np.float32)
         for place in range(start, end):
-            number = order[place] // group
-            steps, shift = scale[:, number], zero[:, number]
-            integers = np.clip(np.rint(work[:, place] / steps) + shift, least, most)
-            values[:, order[place]] = integers
-            error = (work[:, place] - (integers - shift) * steps) / factor[place, place]
-            work[:, place:end] -= np.outer(error, factor[place, place:end])
-            errors[:, place - start] = error
-        work[:, end:] -= errors @ factor[start:end, end:]
+            steps, shift = steps_of[order[place] // group], shift_of[order[place] // group]
+            wanted = work[place] - factor[start:place, place] @ errors[: place - start]
+            integers = np.clip(np.rint(wanted / steps) + shift, least, most)
+            found[order[place]] = integers
+            errors[place - start] = (wanted - (integers - shift) * steps) / factor[place, place]
+        work[end:] -= factor[start:end, end:].T @ errors
+    values = np.ascontiguousarray(found.T)
     return improved(weight, hessian, QuantizedWeight(values, scale, zero.astype(np.int8), scheme))
 
 
