@@ -33,7 +33,7 @@ def decoder_assignment(form: DecoderForm, plan: Precision, given: Mapping[str, A
 
 
 def decoder_weights(
-    form: DecoderForm, schemes: Assignment, plan: Precision, rounder: DecoderRounder, gguf: Path | None
+    form: DecoderForm, schemes: Assignment, plan: Precision, rounder: DecoderRounder | None, gguf: Path | None
 ) -> dict[str, QuantizedWeight]:
     """Return the integers of every layer in an assignment.
 
@@ -41,7 +41,7 @@ def decoder_weights(
         form: the decoder.
         schemes: of `decoder_assignment`.
         plan: the precision; its `rounding` may also be `source`: the checkpoint's own integers where it has them.
-        rounder: does GPTQ.
+        rounder: does GPTQ, where the precision wants it.
         gguf: the checkpoint's GGUF file, if it is one.
 
     Raises:
@@ -51,6 +51,7 @@ def decoder_weights(
     check_finite(form)
     found: dict[str, QuantizedWeight] = {}
     if plan.rounding == "gptq":
+        assert rounder is not None
         fine = {name: s for name, s in schemes.items() if s.bits < 8 and (name != EMBEDDING or form.is_tied)}
         found = rounder.round(fine) if fine else {}
     elif plan.rounding == "source":

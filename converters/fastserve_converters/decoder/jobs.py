@@ -42,6 +42,7 @@ from fastserve_converters.reference import CALIBRATION, DESCRIPTION, INPUTS, loa
 from fastserve_runtime.errors import UsageError
 from fastserve_runtime.generation import traces
 
+LEAST_CALIBRATION = 4
 _PROVEN_TRACES = 2
 _TWIN_TRACES = 4
 _FLOAT: Activations = "float32"
@@ -166,7 +167,19 @@ class DecoderJobs:
         return decoders, decoders.PRECISIONS[request["precision"]]
 
     def _calibration(self, request: Mapping[str, Any]) -> Samples:
-        return _arrays(Path(request["reference"]) / CALIBRATION)
+        """Return the calibration sequences that a reference wrote.
+
+        Raises:
+            UsageError: they are too few to round by, or to choose.
+        """
+        samples = _arrays(Path(request["reference"]) / CALIBRATION)
+        count, length = samples["input_ids"].shape
+        if count < LEAST_CALIBRATION:
+            raise UsageError(
+                f"There are {count} calibration sequences of {length} tokens; at least {LEAST_CALIBRATION} are needed.",
+                "Give more texts with --data: those that are not used to judge quality are used to calibrate.",
+            )
+        return samples
 
     def _quantized(self, plan: Precision, request: Mapping[str, Any]) -> dict[str, QuantizedWeight]:
         """Return the integers of a precision; the last few are kept."""
@@ -175,7 +188,8 @@ class DecoderJobs:
         key = (plan.rounding, request["reference"], frozenset(schemes.items()))
         if key not in self._weights:
             gguf = checkpoint_of(self._source).gguf
-            self._weights[key] = decoder_weights(form, schemes, plan, self._rounder(request), gguf)
+            rounder = self._rounder(request) if plan.rounding == "gptq" else None
+            self._weights[key] = decoder_weights(form, schemes, plan, rounder, gguf)
             if len(self._weights) > KEPT_WEIGHTS:
                 del self._weights[next(iter(self._weights))]
         return self._weights[key]

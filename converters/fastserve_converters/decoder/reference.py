@@ -95,10 +95,11 @@ def build_reference(
     evaluation = [_Row(w, min(PROMPT, len(w) // 4)) for w in windows(ours, split.evaluation, window)[:MOST_WINDOWS]]
     rows = [*evaluation, *(_continued(model, ours, g, new_tokens(window)) for g in goldens)]
     inputs, outputs = run_reference(model, checkpoint, rows, window)
-    calibration = windows(ours, split.calibration, min(CALIBRATION_WINDOW, context))[:MOST_CALIBRATION_WINDOWS]
+    length = min(CALIBRATION_WINDOW, context)
+    calibration = calibration_windows(ours, split.calibration, length)[:MOST_CALIBRATION_WINDOWS]
     _save(out / INPUTS, inputs)
     _save(out / OUTPUTS, outputs)
-    ids = np.array(calibration, np.int32)
+    ids = np.array(calibration, np.int32).reshape(-1, length)
     _save(out / CALIBRATION, {"input_ids": ids, "attention_mask": np.ones(ids.shape, np.float32)})
     task: Task = TASKS.load(checkpoint.task)
     description = {
@@ -125,17 +126,26 @@ def windows(tokenizer: PromptTokenizer, samples: Sequence[Sample], length: int) 
     Raises:
         UsageError: they do not fill one.
     """
+    found, count = _cut_into(tokenizer, samples, length)
+    if not found:
+        raise UsageError(
+            f"The texts have {count} tokens in all; sequences of {length} are wanted.", "Give more with --data."
+        )
+    return found
+
+
+def calibration_windows(tokenizer: PromptTokenizer, samples: Sequence[Sample], length: int) -> list[list[int]]:
+    """Return the same; none where the texts do not fill one, since only some precisions need them."""
+    return _cut_into(tokenizer, samples, length)[0]
+
+
+def _cut_into(tokenizer: PromptTokenizer, samples: Sequence[Sample], length: int) -> tuple[list[list[int]], int]:
     ids = tokenizer.encode(_BETWEEN.join(s.text for s in samples))
     beginning = tokenizer.settings.beginning
     head = ids[:1] if beginning is not None and ids[:1] == [beginning] else []
     body = ids[len(head) :]
     step = length - len(head)
-    found = [head + body[start : start + step] for start in range(0, len(body) - step + 1, step)]
-    if not found:
-        raise UsageError(
-            f"The texts have {len(ids)} tokens in all; sequences of {length} are wanted.", "Give more with --data."
-        )
-    return found
+    return [head + body[start : start + step] for start in range(0, len(body) - step + 1, step)], len(ids)
 
 
 def golden_prompts(texts: Sequence[str], tokenizer: PromptTokenizer, *, most: int) -> list[GoldenText]:
