@@ -41,6 +41,7 @@ from fastserve_converters.quantization.weights import QuantizedWeight
 from fastserve_converters.reference import CALIBRATION, DESCRIPTION, INPUTS, load_tokenizer
 from fastserve_runtime.errors import UsageError
 from fastserve_runtime.generation import traces
+from fastserve_runtime.policy import LOG_PROBABILITIES, comparable
 
 LEAST_CALIBRATION = 4
 _PROVEN_TRACES = 2
@@ -144,15 +145,11 @@ class DecoderJobs:
         if form.is_tied and "embedding" in weights:
             weights = {**weights, "head": weights["embedding"]}
         scored = np.asarray(inputs[traces.SCORED], bool)
+        given = comparable(LOG_PROBABILITIES, actual[scored])
+        # Engines round activations by token or by groups of columns: whichever of these is nearer counts.
+        twins = [_thoughts(form, weights, kind, inputs)[scored] for kind in dict.fromkeys((plan.activations, _FLOAT))]
         found = [
-            twin.comparison(
-                _centred(_thoughts(form, weights, activations, inputs)[scored]),
-                _centred(actual[scored]),
-                {},
-                "the same integers in PyTorch",
-            )
-            # Engines round activations by token or by groups of columns: whichever of these is nearer counts.
-            for activations in dict.fromkeys((plan.activations, _FLOAT))
+            twin.comparison(comparable(LOG_PROBABILITIES, t), given, {}, "the same integers in PyTorch") for t in twins
         ]
         document = max(found, key=lambda d: np.inf if d["sqnr_db"] is None else d["sqnr_db"])
         (out / TWIN).write_text(json.dumps(document))
@@ -223,11 +220,6 @@ def _thoughts(
             for position in range(trace.prompt - 1, len(trace.tokens) - 1):
                 traces.record(outputs, row, position, logits[position], trace)
     return np.asarray(outputs[traces.LOG_PROBABILITIES], np.float32)
-
-
-def _centred(values: NDArray[Any]) -> NDArray[np.float32]:
-    """Return log-probabilities without their mean over the candidates: it is large, and hides how they differ."""
-    return np.asarray(values - values.mean(-1, keepdims=True), np.float32)
 
 
 def _arrays(file: Path) -> dict[str, Any]:

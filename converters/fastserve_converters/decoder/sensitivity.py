@@ -7,7 +7,7 @@ before a layer is not computed again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -23,6 +23,9 @@ from fastserve_converters.quantization.layers import weight_of
 from fastserve_converters.quantization.weights import fits, quantize_nearest, stored_bytes
 
 SEQUENCES = 2
+
+_Loss = Callable[[Sequence[str], WeightScheme, int], float]
+"""What some layers cost in a scheme; the blocks before the one of that number are not affected (-1: all are)."""
 
 
 def decoder_sensitivities(
@@ -54,8 +57,7 @@ def decoder_sensitivities(
         return tuple(_units(form, choices, loss))
 
 
-def _units(form: DecoderForm, choices: Choices, loss: object) -> Iterator[Unit]:
-    assert callable(loss)
+def _units(form: DecoderForm, choices: Choices, loss: _Loss) -> Iterator[Unit]:
     tables = [EMBEDDING, HEAD] if form.is_tied else [EMBEDDING]
     groups: list[tuple[list[str], int, tuple[WeightScheme | None, ...]]] = [(tables, -1, choices.embedding)]
     if not form.is_tied:

@@ -53,7 +53,7 @@ def read_outputs(folder: Path) -> tuple[NDArray[np.float32], str] | None:
 
 
 def comparison(
-    expected: NDArray[np.float32], actual: NDArray[np.generic], samples: Samples, executor: str
+    expected: NDArray[np.generic], actual: NDArray[np.generic], samples: Samples, executor: str
 ) -> dict[str, Any]:
     """Return how near an artifact's outputs come to its twin's.
 
@@ -69,10 +69,11 @@ def comparison(
     from fastserve_runtime.metrics import row_cosines, sqnr_db
 
     values = by_sample(np.asarray(actual, np.float32), samples)
-    found = sqnr_db(expected, values)
+    wanted = np.asarray(expected, np.float32)
+    found = sqnr_db(wanted, values)
     return {
         "sqnr_db": float(found) if np.isfinite(found) else None,
-        "least_cosine": float(row_cosines(expected, values).min()),
+        "least_cosine": float(row_cosines(wanted, values).min()),
         "samples": len(values),
         "executor": executor,
     }
