@@ -112,7 +112,7 @@ def test_the_layers_written_for_xnnpack_compute_what_the_form_does(name) -> None
         np.testing.assert_allclose(scores, expected[start - 1], atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["gemma-2", "gemma-3"])
+@pytest.mark.parametrize("name", ["gemma-2", pytest.param("gemma-3", marks=pytest.mark.slow)])
 def test_prompts_and_single_tokens_give_what_the_whole_sequence_gives(name, short_chunks, tmp_path) -> None:
     form = small_form(name)
     with opened(exported(form, tmp_path), tmp_path) as session:
@@ -213,6 +213,7 @@ def test_a_context_of_too_few_tokens_is_refused(tmp_path) -> None:
         exported(form, tmp_path)
 
 
+@pytest.mark.slow
 def test_the_file_runs_in_the_official_runtime_too(llama) -> None:
     form, _, out = llama
     np.savez(out / "expected.npz", tokens=TOKENS.numpy(), scores=whole(form))
@@ -244,7 +245,7 @@ _INT4 = WeightScheme(4, 32, scale="bfloat16")
     ("name", "linear", "embedding"),
     [
         ("llama-tied-biased", WeightScheme(8), WeightScheme(8)),
-        ("llama-tied-biased", _INT4, _INT4),
+        pytest.param("llama-tied-biased", _INT4, _INT4, marks=pytest.mark.slow),
         ("gpt-2", _INT4, WeightScheme(8)),
     ],
 )
