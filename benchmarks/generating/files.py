@@ -86,7 +86,8 @@ def genai_folder() -> Path:
                 stdout=log,
                 stderr=log,
                 check=True,
-                env=child_environment(),
+                # The builder has modules of the same names as ours.
+                env={name: value for name, value in child_environment().items() if name != "PYTHONPATH"},
             )
         unfinished.replace(target)
     return target
