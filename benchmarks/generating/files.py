@@ -86,6 +86,7 @@ def genai_folder() -> Path:
                 stdout=log,
                 stderr=log,
                 check=True,
+                cwd=FOLDER,
                 # The builder has modules of the same names as ours.
                 env={name: value for name, value in child_environment().items() if name != "PYTHONPATH"},
             )
