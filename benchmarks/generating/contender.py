@@ -160,7 +160,7 @@ class LlamaCpp:
 
     def _complete(self, prompt: list[int], count: int, **more: Any) -> dict[str, Any]:
         request = {"prompt": prompt, "n_predict": count, "temperature": 0.0, "ignore_eos": True, **more}
-        answer = self._server.handle_completions(json.dumps(request))
+        answer = self._server.handle_completions(request)
         found: dict[str, Any] = json.loads(answer) if isinstance(answer, str) else answer
         return found
 
@@ -181,8 +181,10 @@ class LlamaCpp:
         cpu = time.process_time()
         timings = self._complete(tokens, count + 1, cache_prompt=False)["timings"]
         whole = time.process_time() - cpu
-        per_token = timings["predicted_ms"] / 1e3 / timings["predicted_n"]
-        return per_token * count, max(whole - alone, 1e-9)
+        # Its clock starts when the first token is there.
+        if timings["predicted_n"] != count + 1:
+            raise ValueError(f"{timings['predicted_n']} tokens were generated, not {count + 1}")
+        return timings["predicted_ms"] / 1e3, max(whole - alone, 1e-9)
 
     def score(self, tokens: list[int], prompt: int) -> list[float]:
         """See `Contender`."""
@@ -197,7 +199,7 @@ class LlamaCpp:
                 logit_bias=[[wanted, 1e4]],
                 post_sampling_probs=False,
             )
-            (token,) = answer["completion_probabilities"]
+            (token,) = answer["choices"][0]["logprobs"]["content"]
             if token["id"] != wanted:
                 raise ValueError(f"token {token['id']} was taken, not {wanted}")
             found.append(float(token["logprob"]))
