@@ -13,6 +13,7 @@ Writes `benchmarks/results/generation.json`, and the table between the markers i
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import statistics
@@ -67,8 +68,8 @@ class Observed:
     """What was seen of a contender: seconds by the clock and of the processor, by threads and what was done."""
 
     seconds: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
-    perplexity: float | None = None
-    memory: dict[int, int | None] = field(default_factory=dict)
+    scores: list[float | None] = field(default_factory=list)
+    memory: dict[str, int | None] = field(default_factory=dict)
 
 
 def export(data: Path | None, formats: Sequence[str]) -> list[Entry]:
@@ -109,10 +110,8 @@ def write_traces(result: fastserve.ExportResult) -> None:
     rows = [(t.tokens.tolist(), t.prompt) for t in list(traces.traces(inputs))[:count]]
     (FOLDER / "traces.json").write_text(json.dumps(rows))
     scored = np.asarray(inputs[traces.SCORED][:count], bool)
-    mean = float(np.mean(expected[traces.NEXT_TOKEN][:count][scored]))
-    (FOLDER / "reference.json").write_text(
-        json.dumps({"perplexity": float(np.exp(-mean)), "tokens": int(scored.sum())})
-    )
+    thoughts = expected[traces.NEXT_TOKEN][:count][scored][:, 0].tolist()
+    (FOLDER / "reference.json").write_text(json.dumps({"log_probabilities": thoughts}))
 
 
 def peers() -> list[Entry]:
@@ -153,24 +152,46 @@ def measure(entries: list[Entry], rounds: int, threads: int, observed: dict[str,
 
 
 def judge(entries: list[Entry], observed: dict[str, Observed]) -> None:
-    """Take each contender's perplexity, and its memory in a fresh process."""
+    """Take each contender's scores, which are kept for later runs, and its memory in a fresh process."""
     tokens = [t for row, _ in json.loads((FOLDER / "traces.json").read_text()) for t in row]
+    kept = FOLDER / "scores.json"
+    known: dict[str, Any] = json.loads(kept.read_text()) if kept.is_file() else {}
     for number, entry in enumerate(entries):
-        for threads in THREADS:
-            with Process(entry.kind, entry.model, threads, CONTEXT, LOGS / f"{number}-memory.log") as process:
-                process.ask("prefill", tokens[: PREFILLS[0]])
-                process.ask("decode", tokens[:PROMPT], COUNT)
-                observed[entry.name].memory[threads] = process.ask("memory")
-                if threads == THREADS[0]:
-                    scores = process.ask("score", str(FOLDER / "traces.json"))
-                    observed[entry.name].perplexity = float(np.exp(-np.mean(scores)))
+        key = f"{entry.name}, {entry.bytes} bytes, {digest_of_traces()}"
+        if key not in known:
+            memory = {}
+            for threads in THREADS:
+                with Process(entry.kind, entry.model, threads, CONTEXT, LOGS / f"{number}-memory.log") as process:
+                    process.ask("prefill", tokens[: PREFILLS[0]])
+                    process.ask("decode", tokens[:PROMPT], COUNT)
+                    memory[str(threads)] = process.ask("memory")
+                    if threads == THREADS[0]:
+                        scores = process.ask("score", str(FOLDER / "traces.json"))
+            known[key] = {"memory": memory, "scores": scores}
+            kept.write_text(json.dumps(known))
+        observed[entry.name].memory = known[key]["memory"]
+        observed[entry.name].scores = known[key]["scores"]
         print(f"judged {entry.name}", flush=True)
+
+
+def digest_of_traces() -> str:
+    """Return what tells one text from another."""
+    return hashlib.sha256((FOLDER / "traces.json").read_bytes()).hexdigest()[:12]
+
+
+def perplexities(observed: dict[str, Observed]) -> tuple[float, dict[str, float], int]:
+    """Return the reference's and each contender's perplexity on the tokens that all of them tell, and how many."""
+    reference = np.array(json.loads((FOLDER / "reference.json").read_text())["log_probabilities"])
+    scores = {name: np.array(seen.scores, float) for name, seen in observed.items()}
+    told = np.all([np.isfinite(s) for s in scores.values()], axis=0)
+    found = {name: float(np.exp(-s[told].mean())) for name, s in scores.items()}
+    return float(np.exp(-reference[told].mean())), found, int(told.sum())
 
 
 def summary(entries: list[Entry], observed: dict[str, Observed]) -> list[dict[str, Any]]:
     """Return a row for each contender: medians and p90 of speeds, in tokens a second."""
     rows = []
-    reference = json.loads((FOLDER / "reference.json").read_text())["perplexity"]
+    reference, found, _ = perplexities(observed)
     for entry in entries:
         seen = observed[entry.name]
         speeds = {}
@@ -186,8 +207,8 @@ def summary(entries: list[Entry], observed: dict[str, Observed]) -> list[dict[st
                 **asdict(entry),
                 "model": Path(entry.model).name,
                 "tokens_per_second": speeds,
-                "perplexity": seen.perplexity,
-                "perplexity_ratio": None if seen.perplexity is None else reference / seen.perplexity,
+                "perplexity": found[entry.name],
+                "perplexity_ratio": reference / found[entry.name],
                 "peak_memory": seen.memory,
             }
         )
@@ -201,6 +222,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="text that perplexity is taken on; FastServe's own if left out")
     parser.add_argument("--formats", nargs="+", choices=FORMATS, default=FORMATS, help="some of the formats")
     parser.add_argument("--prepare", action="store_true", help="only make what is measured")
+    parser.add_argument("--judge", action="store_true", help="only that, and take perplexities and memory")
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     LOGS.mkdir(parents=True, exist_ok=True)
@@ -210,14 +232,17 @@ def main() -> None:
     if options.prepare:
         return
     observed = {entry.name: Observed() for entry in entries}
+    judge(entries, observed)
+    if options.judge:
+        return
     for threads in THREADS:
         measure(entries, options.rounds, threads, observed)
-    judge(entries, observed)
+    reference, _, count = perplexities(observed)
     rows = summary(entries, observed)
     results = {
         "machine": str(this_machine()),
         "rounds": options.rounds,
-        "reference": json.loads((FOLDER / "reference.json").read_text()),
+        "reference": {"perplexity": reference, "tokens": count},
         "contenders": rows,
     }
     text = table(rows)

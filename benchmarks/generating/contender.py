@@ -32,8 +32,8 @@ class Contender(Protocol):
     def decode(self, tokens: list[int], count: int) -> Seconds:
         """Return the seconds of so many tokens behind the first one behind a prompt."""
 
-    def score(self, tokens: list[int], prompt: int) -> list[float]:
-        """Return the log-probabilities of the tokens behind a prompt, each behind those before it."""
+    def score(self, tokens: list[int], prompt: int) -> list[float | None]:
+        """Return the log-probabilities of the tokens behind a prompt, each behind those before it; None: not told."""
 
 
 class Ours:
@@ -71,12 +71,13 @@ class Ours:
 
         return timed(rest)
 
-    def score(self, tokens: list[int], prompt: int) -> list[float]:
+    def score(self, tokens: list[int], prompt: int) -> list[float | None]:
         """See `Contender`."""
         from fastserve_runtime.generation.traces import log_softmax
 
         self._decoder.rewind(0)
-        found, fed = [], 0
+        found: list[float | None] = []
+        fed = 0
         for position in range(prompt - 1, len(tokens) - 1):
             scores = self._decoder.feed(tokens[fed : position + 1])
             fed = position + 1
@@ -125,14 +126,14 @@ class GenAI:
 
         return timed(rest)
 
-    def score(self, tokens: list[int], prompt: int) -> list[float]:
+    def score(self, tokens: list[int], prompt: int) -> list[float | None]:
         """See `Contender`."""
         import numpy as np
 
         from fastserve_runtime.generation.traces import log_softmax
 
         generator = self._generator(prompt=tokens[:prompt])
-        found = []
+        found: list[float | None] = []
         for position in range(prompt, len(tokens)):
             scores = np.asarray(generator.get_logits())[0, -1]
             found.append(float(log_softmax(scores)[tokens[position]]))
@@ -186,9 +187,9 @@ class LlamaCpp:
             raise ValueError(f"{timings['predicted_n']} tokens were generated, not {count + 1}")
         return timings["predicted_ms"] / 1e3, max(whole - alone, 1e-9)
 
-    def score(self, tokens: list[int], prompt: int) -> list[float]:
+    def score(self, tokens: list[int], prompt: int) -> list[float | None]:
         """See `Contender`."""
-        found = []
+        found: list[float | None] = []
         for position in range(prompt, len(tokens)):
             wanted = tokens[position]
             answer = self._complete(
@@ -199,7 +200,11 @@ class LlamaCpp:
                 logit_bias=[[wanted, 1e4]],
                 post_sampling_probs=False,
             )
-            (token,) = answer["choices"][0]["logprobs"]["content"]
+            told = answer["choices"][0]["logprobs"]
+            if told is None:  # the server keeps back what is not yet a whole character
+                found.append(None)
+                continue
+            (token,) = told["content"]
             if token["id"] != wanted:
                 raise ValueError(f"token {token['id']} was taken, not {wanted}")
             found.append(float(token["logprob"]))
@@ -233,9 +238,9 @@ def main(arguments: list[str]) -> None:
         answers.flush()
 
 
-def score_traces(contender: Contender, file: Path) -> list[float]:
+def score_traces(contender: Contender, file: Path) -> list[float | None]:
     """Return the log-probabilities of all tokens that follow in the traces of a file."""
-    found: list[float] = []
+    found: list[float | None] = []
     for tokens, prompt in json.loads(file.read_text()):
         found += contender.score(tokens, prompt)
     return found

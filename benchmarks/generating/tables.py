@@ -18,16 +18,16 @@ _WITHIN = 0.99
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return the table, with speeds relative to the quickest llama.cpp whose perplexity is within 1 %."""
     peers = [r for r in rows if r["kind"] == "llama.cpp"]
-    faithful = [r for r in peers if (r["perplexity_ratio"] or 0) >= _WITHIN] or peers
+    faithful = [r for r in peers if r["perplexity_ratio"] >= _WITHIN] or peers
     best = {key: max(_speed(r, key) for r in faithful) for key, _ in _COLUMNS}
     names = {key: max(faithful, key=lambda r, key=key: _speed(r, key))["name"] for key, _ in _COLUMNS}
     heads = ["contender", "perplexity ratio", "MB", "peak memory", *(title for _, title in _COLUMNS)]
     lines = [f"| {' | '.join(heads)} |", "|---|" + "---:|" * (len(heads) - 1)]
     for row in rows:
-        memory = row["peak_memory"].get(1)
+        memory = row["peak_memory"].get("1")
         cells = [
             row["name"],
-            "-" if row["perplexity_ratio"] is None else f"{row['perplexity_ratio']:.3f}",
+            f"{row['perplexity_ratio']:.3f}",
             f"{row['bytes'] / 1e6:.0f}",
             "-" if memory is None else f"{memory / 1e6:.0f} MB",
             *(f"{_speed(row, key):.0f} ({_speed(row, key) / best[key]:.2f})" for key, _ in _COLUMNS),
