@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from fastserve_runtime.quantities import format_size, format_time
 
 CONVERSION = "conversion"
 """The kind of evidence that tells what conversion did: to the graph, and to the output of each layer."""
+_NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
 _WORST_LAYERS = 3
 VARIANT_HEADINGS = ("variant", "size", "quality", "p90", "peak memory", "needs", "placement")
 
@@ -139,7 +141,18 @@ def _figures(measurement: Mapping[str, Any] | None) -> tuple[str, str, str]:
 
 
 def _signature(signature: Signature) -> str:
-    def tensors(specs: Sequence[TensorSpec]) -> str:
-        return ", ".join(f"{t.name} {t.dtype}{describe_dims(t.dims)}" for t in specs)
+    return f"{_tensors(signature.inputs)} → {_tensors(signature.outputs)}"
 
-    return f"{tensors(signature.inputs)} → {tensors(signature.outputs)}"
+
+def _tensors(specs: Sequence[TensorSpec]) -> str:
+    """Describe tensors; those that differ in one number of their names alone, such as a layer's, are told together."""
+    together: dict[tuple[str, str], list[TensorSpec]] = {}
+    for spec in specs:
+        pattern = _NUMBER.sub("{}", spec.name, count=1)
+        together.setdefault((pattern, f"{spec.dtype}{describe_dims(spec.dims)}"), []).append(spec)
+    texts = []
+    for (pattern, kind), alike in together.items():
+        numbers = [found[0] for t in alike if (found := _NUMBER.search(t.name))]
+        name = pattern.replace("{}", f"{{{numbers[0]}..{numbers[-1]}}}") if len(alike) > 1 else alike[0].name
+        texts.append(f"{name} {kind}")
+    return ", ".join(texts)

@@ -160,3 +160,15 @@ def test_damaged_conversion_evidence_is_named(opened, changes):
     bundle = opened(conversion(**changes))
     with pytest.raises(BundleError, match="evidence file of the bundle is damaged"):
         conversion_lines(bundle)
+
+
+def test_tensors_that_differ_in_a_layers_number_are_told_together(opened):
+    document, _ = small_bundle()
+    (variant, *others) = document["variants"]
+    (graph,) = variant["graphs"].values()
+    caches = [{"name": f"past.{n}.key", "dtype": "float32", "dims": [1, 4]} for n in range(3)]
+    other = {"name": "past.3.key", "dtype": "float32", "dims": [1, 8]}
+    graph["inputs"] = [{"name": "ids", "dtype": "int64", "dims": [1]}, *caches, other]
+    bundle = opened(variants=[variant, *others])
+    first, *_ = variant_lines(bundle.manifest.variants[0])
+    assert "ids int64[1], past.{0..2}.key float32[1, 4], past.3.key float32[1, 8] →" in first
