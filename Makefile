@@ -23,7 +23,7 @@ demo: setup
 	@$(PY) examples/demo.py
 
 test: setup
-	@OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadgroup -m "not slow"
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile -m "not slow"
 
 coverage: setup
 	@$(PY) -m pytest -q -m "not slow" tests/runtime tests/sdk tests/converters tests/device_tests --cov --cov-report=term:skip-covered

@@ -14,14 +14,6 @@ import fastserve
 from checkpoints import save_checkpoint
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep together what shares expensive work when several processes run the tests (`--dist loadgroup`)."""
-    for item in items:
-        uses_minilm = "minilm_export" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("minilm" if uses_minilm else str(item.path)))
-
-
 @pytest.fixture
 def untouched_warnings_and_logging() -> Iterator[None]:
     """Undo what commands set up for their whole process."""
