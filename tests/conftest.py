@@ -14,6 +14,11 @@ import fastserve
 from checkpoints import save_checkpoint
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run last what spoils its process for others."""
+    items.sort(key=lambda item: item.get_closest_marker("apart") is not None)
+
+
 @pytest.fixture
 def untouched_warnings_and_logging() -> Iterator[None]:
     """Undo what commands set up for their whole process."""

@@ -94,10 +94,6 @@ def test_commands_and_snippets_run(page: Path, workshop: Path, cache_dir: Path, 
     run_page(page, workshop, cache_dir, tmp_path)
 
 
-def test_readme_runs(workshop: Path, cache_dir: Path, tmp_path: Path) -> None:
-    run_page(ROOT / "README.md", workshop, cache_dir, tmp_path)
-
-
 def run_page(page: Path, workshop: Path, cache_dir: Path, folder: Path) -> None:
     """Run the page's blocks one after the other in a folder with the model and the data."""
     shutil.copytree(workshop, folder, dirs_exist_ok=True)

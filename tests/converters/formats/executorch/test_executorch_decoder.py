@@ -27,6 +27,7 @@ from fastserve_runtime.manifest import Signature, SymbolicDim, TensorSpec
 from fastserve_runtime.pipelines.text_generation import open_decoder
 from random_decoders import CONFIGS, random_decoder, random_tokens
 
+pytestmark = pytest.mark.apart
 CONTEXT, CHUNK = 40, 7
 VOCABULARY = 8192
 """Of models whose table is the larger part of their file."""
