@@ -43,6 +43,7 @@ def result_of(candidates: list[Candidate], budget: Budget | None = None, **field
         generates=False,
         notes=(),
         stages=(StageTime("Reference outputs", 1.5, cached=True),),
+        reference=Path("reference"),
         seconds=2.5,
     )
     return replace(result, **fields)
