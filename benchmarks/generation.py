@@ -245,7 +245,8 @@ def main() -> None:
         "reference": {"perplexity": reference, "tokens": count},
         "contenders": rows,
     }
-    text = table(rows)
+    heading = f"SmolLM2-135M, context {CONTEXT}, 1 thread, {results['machine']}; {options.rounds} rounds, alternating."
+    text = table(rows, heading)
     print(text)
     write_results("generation", results, text)
 

@@ -15,14 +15,14 @@ _WITHIN = 0.99
 """Only those whose perplexity is so near the reference's are compared as equals."""
 
 
-def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the table, with speeds relative to the quickest llama.cpp whose perplexity is within 1 %."""
+def table(rows: Sequence[Mapping[str, Any]], heading: str) -> str:
+    """Return the table under a heading, with speeds relative to the quickest llama.cpp whose perplexity is within 1 %."""
     peers = [r for r in rows if r["kind"] == "llama.cpp"]
     faithful = [r for r in peers if r["perplexity_ratio"] >= _WITHIN] or peers
     best = {key: max(_speed(r, key) for r in faithful) for key, _ in _COLUMNS}
     names = {key: max(faithful, key=lambda r, key=key: _speed(r, key))["name"] for key, _ in _COLUMNS}
     heads = ["contender", "perplexity ratio", "MB", "peak memory", *(title for _, title in _COLUMNS)]
-    lines = [f"| {' | '.join(heads)} |", "|---|" + "---:|" * (len(heads) - 1)]
+    lines = [heading, "", f"| {' | '.join(heads)} |", "|---|" + "---:|" * (len(heads) - 1)]
     for row in rows:
         memory = row["peak_memory"].get("1")
         cells = [
