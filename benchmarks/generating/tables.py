@@ -16,7 +16,7 @@ _WITHIN = 0.99
 
 
 def table(rows: Sequence[Mapping[str, Any]], heading: str) -> str:
-    """Return the table under a heading, with speeds relative to the quickest llama.cpp whose perplexity is within 1 %."""
+    """Return the table, with speeds relative to the quickest llama.cpp whose perplexity is within 1 %."""
     peers = [r for r in rows if r["kind"] == "llama.cpp"]
     faithful = [r for r in peers if r["perplexity_ratio"] >= _WITHIN] or peers
     best = {key: max(_speed(r, key) for r in faithful) for key, _ in _COLUMNS}
