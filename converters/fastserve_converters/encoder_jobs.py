@@ -21,6 +21,7 @@ from fastserve_converters.job_requests import (
     checkpoint_of,
     requested_texts,
 )
+from fastserve_converters.recent import Recent
 from fastserve_runtime.errors import UsageError
 from fastserve_runtime.manifest import Dim, Signature, SymbolicDim, TensorSpec, signature_document
 
@@ -49,7 +50,7 @@ class EncoderJobs:
         self._programs: dict[bool, torch.export.ExportedProgram] = {}
         self._calibrations: dict[str, dict[str, NDArray[np.generic]]] = {}
         self._signatures: dict[bool, Signature] = {}
-        self._weights: dict[object, dict[str, QuantizedWeight]] = {}
+        self._weights: Recent[dict[str, QuantizedWeight]] = Recent(KEPT_WEIGHTS)
         self.handlers: Mapping[str, Handler] = {
             "reference": self._reference,
             "program": self._export_program,
@@ -201,12 +202,12 @@ class EncoderJobs:
         edge_form = self._edge()
         assignment = layers.assignment(edge_form, plan, request["assignment"])
         key = (plan.rounding, request["reference"], frozenset(assignment.items()))
-        if key not in self._weights:
+
+        def made() -> dict[str, QuantizedWeight]:
             samples = self._calibration(plan, request)
-            self._weights[key] = layers.quantized_weights(edge_form, assignment, plan.rounding, samples)
-            if len(self._weights) > KEPT_WEIGHTS:
-                del self._weights[next(iter(self._weights))]
-        return self._weights[key]
+            return layers.quantized_weights(edge_form, assignment, plan.rounding, samples)
+
+        return self._weights.get(key, made)
 
     @property
     def _length(self) -> int:

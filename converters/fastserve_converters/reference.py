@@ -155,10 +155,15 @@ def prove_same_tokens(
     expected = tokenizer(list(texts), padding="max_length", truncation=True, max_length=length)["input_ids"]
     for text, ours, theirs in zip(texts, inputs["input_ids"], expected, strict=True):
         if ours.tolist() != list(theirs):
-            raise EnvironmentFailure(
-                f"The bundle's tokenizer and Transformers' give different tokens for {text!r:.60}.",
-                "This tokenizer is not handled right; please report it with the checkpoint's tokenizer files.",
-            )
+            raise different_tokens(text)
+
+
+def different_tokens(text: str) -> EnvironmentFailure:
+    """Return the failure that the bundle's tokenizer and Transformers' own disagree about a text."""
+    return EnvironmentFailure(
+        f"The bundle's tokenizer and Transformers' give different tokens for {text!r:.60}.",
+        "This tokenizer is not handled right; please report it with the checkpoint's tokenizer files.",
+    )
 
 
 def run_original(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from fastserve_converters.quantization.fake_quant import fake_quantized
 from fastserve_converters.quantization.layers import check_finite
 from fastserve_converters.quantization.recipe import recipe_document
 from fastserve_converters.quantization.weights import QuantizedWeight
+from fastserve_converters.recent import Recent
 from fastserve_converters.reference import CALIBRATION, DESCRIPTION, INPUTS, load_tokenizer
 from fastserve_runtime.errors import UsageError
 from fastserve_runtime.generation import traces
@@ -56,8 +58,8 @@ class DecoderJobs:
         self._source = source
         self._model: Any = None
         self._known_form: DecoderForm | None = None
-        self._rounders: dict[str, DecoderRounder] = {}
-        self._weights: dict[object, dict[str, QuantizedWeight]] = {}
+        self._rounders: Recent[DecoderRounder] = Recent(1)
+        self._weights: Recent[dict[str, QuantizedWeight]] = Recent(KEPT_WEIGHTS)
         self.handlers: Mapping[str, Handler] = {
             "reference": self._reference,
             "program": self._prove_form,
@@ -67,9 +69,9 @@ class DecoderJobs:
         }
 
     def _reference(self, request: Mapping[str, Any], out: Path) -> Any:
-        checkpoint = checkpoint_of(self._source)
+        checkpoint = self._checkpoint
         started = time.perf_counter()
-        model = self._loaded(checkpoint)
+        model = self._loaded()
         load_seconds = time.perf_counter() - started
         split = requested_texts(request, checkpoint)
         tokenizer = load_tokenizer(checkpoint)
@@ -80,7 +82,7 @@ class DecoderJobs:
 
     def _prove_form(self, request: Mapping[str, Any], out: Path) -> Any:
         """Read the model into the common form, and prove it equal to the original on the reference's own traces."""
-        model = self._loaded(checkpoint_of(self._source))
+        model = self._loaded()
         form = self._form()
         found = list(traces.traces(_arrays(Path(request["reference"]) / INPUTS)))
         chosen = [*found[:_PROVEN_TRACES], *sorted(found, key=lambda t: len(t.tokens))[:_PROVEN_TRACES]]
@@ -183,29 +185,31 @@ class DecoderJobs:
         form = self._form()
         schemes = decoder_assignment(form, plan, request["assignment"])
         key = (plan.rounding, request["reference"], frozenset(schemes.items()))
-        if key not in self._weights:
-            gguf = checkpoint_of(self._source).gguf
+
+        def made() -> dict[str, QuantizedWeight]:
             rounder = self._rounder(request) if plan.rounding == "gptq" else None
-            self._weights[key] = decoder_weights(form, schemes, plan, rounder, gguf)
-            if len(self._weights) > KEPT_WEIGHTS:
-                del self._weights[next(iter(self._weights))]
-        return self._weights[key]
+            return decoder_weights(form, schemes, plan, rounder, self._checkpoint.gguf)
+
+        return self._weights.get(key, made)
 
     def _rounder(self, request: Mapping[str, Any]) -> DecoderRounder:
-        folder = request["reference"]
-        if folder not in self._rounders:
-            self._rounders = {folder: DecoderRounder(self._form(), self._calibration(request)["input_ids"])}
-        return self._rounders[folder]
+        return self._rounders.get(
+            request["reference"], lambda: DecoderRounder(self._form(), self._calibration(request)["input_ids"])
+        )
 
-    def _loaded(self, checkpoint: Checkpoint) -> Any:
+    @cached_property
+    def _checkpoint(self) -> Checkpoint:
+        return checkpoint_of(self._source)
+
+    def _loaded(self) -> Any:
         """Return the untouched model. The form shares its weights and leaves it as it is."""
         if self._model is None:
-            self._model = load_model(checkpoint, trust_remote_code=self._source["trust_remote_code"])
+            self._model = load_model(self._checkpoint, trust_remote_code=self._source["trust_remote_code"])
         return self._model
 
     def _form(self) -> DecoderForm:
         if self._known_form is None:
-            self._known_form = read_decoder(self._loaded(checkpoint_of(self._source)), self._source["length"])
+            self._known_form = read_decoder(self._loaded(), self._source["length"])
         return self._known_form
 
 

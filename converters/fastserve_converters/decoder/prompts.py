@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from fastserve_converters.reference import different_tokens
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, FastServeError, UsageError, one_line
 from fastserve_runtime.generation.prompt_tokenizer import PromptSettings, PromptTokenizer
 from fastserve_runtime.generation.sampling import Sampling
@@ -100,10 +101,7 @@ def prove_same_prompts(theirs: Any, ours: PromptTokenizer, texts: list[str]) -> 
     """
     for text in texts:
         if ours.encode(text) != list(theirs(text)["input_ids"]):
-            raise EnvironmentFailure(
-                f"The bundle's tokenizer and Transformers' give different tokens for {text!r:.60}.",
-                "This tokenizer is not handled right; please report it with the checkpoint's tokenizer files.",
-            )
+            raise different_tokens(text)
     if ours.settings.chat_template is None:
         return
     for conversation in _CONVERSATIONS:

@@ -18,6 +18,7 @@ from fastserve_converters.decoder.form import Block, DecoderForm, WholeSequence
 from fastserve_converters.precisions import WeightScheme
 from fastserve_converters.quantization.gptq import round_layer, watched_inputs
 from fastserve_converters.quantization.weights import QuantizedWeight
+from fastserve_converters.recent import Recent
 from fastserve_runtime.errors import EnvironmentFailure
 
 _BATCH = 8
@@ -41,7 +42,7 @@ class DecoderRounder:
         """Take a decoder and calibration sequences, ids, shape [sequences, tokens]."""
         self._form = form
         self._tokens = tokens
-        self._known: dict[frozenset[tuple[str, WeightScheme]], _RoundedBlocks] = {}
+        self._known: Recent[_RoundedBlocks] = Recent(_KEPT)
 
     def round(self, schemes: Mapping[str, WeightScheme]) -> dict[str, QuantizedWeight]:
         """Round linear layers of blocks, and the head; the form's weights are put back at the end.
@@ -57,11 +58,7 @@ class DecoderRounder:
         head = "embedding" if form.is_tied else "head"
         inner = {name: scheme for name, scheme in schemes.items() if name != head}
         key = frozenset(inner.items())
-        if key not in self._known:
-            self._known[key] = _round_blocks(form, inner, self._tokens)
-            if len(self._known) > _KEPT:
-                del self._known[next(iter(self._known))]
-        blocks = self._known[key]
+        blocks = self._known.get(key, lambda: _round_blocks(form, inner, self._tokens))
         found = dict(blocks.weights)
         if head in schemes:
             weight = form.get_submodule(head).weight.detach().numpy()  # type: ignore[operator]

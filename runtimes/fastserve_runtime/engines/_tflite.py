@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fastserve_runtime.engine_logs import native_output_logged
 from fastserve_runtime.engines._tflite_buffers import BorrowedTensors
 from fastserve_runtime.errors import BundleError
-from fastserve_runtime.manifest import Dim, Graph, Signature, SymbolicDim, TensorSpec
+from fastserve_runtime.manifest import UNBOUNDED, Dim, Graph, Signature, SymbolicDim, TensorSpec
 from fastserve_runtime.named_session import NamedSession
 from fastserve_runtime.session import Binding, ModelSource, Placement
 from fastserve_runtime.tensors import check_shapes, select_graph
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from fastserve_runtime.session import Tensor
 
 _MAGIC = b"TFL3"
-_LARGEST_DIM = 2**31 - 1
 
 
 def open_tflite(
@@ -185,7 +184,6 @@ def _tensor(name: str, detail: Mapping[str, Any]) -> TensorSpec:
     import numpy as np
 
     dims: list[Dim] = [
-        int(d) if d >= 0 else SymbolicDim(f"{name}_{i}", 0, _LARGEST_DIM)
-        for i, d in enumerate(detail["shape_signature"])
+        int(d) if d >= 0 else SymbolicDim(f"{name}_{i}", 0, UNBOUNDED) for i, d in enumerate(detail["shape_signature"])
     ]
     return TensorSpec(name, np.dtype(detail["dtype"]).name, tuple(dims))

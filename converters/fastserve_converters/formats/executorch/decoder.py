@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastserve_converters.artifact import Artifact, count_operators
 from fastserve_converters.formats import DecoderJob
-from fastserve_converters.precisions import FP32, INT8, Choices, Precision, WeightScheme
+from fastserve_converters.precisions import INT8, Precision, WeightScheme, decoder_precisions
 from fastserve_runtime.errors import UsageError
 from fastserve_runtime.generation.stateful import INPUT_IDS, LOGITS, MAX_CONTEXT, POSITION
 from fastserve_runtime.manifest import (
@@ -31,19 +31,7 @@ if TYPE_CHECKING:
 _INT4 = WeightScheme(4, group=32, scale="bfloat16")
 """The same for tables, so that the head can share their integers."""
 
-PRECISIONS: Mapping[str, Precision] = {
-    "fp32": FP32,
-    "int8": Precision(INT8, INT8, "dynamic-int8"),
-    "int4": Precision(_INT4, _INT4, "dynamic-int8", rounding="gptq"),
-    "int4-embedding-int8": Precision(_INT4, INT8, "dynamic-int8", rounding="gptq"),
-    "mixed": Precision(
-        None,
-        None,
-        "dynamic-int8",
-        rounding="gptq",
-        choices=Choices(linear=(INT8, _INT4), embedding=(INT8,)),
-    ),
-}
+PRECISIONS: Mapping[str, Precision] = decoder_precisions(INT8, _INT4, INT8)
 
 MODEL = "model.pte"
 METHOD = "forward"
