@@ -10,6 +10,7 @@ module when it is first used (PEP 562), numpy and one engine with the first mode
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from fastserve_runtime._version import __version__
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
     from fastserve_runtime.session import Binding, Placement, Session
     from fastserve_runtime.verdict import Outcome, Verdict
     from fastserve_runtime.verification import Verification, verify
+
+# From 1.29 on, ONNX Runtime reports its use to its makers, over the network, unless it is told not to before anything
+# imports it. A user's own setting stays.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _MODULE_OF = {
     name: module

@@ -52,6 +52,15 @@ def imported(python: str) -> dict[str, object]:
     return result
 
 
+def test_onnx_runtime_keeps_no_record_of_its_use(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
+    program = "import fastserve_runtime.engines.onnxruntime as engine; engine.import_library()"
+    unset = {"ORT_DISABLE_TELEMETRY", "CI", "XDG_CACHE_HOME", "PYTEST_CURRENT_TEST"}
+    environment = {name: value for name, value in os.environ.items() if name not in unset}
+    subprocess.run([sys.executable, "-c", program], env={**environment, "HOME": str(tmp_path)}, check=True)
+    assert list(tmp_path.rglob("*")) == []
+
+
 def test_importing_the_runtime_imports_nothing_but_the_standard_library() -> None:
     result = imported(sys.executable)
     assert result["foreign"] == []
