@@ -24,14 +24,14 @@ demo: setup
 
 test: setup
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile -m "not slow and not apart"
-	@OMP_NUM_THREADS=1 $(PY) -m pytest -q -m "not slow and apart" tests/converters/formats/executorch tests/runtime/engines
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -q -m "not slow and apart"
 
 coverage: setup
 	@$(PY) -m pytest -q -m "not slow and not apart" tests/runtime tests/sdk tests/converters tests/device_tests --cov --cov-report=term:skip-covered
 
 test-slow: setup
 	@$(PY) -m pytest --timeout 3600 -m "slow and not apart"
-	@$(PY) -m pytest -q --timeout 3600 -m "slow and apart" tests/converters/formats/executorch
+	@$(PY) -m pytest -q --timeout 3600 -m "slow and apart"
 
 lint: setup
 	@$(VENV)/bin/ruff check .

@@ -363,6 +363,7 @@ class TestEngines:
         with pytest.warns(UserWarning, match="engine 'broken' of another package cannot be imported: not today"):
             assert [e.NAME for e in engines.engines_for("onnx")] == ["onnxruntime"]
 
+    @pytest.mark.apart
     def test_an_engine_that_stands_in_for_the_best_is_told(self, score_models, monkeypatch):
         monkeypatch.setattr(ENGINES.load("executorch"), "version", lambda: None)
         with (
