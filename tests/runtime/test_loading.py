@@ -372,6 +372,7 @@ class TestEngines:
         ):
             assert session.engine == "executorch-official"
 
+    @pytest.mark.apart
     def test_the_best_engine_and_one_asked_for_are_not_worth_a_warning(self, score_models):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
