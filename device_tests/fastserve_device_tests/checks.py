@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -62,20 +62,38 @@ def check_padding(subject: Subject, outputs: Arrays) -> Iterator[Verdict]:
 
 
 def check_placement(subject: Subject) -> Verdict:
-    """No fewer operators run on the target's backend than when the bundle was made."""
+    """What should run on the target's backend does.
+
+    That is what did when the bundle was made, where its manifest tells of this backend; a portable file on an
+    accelerator that it was not made for should run there as a whole.
+    """
     variant, target = subject.variant, subject.target
     placement = subject.session.placement()
     expected = variant.expected_placement
     if target.BACKEND is None:
         return Verdict(variant.id, target.NAME, PLACEMENT, Outcome.PASS, placement.source)
-    if placement.operators is None or expected.delegated is None:
+    if placement.operators is None:
         return Verdict(variant.id, target.NAME, PLACEMENT, Outcome.NOT_RUN, placement.source)
-    found = placement.operators.get(target.BACKEND, 0)
     # Where a file calls its delegate by name, as ExecuTorch's do, the engine counts those calls, not what is in them.
     calls = sum(o.count for o in variant.operators if o.name == target.BACKEND)
+    if expected.backend != target.BACKEND and not calls:
+        return _wholly_placed(subject, placement.operators, target.BACKEND)
+    if expected.delegated is None:
+        return Verdict(variant.id, target.NAME, PLACEMENT, Outcome.NOT_RUN, placement.source)
+    found = placement.operators.get(target.BACKEND, 0)
     least, unit = (calls, "calls") if calls else (expected.delegated, "operators")
     figures = {"expected": float(least), "found": float(found)}
     if found < least:
         message = f"{found} {unit} run in {target.BACKEND}; {least} did on the building machine"
         return Verdict(variant.id, target.NAME, PLACEMENT, Outcome.FELL_BACK, message, figures)
     return Verdict(variant.id, target.NAME, PLACEMENT, Outcome.PASS, figures=figures)
+
+
+def _wholly_placed(subject: Subject, operators: Mapping[str, int], backend: str) -> Verdict:
+    elsewhere = {name: count for name, count in operators.items() if name != backend and count}
+    figures = {"found": float(operators.get(backend, 0)), "elsewhere": float(sum(elsewhere.values()))}
+    if elsewhere or not operators.get(backend):
+        where = " and ".join(f"{count} in {name}" for name, count in sorted(elsewhere.items())) or "nowhere else"
+        message = f"{operators.get(backend, 0)} operators run in {backend}, {where}"
+        return Verdict(subject.variant.id, subject.target.NAME, PLACEMENT, Outcome.FELL_BACK, message, figures)
+    return Verdict(subject.variant.id, subject.target.NAME, PLACEMENT, Outcome.PASS, figures=figures)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fastserve_device_tests.target_process import check_in_process
-from fastserve_device_tests.targets import load_target, target_names
+from fastserve_device_tests.targets import chosen_targets
 from fastserve_runtime.bundle import open_bundle
 from fastserve_runtime.verdict import Outcome, Verdict
 
@@ -20,7 +20,7 @@ def run_suite(
 
     Args:
         bundle: its directory or zip file.
-        targets: names such as `onnx:cpu`; all if None.
+        targets: names such as `onnx:cpu`, classes such as `npu`, or `all`; those on the CPU if None.
         on_start: gets told what is being checked.
 
     Returns:
@@ -30,7 +30,7 @@ def run_suite(
         UsageError: a target is unknown, or there is no bundle.
         BundleError: the bundle is damaged.
     """
-    chosen = [load_target(name) for name in (target_names() if targets is None else targets)]
+    chosen = chosen_targets(["cpu"] if targets is None else targets)
     with open_bundle(bundle) as source:
         source.check_integrity()
         variants = source.manifest.variants
@@ -41,6 +41,10 @@ def run_suite(
             message = f"the bundle has no variant for {target.FORMAT}"
             verdicts.append(Verdict("-", target.NAME, APPLICABLE, Outcome.NOT_RUN, message))
         for variant in fitting:
+            if target.PRECISIONS is not None and variant.precision not in target.PRECISIONS:
+                message = f"it takes {', '.join(target.PRECISIONS)}, not {variant.precision}"
+                verdicts.append(Verdict(variant.id, target.NAME, APPLICABLE, Outcome.NOT_RUN, message))
+                continue
             on_start(f"{variant.id} on {target.NAME}")
             verdicts.extend(check_in_process(bundle, variant.id, target))
     return verdicts

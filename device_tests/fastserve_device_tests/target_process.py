@@ -9,44 +9,42 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
+from fastserve_device_tests.limited_process import run_limited
 from fastserve_device_tests.targets import Target, load_target
 from fastserve_runtime.bundle import open_bundle
 from fastserve_runtime.errors import FastServeError
-from fastserve_runtime.loading import open_variant, usable_engine
+from fastserve_runtime.loading import open_variant
+from fastserve_runtime.manifest import Variant
 from fastserve_runtime.verdict import Outcome, Verdict
 
-TIMEOUT_SECONDS = 600
 LOAD = "load"
 RUN = "run"
 
 
 def check_in_process(bundle: Path, variant: str, target: Target) -> list[Verdict]:
-    """Run the checks in a child process; a crash, a hang or rubbish is a RUN_FAILED verdict."""
-    command = [
-        sys.executable,
-        "-m",
-        "fastserve_device_tests.target_process",
-        str(bundle),
-        variant,
-        target.NAME,
-    ]
+    """Run the checks in a child process; a crash, a hang, too much memory or rubbish is a RUN_FAILED verdict.
+
+    Where the target cannot run on this machine, the verdict is NOT_RUN, with what would bring it.
+    """
+    needs = target.needs()
+    missing = needs.missing()
+    if missing:
+        message = f"{' and '.join(missing)} is missing: {'; '.join(dict.fromkeys(missing.values()))}"
+        return [Verdict(variant, target.NAME, LOAD, Outcome.NOT_RUN, message)]
+    command = [needs.python, "-m", "fastserve_device_tests.target_process", str(bundle), variant, target.NAME]
+    ended = run_limited(command, needs.environment, seconds=needs.seconds, memory=needs.memory)
+    if ended.broken_limit is not None:
+        return [Verdict(variant, target.NAME, RUN, Outcome.RUN_FAILED, ended.broken_limit)]
     try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT_SECONDS, check=False
-        )
-    except subprocess.TimeoutExpired:
-        message = f"it hung and was ended after {TIMEOUT_SECONDS} s"
-        return [Verdict(variant, target.NAME, RUN, Outcome.RUN_FAILED, message)]
-    try:
-        documents = json.loads(done.stdout)
+        documents = json.loads(ended.output)
     except ValueError:
-        words = done.stderr.decode(errors="replace").strip().splitlines()
-        message = f"the process died with exit code {done.returncode}" + (f": {words[-1]}" if words else "")
+        words = ended.errors.decode(errors="replace").strip().splitlines()
+        message = f"the process died with exit code {ended.code}" + (f": {words[-1]}" if words else "")
         return [Verdict(variant, target.NAME, RUN, Outcome.RUN_FAILED, message)]
     return [
         Verdict(
@@ -73,7 +71,7 @@ def check_variant(location: Path, variant_id: str, target: Target) -> Iterator[V
             yield Verdict(variant_id, target.NAME, RUN, Outcome.NOT_RUN, "the bundle has no golden for it")
             return
         try:
-            engine = usable_engine(variant)
+            engine = target.engine(variant)
         except FastServeError as error:
             yield Verdict(variant_id, target.NAME, LOAD, Outcome.NOT_RUN, str(error))
             return
@@ -85,9 +83,15 @@ def check_variant(location: Path, variant_id: str, target: Target) -> Iterator[V
             return
         with session:
             try:
-                yield from all_checks(Subject(bundle.manifest.task, variant, golden, session, target))
+                computed = variant if target.PRECISIONS is None else _computed_as(variant, target.PRECISIONS)
+                yield from all_checks(Subject(bundle.manifest.task, computed, golden, session, target))
             except FastServeError as error:
                 yield Verdict(variant_id, target.NAME, RUN, Outcome.RUN_FAILED, str(error))
+
+
+def _computed_as(variant: Variant, precisions: Mapping[str, str]) -> Variant:
+    """Return a variant that is judged by the precision that the target computes it in."""
+    return replace(variant, precision=precisions[variant.precision])
 
 
 def main(arguments: list[str]) -> None:

@@ -15,7 +15,7 @@ def conform(bundle: str | os.PathLike[str], *, targets: Sequence[str] | None = N
 
     Args:
         bundle: a bundle's directory or zip file.
-        targets: names such as `onnx:cpu`; all if left out.
+        targets: names such as `onnx:cpu`, or `cpu`, `gpu`, `npu`, `all`; those on the CPU if left out.
 
     Raises:
         UsageError: a target is unknown, or there is no bundle.

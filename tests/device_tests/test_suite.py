@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import fastserve
-from fastserve_device_tests import target_process
+from fastserve_device_tests.needs import Needs
 from fastserve_device_tests.suite import APPLICABLE, run_suite
 from fastserve_device_tests.target_process import LOAD, RUN, check_in_process, check_variant
 from fastserve_device_tests.targets import load_target
@@ -170,12 +170,69 @@ def test_a_crash_or_rubbish_is_a_verdict(
 
 
 def test_a_process_that_hangs_is_ended_and_a_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(target_process, "TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr(ONNX, "needs", lambda: Needs(seconds=0.5))
     location = write(tmp_path)
     be(tmp_path / "interpreter", "exec sleep 600", monkeypatch)
     verdicts = run_suite(location, ["onnx:cpu"])
     assert checked(verdicts) == [(RUN, Outcome.RUN_FAILED)]
     assert "it hung and was ended after 0.5 s" in verdicts[0].message
+
+
+def test_a_process_that_takes_too_much_memory_is_ended_and_a_verdict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ONNX, "needs", lambda: Needs(memory=100 * 2**20))
+    location = write(tmp_path)
+    hungry = "import time; x = bytearray(b'1' * 300_000_000); time.sleep(60)"
+    be(tmp_path / "interpreter", f'exec {sys.executable} -c "{hungry}"', monkeypatch)
+    verdicts = run_suite(location, ["onnx:cpu"])
+    assert checked(verdicts) == [(RUN, Outcome.RUN_FAILED)]
+    assert "of memory and was ended; 0.1 GiB are allowed" in verdicts[0].message
+
+
+def test_a_target_that_lacks_something_is_not_run_and_tells_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lacking = Needs(
+        modules={"a_module_that_nobody_made": "pip install it"},
+        files=((None, "the driver", "apt-get install driver"), (tmp_path / "none", "the tool", "pip install it")),
+    )
+    monkeypatch.setattr(ONNX, "needs", lambda: lacking)
+    verdicts = run_suite(write(tmp_path), ["onnx:cpu"])
+    assert checked(verdicts) == [(LOAD, Outcome.NOT_RUN)]
+    assert verdicts[0].message == (
+        "the package a_module_that_nobody_made and the driver and the tool is missing: "
+        "pip install it; apt-get install driver"
+    )
+
+
+def test_the_process_gets_the_targets_interpreter_and_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "interpreter"
+    script.write_text('#!/bin/sh\necho "$DRIVER is here" >&2; exit 3\n')
+    script.chmod(0o755)
+    monkeypatch.setattr(ONNX, "needs", lambda: Needs(environment={"DRIVER": "shader"}, interpreter=script))
+    verdicts = run_suite(write(tmp_path), ["onnx:cpu"])
+    assert verdicts[0].message == "the process died with exit code 3: shader is here"
+
+
+def test_a_precision_that_a_target_does_not_take_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ONNX, "PRECISIONS", {"a16w8": "a16w8"})
+    verdicts = run_suite(write(tmp_path), ["onnx:cpu"])
+    assert checked(verdicts) == [(APPLICABLE, Outcome.NOT_RUN)]
+    assert verdicts[0].message == "it takes a16w8, not fp32"
+
+
+def test_a_variant_is_judged_by_the_precision_that_the_target_computes_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    golden = read_golden(text_bundle()[1][GOLDEN])
+    near = {name: (values * 1.001).astype(values.dtype) for name, values in golden.artifact.items()}
+    location = write(tmp_path, contents={GOLDEN: write_golden(replace(golden, artifact=near))})
+    assert dict(checked(list(check_variant(location, "first", ONNX))))["executor"] is Outcome.OUTPUT_MISMATCH
+    monkeypatch.setattr(ONNX, "PRECISIONS", {"fp32": "fp16"})
+    assert dict(checked(list(check_variant(location, "first", ONNX))))["executor"] is Outcome.PASS
 
 
 def test_figures_that_are_not_finite_survive_the_way_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,7 +59,12 @@ def verify(
 
 def conform(
     bundle: Bundle,
-    target: Annotated[str | None, typer.Option(help="Some of onnx:cpu,tflite:xnnpack,executorch:xnnpack.")] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            help="Names such as onnx:webgpu, or cpu (default), gpu, npu, all; several with commas.", show_default=False
+        ),
+    ] = None,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:

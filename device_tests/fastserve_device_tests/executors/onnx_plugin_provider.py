@@ -1,0 +1,139 @@
+"""ONNX Runtime with an execution provider that another package brings.
+
+Such a provider is a library that is registered at run time
+(https://onnxruntime.ai/docs/execution-providers/plugin-ep-libraries/usage.html). What it does not take, ONNX Runtime
+runs on the CPU without a word; its profile tells which nodes these were.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fastserve_runtime.engines import onnxruntime as cpu
+from fastserve_runtime.errors import BundleError, EnvironmentFailure, one_line
+from fastserve_runtime.manifest import Graph, Signature, Variant
+from fastserve_runtime.session import ModelSource, Placement
+
+FORMAT = "onnx"
+
+
+@dataclass(frozen=True)
+class PluginProvider:
+    """ONNX Runtime with one such provider, as an engine (`fastserve_runtime.session.Engine`).
+
+    Attributes:
+        NAME: of the engine, as sessions tell it.
+        PROVIDER: what ONNX Runtime calls the provider; its library is registered by this name, which some take over.
+        module: the package that brings it; its `get_library_path` tells where the library lies.
+        INSTALL: the command that installs the package.
+        options: the provider's own.
+        FORMAT: `onnx`.
+        FAMILY: the variant's requirement of ONNX Runtime holds here too.
+    """
+
+    NAME: str
+    PROVIDER: str
+    module: str
+    INSTALL: str
+    options: Mapping[str, str] = field(default_factory=dict)
+    FORMAT: str = FORMAT
+    FAMILY: str = cpu.FAMILY
+
+    def version(self) -> str | None:
+        """Return the installed version of ONNX Runtime."""
+        return cpu.version()
+
+    def import_library(self) -> None:
+        """Import ONNX Runtime and register the provider; see `Engine.import_library`."""
+        self._devices(cpu.import_library())
+
+    def lacking(self, variant: Variant) -> list[str]:
+        """Return none: what the provider lacks runs elsewhere, and the placement tells."""
+        return cpu.lacking(variant)
+
+    def open_session(self, model: ModelSource, graphs: Mapping[str, Graph] | None, *, threads: int) -> ProfiledSession:
+        """Load an ONNX model; see `Engine.open_session`. The graphs must be given."""
+        onnxruntime = cpu.import_library()
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 4
+        options.enable_profiling = True
+        profiles = tempfile.TemporaryDirectory(prefix="fastserve-profile-")
+        options.profile_file_prefix = str(Path(profiles.name) / "run")
+        options.add_provider_for_devices(self._devices(onnxruntime)[:1], dict(self.options))
+        source = str(model) if isinstance(model, Path) else bytes(model)
+        try:
+            session = onnxruntime.InferenceSession(source, options)
+        except Exception as error:  # the binding's exception classes share no base but Exception
+            profiles.cleanup()
+            raise BundleError(f"{self.NAME} cannot load the model: {one_line(error)}.") from error
+        signatures = {name: graph.signature for name, graph in (graphs or {}).items()}
+        return ProfiledSession(session, signatures, threads, self.NAME, profiles)
+
+    def _devices(self, onnxruntime: Any) -> list[Any]:
+        """Register the provider's library, and return its devices.
+
+        Raises:
+            EnvironmentFailure: the package is not there or cannot be loaded, or there is no device.
+        """
+        try:
+            package = importlib.import_module(self.module)
+            if not self._found(onnxruntime):
+                onnxruntime.register_execution_provider_library(self.PROVIDER, package.get_library_path())
+        except Exception as error:  # an ImportError, or one of the binding's own classes
+            raise EnvironmentFailure(f"{self.NAME} cannot be loaded: {one_line(error)}.", self.INSTALL) from error
+        found = self._found(onnxruntime)
+        if not found:
+            raise EnvironmentFailure(f"{self.NAME} finds no device.", "Look whether its driver is installed.")
+        return found
+
+    def _found(self, onnxruntime: Any) -> list[Any]:
+        return [device for device in onnxruntime.get_ep_devices() if device.ep_name == self.PROVIDER]
+
+
+class ProfiledSession(cpu.OnnxRuntimeSession):
+    """A session that counts where its nodes ran."""
+
+    is_concurrent = False
+
+    def __init__(
+        self,
+        session: Any,
+        graphs: Mapping[str, Signature],
+        threads: int,
+        engine: str,
+        profiles: tempfile.TemporaryDirectory[str],
+    ) -> None:
+        super().__init__(session, graphs, threads)
+        self.engine = engine
+        self._profiles = profiles
+        self._placed: Placement | None = None
+
+    def _placement(self) -> Placement:
+        if self._placed is None:
+            events = json.loads(Path(self._session.end_profiling()).read_bytes())
+            self._placed = Placement(nodes_of_providers(events), "ONNX Runtime's profile of the calls so far")
+        return self._placed
+
+    def _release(self) -> None:
+        if self._placed is None:
+            self._session.end_profiling()
+        super()._release()
+        self._profiles.cleanup()
+
+
+def nodes_of_providers(events: list[dict[str, Any]]) -> dict[str, int]:
+    """Return from a profile how many nodes each provider ran, each node counted once."""
+    ran = {
+        (event["args"]["provider"], event["name"])
+        for event in events
+        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")
+    }
+    return dict(Counter(provider for provider, _ in ran))
