@@ -363,7 +363,6 @@ class TestEngines:
         with pytest.warns(UserWarning, match="engine 'broken' of another package cannot be imported: not today"):
             assert [e.NAME for e in engines.engines_for("onnx")] == ["onnxruntime"]
 
-    @pytest.mark.apart
     def test_an_engine_that_stands_in_for_the_best_is_told(self, score_models, monkeypatch):
         monkeypatch.setattr(ENGINES.load("executorch"), "version", lambda: None)
         with (
@@ -372,7 +371,6 @@ class TestEngines:
         ):
             assert session.engine == "executorch-official"
 
-    @pytest.mark.apart
     def test_the_best_engine_and_one_asked_for_are_not_worth_a_warning(self, score_models):
         with warnings.catch_warnings():
             warnings.simplefilter("error")

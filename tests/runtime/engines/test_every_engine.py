@@ -39,7 +39,7 @@ SCORE = Signature(
 )
 
 
-@pytest.fixture(params=[pytest.param(n, marks=[pytest.mark.apart] * n.endswith("-official")) for n in FILES])
+@pytest.fixture(params=FILES)
 def name(request):
     return request.param
 

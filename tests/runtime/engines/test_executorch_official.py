@@ -9,8 +9,6 @@ from fastserve_runtime.errors import BundleError, UsageError
 from fastserve_runtime.loading import open_model
 from fastserve_runtime.manifest import Graph, Signature, TensorSpec
 
-pytestmark = pytest.mark.apart
-
 FEATURES = np.array([[1, -2, 0.5, 3]], np.float32)
 IDS = np.array([[4, 5]], np.int32)
 TWICE = Signature((TensorSpec("x", "float32", (2, 2)),), (TensorSpec("y", "float32", (2, 4)),))
