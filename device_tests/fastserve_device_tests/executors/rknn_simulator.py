@@ -1,0 +1,247 @@
+"""Rockchip's RKNN toolkit: its compiler for a chip's NPU, and its simulator of that chip.
+
+The toolkit needs packages that FastServe's own environment has newer, so a process of another environment imports
+this module, and this module needs nothing but numpy and what stands in `scripts/setup_rknn.sh`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from fastserve_device_tests.executors.onnx_opset import lower_opset
+from fastserve_runtime.engines._distribution import installed_version
+from fastserve_runtime.errors import BundleError, EnvironmentFailure, UsageError, one_line
+from fastserve_runtime.manifest import Graph, Signature, Variant
+from fastserve_runtime.named_session import NamedSession
+from fastserve_runtime.session import ModelSource, Placement
+
+if TYPE_CHECKING:
+    from fastserve_runtime.session import Tensor
+
+MOST_OPSET = 19
+NPU = "NPU"
+_MODEL = "model.onnx"
+_NOT_COMPUTING = {"InputOperator", "OutputOperator"}
+_LAYER = re.compile(r"RKNN: \[[\d:.]+\]\s+\d+\s+(?P<operator>\S+)\s+\S+\s+(?P<where>[CGN]PU)\s")
+_COLOUR = re.compile(r"\x1b\[[\d;]*m")
+
+
+@dataclass(frozen=True)
+class RknnSimulator:
+    """The toolkit for one chip, as an engine (`fastserve_runtime.session.Engine`).
+
+    Attributes:
+        platform: the chip, as the toolkit calls it.
+        NAME: of the engine, as sessions tell it.
+        FORMAT: `onnx`.
+        FAMILY: whose version `version` gives; no variant requires it.
+        INSTALL: the command that makes the environment.
+    """
+
+    platform: str
+    NAME: str = "Rockchip's RKNN simulator"
+    FORMAT: str = "onnx"
+    FAMILY: str = "rknn-toolkit2"
+    INSTALL: str = "bash scripts/setup_rknn.sh"
+
+    def version(self) -> str | None:
+        """Return the installed version of the toolkit."""
+        return installed_version("rknn-toolkit2", "rknn")
+
+    def import_library(self) -> Any:
+        """Import the toolkit and return its API; see `Engine.import_library`."""
+        try:
+            with CapturedOutput():
+                return importlib.import_module("rknn.api")
+        except ImportError as error:
+            problem = f"Rockchip's RKNN toolkit cannot be imported: {one_line(error)}."
+            raise EnvironmentFailure(problem, f"Make its environment afresh: {self.INSTALL}.") from error
+
+    def lacking(self, variant: Variant) -> list[str]:  # noqa: ARG002 -- it tells only when it compiles
+        """Return none: which operators the compiler lacks is known when it has tried."""
+        return []
+
+    def open_session(
+        self,
+        model: ModelSource,
+        graphs: Mapping[str, Graph] | None,
+        *,
+        threads: int,  # the simulator takes as many as it likes
+    ) -> RknnSession:
+        """Compile an ONNX model; see `Engine.open_session`. Its one graph must be given."""
+        if graphs is None:
+            raise UsageError(f"{self.NAME} does not open bare files.", "Open a bundle instead.")
+        portable = _lowered(model)
+        rknn = self.import_library()
+        folder = tempfile.TemporaryDirectory(prefix="fastserve-rknn-")
+        try:
+            toolkit, log = self._compiled(rknn, portable, Path(folder.name))
+        except BaseException:
+            folder.cleanup()
+            raise
+        signatures = {name: graph.signature for name, graph in graphs.items()}
+        return RknnSession(toolkit, signatures, threads, self.NAME, portable, nodes_of_processors(log), folder)
+
+    def _compiled(self, rknn: Any, model: Any, folder: Path) -> tuple[Any, str]:
+        """Return the toolkit with a model that is compiled and set up in the simulator, and what the compiler said.
+
+        Files of the compiler go into the working directory, so that is a folder of its own for this while.
+        """
+        file = folder / _MODEL
+        file.write_bytes(model.SerializeToString())
+        output = CapturedOutput()
+        done, problem = False, ""
+        try:
+            with contextlib.chdir(folder), output:
+                toolkit = rknn.RKNN(verbose=True)  # else it does not tell which processor takes what
+                done = (
+                    toolkit.config(target_platform=self.platform) == 0
+                    and toolkit.load_onnx(model=str(file)) == 0
+                    and toolkit.build(do_quantization=False) == 0
+                    and toolkit.init_runtime() == 0
+                )
+        except Exception as error:  # the toolkit raises what it meets, with the traceback as the message
+            problem = _last_line(str(error))
+        if not done:
+            problem = problem or _complaint(output.text)
+            raise BundleError(
+                f"{self.NAME} cannot compile the model for {self.platform}: {problem}.",
+                "Use another target; onnx:cpu tells whether the file itself is right.",
+            )
+        return toolkit, output.text
+
+
+class RknnSession(NamedSession):
+    """A compiled model in the simulator."""
+
+    def __init__(
+        self,
+        toolkit: Any,
+        graphs: Mapping[str, Signature],
+        threads: int,
+        engine: str,
+        model: Any,
+        placed: Mapping[str, int],
+        folder: tempfile.TemporaryDirectory[str],
+    ) -> None:
+        super().__init__(graphs, threads)
+        self.engine = engine
+        self._toolkit = toolkit
+        self._placed = placed
+        self._folder = folder
+        weights = {tensor.name for tensor in model.graph.initializer}
+        self._inputs = [value.name for value in model.graph.input if value.name not in weights]
+        self._outputs = [value.name for value in model.graph.output]
+
+    def _placement(self) -> Placement:
+        if not self._placed:
+            return Placement(None, f"{self.engine} did not print which processor executes what")
+        return Placement(self._placed, "the compiler's table of layers")
+
+    def _execute(self, graph: str, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        output = CapturedOutput()
+        problem = ""
+        results = None
+        try:
+            with output:
+                # Only tensors of four dimensions have a layout, and those of ONNX are never turned around.
+                results = self._toolkit.inference(inputs=[inputs[n] for n in self._inputs], data_format="nchw")
+        except Exception as error:  # as when compiling
+            problem = _last_line(str(error))
+        if results is None:
+            raise EnvironmentFailure(
+                f"{self.engine} failed while running: {problem or _complaint(output.text)}.",
+                "Use another target; onnx:cpu tells whether the file itself is right.",
+            )
+        found = dict(zip(self._outputs, results, strict=True))
+        return {spec.name: found[spec.name].astype(spec.dtype) for spec in self.graphs[graph].outputs}
+
+    def _release(self) -> None:
+        with CapturedOutput():
+            self._toolkit.release()
+        self._toolkit = None
+        self._folder.cleanup()
+
+
+class CapturedOutput:
+    """Keeps what is written to standard output and standard error meanwhile, by C libraries too.
+
+    Attributes:
+        text: what was written, once the `with` block has ended.
+    """
+
+    text = ""
+
+    def __enter__(self) -> None:
+        self._file: BinaryIO = tempfile.TemporaryFile()
+        _flush()
+        self._saved = [os.dup(descriptor) for descriptor in (1, 2)]
+        for descriptor in (1, 2):
+            os.dup2(self._file.fileno(), descriptor)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _flush()
+        for descriptor, saved in zip((1, 2), self._saved, strict=True):
+            os.dup2(saved, descriptor)
+            os.close(saved)
+        with self._file as file:
+            file.seek(0)
+            self.text = file.read().decode(errors="replace")
+
+
+def nodes_of_processors(log: str) -> dict[str, int]:
+    """Return from what the compiler printed how many layers each processor computes.
+
+    Those outside the NPU are counted under their names: `CPU (Gather)`. A layer may be several operators of the model.
+    """
+    operators: dict[str, list[str]] = {}
+    for layer in _LAYER.finditer(log):
+        if layer["operator"] not in _NOT_COMPUTING:
+            operators.setdefault(layer["where"], []).append(layer["operator"])
+    return {
+        where if where == NPU else f"{where} ({', '.join(sorted(set(names)))})": len(names)
+        for where, names in operators.items()
+    }
+
+
+def _lowered(model: ModelSource) -> Any:
+    onnx = importlib.import_module("onnx")
+    try:
+        loaded = onnx.load(str(model)) if isinstance(model, Path) else onnx.load_from_string(bytes(model))
+    except Exception as error:  # protobuf's DecodeError, or an OSError for weights in a file of their own
+        raise BundleError(f"The ONNX model cannot be read: {one_line(error)}.", "Export it again.") from error
+    return lower_opset(loaded, MOST_OPSET)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    ctypes.CDLL(None).fflush(None)
+
+
+def _complaint(log: str) -> str:
+    """Return the toolkit's last error in its log."""
+    errors = [line[2:] for line in _plain_lines(log) if line.startswith("E ")]
+    return one_line(ValueError(errors[-1])) if errors else "it does not say why"
+
+
+def _last_line(text: str) -> str:
+    lines = list(_plain_lines(text))
+    return lines[-1].rstrip(".") if lines else ""
+
+
+def _plain_lines(text: str) -> Iterator[str]:
+    return (line.strip() for line in _COLOUR.sub("", text).splitlines() if line.strip())

@@ -1,0 +1,58 @@
+"""The NPU of Rockchip's RK3588 by the RKNN toolkit: its compiler, and its simulator for x86.
+
+Floats are computed in fp16 there. The toolkit is Rockchip's and comes as binaries; it lives in an environment of its
+own (`scripts/setup_rknn.sh`).
+
+The simulator computes the whole model; where the chip would compute its layers is what the compiler tells. It leaves
+the lookup of token ids to the chip's CPU, so a text model's placement is FELL_BACK. The toolkit can be told to put that
+on the NPU, but then says NPU of any operator, also of those that it has only for the CPU.
+
+Only `fp32` is taken: the toolkit makes its own fp16 of it, and version 2.5.0 ends with errors inside itself on files
+whose floats are fp16 already and on those with QuantizeLinear and DequantizeLinear (`int8-static`); `a16w8` needs an
+operator set that it does not read. It quantizes models itself, but then they are no longer the bundle's variants.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import fastserve_device_tests
+import fastserve_runtime
+from fastserve_device_tests.executors import rknn_simulator
+from fastserve_device_tests.needs import Needs
+from fastserve_runtime.manifest import Variant
+
+NAME = "onnx:rk3588"
+PROCESSOR = "npu"
+EXECUTED_BY = "simulator"
+FORMAT = "onnx"
+BACKEND = rknn_simulator.NPU
+PRECISIONS = {"fp32": "fp16"}
+
+HOME = "FASTSERVE_RKNN_HOME"
+_DEFAULT_HOME = "~/.local/share/fastserve/rknn"
+_ENGINE = rknn_simulator.RknnSimulator("rk3588")
+
+
+def needs() -> Needs:
+    """Return the toolkit's environment, in which this repository's packages are found too."""
+    home = Path(os.environ.get(HOME) or _DEFAULT_HOME).expanduser()
+    python = home / "bin" / "python"
+    packages = home / "lib" / "python3.11" / "site-packages"
+    # The environment's own packages come first: where FastServe is installed from wheels, there is another numpy
+    # beside it, made for another Python.
+    own = [Path(module.__path__[0]).parent for module in (fastserve_runtime, fastserve_device_tests)]
+    return Needs(
+        files=(
+            (python, "the environment of Rockchip's RKNN toolkit", _ENGINE.INSTALL),
+            (packages / "rknn", "Rockchip's RKNN toolkit", _ENGINE.INSTALL),
+        ),
+        environment={"PYTHONPATH": os.pathsep.join(map(str, (packages, *own)))},
+        interpreter=python,
+    )
+
+
+def engine(variant: Variant) -> rknn_simulator.RknnSimulator:  # noqa: ARG001 -- the same for every one
+    """Return the toolkit, told which chip."""
+    return _ENGINE
