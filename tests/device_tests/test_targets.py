@@ -41,7 +41,8 @@ def test_an_unknown_target_suggests_the_nearest() -> None:
 
 
 def test_targets_are_chosen_by_name_and_by_class_each_once() -> None:
-    assert [t.NAME for t in chosen_targets(["cpu"])][:3] == ON_THE_CPU
+    assert [t.NAME for t in chosen_targets(None)] == ON_THE_CPU
+    assert {t.NAME for t in chosen_targets(["cpu"])} > set(ON_THE_CPU)
     twice = [t.NAME for t in chosen_targets(["tflite:xnnpack", "onnx:cpu", "tflite:xnnpack"])]
     assert twice == ["tflite:xnnpack", "onnx:cpu"]
     assert sorted(t.NAME for t in chosen_targets(["all", "gpu"])) == sorted(target_names())

@@ -74,15 +74,18 @@ def load_target(name: str) -> Target:
     return target
 
 
-def chosen_targets(words: Sequence[str]) -> list[Target]:
+def chosen_targets(words: Sequence[str] | None) -> list[Target]:
     """Return targets, each once.
 
     Args:
-        words: names, classes of processors (`cpu`, `gpu`, `npu`), or `all`.
+        words: names, classes of processors (`cpu`, `gpu`, `npu`), or `all`; None for what this machine's own processor
+            executes.
 
     Raises:
         UsageError: a word is none of these.
     """
+    if words is None:
+        return [t for t in map(load_target, target_names()) if (t.PROCESSOR, t.EXECUTED_BY) == ("cpu", "hardware")]
     chosen: dict[str, Target] = {}
     for word in words:
         if word == "all" or word in PROCESSORS:
