@@ -53,8 +53,9 @@ def checked_input(spec: TensorSpec, value: Tensor) -> Tensor:
     """Return one input, contiguous and of the wanted dtype.
 
     Raises:
-        InputError: rank, shape or dtype is wrong.
+        InputError: rank, shape or dtype is wrong, or the model takes a type that is not one of numpy's.
     """
+    _numpy_type(spec)  # of a list of tensors, or of text, neither shape nor values can be looked at
     try:
         value = np.asarray(value)
     except ValueError as error:

@@ -12,6 +12,9 @@ from fastserve_runtime.bundle import Bundle
 from fastserve_runtime.inspection import VARIANT_HEADINGS, conversion_lines, source_lines, variant_lines, variant_rows
 from fastserve_runtime.verdict import Outcome, Verdict
 
+OUTCOME_STYLES = {Outcome.PASS: "green", Outcome.NOT_RUN: "yellow"}
+"""How outcomes look; any other is a failure."""
+
 
 def inspection_tables(bundle: Bundle) -> Iterator[RenderableType]:
     """Yield what a bundle holds, for a terminal."""
@@ -29,10 +32,10 @@ def inspection_tables(bundle: Bundle) -> Iterator[RenderableType]:
 def verdict_table(verdicts: Sequence[Verdict]) -> Table:
     """Make a table of verdicts with the figures that they rest on."""
     table = Table("variant", "target", "check", "verdict", "figures")
-    styles = {Outcome.PASS: "green", Outcome.NOT_RUN: "yellow"}
     for verdict in verdicts:
-        outcome = f"[{styles.get(verdict.outcome, 'bold red')}]{verdict.outcome.value}[/]"
-        table.add_row(escape(verdict.variant), verdict.target, verdict.check, outcome, escape(verdict.detail))
+        outcome = f"[{OUTCOME_STYLES.get(verdict.outcome, 'bold red')}]{verdict.outcome.value}[/]"
+        names = map(escape, (verdict.variant, verdict.target, verdict.check))
+        table.add_row(*names, outcome, escape(verdict.detail))
     return table
 
 

@@ -12,9 +12,9 @@ import pytest
 
 import fastserve
 from fastserve_device_tests.needs import Needs
-from fastserve_device_tests.suite import APPLICABLE, run_suite
+from fastserve_device_tests.suite import APPLICABLE, NO_VARIANT, Pairing, pairings, run_suite
 from fastserve_device_tests.target_process import LOAD, RUN, check_in_process, check_variant
-from fastserve_device_tests.targets import load_target
+from fastserve_device_tests.targets import chosen_targets, load_target
 from fastserve_runtime.errors import BundleError, UsageError
 from fastserve_runtime.golden import read_golden, write_golden
 from fastserve_runtime.verdict import Outcome, Verdict
@@ -58,8 +58,24 @@ def test_each_variant_is_checked_on_its_target_and_a_target_without_variant_is_t
     assert [v.variant for v in passed] == ["first"] * len(CHECKS) + ["second"] * len(CHECKS)
     assert started == ["first on onnx:cpu", "second on onnx:cpu"]
     others = [v for v in verdicts if v.target != "onnx:cpu"]
-    assert checked(others) == [(APPLICABLE, Outcome.NOT_RUN)] * 2
+    assert checked(others) == [(APPLICABLE, Outcome.NOT_RUN)] * (len(chosen_targets(None)) - 1)
     assert others[0].message == "the bundle has no variant for executorch"
+
+
+def test_what_is_to_be_checked_is_told_without_checking_it(tmp_path: Path) -> None:
+    document, contents = text_bundle()
+    document["variants"].append(variant("second", precision="int8-dynamic"))
+    location = write_directory(tmp_path / "text.fsb", document, contents)
+    found = pairings(location, ["onnx:cpu", "tflite:xnnpack"])
+    assert [str(p) for p in found] == ["first on onnx:cpu", "second on onnx:cpu", f"{NO_VARIANT} on tflite:xnnpack"]
+    assert [p.obstacle for p in found] == ["", "", "the bundle has no variant for tflite"]
+
+
+def test_how_long_each_variant_took_is_told(tmp_path: Path) -> None:
+    ended: list[tuple[Pairing, float]] = []
+    run_suite(write(tmp_path), ["onnx:cpu", "tflite:xnnpack"], on_end=lambda *what: ended.append(what))
+    assert [(p.variant, p.target.NAME) for p, _ in ended] == [("first", "onnx:cpu")]
+    assert ended[0][1] > 0
 
 
 @pytest.mark.parametrize("put", [write_directory, write_zip])

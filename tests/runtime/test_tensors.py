@@ -162,6 +162,10 @@ class TestTypes:
             checked_input(spec(wanted, 1), value)
         assert caught.value.problem == f"Input 'x' was given as {value.dtype}; the model takes {wanted}."
 
+    def test_such_a_type_is_named_whatever_was_given(self):
+        with pytest.raises(InputError, match=re.escape("'x' is of the type seq(tensor(float)), which numpy does not")):
+            checked_input(spec("seq(tensor(float))"), [np.zeros(2), np.zeros(3)])
+
     @pytest.mark.parametrize("wanted", ["tensor(string)", "unknown"])
     def test_a_type_that_numpy_does_not_have_is_refused(self, wanted):
         with pytest.raises(InputError, match=re.escape(f"'x' is of the type {wanted}, which numpy does not")):

@@ -1,11 +1,11 @@
-"""The command line: `fastserve export | run | inspect | verify | conform | pack | serve`."""
+"""The command line: `fastserve export | run | inspect | verify | conform | targets | pack | serve`."""
 
 from __future__ import annotations
 
 import typer
 
 import fastserve_runtime
-from fastserve.cli import bundle_commands, export_command, run_command, serve_command
+from fastserve.cli import bundle_commands, conform_command, export_command, run_command, serve_command, targets_command
 
 app = typer.Typer(
     name="fastserve",
@@ -19,7 +19,8 @@ app.command("export")(export_command.export)
 app.command("run")(run_command.run)
 app.command("inspect")(bundle_commands.inspect)
 app.command("verify")(bundle_commands.verify)
-app.command("conform")(bundle_commands.conform)
+app.command("conform")(conform_command.conform)
+app.command("targets")(targets_command.targets)
 app.command("pack")(bundle_commands.pack)
 app.command("serve")(serve_command.serve)
 

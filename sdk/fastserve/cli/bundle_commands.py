@@ -1,8 +1,9 @@
-"""The commands that look at a finished bundle: `inspect`, `verify`, `conform`, `pack`."""
+"""The commands that look at a finished bundle: `inspect`, `verify`, `pack`."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +13,6 @@ from rich.markup import escape
 from fastserve.cli.failures import error_console, failures_shown, output_console
 from fastserve.packing import pack as pack_bundle
 from fastserve.reading import inspection_tables, verdict_table
-from fastserve_device_tests.suite import run_suite
 from fastserve_runtime.bundle import open_bundle
 from fastserve_runtime.errors import EXIT_ENVIRONMENT, EXIT_OK
 from fastserve_runtime.inspection import inspection
@@ -54,28 +54,7 @@ def verify(
             verification = verify_bundle(source, variant=variant, engine=engine, threads=threads)
             digest = source.manifest.digest
         _show_verdicts(verification.verdicts, {"bundle": str(bundle), "digest": digest}, as_json=as_json)
-    _exit_by(verification.verdicts, "All files are whole, but no variant could be run here.", as_json=as_json)
-
-
-def conform(
-    bundle: Bundle,
-    target: Annotated[
-        str | None,
-        typer.Option(
-            help="Names such as onnx:webgpu, or cpu (default), gpu, npu, all; several with commas.", show_default=False
-        ),
-    ] = None,
-    as_json: AsJson = False,
-    debug: Debug = False,
-) -> None:
-    """Check on every target that a bundle's variants compute what the reference computes."""
-    with failures_shown(as_json=as_json, debug=debug):
-        names = None if target is None else [t.strip() for t in target.split(",") if t.strip()]
-        console = error_console()
-        with console.status("checking ...") as status:
-            verdicts = run_suite(bundle, names, lambda what: status.update(f"checking {escape(what)} ..."))
-        _show_verdicts(verdicts, {"bundle": str(bundle)}, as_json=as_json)
-    _exit_by(verdicts, "Nothing could be checked here.", as_json=as_json)
+    exit_by(verification.verdicts, "All files are whole, but no variant could be run here.", as_json=as_json)
 
 
 def pack(
@@ -96,14 +75,14 @@ def pack(
                 typer.echo(str(file))
 
 
-def _show_verdicts(verdicts: tuple[Verdict, ...] | list[Verdict], head: dict[str, Any], *, as_json: bool) -> None:
+def _show_verdicts(verdicts: Sequence[Verdict], head: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(verdicts_document(verdicts, **head), indent=2))
     else:
         output_console().print(verdict_table(verdicts))
 
 
-def _exit_by(verdicts: tuple[Verdict, ...] | list[Verdict], nothing_ran: str, *, as_json: bool) -> None:
+def exit_by(verdicts: Sequence[Verdict], nothing_ran: str, *, as_json: bool) -> None:
     """End with the exit code that the verdicts ask for."""
     code = exit_code(verdicts)
     if code == EXIT_ENVIRONMENT and not as_json:  # the document has the reasons in it

@@ -1,0 +1,98 @@
+"""The command that checks a bundle on targets: `conform`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from fastserve.cli.bundle_commands import AsJson, Bundle, Debug, exit_by
+from fastserve.cli.failures import error_console, failures_shown, output_console
+from fastserve.conformance_evidence import save_verdicts
+from fastserve.verdict_matrix import WHOLE_CHECKS, verdict_tables
+from fastserve_device_tests.junit import junit_xml
+from fastserve_device_tests.suite import NO_VARIANT, Pairing, run_suite
+from fastserve_runtime.errors import EXIT_CONFORMANCE, UsageError
+from fastserve_runtime.verdict import Outcome, Verdict
+from fastserve_runtime.verification import verdicts_document
+
+
+def conform(
+    bundle: Bundle,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            help="Names such as onnx:webgpu, or cpu, gpu, npu, all; several with commas. What this machine's own "
+            "processor executes if left out.",
+            show_default=False,
+        ),
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail where anything could not be checked.")] = False,
+    junit: Annotated[Path | None, typer.Option(help="Also write JUnit XML to this file.", show_default=False)] = None,
+    save: Annotated[bool, typer.Option("--save", help="Keep the verdicts with the bundle, as evidence.")] = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Check on every target that a bundle's variants compute what the reference computes."""
+    seconds: dict[tuple[str, str], float] = {}
+
+    def ended(pairing: Pairing, duration: float) -> None:
+        seconds[pairing.variant, pairing.target.NAME] = duration
+
+    with failures_shown(as_json=as_json, debug=debug):
+        names = None if target is None else [t.strip() for t in target.split(",") if t.strip()]
+        if junit is not None:
+            check_writable(junit)
+        console = error_console()
+        with console.status("checking ...") as status:
+            verdicts = run_suite(bundle, names, lambda what: status.update(f"checking {escape(what)} ..."), ended)
+        if junit is not None:
+            junit.write_bytes(junit_xml(verdicts, seconds))
+        if as_json:
+            typer.echo(json.dumps(verdicts_document(verdicts, bundle=str(bundle)), indent=2))
+        else:
+            output = output_console()
+            for part in verdict_tables(verdicts, output.width):
+                output.print(part, highlight=False)
+        if save:
+            file = save_verdicts(bundle, verdicts)
+            console.print(f"Saved: {escape(str(file))}", highlight=False, soft_wrap=True)
+    missed = what_was_not_run(verdicts)
+    if strict and missed:
+        sentence = f"Not checked, which --strict does not allow: {'; '.join(missed)}."
+        error_console().print(f"[bold red]Error:[/] {escape(sentence)}", highlight=False, soft_wrap=True)
+        raise typer.Exit(EXIT_CONFORMANCE)
+    exit_by(verdicts, "Nothing could be checked here.", as_json=as_json)
+
+
+def check_writable(file: Path) -> None:
+    """Refuse a file that cannot be written, before the checks take their time.
+
+    Raises:
+        UsageError: its folder does not exist, or it is a folder.
+    """
+    if file.is_dir():
+        raise UsageError(f"'{file}' is a folder.", "Name a file.")
+    if not file.absolute().parent.is_dir():
+        raise UsageError(f"The folder '{file.absolute().parent}' does not exist.", "Make it, or name another.")
+
+
+def what_was_not_run(verdicts: Sequence[Verdict]) -> list[str]:
+    """Return what has a NOT_RUN, in words, target by target."""
+    missed = []
+    for target in dict.fromkeys(v.target for v in verdicts):
+        names = [_named(v) for v in verdicts if v.target == target and v.outcome is Outcome.NOT_RUN]
+        if names:
+            missed.append(f"{', '.join(names)} on {target}")
+    return missed
+
+
+def _named(verdict: Verdict) -> str:
+    if verdict.variant == NO_VARIANT:
+        return "any variant"
+    is_whole = verdict.check in WHOLE_CHECKS
+    return verdict.variant if is_whole else f"{verdict.check} of {verdict.variant}"

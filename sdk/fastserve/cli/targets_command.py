@@ -1,0 +1,53 @@
+"""The command that tells of the conformance suite's targets: `targets`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from fastserve.cli.failures import failures_shown, output_console
+from fastserve_device_tests.availability import missing_of
+from fastserve_device_tests.targets import Target, load_target, target_names
+
+
+def targets(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    """Show the targets that conform knows, which of them can run here, and what the others lack."""
+    with failures_shown(as_json=as_json, debug=debug):
+        known = [(target, missing_of(target)) for target in map(load_target, target_names())]
+        if as_json:
+            documents = [target_document(target, missing) for target, missing in known]
+            typer.echo(json.dumps({"targets": documents}, indent=2))
+            return
+        console = output_console()
+        table = Table("target", "class", "executed by", "runs here")
+        for target, missing in known:
+            runs = "[yellow]no[/]" if missing else "[green]yes[/]"
+            table.add_row(escape(target.NAME), target.PROCESSOR, escape(target.EXECUTED_BY), runs)
+        console.print(table)
+        for target, missing in known:
+            for command in dict.fromkeys(missing.values()):
+                lacking = " and ".join(what for what, brought_by in missing.items() if brought_by == command)
+                console.print(f"{escape(target.NAME)} lacks {escape(lacking)}:", highlight=False, soft_wrap=True)
+                console.print(f"    {escape(command)}", highlight=False, soft_wrap=True)
+
+
+def target_document(target: Target, missing: Mapping[str, str]) -> dict[str, Any]:
+    """Return a target as JSON fields."""
+    return {
+        "name": target.NAME,
+        "class": target.PROCESSOR,
+        "executed_by": target.EXECUTED_BY,
+        "format": target.FORMAT,
+        "backend": target.BACKEND,
+        "precisions": None if target.PRECISIONS is None else dict(target.PRECISIONS),
+        "runs_here": not missing,
+        "missing": [{"what": what, "install": command} for what, command in missing.items()],
+    }
