@@ -4,7 +4,8 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
 # `coverage` is of the tests that mirror the packages; those of whole commands run in processes of their own.
-.PHONY: setup system-packages demo test coverage test-slow lint bench clean
+# `targets` installs what stands for GPUs and NPUs in the conformance suite, as far as this machine can have it.
+.PHONY: setup targets system-packages demo test coverage test-slow lint bench clean
 
 setup: $(STAMP)
 
@@ -18,6 +19,9 @@ system-packages:
 $(STAMP): constraints.txt pyproject.toml runtimes/pyproject.toml scripts/setup_environment.sh $(NATIVE)
 	@bash scripts/setup_environment.sh "$(VENV)"
 	@touch $(STAMP)
+
+targets: setup
+	@$(PY) scripts/install_targets.py
 
 demo: setup
 	@$(PY) examples/demo.py
