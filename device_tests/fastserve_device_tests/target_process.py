@@ -17,7 +17,7 @@ from pathlib import Path
 from fastserve_device_tests.limited_process import run_limited
 from fastserve_device_tests.targets import Target, load_target
 from fastserve_runtime.bundle import open_bundle
-from fastserve_runtime.errors import FastServeError
+from fastserve_runtime.errors import EnvironmentFailure, FastServeError
 from fastserve_runtime.loading import open_variant
 from fastserve_runtime.manifest import Variant
 from fastserve_runtime.verdict import Outcome, Verdict
@@ -78,6 +78,9 @@ def check_variant(location: Path, variant_id: str, target: Target) -> Iterator[V
         golden = read_golden(bundle.read(variant.golden))
         try:
             session = open_variant(bundle, variant, engine)
+        except EnvironmentFailure as error:  # such as a driver without a device
+            yield Verdict(variant_id, target.NAME, LOAD, Outcome.NOT_RUN, str(error))
+            return
         except FastServeError as error:
             yield Verdict(variant_id, target.NAME, LOAD, Outcome.LOAD_FAILED, str(error))
             return

@@ -33,9 +33,14 @@ def needs() -> Needs:
     return Needs(modules={"onnxruntime_qnn": _ENGINE.INSTALL})
 
 
-def engine(variant: Variant) -> PluginProvider:
-    """Return ONNX Runtime with this provider, told to compute floats in fp16 where the file has floats."""
-    options = {"backend_path": f"{module_folder('onnxruntime_qnn')}/libQnnHtp.so"}
-    if variant.precision == "fp32":
-        options |= {"enable_htp_fp16_precision": "1", "soc_model": _SNAPDRAGON_8_ELITE}
+def engine(variant: Variant) -> PluginProvider:  # noqa: ARG001 -- the same for every one
+    """Return ONNX Runtime with this provider, told to compute floats in fp16: quantized files have some too."""
+    options = {
+        "backend_path": f"{module_folder('onnxruntime_qnn')}/libQnnHtp.so",
+        # Both together: with floats of 32 bits, "Failed to finalize QNN graph" is all that it says.
+        "enable_htp_fp16_precision": "1",
+        "soc_model": _SNAPDRAGON_8_ELITE,
+        # Else the model's first QuantizeLinear and last DequantizeLinear are left to the CPU.
+        "offload_graph_io_quantization": "0",
+    }
     return replace(_ENGINE, options=options)

@@ -100,7 +100,7 @@ def _from_portable(job: ExportJob) -> ir.Model:
         restoration.write(job.out)
     else:
         model = static.quantize_a16w8(base, job.calibration)
-    layers.quantize_embeddings(model, job.weights)
+    layers.quantize_embeddings(model, job.weights, has_quantizers=True)
     return model
 
 

@@ -54,7 +54,7 @@ class Initializers:
         """Add an array, or return the value of that name that is there already (layers may share weights)."""
         import onnx_ir as ir
 
-        return self._register(name, ir.tensor(np.ascontiguousarray(array), name=name))
+        return self._register(name, ir.tensor(np.asarray(array, order="C"), name=name))
 
     def add_nibbles(self, name: str, integers: NDArray[np.uint8]) -> ir.Value:
         """Add integers of 0..15 as UINT4."""

@@ -20,6 +20,7 @@ from fastserve_converters.formats.onnx.integers import (
     Int8Matrix,
     has_one_scale_a_row,
     int8_matrix,
+    unsigned,
 )
 from fastserve_converters.formats.onnx.linears import Linear, find_linears, replace
 from fastserve_converters.formats.onnx.portable import BIAS, module_of
@@ -78,13 +79,25 @@ def quantize_layers(
     return counts
 
 
-def quantize_embeddings(model: ir.Model, weights: Mapping[str, QuantizedWeight]) -> int:
-    """Replace the embeddings that have integer weights, in place; return how many there were."""
+def quantize_embeddings(
+    model: ir.Model, weights: Mapping[str, QuantizedWeight], *, has_quantizers: bool = False
+) -> int:
+    """Replace the embeddings that have integer weights, in place.
+
+    Args:
+        model: with nodes called by their torch modules.
+        weights: torch module name → integers.
+        has_quantizers: the model has QuantizeLinear and DequantizeLinear, by which NPUs know integers; rows of one
+            scale are gathered between them then.
+
+    Returns:
+        How many were replaced.
+    """
     found = [n for n in model.graph if n.op_type == "Gather" and module_of(n.name) in weights]
     for node in found:
         module = module_of(node.name)
         table = node.inputs[0]
-        _write_embedding(model.graph, node, weights[module])
+        _write_embedding(model.graph, node, weights[module], has_quantizers=has_quantizers)
         if table is not None and not table.uses():
             model.graph.initializers.pop(str(table.name), None)
     return len(found)
@@ -215,7 +228,7 @@ def _write_unpacked_linear(graph: ir.Graph, linear: Linear, weight: QuantizedWei
     replace(graph, linear.nodes, linear.output, tape, output)
 
 
-def _write_embedding(graph: ir.Graph, node: ir.Node, weight: QuantizedWeight) -> None:
+def _write_embedding(graph: ir.Graph, node: ir.Node, weight: QuantizedWeight, *, has_quantizers: bool) -> None:
     """One scale a row: rows and scales are gathered and multiplied; groups: GatherBlockQuantized."""
     import onnx_ir as ir
     from onnx_ir import tape as tapes
@@ -226,12 +239,34 @@ def _write_embedding(graph: ir.Graph, node: ir.Node, weight: QuantizedWeight) ->
     assert indices is not None
     to_float = {"to": ir.DataType.FLOAT}
     if has_one_scale_a_row(weight):
-        integers = tape.op("Gather", [initializers.add(f"{module}.int8", weight.values), indices])
+        if has_quantizers:
+            rows = _gather_between_quantizers(tape, initializers, module, indices, weight)
+        else:
+            rows = tape.op("Gather", [initializers.add(f"{module}.int8", weight.values), indices])
+            rows = tape.op("Cast", [rows], to_float)
         scales = tape.op("Gather", [initializers.add(f"{module}.scale", weight.scale), indices])
-        output = tape.op("Mul", [tape.op("Cast", [integers], to_float), scales], name=node.name)
+        output = tape.op("Mul", [rows, scales], name=node.name)
     else:
         output = grouped_rows(tape, initializers, module, indices, weight, node_name=node.name)
     replace(graph, [node], node.outputs[0], tape, output)
+
+
+def _gather_between_quantizers(
+    tape: Any, initializers: Initializers, module: str, indices: ir.Value, weight: QuantizedWeight
+) -> ir.Value:
+    """Gather integers with a scale of 1, which rounds nothing.
+
+    ONNX Runtime takes the operators around Gather away, and so never spells the table out, if it is unsigned: on x86 it
+    makes the QuantizeLinear unsigned and would find two kinds of integers.
+    """
+    table = initializers.add(f"{module}.uint8", unsigned(weight.values, weight.scheme.bits))
+    grid = [
+        initializers.add("uint8/one", np.array(1, np.float32)),
+        initializers.add("uint8/middle", np.array(128, np.uint8)),
+    ]
+    gathered = tape.op("Gather", [tape.op("DequantizeLinear", [table, *grid]), indices])
+    rows: ir.Value = tape.op("DequantizeLinear", [tape.op("QuantizeLinear", [gathered, *grid]), *grid])
+    return rows
 
 
 def _array(value: ir.Value | None) -> NDArray[Any]:

@@ -122,6 +122,68 @@ def fold_weights(model: ir.Model) -> None:
     common.RemoveUnusedNodesPass()(model)
 
 
+def scale_channels_behind_products(model: ir.Model) -> None:
+    """Let one scale dequantize all channels of a layer's weights, and multiply its product by what is left, in place.
+
+    The result is the same but for the rounding of floats. With a scale for each channel, ONNX Runtime joins MatMul and
+    the bias to a Gemm, which it computes in float with weights that it dequantizes in each call; and Qualcomm's HTP has
+    no operator for such a DequantizeLinear where no QuantizeLinear follows the product.
+    """
+    from onnx_ir.passes import common
+
+    initializers = Initializers(model.graph)
+    for node in [n for n in model.graph if n.op_type == "DequantizeLinear"]:
+        scale = _channel_scale(node)
+        if scale is None:
+            continue
+        (stored, old_scale), largest = node.inputs[:2], scale.max()
+        assert stored is not None
+        assert old_scale is not None
+        name = str(old_scale.name)
+        share = initializers.add(f"{name}/share", (scale / largest).astype(np.float32))
+        zero = np.array(0, stored.dtype.numpy() if stored.dtype is not None else np.int8)
+        node.replace_input_with(1, initializers.add(f"{name}/largest", np.array(largest, np.float32)))
+        node.replace_input_with(2, initializers.add(f"{name}/zero", zero))
+        node.attributes.pop("axis", None)
+        for use in list(node.outputs[0].uses()):
+            _multiply_output(model.graph, use.node, share)
+    common.RemoveUnusedNodesPass()(model)
+
+
+def _channel_scale(dequantize: ir.Node) -> NDArray[np.float32] | None:
+    """Return the scales of stored weights by output channel, without zero points, that only MatMul multiplies."""
+    from onnx_ir import convenience
+
+    stored, *rest = dequantize.inputs
+    found = [convenience.get_const_tensor(value) if value is not None else None for value in rest]
+    if stored is None or not stored.is_initializer() or len(found) != 2 or stored.shape is None:
+        return None
+    scale, zero = (tensor.numpy() if tensor is not None else None for tensor in found)
+    axis = dequantize.attributes["axis"].as_int() if "axis" in dequantize.attributes else 1
+    is_by_output = scale is not None and scale.ndim == 1 and axis in {-1, len(stored.shape) - 1}
+    if not is_by_output or zero is None or zero.any() or dequantize.outputs[0].is_graph_output():
+        return None
+    for use in dequantize.outputs[0].uses():
+        if use.node.op_type != "MatMul" or use.idx != 1 or use.node.outputs[0].is_graph_output():
+            return None
+    return scale
+
+
+def _multiply_output(graph: ir.Graph, node: ir.Node, factors: ir.Value) -> None:
+    """Multiply what a node gives to all others."""
+    import onnx_ir as ir
+
+    output = node.outputs[0]
+    uses = list(output.uses())
+    multiplied = ir.node("Mul", [output, factors], name=f"{node.name}/channels")
+    result = multiplied.outputs[0]
+    result.name, output.name = output.name, f"{output.name}/unscaled"
+    result.shape, result.type = output.shape, output.type
+    for use in uses:
+        use.node.replace_input_with(use.idx, result)
+    graph.insert_after(node, multiplied)
+
+
 def _ends(node: ir.Node) -> set[ir.Node]:
     """Return the operators that compute with what a node is given."""
     if node.op_type not in _PASSED_THROUGH:

@@ -2,7 +2,7 @@
 
 `a16w8`: 16-bit activations by ONNX Runtime's tool. `int8-static`: 8-bit activations by NNCF. Both calibrate on padded
 samples, which is what a graph of a fixed length gets. Embedding tables are left to `layers.quantize_embeddings`, with a
-scale a row: one for the whole table loses too much, and DequantizeLinear would spell the whole table out in each call.
+scale a row: one for the whole table loses too much.
 """
 
 from __future__ import annotations
@@ -39,7 +39,10 @@ def quantize_a16w8(file: Path, calibration: Samples) -> ir.Model:
     import onnx_ir as ir
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
-    kinds = sorted({node.op_type for node in ir.load(file).graph} - _IN_FLOAT)
+    nodes = list(ir.load(file).graph)
+    kinds = sorted({node.op_type for node in nodes} - _IN_FLOAT)
+    # Weights that the tool makes 8-bit even here. Qualcomm's HTP has no kernel for int8 ones beside 16-bit activations.
+    norms = {str(node.inputs[1].name) for node in nodes if node.op_type == "LayerNormalization" and node.inputs[1]}
     with TemporaryDirectory() as folder:
         written = Path(folder) / "model.onnx"
         # The tool warns of every norm, whose weights have no second axis.
@@ -57,6 +60,9 @@ def quantize_a16w8(file: Path, calibration: Samples) -> ir.Model:
                 activation_type=QuantType.QUInt16,
                 weight_type=QuantType.QInt8,
                 calibrate_method=CalibrationMethod.MinMax,
+                extra_options={
+                    "TensorQuantOverrides": {n: [{"quant_type": QuantType.QInt16, "symmetric": True}] for n in norms}
+                },
             )
         finally:
             logger.setLevel(level)
@@ -104,6 +110,7 @@ def quantize_int8(
     model: ir.Model = ir.from_proto(quantized)
     restoration = restoring.restore(model, ir.load(file), held_out, modules)
     quantizers.fold_weights(model)
+    quantizers.scale_channels_behind_products(model)
     return model, restoration
 
 

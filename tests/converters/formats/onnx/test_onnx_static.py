@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx as onnx_library
+import onnx_ir as ir
 import onnxruntime
 import pytest
 import torch
@@ -18,9 +19,12 @@ from fastserve_converters.edge_form import EdgeForm, build_edge_form
 from fastserve_converters.encoder_jobs import example_inputs, signature_of
 from fastserve_converters.formats import ExportJob, onnx
 from fastserve_converters.formats.onnx.files import MODEL
+from fastserve_converters.formats.onnx.layers import quantize_embeddings
 from fastserve_converters.formats.onnx.restoring import LEAST_ACCURACY, accuracy
 from fastserve_converters.model_loading import load_model
+from fastserve_converters.precisions import INT8
 from fastserve_converters.quantization.twin import comparison, read_outputs
+from fastserve_converters.quantization.weights import quantize_nearest
 
 FULL = 16
 SHARP = "model.encoder.layer.1.attention.self"
@@ -160,5 +164,64 @@ def test_int8_kernels_of_the_runtime_are_not_those_of_the_twin(
     options.optimized_model_filepath = str(tmp_path / MODEL)
     file = static(False, "int8-static") / MODEL
     onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    kernels = {n.op_type for n in onnx_library.load(str(tmp_path / MODEL)).graph.node}
-    assert kernels & {"QGemm", "MatMulIntegerToFloat", "QLinearMatMul"}
+    nodes = onnx_library.load(str(tmp_path / MODEL)).graph.node
+    assert "MatMulIntegerToFloat" in {n.op_type for n in nodes}
+    assert "Gemm" not in {n.op_type for n in nodes}, "the bias is joined to a product in float"
+
+
+def test_one_scale_dequantizes_a_layers_weights_and_the_product_gets_what_is_left(
+    static: Callable[[bool, str], Path],
+) -> None:
+    graph = onnx_library.load(str(static(False, "int8-static") / MODEL)).graph
+    constants = {i.name: onnx_library.numpy_helper.to_array(i) for i in graph.initializer}
+    dequantized = {n.output[0]: n for n in graph.node if n.op_type == "DequantizeLinear" and n.input[0] in constants}
+    assert len(dequantized) == 12
+    assert {constants[n.input[1]].shape for n in dequantized.values()} == {()}
+    layers = [n for n in graph.node if n.op_type == "MatMul" and n.input[1] in dequantized]
+    assert len(layers) == 12
+    for layer in layers:
+        (scaling,) = (n for n in graph.node if layer.output[0] in n.input)
+        assert scaling.op_type == "Mul"
+        share = constants[scaling.input[1]]
+        assert share.shape == (constants[dequantized[layer.input[1]].input[0]].shape[1],)
+        assert share.max() == 1
+        assert share.min() > 0
+
+
+def test_norms_beside_16_bit_activations_have_16_bit_weights(static: Callable[[bool, str], Path]) -> None:
+    graph = onnx_library.load(str(static(False, "a16w8") / MODEL)).graph
+    constants = {i.name: i.data_type for i in graph.initializer}
+    stored = {n.output[0]: constants[n.input[0]] for n in graph.node if n.input[0] in constants}
+    norms = [n for n in graph.node if n.op_type == "LayerNormalization"]
+    assert len(norms) == 5
+    assert {stored[n.input[1]] for n in norms} == {onnx_library.TensorProto.INT16}
+    layers = [n for n in graph.node if n.op_type == "MatMul" and n.input[1] in stored]
+    assert {stored[n.input[1]] for n in layers} == {onnx_library.TensorProto.INT8}
+
+
+def test_rows_of_an_embedding_are_gathered_between_quantizers_that_the_runtime_takes_away(tmp_path: Path) -> None:
+    table = np.random.default_rng(0).normal(size=(50, 8)).astype(np.float32)
+    weight = quantize_nearest(table, INT8)
+    tensor, info = onnx_library.TensorProto, onnx_library.helper.make_tensor_value_info
+    graph = onnx_library.helper.make_graph(
+        [onnx_library.helper.make_node("Gather", ["table", "ids"], ["rows"], name="words")],
+        "graph",
+        [info("ids", tensor.INT32, [1, 6])],
+        [info("rows", tensor.FLOAT, [1, 6, 8])],
+        [onnx_library.numpy_helper.from_array(table, "table")],
+    )
+    opsets = [onnx_library.helper.make_opsetid("", 20)]
+    model = ir.from_proto(onnx_library.helper.make_model(graph, opset_imports=opsets, ir_version=9))
+    assert quantize_embeddings(model, {"words": weight}, has_quantizers=True) == 1
+    content = ir.to_proto(model).SerializeToString()
+    assert [n.op_type for n in model.graph].count("QuantizeLinear") == 1
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / MODEL)
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    ids = np.array([[0, 49, 7, 7, 1, 30]], np.int32)
+    np.testing.assert_array_equal(session.run(None, {"ids": ids})[0], weight.dequantized()[ids])
+    fused = onnx_library.load(str(tmp_path / MODEL)).graph
+    gathered = {n.input[0] for n in fused.node if n.op_type == "Gather"}
+    assert {i.data_type for i in fused.initializer if i.name in gathered} == {tensor.UINT8, tensor.FLOAT}
+    assert gathered <= {i.name for i in fused.initializer}, "the table is spelled out in each call"
+    assert "QuantizeLinear" not in {n.op_type for n in fused.node}
