@@ -19,6 +19,8 @@ LABELS = ["bad", "middling", "good", "splendid"]
 MODEL = "variants/first/model.onnx"
 TOKENIZER = "preprocessing/tokenizer.json"
 GOLDEN = "golden/first.npz"
+CHECKS = ("quality", "executor", "determinism", "padding invariance", "repeated calls", "placement")
+"""What `conform` checks of an encoder that takes one sample at a time."""
 
 Document = dict[str, Any]
 Contents = dict[str, bytes]

@@ -7,17 +7,21 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from fastserve_device_tests.subject import Subject
-from fastserve_runtime.batching import run_samples
+from fastserve_runtime.batching import batch_size, run_samples
 from fastserve_runtime.golden import Arrays
-from fastserve_runtime.policy import Judgement, executor_policy, judge, quality_policy
+from fastserve_runtime.policy import Judgement, Policy, executor_policy, judge, quality_policy
 from fastserve_runtime.verdict import Outcome, Verdict
 from fastserve_runtime.verification import judge_golden, output_kind
 from fastserve_runtime.workload import run_golden
 
 PADDING = "padding invariance"
 DETERMINISM = "determinism"
+REPEATED = "repeated calls"
+BATCH = "batch invariance"
 PLACEMENT = "placement"
 GENERATION = "text-generation"
+_COMPANIONS = 3
+"""After how many other samples one is looked at again; a simulator may take seconds for each."""
 
 
 def all_checks(subject: Subject) -> Iterator[Verdict]:
@@ -26,6 +30,9 @@ def all_checks(subject: Subject) -> Iterator[Verdict]:
     yield from judge_golden(subject.task, subject.variant, subject.golden, outputs, subject.target.NAME)
     yield check_determinism(subject, outputs)
     yield from check_padding(subject, outputs)
+    if subject.task != GENERATION:  # whose state between calls is what its own checks are about
+        yield check_repeated_calls(subject)
+        yield from check_batch(subject, outputs)
     if subject.task == GENERATION:
         from fastserve_device_tests.generation_checks import generation_checks
 
@@ -56,9 +63,54 @@ def check_padding(subject: Subject, outputs: Arrays) -> Iterator[Verdict]:
     actual = run_samples(subject.session, {**inputs, "input_ids": np.where(mask == 0, filler, ids)}, cut_padding=False)
     for name, expected in outputs.items():
         kind = output_kind(subject.task, name)
-        policy = executor_policy(precision) if precision.startswith("fp") else quality_policy(kind, precision)
+        policy = _policy_of_invariance(kind, precision)
         judgement = judge(policy, expected, actual[name], (mask != 0) if kind == "hidden" else None)
         yield subject.verdict(PADDING, judgement, f"{name} changes with what stands behind the mask: ")
+
+
+def check_repeated_calls(subject: Subject) -> Verdict:
+    """A sample gives the same bits whichever call came before: nothing of another one is left in a buffer.
+
+    The second run of `check_determinism` has the same calls before each one, and so would not tell.
+    """
+    inputs = subject.golden.inputs
+    others = range(1, min(_COMPANIONS + 1, len(next(iter(inputs.values())))))
+    first = run_samples(subject.session, _rows(inputs, 0))
+    differing: dict[str, None] = {}
+    for other in others:
+        run_samples(subject.session, _rows(inputs, other))
+        again = run_samples(subject.session, _rows(inputs, 0))
+        differing |= {n: None for n, v in first.items() if not np.array_equal(v, again[n], equal_nan=True)}
+    reason = f"{', '.join(differing)} of a sample differs after another one" if differing else ""
+    return subject.verdict(REPEATED, Judgement(passed=not differing, reason=reason, figures={}))
+
+
+def check_batch(subject: Subject, outputs: Arrays) -> Iterator[Verdict]:
+    """A sample gives alone what it gives together with others, where a graph takes several at a time.
+
+    Dynamic int8 takes the range of activations over the whole batch; such precisions are judged as in `check_padding`.
+    """
+    if all(batch_size(signature) == (1, True) for signature in subject.session.graphs.values()):
+        return
+    inputs, precision = subject.golden.inputs, subject.variant.precision
+    mask = inputs.get("attention_mask")
+    count = len(next(iter(inputs.values())))
+    alone = [run_samples(subject.session, _rows(inputs, row)) for row in range(count)]
+    for name, expected in outputs.items():
+        kind = output_kind(subject.task, name)
+        policy = _policy_of_invariance(kind, precision)
+        counted = mask != 0 if kind == "hidden" and mask is not None else None
+        judgement = judge(policy, expected, np.concatenate([a[name] for a in alone]), counted)
+        yield subject.verdict(BATCH, judgement, f"{name} changes with the samples beside it: ")
+
+
+def _policy_of_invariance(kind: str, precision: str) -> Policy:
+    """Return by what an output is judged that should not change; dynamic int8 takes ranges over all that it gets."""
+    return executor_policy(precision) if precision.startswith("fp") else quality_policy(kind, precision)
+
+
+def _rows(inputs: Arrays, row: int) -> Arrays:
+    return {name: value[row : row + 1] for name, value in inputs.items()}
 
 
 def check_placement(subject: Subject) -> Verdict:
@@ -94,6 +146,6 @@ def _wholly_placed(subject: Subject, operators: Mapping[str, int], backend: str)
     figures = {"found": float(operators.get(backend, 0)), "elsewhere": float(sum(elsewhere.values()))}
     if elsewhere or not operators.get(backend):
         where = " and ".join(f"{count} in {name}" for name, count in sorted(elsewhere.items())) or "nowhere else"
-        message = f"{operators.get(backend, 0)} operators run in {backend}, {where}"
+        message = f"{operators.get(backend, 0)} of {sum(operators.values())} operators run in {backend}, {where}"
         return Verdict(subject.variant.id, subject.target.NAME, PLACEMENT, Outcome.FELL_BACK, message, figures)
     return Verdict(subject.variant.id, subject.target.NAME, PLACEMENT, Outcome.PASS, figures=figures)

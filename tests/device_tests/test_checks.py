@@ -11,22 +11,21 @@ import numpy as np
 import pytest
 
 from fastserve_device_tests.checks import (
-    DETERMINISM,
-    PADDING,
-    PLACEMENT,
     all_checks,
+    check_batch,
     check_determinism,
     check_padding,
     check_placement,
+    check_repeated_calls,
 )
 from fastserve_device_tests.subject import Subject
 from fastserve_runtime.batching import run_samples
 from fastserve_runtime.golden import read_golden
-from fastserve_runtime.manifest import ExpectedPlacement, OperatorCount, Signature, parse_manifest
+from fastserve_runtime.manifest import ExpectedPlacement, OperatorCount, Signature, SymbolicDim, parse_manifest
 from fastserve_runtime.session import Placement
 from fastserve_runtime.verdict import Outcome, Verdict
 from fastserve_runtime.verification import EXECUTOR, QUALITY
-from manifests import GOLDEN, text_bundle, word_vectors
+from manifests import CHECKS, GOLDEN, text_bundle, word_vectors
 
 Arrays = Mapping[str, np.ndarray]
 OUTPUTS = ["sentence_embedding", "last_hidden_state"]
@@ -83,6 +82,18 @@ def not_a_number(output: np.ndarray, _inputs: Arrays, _call: int) -> np.ndarray:
     return output * np.nan
 
 
+def stale(output: np.ndarray, inputs: Arrays, _call: int) -> np.ndarray:
+    """Keeps something of the last sample that was another one."""
+    kept = np.float32(inputs["input_ids"].sum())
+    last, stale.last = getattr(stale, "last", kept), kept
+    return output + np.float32(1e-6) * (last if last != kept else 0)
+
+
+def company(output: np.ndarray, inputs: Arrays, _call: int) -> np.ndarray:
+    """Takes something from the samples beside one."""
+    return output + np.float32(0.3) * (len(inputs["input_ids"]) - 1) * np.arange(output.shape[-1], dtype=np.float32)
+
+
 def writing_into_padding(output: np.ndarray, inputs: Arrays, _call: int) -> np.ndarray:
     behind = inputs["attention_mask"] == 0
     output[behind] += inputs["input_ids"][behind][..., None]
@@ -112,7 +123,7 @@ def outputs_of(subject: Subject) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("precision", ["fp32", "int8-dynamic"])
 def test_a_right_model_passes_every_check(output: str, precision: str) -> None:
     verdicts = list(all_checks(subject_of(output=output, precision=precision)))
-    assert [v.check for v in verdicts] == [QUALITY, EXECUTOR, DETERMINISM, PADDING, PLACEMENT]
+    assert [v.check for v in verdicts] == list(CHECKS)
     assert {v.outcome for v in verdicts} == {Outcome.PASS}
     assert {(v.variant, v.target) for v in verdicts} == {("first", "onnx:cpu")}
     assert verdicts[0].figures["largest_error"] < 1e-5
@@ -158,6 +169,51 @@ def test_hidden_states_of_padding_itself_may_change() -> None:
     subject = subject_of(writing_into_padding, output="last_hidden_state")
     (verdict,) = check_padding(subject, outputs_of(subject))
     assert verdict.outcome is Outcome.PASS
+
+
+def test_what_is_left_of_the_call_before_is_found() -> None:
+    verdict = check_repeated_calls(subject_of(stale))
+    assert verdict.outcome is Outcome.OUTPUT_MISMATCH
+    assert verdict.message == "sentence_embedding of a sample differs after another one"
+    assert check_repeated_calls(subject_of()).outcome is Outcome.PASS
+
+
+def of_several(subject: Subject) -> Subject:
+    """The same with a graph that takes up to 8 samples."""
+    (name, signature), several = *subject.session.graphs.items(), SymbolicDim("batch", 1, 8)
+    opened = [
+        tuple(replace(t, dims=(several, *t.dims[1:])) for t in ts) for ts in (signature.inputs, signature.outputs)
+    ]
+    subject.session.graphs = {name: Signature(*opened)}
+    return subject
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+@pytest.mark.parametrize("precision", ["fp32", "int8-dynamic"])
+def test_an_influence_of_the_samples_beside_one_is_found(output: str, precision: str) -> None:
+    subject = of_several(subject_of(company, output=output, precision=precision))
+    (verdict,) = check_batch(subject, outputs_of(subject))
+    assert verdict.outcome is Outcome.OUTPUT_MISMATCH
+    assert verdict.message.startswith(f"{output} changes with the samples beside it: ")
+    right = of_several(subject_of(output=output, precision=precision))
+    assert [v.outcome for v in check_batch(right, outputs_of(right))] == [Outcome.PASS]
+
+
+def test_a_model_of_one_sample_at_a_time_has_no_company_to_check() -> None:
+    subject = subject_of()
+    assert list(check_batch(subject, outputs_of(subject))) == []
+
+
+@pytest.mark.parametrize("backends", [{"GPU": 9}, {"GPU": 7, "CPU": 2}, {"CPU": 9}, {}])
+def test_a_portable_file_runs_wholly_on_an_accelerator_or_fell_back(backends: dict[str, int]) -> None:
+    target = SimpleNamespace(NAME="onnx:gpu", FORMAT="onnx", BACKEND="GPU")
+    placed = ExpectedPlacement("cpu", "CPUExecutionProvider", 9, 9)
+    subject = subject_of(target=target, expected_placement=placed)
+    subject.session.placed = Placement(backends, "its own words")
+    verdict = check_placement(subject)
+    assert verdict.outcome is (Outcome.PASS if backends == {"GPU": 9} else Outcome.FELL_BACK)
+    assert verdict.figures == {"found": backends.get("GPU", 0), "elsewhere": backends.get("CPU", 0)}
+    assert ("2 in CPU" in verdict.message) is (backends.get("CPU") == 2)
 
 
 @pytest.mark.parametrize("name", ["attention_mask", "input_ids"])

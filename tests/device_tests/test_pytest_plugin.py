@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import pytest
 
 from fastserve_runtime.golden import read_golden, write_golden
-from manifests import GOLDEN, file_entries, text_bundle, variant, write_directory, write_zip
+from manifests import CHECKS, GOLDEN, file_entries, text_bundle, variant, write_directory, write_zip
 
 # Loaded by name, as it is where the package was installed before it had a plugin; and not a second time where not.
 PLUGIN = ["-p", "no:fastserve", "-p", "fastserve_device_tests.pytest_plugin"]
@@ -29,7 +29,7 @@ def test_every_verdict_of_a_variant_is_a_subtest(tmp_path: Path) -> None:
     done = run_pytest(tmp_path, *SUITE, "-v", "-rs", "--junit-xml", tmp_path / "junit.xml", *options)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "test_variant_on_target[first-onnx:cpu] PASSED" in done.stdout
-    for check in ("quality", "executor", "determinism", "padding invariance", "placement"):
+    for check in CHECKS:
         assert f"[{check}]" in done.stdout
     assert "the bundle has no variant for tflite" in done.stdout
     names = {p.get("name") for p in ElementTree.parse(tmp_path / "junit.xml").iter("property")}

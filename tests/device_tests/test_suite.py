@@ -6,6 +6,7 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,10 +16,11 @@ from fastserve_device_tests.needs import Needs
 from fastserve_device_tests.suite import APPLICABLE, NO_VARIANT, Pairing, pairings, run_suite
 from fastserve_device_tests.target_process import LOAD, RUN, check_in_process, check_variant
 from fastserve_device_tests.targets import chosen_targets, load_target
-from fastserve_runtime.errors import BundleError, UsageError
+from fastserve_runtime.errors import BundleError, EnvironmentFailure, UsageError
 from fastserve_runtime.golden import read_golden, write_golden
 from fastserve_runtime.verdict import Outcome, Verdict
 from manifests import (
+    CHECKS,
     GOLDEN,
     MODEL,
     Contents,
@@ -31,7 +33,6 @@ from manifests import (
 )
 
 ONNX = load_target("onnx:cpu")
-CHECKS = ["quality", "executor", "determinism", "padding invariance", "placement"]
 
 
 def write(tmp_path: Path, *, contents: Contents | None = None, **changes: Any) -> Path:
@@ -231,6 +232,17 @@ def test_the_process_gets_the_targets_interpreter_and_environment(
     monkeypatch.setattr(ONNX, "needs", lambda: Needs(environment={"DRIVER": "shader"}, interpreter=script))
     verdicts = run_suite(write(tmp_path), ["onnx:cpu"])
     assert verdicts[0].message == "the process died with exit code 3: shader is here"
+
+
+def test_an_engine_without_a_device_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def open_session(*_arguments: object, **_settings: object) -> None:
+        raise EnvironmentFailure("The GPU's driver finds no device.", "Look for one.")
+
+    engine = SimpleNamespace(NAME="a GPU's", open_session=open_session)
+    monkeypatch.setattr(ONNX, "engine", lambda variant: engine)
+    verdicts = list(check_variant(write(tmp_path), "first", ONNX))
+    assert checked(verdicts) == [(LOAD, Outcome.NOT_RUN)]
+    assert verdicts[0].message == "The GPU's driver finds no device. Look for one."
 
 
 def test_a_precision_that_a_target_does_not_take_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,10 +13,10 @@ from fastserve_device_tests.needs import Needs
 from fastserve_device_tests.target_process import LOAD, check_in_process
 from fastserve_device_tests.targets import load_target
 from fastserve_runtime.verdict import Outcome, Verdict
+from manifests import CHECKS
 
 TARGET = load_target("onnx:qnn-htp")
 QUANTIZED = "onnx-a16w8"
-CHECKS = {"quality", "executor", "determinism", "padding invariance", "placement"}
 
 runs_here = pytest.mark.skipif(
     bool(TARGET.needs().missing()) or find_spec("onnxruntime") is None,
@@ -64,7 +64,7 @@ def test_operators_that_the_provider_does_not_take_are_counted(spoiled: dict[str
     placement = spoiled["placement"]
     assert placement.outcome is Outcome.FELL_BACK
     assert placement.figures == {"found": 1, "elsewhere": 2}
-    assert placement.message == "1 operators run in QNNExecutionProvider, 2 in CPUExecutionProvider"
+    assert placement.message == "1 of 3 operators run in QNNExecutionProvider, 2 in CPUExecutionProvider"
 
 
 def test_without_the_package_nothing_is_run_and_the_command_that_installs_it_is_told(

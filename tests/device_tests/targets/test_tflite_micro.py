@@ -17,11 +17,10 @@ from fastserve_device_tests.target_process import LOAD, check_in_process
 from fastserve_device_tests.targets import load_target
 from fastserve_runtime.errors import UsageError
 from fastserve_runtime.verdict import Outcome, Verdict
-from manifests import word_vectors
+from manifests import CHECKS, word_vectors
 from tflite_bundles import gelu_end, int8_end, text_model, tflite_bundle
 
 TARGET = load_target("tflite:micro")
-CHECKS = {"quality", "executor", "determinism", "padding invariance", "placement"}
 
 runs_here = pytest.mark.skipif(
     bool(TARGET.needs().missing()) or find_spec("ai_edge_litert") is None,
