@@ -5,7 +5,9 @@ Some engines tell nothing but in such words: which operators went where, or why 
 
 from __future__ import annotations
 
+import ctypes
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -26,10 +28,19 @@ def native_words(log: logging.Logger) -> Iterator[list[str]]:
     heard.addHandler(_Lines(lines))
     try:
         with native_output_logged(heard):
-            yield lines
+            try:
+                yield lines
+            finally:
+                _flush_native_streams()
     finally:
         for line in lines:
             log.debug("%s", line)
+
+
+def _flush_native_streams() -> None:
+    """Write out what C's own streams still hold: they keep more of it where no terminal is behind them."""
+    if sys.platform != "win32":
+        ctypes.CDLL(None).fflush(None)
 
 
 class _Lines(logging.Handler):

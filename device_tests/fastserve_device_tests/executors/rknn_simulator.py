@@ -7,19 +7,18 @@ this module, and this module needs nothing but numpy and what stands in `scripts
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import importlib
-import os
+import logging
 import re
-import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
+from fastserve_device_tests.executors.native_words import native_words
 from fastserve_device_tests.executors.onnx_opset import lower_opset
+from fastserve_runtime.engine_logs import native_output_logged
 from fastserve_runtime.engines._distribution import installed_version
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, UsageError, one_line
 from fastserve_runtime.manifest import Graph, Signature, Variant
@@ -34,6 +33,7 @@ NPU = "NPU"
 _MODEL = "model.onnx"
 _NOT_COMPUTING = {"InputOperator", "OutputOperator"}
 _LAYER = re.compile(r"RKNN: \[[\d:.]+\]\s+\d+\s+(?P<operator>\S+)\s+\S+\s+(?P<where>[CGN]PU)\s")
+_logger = logging.getLogger(__name__)
 _COLOUR = re.compile(r"\x1b\[[\d;]*m")
 
 
@@ -62,7 +62,7 @@ class RknnSimulator:
     def import_library(self) -> Any:
         """Import the toolkit and return its API; see `Engine.import_library`."""
         try:
-            with CapturedOutput():
+            with native_output_logged(_logger):
                 return importlib.import_module("rknn.api")
         except ImportError as error:
             problem = f"Rockchip's RKNN toolkit cannot be imported: {one_line(error)}."
@@ -100,10 +100,9 @@ class RknnSimulator:
         """
         file = folder / _MODEL
         file.write_bytes(model.SerializeToString())
-        output = CapturedOutput()
-        done, problem = False, ""
+        done, problem, words = False, "", list[str]()
         try:
-            with contextlib.chdir(folder), output:
+            with contextlib.chdir(folder), native_words(_logger) as words:
                 toolkit = rknn.RKNN(verbose=True)  # else it does not tell which processor takes what
                 done = (
                     toolkit.config(target_platform=self.platform) == 0
@@ -114,12 +113,12 @@ class RknnSimulator:
         except Exception as error:  # the toolkit raises what it meets, with the traceback as the message
             problem = _last_line(str(error))
         if not done:
-            problem = problem or _complaint(output.text)
+            problem = problem or _complaint(words)
             raise BundleError(
                 f"{self.NAME} cannot compile the model for {self.platform}: {problem}.",
                 "Use another target; onnx:cpu tells whether the file itself is right.",
             )
-        return toolkit, output.text
+        return toolkit, "\n".join(words)
 
 
 class RknnSession(NamedSession):
@@ -150,56 +149,26 @@ class RknnSession(NamedSession):
         return Placement(self._placed, "the compiler's table of layers")
 
     def _execute(self, graph: str, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        output = CapturedOutput()
-        problem = ""
-        results = None
+        problem, results, words = "", None, list[str]()
         try:
-            with output:
+            with native_words(_logger) as words:
                 # Only tensors of four dimensions have a layout, and those of ONNX are never turned around.
                 results = self._toolkit.inference(inputs=[inputs[n] for n in self._inputs], data_format="nchw")
         except Exception as error:  # as when compiling
             problem = _last_line(str(error))
         if results is None:
             raise EnvironmentFailure(
-                f"{self.engine} failed while running: {problem or _complaint(output.text)}.",
+                f"{self.engine} failed while running: {problem or _complaint(words)}.",
                 "Use another target; onnx:cpu tells whether the file itself is right.",
             )
         found = dict(zip(self._outputs, results, strict=True))
         return {spec.name: found[spec.name].astype(spec.dtype) for spec in self.graphs[graph].outputs}
 
     def _release(self) -> None:
-        with CapturedOutput():
+        with native_output_logged(_logger):
             self._toolkit.release()
         self._toolkit = None
         self._folder.cleanup()
-
-
-class CapturedOutput:
-    """Keeps what is written to standard output and standard error meanwhile, by C libraries too.
-
-    Attributes:
-        text: what was written, once the `with` block has ended.
-    """
-
-    text = ""
-
-    def __enter__(self) -> None:
-        self._file: BinaryIO = tempfile.TemporaryFile()
-        _flush()
-        self._saved = [os.dup(descriptor) for descriptor in (1, 2)]
-        for descriptor in (1, 2):
-            os.dup2(self._file.fileno(), descriptor)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        _flush()
-        for descriptor, saved in zip((1, 2), self._saved, strict=True):
-            os.dup2(saved, descriptor)
-            os.close(saved)
-        with self._file as file:
-            file.seek(0)
-            self.text = file.read().decode(errors="replace")
 
 
 def nodes_of_processors(log: str) -> dict[str, int]:
@@ -226,15 +195,9 @@ def _lowered(model: ModelSource) -> Any:
     return lower_opset(loaded, MOST_OPSET)
 
 
-def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
-    ctypes.CDLL(None).fflush(None)
-
-
-def _complaint(log: str) -> str:
-    """Return the toolkit's last error in its log."""
-    errors = [line[2:] for line in _plain_lines(log) if line.startswith("E ")]
+def _complaint(words: Sequence[str]) -> str:
+    """Return the toolkit's last error among what it printed."""
+    errors = [line[2:] for line in _plain_lines("\n".join(words)) if line.startswith("E ")]
     return one_line(ValueError(errors[-1])) if errors else "it does not say why"
 
 

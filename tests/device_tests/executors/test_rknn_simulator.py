@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 
 import pytest
 
-from fastserve_device_tests.executors.rknn_simulator import CapturedOutput, RknnSimulator, nodes_of_processors
+from fastserve_device_tests.executors.rknn_simulator import RknnSimulator, nodes_of_processors
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
 
 LOG = """
@@ -28,29 +26,6 @@ D RKNN: [12:51:22.079] 2    Gather         embeddings       FLOAT16   (800,32)  
 def test_layers_are_counted_by_processor_without_inputs_and_outputs() -> None:
     assert nodes_of_processors(LOG) == {"NPU": 2, "CPU (ArgMax, Gather)": 3}
     assert nodes_of_processors("nothing of this kind") == {}
-
-
-def test_output_of_the_process_is_kept_and_then_goes_where_it_went(capfd: pytest.CaptureFixture[str]) -> None:
-    captured = CapturedOutput()
-    with captured:
-        sys.stdout.write("by Python\n")
-        os.write(1, b"by descriptor\n")
-        subprocess.run(["sh", "-c", "echo by another; echo error >&2"], check=True)
-    sys.stdout.write("afterwards\n")
-    sys.stdout.flush()
-    for words in ("by descriptor", "by another", "error"):
-        assert words in captured.text
-    assert "afterwards" in capfd.readouterr().out
-    assert "afterwards" not in captured.text
-
-
-def test_output_goes_back_after_an_error_too(capfd: pytest.CaptureFixture[str]) -> None:
-    captured = CapturedOutput()
-    with pytest.raises(OSError, match="descriptor"), captured:
-        os.write(-1, b"it" * os.write(2, b"before it\n"))
-    os.write(2, b"after it\n")
-    assert captured.text == "before it\n"
-    assert capfd.readouterr().err == "after it\n"
 
 
 def test_a_bare_file_is_refused() -> None:
