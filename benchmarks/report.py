@@ -23,9 +23,14 @@ def minilm() -> Path:
 
 def write_results(name: str, results: dict[str, Any], table: str) -> None:
     """Write `benchmarks/results/NAME.json`, and the table between NAME's markers in README.md."""
+    write_document(name, results)
+    write_table(README, name, table)
+
+
+def write_document(name: str, results: dict[str, Any]) -> None:
+    """Write `benchmarks/results/NAME.json`."""
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(results, indent=1) + "\n")
-    write_table(README, name, table)
 
 
 def write_table(page: Path, name: str, table: str) -> None:

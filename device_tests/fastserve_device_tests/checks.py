@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from fastserve_device_tests.metric_check import check_metric
 from fastserve_device_tests.subject import Subject
 from fastserve_runtime.batching import batch_size, run_samples
 from fastserve_runtime.golden import Arrays
@@ -28,6 +29,7 @@ def all_checks(subject: Subject) -> Iterator[Verdict]:
     """Yield the verdicts of every check."""
     outputs = run_golden(subject.task, subject.session, subject.golden.inputs)
     yield from judge_golden(subject.task, subject.variant, subject.golden, outputs, subject.target.NAME)
+    yield from check_metric(subject)
     yield check_determinism(subject, outputs)
     yield from check_padding(subject, outputs)
     if subject.task != GENERATION:  # whose state between calls is what its own checks are about

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fastserve_device_tests.targets import Target
+from fastserve_runtime.evaluation import Evaluation
 from fastserve_runtime.golden import Golden
 from fastserve_runtime.manifest import Variant
 from fastserve_runtime.policy import Judgement
@@ -14,13 +15,14 @@ from fastserve_runtime.verdict import Outcome, Verdict
 
 @dataclass(frozen=True)
 class Subject:
-    """A variant, opened on a target, with the golden samples of its task."""
+    """A variant, opened on a target, with the golden samples of its task, and those by which its metric is taken."""
 
     task: str
     variant: Variant
     golden: Golden
     session: Session
     target: Target
+    evaluation: Evaluation | None = None
 
     def verdict(self, check: str, judgement: Judgement, message: str = "") -> Verdict:
         """Return the verdict of a comparison; the message tells what a mismatch means."""

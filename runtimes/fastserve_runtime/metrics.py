@@ -56,6 +56,24 @@ def row_cosines(reference: Floats, actual: Floats) -> NDArray[np.float64]:
     return np.asarray(np.where(np.isfinite(norms) & np.isfinite(cosines), cosines, -1.0))
 
 
+def divergences(reference: Floats, actual: Floats) -> NDArray[np.float64]:
+    """Return the Kullback-Leibler divergence of each row's softmax from the reference's, in nats, shape [rows].
+
+    Rows are scores of classes, or log-probabilities up to a constant. Scores that are not finite give infinity.
+    """
+    left, right = (_log_softmax(np.asarray(a, np.float64).reshape(-1, a.shape[-1])) for a in (reference, actual))
+    with np.errstate(invalid="ignore"):
+        found = np.sum(np.exp(left) * (left - right), axis=1)
+    # Rounding can make it a little less than nothing.
+    return np.asarray(np.where(np.isfinite(found), np.maximum(found, 0.0), np.inf))
+
+
+def _log_softmax(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    with np.errstate(invalid="ignore"):
+        shifted = rows - rows.max(axis=1, keepdims=True)
+        return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
+
+
 def ranks(values: Floats) -> NDArray[np.float64]:
     """Return ranks from 1; equal values share their mean rank."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)

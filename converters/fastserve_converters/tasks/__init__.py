@@ -6,10 +6,10 @@ Third parties add theirs by the entry-point group `fastserve.tasks`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fastserve_runtime.plugins import PartFolder
+from fastserve_runtime.quality import Quality
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,28 +20,9 @@ if TYPE_CHECKING:
 
     Arrays = Mapping[str, NDArray[np.generic]]
 
+__all__ = ["TASKS", "Quality", "Task"]
+
 TASKS = PartFolder("fastserve_converters.tasks", "fastserve.tasks", "task")
-
-
-@dataclass(frozen=True)
-class Quality:
-    """How good a variant is, as one number of its task.
-
-    Attributes:
-        name: what the number is.
-        value: 1 is as good as the reference.
-        low: lower end of its 95 % bootstrap interval.
-        high: upper end.
-        samples: how many evaluation samples it rests on.
-        beside: other figures worth seeing, by name.
-    """
-
-    name: str
-    value: float
-    low: float
-    high: float
-    samples: int
-    beside: Mapping[str, float] = field(default_factory=dict)
 
 
 class Task(Protocol):

@@ -30,8 +30,6 @@ HAS_LABELS = False
 POOLS = True
 GENERATES = False
 
-QUALITY_NAME = "similarity Spearman"
-
 
 def output_name(checkpoint: Checkpoint) -> str:
     """Return `sentence_embedding` where the checkpoint says how to pool, else `last_hidden_state`."""
@@ -67,27 +65,6 @@ def quality(
     seed: int,
 ) -> Quality:
     """Compare embeddings; hidden states are averaged over their tokens first."""
-    import numpy as np
+    from fastserve_runtime.pipelines import feature_extraction as pipeline
 
-    from fastserve_runtime.metrics import Interval, neighbour_overlap, row_cosines, similarity_spearman_interval
-
-    name = next(iter(reference))
-    left, right = (_sentence_vectors(outputs[name], inputs) for outputs in (reference, actual))
-    # The similarities of a vector that is not finite count as 0, which may pass for a correlation.
-    is_finite = bool(np.isfinite(right).all())
-    interval = similarity_spearman_interval(left, right, seed=seed) if is_finite else Interval(0.0, 0.0, 0.0)
-    beside = {
-        "mean cosine": float(row_cosines(left, right).mean()),
-        "top-10 neighbour overlap": neighbour_overlap(left, right),
-    }
-    return Quality(QUALITY_NAME, interval.value, interval.low, interval.high, len(left), beside)
-
-
-def _sentence_vectors(output: NDArray[np.generic], inputs: Arrays) -> NDArray[np.floating]:
-    import numpy as np
-
-    values = np.asarray(output, np.float64)
-    if values.ndim == 2:
-        return values
-    mask = np.asarray(inputs["attention_mask"], np.float64)[..., None]
-    return np.asarray((values * mask).sum(1) / mask.sum(1))
+    return pipeline.task_metric(reference, actual, inputs, seed)

@@ -7,18 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastserve_runtime.metrics import Interval, neighbour_overlap, row_cosines, similarity_spearman_interval
 from fastserve_runtime.pipelines._text_pipeline import TextPipeline
+from fastserve_runtime.quality import Quality
 from fastserve_runtime.session import Session
 from fastserve_runtime.text import LongText, TextPreprocessor, Windows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    Arrays = Mapping[str, NDArray[np.generic]]
     Embeddings = NDArray[np.float32]
 
 SENTENCE_EMBEDDING = "sentence_embedding"
 LAST_HIDDEN_STATE = "last_hidden_state"
 OUTPUT_KINDS: Mapping[str, str] = {SENTENCE_EMBEDDING: "embedding", LAST_HIDDEN_STATE: "hidden"}
+QUALITY_NAME = "similarity Spearman"
 
 
 class FeatureExtraction(TextPipeline):
@@ -84,3 +88,30 @@ def open_pipeline(
 ) -> FeatureExtraction:
     """Make the pipeline of this task."""
     return FeatureExtraction(session, preprocessor)
+
+
+def compared_values(outputs: Arrays, inputs: Arrays) -> dict[str, NDArray[np.generic]]:
+    """Return what `task_metric` compares: a vector for each text, shape [n, d]; of hidden states the mean."""
+    return {name: _sentence_vectors(value, inputs) for name, value in outputs.items()}
+
+
+def task_metric(reference: Arrays, actual: Arrays, inputs: Arrays, seed: int) -> Quality:
+    """Compare the similarities of all pairs of texts; hidden states are averaged over their tokens first."""
+    name = next(iter(reference))
+    left, right = (_sentence_vectors(outputs[name], inputs) for outputs in (reference, actual))
+    # The similarities of a vector that is not finite count as 0, which may pass for a correlation.
+    is_finite = bool(np.isfinite(right).all())
+    interval = similarity_spearman_interval(left, right, seed=seed) if is_finite else Interval(0.0, 0.0, 0.0)
+    beside = {
+        "mean cosine": float(row_cosines(left, right).mean()),
+        "top-10 neighbour overlap": neighbour_overlap(left, right),
+    }
+    return Quality(QUALITY_NAME, interval.value, interval.low, interval.high, len(left), beside)
+
+
+def _sentence_vectors(output: NDArray[np.generic], inputs: Arrays) -> NDArray[np.floating]:
+    values = np.asarray(output, np.float64)
+    if values.ndim == 2:
+        return values
+    mask = np.asarray(inputs["attention_mask"], np.float64)[..., None]
+    return np.asarray((values * mask).sum(1) / mask.sum(1))

@@ -9,6 +9,7 @@ from scipy import special
 
 import fastserve_runtime
 from fastserve_runtime.errors import BundleError
+from fastserve_runtime.pipelines import text_classification
 from fastserve_runtime.pipelines.text_classification import Classification, open_pipeline, sigmoid, softmax
 from manifests import LABELS, expected_embeddings, text_bundle, write_directory
 
@@ -96,3 +97,24 @@ def test_a_long_text_that_is_split_gets_the_weighted_mean_of_its_windows_scores(
         assert sum(result.scores.values()) == pytest.approx(1)
         with pytest.warns(UserWarning, match="cut off"):
             assert classify("a b c d e f b b c") == classify("a b c d e f")
+
+
+def test_a_flip_between_equals_costs_nothing_and_one_against_certainty_costs_all():
+    reference = {"logits": np.array([[0.0, 0.01], [8.0, -8.0], [-8.0, 8.0], [8.0, -8.0]])}
+    near, far = (reference["logits"].copy() for _ in range(2))
+    near[0], far[1] = near[0][::-1], far[1][::-1]
+    kept = text_classification.task_metric(reference, {"logits": near}, {}, 0)
+    lost = text_classification.task_metric(reference, {"logits": far}, {}, 0)
+    assert kept.name == "expected accuracy ÷ reference's"
+    assert kept.value == pytest.approx(1, abs=0.002)
+    assert lost.value == pytest.approx(2.5 / 3.5, abs=0.01)
+    assert lost.low < lost.value < lost.high
+    assert text_classification.task_metric(reference, {"logits": far * np.nan}, {}, 0).value == 0
+
+
+def test_a_single_score_is_compared_by_its_order():
+    scores = {"logits": np.array([[0.1], [0.7], [0.3], [2.0]])}
+    assert text_classification.task_metric(scores, {"logits": scores["logits"] * 3}, {}, 0).value == pytest.approx(1)
+    found = text_classification.task_metric(scores, {"logits": -scores["logits"]}, {}, 0)
+    assert (found.name, found.value) == ("Spearman correlation", pytest.approx(-1))
+    assert text_classification.task_metric(scores, {"logits": scores["logits"] * np.inf}, {}, 0).value == 0

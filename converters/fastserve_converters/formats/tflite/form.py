@@ -54,8 +54,8 @@ class Positions:
 
     def set_from(self, mask: torch.Tensor) -> None:
         """Count the tokens from 0 with operators whose shapes follow the mask's."""
-        there = (mask > -1.0).to(torch.int32)
-        self.current = torch.cumsum(there, 1, dtype=torch.int32) - 1
+        there = (mask > -1.0).to(torch.float32)
+        self.current = (torch.cumsum(there, 1) - 1.0).to(torch.int32)
 
 
 class PositionRows(torch.nn.Module):

@@ -1,0 +1,169 @@
+"""Measures how near honest models come to the limits of the conformance suite's policies.
+
+Exports small random models of several families, in every precision of the formats, and MiniLM; checks them with the
+suite on this machine's processor; and keeps, for each row of `fastserve_runtime.policy.POLICIES`, the worst figures.
+The seeds are its own: `benchmarks/faults.py` counts false alarms on others.
+
+A whole run writes `benchmarks/results/policies.json` and the tables in docs/policies.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from fastserve.exporting import ExportRequest, run_export
+from fastserve_device_tests.metric_check import METRIC
+from fastserve_device_tests.suite import run_suite
+from fastserve_runtime.bundle import open_bundle
+from fastserve_runtime.errors import FastServeError
+from fastserve_runtime.machine import this_machine
+from fastserve_runtime.policy import ANY, EXECUTOR, LEAST_METRIC, POLICIES, QUALITY, width
+from fastserve_runtime.verification import output_kind
+from report import ROOT, minilm, write_document, write_table
+
+sys.path.insert(0, str(ROOT / "tests"))
+from checkpoints import save_checkpoint
+from decoder_checkpoints import save_decoder_checkpoint
+
+PAGE = ROOT / "docs" / "policies.md"
+FIRST_SEED = 10_000
+FORMATS = ("onnx", "tflite", "executorch")
+PRECISIONS = ("fp32", "fp16", "int8-dynamic", "int8-static", "int8-weight-only", "a16w8", "int4", "int8-embedding-int4")
+OF_DECODERS = ("fp32", "int8", "int4")
+KINDS = ("sentence", "classify", "hidden")
+FAMILIES = ("bert", "roberta", "distilbert", "albert")
+Figures = dict[str, float]
+
+
+def models(folder: Path, count: int) -> Iterator[tuple[Path, tuple[str, ...], str]]:
+    """Yield checkpoints, the precisions that they are exported in, and the format."""
+    for number in range(count):
+        seed = FIRST_SEED + number
+        kind, family = KINDS[number % len(KINDS)], FAMILIES[number % len(FAMILIES)]
+        options = {} if kind == "hidden" else {kind: True}
+        checkpoint = save_checkpoint(folder / f"m{seed}", family, seed=seed, **options)
+        yield checkpoint, PRECISIONS, FORMATS[number % len(FORMATS)]
+    for number, family in enumerate(("llama", "gpt2")[: count // 4]):
+        yield save_decoder_checkpoint(folder / f"d{number}", family), OF_DECODERS, "onnx"
+
+
+def observed(bundle: Path) -> Iterator[tuple[str, str, str, Figures]]:
+    """Check a bundle, and yield check, kind of output, width and figures; failures are told, and count too."""
+    with open_bundle(bundle) as source:
+        manifest = source.manifest
+    kinds = {}
+    for variant in manifest.variants:
+        (name, *_) = next(iter(variant.graphs.values())).signature.outputs
+        kinds[variant.id] = (output_kind(manifest.task, name.name), width(variant.precision))
+    if manifest.task == "text-generation":
+        kinds = {variant: ("log-probabilities", bits) for variant, (_, bits) in kinds.items()}
+    for verdict in run_suite(bundle):
+        if verdict.outcome.is_failure:
+            print(f"  {verdict.variant} {verdict.check}: {verdict.outcome.value} {verdict.message}", flush=True)
+        if verdict.check in {QUALITY, EXECUTOR, METRIC} and verdict.figures:
+            yield verdict.check, *kinds[verdict.variant], dict(verdict.figures)
+
+
+def worse(known: Figures | None, found: Figures) -> Figures:
+    """Return the worse of each figure, and how many were seen."""
+    seen = {"seen": 1.0, **{n: v for n, v in found.items() if n not in {"largest_error", "samples"}}}
+    if known is None:
+        return seen
+    most = {"relative_error", "kl"}
+    together = {n: max(known.get(n, v), v) if n in most else min(known.get(n, v), v) for n, v in seen.items()}
+    return {**known, **together, "seen": known["seen"] + 1}
+
+
+def table(worst: dict[str, Figures]) -> str:
+    """Return the policies as a table of Markdown, with the worst honest figures in brackets."""
+    heads = ["policy", "output", "precision", "SQNR, dB", "cosine of a row", "error of a value", "KL, nats"]
+    heads += ["best class held above", "seen", "from"]
+    lines = [f"| {' | '.join(heads)} |", f"|{'---|' * 3}{'--:|' * 6}---|"]
+    for row in POLICIES:
+        found = worst.get(place(row.judged, row.kind, row.width), {})
+        policy = asdict(row.policy)
+        cells = [
+            cell(policy[limit], found.get(figure))
+            for limit, figure in (
+                ("least_sqnr_db", "sqnr_db"),
+                ("least_cosine", "least_cosine"),
+                ("most_error", "relative_error"),
+                ("most_kl", "kl"),
+                ("top1_margin", None),
+            )
+        ]
+        seen = f"{found.get('seen', 0):.0f}"
+        lines.append(f"| {' | '.join([row.judged, row.kind, row.width, *cells, seen, row.source])} |")
+    return "\n".join(lines)
+
+
+def metric_table(worst: dict[str, Figures]) -> str:
+    """Return the rule for the task's metric as a table of Markdown."""
+    lines = ["| Precision | least share of the reference's metric | worst seen: metric |", "|---|---:|---:|"]
+    for bits, least in LEAST_METRIC.items():
+        values = [f["value"] for where, f in worst.items() if where.startswith(f"{METRIC}/") and where.endswith(bits)]
+        lines.append(f"| {bits} | {least:g} | {f'{min(values):.4f}' if values else '-'} |")
+    return "\n".join(lines)
+
+
+def cell(limit: float | None, found: float | None) -> str:
+    """Return a limit, and in brackets what was seen."""
+    if limit is None:
+        return ""
+    return f"{limit:g}" + ("" if found is None else f" ({found:.3g})")
+
+
+def place(check: str, kind: str, bits: str) -> str:
+    """Return where figures are kept; the executor is judged the same for every kind."""
+    return f"{check}/{ANY if check == EXECUTOR else kind}/{bits}"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--models", type=int, default=24, help="how many random models")
+    parser.add_argument("--no-minilm", action="store_true", help="leave MiniLM out; nothing is written then")
+    options = parser.parse_args(arguments)
+    worst: dict[str, Figures] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        listed: list[tuple[Path, tuple[str, ...], str]] = []
+        if not options.no_minilm:
+            listed = [(minilm(), PRECISIONS, name) for name in FORMATS]
+        for number, (checkpoint, precisions, format_name) in enumerate([*listed, *models(folder, options.models)]):
+            bundle = folder / f"{number}.fsb"
+            request = ExportRequest(str(checkpoint), bundle, formats=(format_name,), precisions=precisions, keep="all")
+            if format_name in {"onnx", "executorch"} and checkpoint != minilm():
+                request = replace(request, cache_dir=folder / "cache")
+            print(f"{checkpoint.name} {format_name}", flush=True)
+            try:
+                run_export(request)
+            except FastServeError as error:
+                print(f"  not exported: {error}", flush=True)
+                continue
+            for check, kind, bits, figures in observed(bundle):
+                where = place(check, kind, bits)
+                worst[where] = worse(worst.get(where), figures)
+    results: dict[str, Any] = {
+        "machine": asdict(this_machine()),
+        "models": options.models,
+        "first_seed": FIRST_SEED,
+        "worst": dict(sorted(worst.items())),
+    }
+    text = table(worst)
+    print(text)
+    if options.no_minilm:
+        return
+    write_table(PAGE, "policies", text)
+    write_table(PAGE, "policies metric", metric_table(worst))
+    write_document("policies", results)
+
+
+if __name__ == "__main__":
+    main()
