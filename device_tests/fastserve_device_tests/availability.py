@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fastserve_device_tests.broken_target import REMEDY, BrokenTarget
 from fastserve_device_tests.targets import Target
 from fastserve_runtime.engines import installed_engine
 from fastserve_runtime.errors import FastServeError
@@ -14,6 +15,8 @@ def missing_of(target: Target) -> dict[str, str]:
     For a target that the runtime's own engines execute, one of them must be there. Which of them, and how new, is up to
     each variant.
     """
+    if isinstance(target, BrokenTarget):
+        return {f"a module that can be used ({target.problem.rstrip('.')})": REMEDY}
     missing = dict(target.needs().missing())
     if target.engine is usable_engine:
         try:

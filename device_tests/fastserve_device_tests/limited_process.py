@@ -1,18 +1,21 @@
-"""A child process with limits on its time and memory."""
+"""A child process with limits on its time and memory, which leaves nothing behind."""
 
 from __future__ import annotations
 
 import os
 import signal
 import subprocess
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fastserve_runtime.memory import parse_status
 
 _LOOK_EVERY_SECONDS = 0.2
+_LIFELINE = "FASTSERVE_LIFELINE"
+"""Names the end of a pipe in a child's environment; nobody writes into it, and it ends with the parent."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Ended:
 
 
 def run_limited(command: Sequence[str], environment: Mapping[str, str], *, seconds: float, memory: int) -> Ended:
-    """Run a program to its end, or end it with all that it started.
+    """Run a program to its end, or end it with all that it started; what it started ends with it in any case.
 
     Address space is left alone (`RLIMIT_AS`): drivers reserve far more of it than they use. Resident memory is looked
     at instead, where the system tells it (Linux).
@@ -42,46 +45,80 @@ def run_limited(command: Sequence[str], environment: Mapping[str, str], *, secon
         command: the program and its arguments.
         environment: variables beside those of this process.
         seconds: how long it may take.
-        memory: most bytes of its own that it may hold in memory (`RssAnon`).
+        memory: most bytes of their own that it and what it started may hold in memory (`RssAnon`).
     """
     end = time.monotonic() + seconds
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**os.environ, **environment},
-        start_new_session=True,
-    ) as process:
-        broken = None
-        while True:
+    lifeline, held = os.pipe()
+    try:
+        with subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, **environment, _LIFELINE: str(lifeline)},
+            pass_fds=(lifeline,),
+            start_new_session=True,
+        ) as process:
+            broken = None
             try:
-                output, errors = process.communicate(timeout=_LOOK_EVERY_SECONDS)
-                return Ended(process.returncode, output, errors, broken)
-            except subprocess.TimeoutExpired:
-                if broken is None:
-                    broken = _broken_limit(process.pid, end, seconds, memory)
-                if broken is not None:
-                    _end_group(process.pid)
-            except BaseException:
+                while True:
+                    try:
+                        output, errors = process.communicate(timeout=_LOOK_EVERY_SECONDS)
+                    except subprocess.TimeoutExpired:
+                        # Its answer ends only when nobody is left to write: a browser may outlive what started it.
+                        if process.poll() is None and broken is None:
+                            broken = _broken_limit(process.pid, end, seconds, memory)
+                        if process.returncode is not None or broken is not None:
+                            _end_group(process.pid)
+                        continue
+                    return Ended(process.returncode, output, errors, broken)
+            finally:
                 _end_group(process.pid)
-                raise
+    finally:
+        os.close(lifeline)
+        os.close(held)
+
+
+def end_with_parent() -> None:
+    """End this process, and all that it started, as soon as the one that called `run_limited` is gone.
+
+    Where this process was not started by `run_limited`, nothing happens.
+    """
+    lifeline = os.environ.pop(_LIFELINE, None)
+    if lifeline is not None:
+        threading.Thread(target=_end_at_end_of, args=(int(lifeline),), daemon=True).start()
+
+
+def _end_at_end_of(lifeline: int) -> None:
+    os.read(lifeline, 1)
+    os.killpg(0, signal.SIGKILL)
 
 
 def _broken_limit(pid: int, end: float, seconds: float, memory: int) -> str | None:
     if time.monotonic() > end:
         return f"it hung and was ended after {seconds:g} s"
-    held = _own_memory(pid)
-    if held is not None and held > memory:
+    held = sum(map(_own_memory, _family(pid)))
+    if held > memory:
         return f"it held {held / 2**30:.1f} GiB of memory and was ended; {memory / 2**30:.1f} GiB are allowed"
     return None
 
 
-def _own_memory(pid: int) -> int | None:
+def _family(pid: int) -> Iterator[int]:
+    """Yield a process and those that it started, where the system tells them."""
+    yield pid
     try:
-        return parse_status(Path(f"/proc/{pid}/status").read_text()).anonymous
+        words = [task.read_text() for task in Path(f"/proc/{pid}/task").glob("*/children")]
+    except OSError:  # it has just ended, or the system has no such files
+        return
+    for child in " ".join(words).split():
+        yield from _family(int(child))
+
+
+def _own_memory(pid: int) -> int:
+    try:
+        return parse_status(Path(f"/proc/{pid}/status").read_text()).anonymous or 0
     except OSError:  # it has just ended, or the system tells it in another way
-        return None
+        return 0
 
 
 def _end_group(pid: int) -> None:

@@ -61,7 +61,7 @@ class Compiler:
         needs_cpu: whether the GPU does not take every operator; None before the first model was compiled.
     """
 
-    def __init__(self, library: Any, source: str | bytes, name: str, threads: int) -> None:
+    def __init__(self, library: Any, source: str | bytes, name: str, threads: int, *, is_half: bool = False) -> None:
         """Keep what is needed.
 
         Args:
@@ -69,8 +69,10 @@ class Compiler:
             source: the model's path or content.
             name: the engine's, for messages.
             threads: how many threads a call may use on the CPU.
+            is_half: whether the GPU may compute in floats of 16 bits, where its driver has them.
         """
         self._library, self._source, self._name, self._threads = library, source, name, threads
+        self._is_half = is_half
         self._environment: Any = None
         self.needs_cpu: bool | None = None
 
@@ -155,7 +157,7 @@ class Compiler:
             processors,
             library.CpuOptions(num_threads=self._threads),
             # Else a driver that has floats of 16 bits would be told to use them.
-            library.GpuOptions(enforce_f32=True),
+            library.GpuOptions(enforce_f32=not self._is_half),
         )
         load = library.CompiledModel.from_file if isinstance(self._source, str) else library.CompiledModel.from_buffer
         return load(self._source, options=options, environment=self._environment)
