@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from fastserve_converters.checkpoint import Checkpoint
 from fastserve_converters.dynamic_shapes import dynamic_shapes
-from fastserve_converters.formats import LEAST_TOKENS, ExportJob, check_installed, check_precision
+from fastserve_converters.formats import (
+    LEAST_TOKENS,
+    ExportJob,
+    TappedFormat,
+    check_installed,
+    check_precision,
+)
 from fastserve_converters.job_requests import (
     ARTIFACT,
     KEPT_WEIGHTS,
@@ -24,6 +30,7 @@ from fastserve_converters.job_requests import (
 from fastserve_converters.recent import Recent
 from fastserve_runtime.errors import UsageError
 from fastserve_runtime.manifest import Dim, Signature, SymbolicDim, TensorSpec, signature_document
+from fastserve_runtime.memory import read_memory
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,6 +44,8 @@ if TYPE_CHECKING:
 PROGRAM = "program.pt2"
 TWIN_SAMPLES = 64
 LENGTH = "length"
+TRACE = "trace"
+"""Folder of what the torch program gives at every place that is compared, a file for each sample."""
 _PROOF_SAMPLES = 16
 
 
@@ -56,7 +65,10 @@ class EncoderJobs:
             "program": self._export_program,
             "sensitivity": self._sensitivity,
             "artifact": self._artifact,
+            "lowering": self._lowering,
             "twin": self._twin,
+            "layer_errors": self._layer_errors,
+            "tapped_artifact": self._tapped_artifact,
         }
 
     def _reference(self, request: Mapping[str, Any], out: Path) -> Any:
@@ -123,15 +135,51 @@ class EncoderJobs:
         return document
 
     def _artifact(self, request: Mapping[str, Any], out: Path) -> Any:
-        from fastserve_converters.quantization import calibration, evidence, twin
         from fastserve_converters.quantization.recipe import recipe_document
 
         exporter = check_installed(request["format"])
         check_precision(exporter.NAME, exporter.PRECISIONS, request["precision"])
         plan = exporter.PRECISIONS[request["precision"]]
+        job = self._export_job(plan, request, out)
+        document = {
+            **exporter.export(job).as_document(),
+            "recipe": recipe_document(
+                plan, request["assignment"], len(job.calibration.get("input_ids", ())), job.range_method
+            ),
+        }
+        (out / ARTIFACT).write_text(json.dumps(document))
+        return document
+
+    def _tapped_artifact(self, request: Mapping[str, Any], out: Path) -> Any:
+        """Export again: as it was exported, and so that what the file keeps inside becomes outputs."""
+        exporter = check_installed(request["format"])
+        check_precision(exporter.NAME, exporter.PRECISIONS, request["precision"])
+        job = self._export_job(exporter.PRECISIONS[request["precision"]], request, out)
+        tapped: TappedFormat = exporter  # type: ignore[assignment]  # asked for of those that offer it
+        artifact = exporter.export(job)
+        return {
+            "model": artifact.files[0],
+            "tapped": tapped.TAPPED_MODEL,
+            "taps": [tap.as_document() for tap in tapped.export_with_taps(job)],
+        }
+
+    def _lowering(self, request: Mapping[str, Any], out: Path) -> Any:
+        """Make a target's own artifact, and run the same quantized graph on an executor that is trusted."""
+        from fastserve_converters.lowering_job import lower
+        from fastserve_converters.lowerings import check_lowering_installed
+        from fastserve_converters.reference import INPUTS
+
+        lowering = check_lowering_installed(request["target"])
+        check_precision(lowering.TARGET, lowering.PRECISIONS, request["precision"])
+        job = self._export_job(lowering.PRECISIONS[request["precision"]], request, out)
+        return lower(lowering, job, Path(request["reference"]) / INPUTS, self._edge().output)
+
+    def _export_job(self, plan: Precision, request: Mapping[str, Any], out: Path) -> ExportJob:
+        from fastserve_converters.quantization import calibration, evidence, twin
+
         edge_form = self._edge()
         samples = self._calibration(plan, request)
-        job = ExportJob(
+        return ExportJob(
             module=edge_form,
             program=self._exported(has_dynamic_length=plan.has_dynamic_length),
             signature=self._signature(has_dynamic_length=plan.has_dynamic_length),
@@ -145,12 +193,6 @@ class EncoderJobs:
             base=Path(request["base"]) if request.get("base") else None,
             out=out,
         )
-        document = {
-            **exporter.export(job).as_document(),
-            "recipe": recipe_document(plan, request["assignment"], len(samples.get("input_ids", ())), job.range_method),
-        }
-        (out / ARTIFACT).write_text(json.dumps(document))
-        return document
 
     def _twin(self, request: Mapping[str, Any], out: Path) -> Any:
         """Compare an artifact's outputs on evaluation texts with those of the same quantized model elsewhere."""
@@ -175,6 +217,20 @@ class EncoderJobs:
         document = twin.comparison(recorded[0], actual, few, recorded[1])
         (out / TWIN).write_text(json.dumps(document))
         return document
+
+    def _layer_errors(self, request: Mapping[str, Any], out: Path) -> Any:
+        """Compare what was recorded inside an artifact with the program; see `layer_errors`."""
+        from fastserve_converters.layer_errors import Recorded, layer_errors
+        from fastserve_converters.layer_map import tap_of
+
+        recordings = [
+            Recorded(Path(r["folder"]), {int(number): tap_of(tap) for number, tap in r["taps"].items()})
+            for r in request["recordings"]
+        ]
+        graph_module: Any = self._exported(has_dynamic_length=request["has_dynamic_length"]).module(check_guards=False)
+        modules = [name for name, _ in self._edge().named_modules()]
+        found = layer_errors(graph_module, modules, recordings, request["samples"], out / TRACE)
+        return {**found, "peak": read_memory().peak}
 
     def _calibration(self, plan: Precision, request: Mapping[str, Any]) -> dict[str, NDArray[np.generic]]:
         """Return the calibration inputs, looked at once for each reference, or nothing where a precision needs none."""

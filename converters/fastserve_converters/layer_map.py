@@ -1,4 +1,9 @@
-"""Which exported tensors belong to which torch module: what a search for a wrong layer needs."""
+"""Which exported tensors belong to which torch module, and which hold what the torch program computes.
+
+A search for a wrong layer reads the second: a tap is a tensor of the file with the place in the torch program that
+gives the same values. A place is named by its module, its operator and the number of the call, since a program's own
+names change with the version of PyTorch.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +11,100 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 LAYER_MAP = "layer_map.json"
 _CONTAINERS = {"ModuleList", "Sequential", "ModuleDict"}
 _CLASS_AND_ATTRIBUTE = re.compile(r"[\w.<>]*\.[A-Z][A-Za-z0-9]*_(\w+)$")
 
 
-def write_layer_map(folder: Path, tensors: Mapping[str, Iterable[str]]) -> None:
-    """Write torch module name → names of exported tensors, beside the artifact."""
-    document = {module: sorted(set(names)) for module, names in sorted(tensors.items())}
+@dataclass(frozen=True, order=True)
+class Place:
+    """An operator of a torch program.
+
+    Attributes:
+        module: the innermost torch module that it is in; empty for the model itself.
+        operator: PyTorch's name for it, such as `linear`, without overload.
+        call: which one of that name in that module, from 0.
+    """
+
+    module: str
+    operator: str
+    call: int
+
+    def __str__(self) -> str:
+        return f"{self.module or '(model)'}: {self.operator}" + (f" {self.call + 1}" if self.call else "")
+
+
+@dataclass(frozen=True)
+class Tap:
+    """A tensor of an exported file that holds what an operator of the torch program gives.
+
+    Attributes:
+        place: the operator in the torch program.
+        tensor: the tensor's name in the file.
+        exported: what the file calls the operator that gives it.
+        factor: what the file's values are multiplied with, where the exporter scaled them.
+    """
+
+    place: Place
+    tensor: str
+    exported: str
+    factor: float = 1.0
+
+    def as_document(self) -> dict[str, Any]:
+        """Return the tap as JSON; `tap_of` reads it back."""
+        place = self.place
+        return {
+            "module": place.module,
+            "operator": place.operator,
+            "call": place.call,
+            "tensor": self.tensor,
+            "exported": self.exported,
+            "factor": self.factor,
+        }
+
+
+def tap_of(document: Mapping[str, Any]) -> Tap:
+    """Read a tap."""
+    place = Place(document["module"], document["operator"], document["call"])
+    return Tap(place, document["tensor"], document["exported"], document["factor"])
+
+
+def write_layer_map(folder: Path, tensors: Mapping[str, Iterable[str]], taps: Iterable[Tap] = ()) -> None:
+    """Write the layer map beside the artifact.
+
+    Args:
+        folder: the artifact's.
+        tensors: torch module name → names of exported tensors that belong to it.
+        taps: what can be compared with the torch program, in its order.
+    """
+    modules = {module: sorted(set(names)) for module, names in sorted(tensors.items())}
+    document = {"modules": modules, "taps": [tap.as_document() for tap in taps]}
     (folder / LAYER_MAP).write_text(json.dumps(document, indent=1))
+
+
+def read_modules(folder: Path) -> dict[str, list[str]]:
+    """Return torch module name → names of exported tensors, from the layer map beside an artifact."""
+    modules: dict[str, list[str]] = json.loads((folder / LAYER_MAP).read_text())["modules"]
+    return modules
+
+
+def read_taps(folder: Path) -> list[Tap]:
+    """Return the taps of the layer map beside an artifact."""
+    return [tap_of(document) for document in json.loads((folder / LAYER_MAP).read_text())["taps"]]
+
+
+def kept_taps(taps: Iterable[Tap], exported: Mapping[str, str]) -> list[Tap]:
+    """Return the taps whose tensors a later form of the file still has, with the operators that give them there.
+
+    Args:
+        taps: of the earlier form.
+        exported: tensor → operator, of the later one.
+    """
+    return [replace(tap, exported=exported[tap.tensor]) for tap in taps if tap.tensor in exported]
 
 
 def innermost_module(scopes: Iterable[str], modules: Iterable[str]) -> str | None:

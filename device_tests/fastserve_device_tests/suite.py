@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fastserve_device_tests.target_process import check_in_process
-from fastserve_device_tests.targets import Target, chosen_targets
+from fastserve_device_tests.targets import Target, chosen_targets, is_for, needs_own_artifact
 from fastserve_runtime.bundle import open_bundle
+from fastserve_runtime.manifest import Variant
 from fastserve_runtime.verdict import Outcome, Verdict
 
 APPLICABLE = "applicable"
@@ -56,14 +57,22 @@ def pairings(bundle: Path, targets: Sequence[str] | None = None) -> list[Pairing
         variants = source.manifest.variants
     found: list[Pairing] = []
     for target in chosen:
-        fitting = [v for v in variants if v.format == target.FORMAT and v.target in {None, target.NAME}]
+        fitting = [v for v in variants if is_for(target, v)]
         if not fitting:
             found.append(Pairing(NO_VARIANT, target, f"the bundle has no variant for {target.FORMAT}"))
-        for variant in fitting:
-            is_taken = target.PRECISIONS is None or variant.precision in target.PRECISIONS
-            obstacle = "" if is_taken else f"it takes {', '.join(target.PRECISIONS or ())}, not {variant.precision}"
-            found.append(Pairing(variant.id, target, obstacle))
+        found += [Pairing(variant.id, target, _obstacle(variant, target)) for variant in fitting]
     return found
+
+
+def _obstacle(variant: Variant, target: Target) -> str:
+    """Return why a variant for a target cannot be checked there at all; empty where it can."""
+    if variant.target is not None:
+        return ""
+    if needs_own_artifact(target):
+        return f"it is made for {variant.expected_placement.backend}; export with --target {target.NAME}"
+    if target.PRECISIONS is None or variant.precision in target.PRECISIONS:
+        return ""
+    return f"it takes {', '.join(target.PRECISIONS)}, not {variant.precision}"
 
 
 def check_pairing(bundle: Path, pairing: Pairing) -> list[Verdict]:

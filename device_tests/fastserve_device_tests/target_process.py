@@ -14,8 +14,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from fastserve_device_tests.limited_process import run_limited
-from fastserve_device_tests.targets import Target, load_target
+from fastserve_device_tests.limited_process import end_with_parent, run_limited
+from fastserve_device_tests.refusals import refusal
+from fastserve_device_tests.targets import COMPILE_ONLY, Target, load_target
 from fastserve_runtime.bundle import open_bundle
 from fastserve_runtime.errors import EnvironmentFailure, FastServeError
 from fastserve_runtime.loading import open_variant
@@ -62,11 +63,16 @@ def check_in_process(bundle: Path, variant: str, target: Target) -> list[Verdict
 def check_variant(location: Path, variant_id: str, target: Target) -> Iterator[Verdict]:
     """Open a variant on a target and run every check in this process."""
     from fastserve_device_tests.checks import all_checks
+    from fastserve_device_tests.compilation_check import check_compilation
     from fastserve_device_tests.subject import Subject
+    from fastserve_runtime.evaluation import evaluation_of
     from fastserve_runtime.golden import read_golden
 
     with open_bundle(location) as bundle:
         variant = bundle.manifest.variant(variant_id)
+        if target.EXECUTED_BY == COMPILE_ONLY:
+            yield from check_compilation(bundle, variant, target)
+            return
         if variant.golden is None:
             yield Verdict(variant_id, target.NAME, RUN, Outcome.NOT_RUN, "the bundle has no golden for it")
             return
@@ -82,23 +88,30 @@ def check_variant(location: Path, variant_id: str, target: Target) -> Iterator[V
             yield Verdict(variant_id, target.NAME, LOAD, Outcome.NOT_RUN, str(error))
             return
         except FastServeError as error:
-            yield Verdict(variant_id, target.NAME, LOAD, Outcome.LOAD_FAILED, str(error))
+            message = refusal(str(error), engine.NAME, engine.version())
+            yield Verdict(variant_id, target.NAME, LOAD, Outcome.LOAD_FAILED, message)
             return
         with session:
             try:
                 computed = variant if target.PRECISIONS is None else _computed_as(variant, target.PRECISIONS)
-                yield from all_checks(Subject(bundle.manifest.task, computed, golden, session, target))
+                evaluation = evaluation_of(bundle)
+                yield from all_checks(Subject(bundle.manifest.task, computed, golden, session, target, evaluation))
             except FastServeError as error:
-                yield Verdict(variant_id, target.NAME, RUN, Outcome.RUN_FAILED, str(error))
+                message = refusal(str(error), engine.NAME, engine.version())
+                yield Verdict(variant_id, target.NAME, RUN, Outcome.RUN_FAILED, message)
 
 
 def _computed_as(variant: Variant, precisions: Mapping[str, str]) -> Variant:
-    """Return a variant that is judged by the precision that the target computes it in."""
-    return replace(variant, precision=precisions[variant.precision])
+    """Return a variant that is judged by the precision that the target computes it in.
+
+    One that was made for the target may have a precision that no portable one has; it stays.
+    """
+    return replace(variant, precision=precisions.get(variant.precision, variant.precision))
 
 
 def main(arguments: list[str]) -> None:
     """Answer for one variant and target."""
+    end_with_parent()
     # Engines print to standard output; the answer must stand there alone.
     answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)

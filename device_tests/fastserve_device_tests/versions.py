@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, packages_distributions, ver
 from pathlib import Path
 
 from fastserve_device_tests.limited_process import run_limited
-from fastserve_device_tests.targets import Target, load_target
+from fastserve_device_tests.targets import Target, is_for, load_target
 from fastserve_runtime.bundle import open_bundle
 from fastserve_runtime.errors import FastServeError
 
@@ -38,7 +38,7 @@ def versions_here(bundle: Path, target: Target) -> dict[str, str]:
     Imports no engine.
     """
     with open_bundle(bundle) as source:
-        variants = [v for v in source.manifest.variants if v.format == target.FORMAT]
+        variants = [v for v in source.manifest.variants if is_for(target, v)]
     found = {"python": ".".join(map(str, sys.version_info[:3]))}
     for variant in variants:
         try:

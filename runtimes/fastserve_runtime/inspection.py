@@ -14,6 +14,8 @@ from fastserve_runtime.quantities import format_size, format_time
 
 CONVERSION = "conversion"
 """The kind of evidence that tells what conversion did: to the graph, and to the output of each layer."""
+COMPILATION = "compilation"
+"""The kind of evidence that holds what a compiler told when a variant was made for a target."""
 _NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
 _WORST_LAYERS = 3
 VARIANT_HEADINGS = ("variant", "size", "quality", "p90", "peak memory", "needs", "placement")
@@ -85,8 +87,13 @@ def conversion_lines(bundle: Bundle) -> dict[str, list[str]]:
     Raises:
         BundleError: an evidence file is not what it should be.
     """
-    recorded = {str(d.get("variant")): d for d in bundle.evidence() if d.get("kind") == CONVERSION}
-    return {v.id: _conversion_lines(recorded.get(v.id, {})) for v in bundle.manifest.variants}
+    lines: dict[str, list[str]] = {v.id: [] for v in bundle.manifest.variants}
+    tellers = {CONVERSION: _conversion_lines, COMPILATION: _compilation_lines}
+    for document in bundle.evidence():
+        tell, own = tellers.get(str(document.get("kind"))), lines.get(str(document.get("variant")))
+        if tell is not None and own is not None:
+            own += tell(document)
+    return lines
 
 
 def _conversion_lines(document: Mapping[str, Any]) -> list[str]:
@@ -106,6 +113,25 @@ def _conversion_lines(document: Mapping[str, Any]) -> list[str]:
             lines.append(f"layers: SQNR of {len(known)} against fp32; lowest: {shown}")
         if twin and twin["sqnr_db"] is not None:
             lines.append(f"twin: SQNR {twin['sqnr_db']:.1f} dB against {twin['executor']}")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise BundleError(f"An evidence file of the bundle is damaged: {error}.", "Export the bundle again.") from error
+    return lines
+
+
+def _compilation_lines(document: Mapping[str, Any]) -> list[str]:
+    """Say what a compiler made for a target, and what it reckons of it, which nobody measured."""
+    try:
+        report, target = document["report"], document["target"]
+        lines = [f"made for {target} from what gives the outputs of {document['outputs_of']}"]
+        if "cpu" in report["operators"]:
+            taken = sum(count for where, count in report["operators"].items() if where != "cpu")
+            left = report["operators"]["cpu"]
+            lines.append(f"compiled: {taken} operators on the target's processor; left to the CPU: {_counted(left)}")
+        estimates = {name: f"{value:.4g}" for name, value in report.get("estimates", {}).items()}
+        if estimates:
+            scope = f" ({report['estimates_of']})" if "estimates_of" in report else ""
+            told = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in estimates.items())
+            lines.append(f"predicted{scope}: {told}")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise BundleError(f"An evidence file of the bundle is damaged: {error}.", "Export the bundle again.") from error
     return lines

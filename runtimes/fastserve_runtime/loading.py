@@ -109,6 +109,7 @@ def choose_variant(bundle: Bundle, variant: str | None = None, engine: str | Non
     manifest = bundle.manifest
     if variant is not None:
         wanted = manifest.variant(variant)
+        check_portable(wanted)
         return wanted, usable_engine(wanted, engine)
     if engine is not None:
         executed, formats = ENGINES.load(engine).FORMAT, sorted({v.format for v in manifest.variants})
@@ -118,6 +119,7 @@ def choose_variant(bundle: Bundle, variant: str | None = None, engine: str | Non
     reasons = []
     for candidate in (chosen, *(v for v in manifest.variants if v is not chosen)):
         try:
+            check_portable(candidate)
             return candidate, usable_engine(candidate, engine)
         except (EnvironmentFailure, UsageError) as error:
             reasons.append(f"{candidate.id}: {error}")
@@ -177,6 +179,19 @@ def warn_of_stand_in(engine: Engine) -> None:
             f"{engine.FORMAT} runs with the engine '{engine.NAME}', since '{preferred.NAME}' is not installed or too "
             f"old for the model: {preferred.INSTALL}.",
             stacklevel=3,
+        )
+
+
+def check_portable(variant: Variant) -> None:
+    """Refuse a variant that is made for one target alone.
+
+    Raises:
+        EnvironmentFailure: naming the target, and what checks the variant there.
+    """
+    if variant.target is not None:
+        raise EnvironmentFailure(
+            f"Variant '{variant.id}' is made for {variant.target}, which no engine of this runtime executes.",
+            f"Name another variant; 'fastserve conform --target {variant.target}' checks this one.",
         )
 
 

@@ -236,7 +236,7 @@ def _manifest(document: Any) -> Manifest:
         preprocessing=Preprocessing(
             preprocessing.text("kind"), preprocessing.texts("files"), preprocessing.mapping("settings")
         ),
-        variants=tuple(_variant(v) for v in fields.list_of_objects("variants")),
+        variants=tuple(parse_variant(v) for v in fields.list_of_objects("variants")),
         chosen=fields.text("chosen"),
         source=Source(
             source.text("name"),
@@ -279,7 +279,12 @@ def _file(path: str, fields: Fields) -> FileEntry:
     return FileEntry(path, fields.text("sha256"), fields.count("bytes"), fields.text("role"))
 
 
-def _variant(fields: Fields) -> Variant:
+def parse_variant(fields: Fields) -> Variant:
+    """Read a variant.
+
+    Raises:
+        BundleError: it lacks a field, or a field has the wrong type.
+    """
     placement = fields.object("expected_placement")
     requires = fields.object("requires")
     return Variant(

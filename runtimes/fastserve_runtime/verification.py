@@ -17,7 +17,13 @@ from fastserve_runtime.errors import (
     FastServeError,
     UsageError,
 )
-from fastserve_runtime.loading import checked_threads, open_pipeline_input, open_variant, usable_engine
+from fastserve_runtime.loading import (
+    check_portable,
+    checked_threads,
+    open_pipeline_input,
+    open_variant,
+    usable_engine,
+)
 from fastserve_runtime.manifest import Variant
 from fastserve_runtime.verdict import Outcome, Verdict
 
@@ -111,6 +117,7 @@ def verify_variant(
     from fastserve_runtime.pipelines import PIPELINES
 
     try:
+        check_portable(variant)
         found = usable_engine(variant, engine)
         PIPELINES.load(bundle.manifest.task)  # says how outputs are judged
     except (EnvironmentFailure, UsageError) as error:

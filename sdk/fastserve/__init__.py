@@ -63,6 +63,7 @@ def export(
     task: str = "auto",
     formats: Sequence[str] | None = None,
     precisions: Sequence[str] | None = None,
+    targets: Sequence[str] | None = None,
     sequence_length: int | None = None,
     context: int | None = None,
     max_size: str | int | None = None,
@@ -97,6 +98,7 @@ def export(
         task: as named on the Hub; `auto` finds it from the config.
         formats: some of `onnx`, `tflite`, `executorch`; all that are installed if left out.
         precisions: some of those that the formats have; fp32 and dynamic int8 if left out.
+        targets: also make what these need of their own, such as `onnx:qnn-htp`, or those of a class (`npu`), or `all`.
         sequence_length: tokens a text is padded or cut to; 64 if left out.
         context: tokens of prompt and new text together, for a model that generates text; 1024 if left out.
         max_size: most bytes on the device, model and tokenizer: `"25MB"` or a number.
@@ -143,6 +145,7 @@ def export(
         task=task,
         formats=None if formats is None else tuple(formats),
         precisions=None if precisions is None else tuple(precisions),
+        targets=None if targets is None else tuple(targets),
         sequence_length=sequence_length,
         context=context,
         budget=limits,

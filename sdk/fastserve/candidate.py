@@ -23,6 +23,8 @@ class Candidate:
         size: bytes that a device must hold: its files and the shared ones.
         twin: how near its outputs come to the same quantized model elsewhere; None where that was not looked at.
         failure: why there is no artifact or no measurement, or why they are not to be used, in a sentence.
+        target: the one target that it was made for; None where it is portable and measured on this machine.
+        compilation: what made it for that target, and what that told.
         breaches: limits of the budget that it does not meet.
         on_front: whether no other candidate is better in every respect (Pareto front).
     """
@@ -38,13 +40,16 @@ class Candidate:
     size: int | None = None
     twin: Mapping[str, Any] | None = None
     failure: str | None = None
+    target: str | None = None
+    compilation: Mapping[str, Any] | None = None
     breaches: tuple[Breach, ...] = field(default=())
     on_front: bool = False
 
     @property
     def fits(self) -> bool:
-        """Whether it was made, measured, and meets the budget."""
-        return self.failure is None and self.measurement is not None and not self.breaches
+        """Whether it was made, measured or made for a target that is not this machine, and meets the budget."""
+        was_judged = self.measurement is not None or self.target is not None
+        return self.failure is None and was_judged and not self.breaches
 
     @property
     def is_memory_judged(self) -> bool:
@@ -85,6 +90,7 @@ class Candidate:
         """Return the figures that a budget judges, by metric.
 
         A latency that cannot be trusted is given as the longest that was seen: what is below the limit even so fits.
+        What was made for a target is judged by size and quality alone.
         """
         figures = {
             "size": self.size,
@@ -95,6 +101,8 @@ class Candidate:
         if self.measurement is not None and not self.is_memory_judged:
             # Shown as not judged; a limit on memory lets it pass.
             figures["memory"] = 0
+        if self.target is not None:
+            figures |= {"memory": 0, "latency": 0}
         return figures
 
     def doubts(self) -> dict[str, str]:

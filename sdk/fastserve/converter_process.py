@@ -37,8 +37,15 @@ class ConverterProcess(ClosedAtEnd):
     What the child prints goes to a log: the terminal with `debug`, else a temporary file.
     """
 
-    def __init__(self, *, debug: bool = False) -> None:
+    def __init__(self, *, debug: bool = False, environment: Mapping[str, str] | None = None) -> None:
+        """Start nothing yet.
+
+        Args:
+            debug: show the child's log.
+            environment: variables that must be set before it starts, beside those of this process.
+        """
         self._debug = debug
+        self._environment = dict(environment or {})
         self._process: subprocess.Popen[str] | None = None
         self._log: IO[bytes] | None = None
 
@@ -94,6 +101,7 @@ class ConverterProcess(ClosedAtEnd):
                 text=True,
                 encoding="utf-8",
                 start_new_session=True,
+                env={**os.environ, **self._environment},
                 cwd=Path(tempfile.gettempdir()),
             )
         return self._process

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fastserve.candidate import Candidate
 from fastserve_converters.artifact import GRAPH_OPTIMIZATION, LAYER_SQNR, RESTORED
-from fastserve_runtime.inspection import CONVERSION
+from fastserve_device_tests.compilation import ESTIMATES
+from fastserve_runtime.inspection import COMPILATION, CONVERSION
 
 
 def evidence_of(candidate: Candidate, time: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield name and document of the evidence for a candidate.
 
     Args:
-        candidate: one that was measured.
+        candidate: one that was measured, or made for a target.
         time: when, in ISO 8601.
     """
+    if candidate.compilation is not None:
+        yield f"{COMPILATION}-{candidate.id}", _compilation(candidate, candidate.compilation, time)
+        return
     yield (
         f"measurement-{candidate.id}",
         {
@@ -39,6 +43,20 @@ def evidence_of(candidate: Candidate, time: str) -> Iterator[tuple[str, dict[str
     if any(value is not None for value in found.values()):
         document = {"kind": CONVERSION, "status": "measured", "time": time, "variant": candidate.id, **found}
         yield f"{CONVERSION}-{candidate.id}", document
+
+
+def _compilation(candidate: Candidate, compilation: Mapping[str, Any], time: str) -> dict[str, Any]:
+    """Return what made a candidate for a target; it is `predicted` where the compiler's estimates are part of it."""
+    return {
+        "kind": COMPILATION,
+        "status": "predicted" if compilation["report"].get(ESTIMATES) else "measured",
+        "time": time,
+        "variant": candidate.id,
+        "target": candidate.target,
+        "size": candidate.size,
+        "quality": None if candidate.quality is None else candidate.quality.__dict__,
+        **compilation,
+    }
 
 
 def _beside(candidate: Candidate, name: str) -> dict[str, Any] | None:

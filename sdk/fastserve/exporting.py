@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -23,8 +24,10 @@ from fastserve.manifest_writer import bundle_content
 from fastserve.mixing import check_limited
 from fastserve.model_source import ModelSource, find_model
 from fastserve.progress import Reporter, SilentReporter, Step
-from fastserve.ranking import KEEP, judge, rank, shipped
+from fastserve.ranking import KEEP, judge, rank, shipped, shipped_for_targets
 from fastserve.stages import PROGRAM_STEP, DataSettings, Stages, StageTime
+from fastserve.target_plans import check_named, target_plans, with_portable_bases
+from fastserve.target_variants import make_target_candidates, planned_target_steps
 from fastserve.variants import Making, make_candidates, planned_steps
 from fastserve_converters.checkpoint import Checkpoint, read_checkpoint
 from fastserve_converters.formats import (
@@ -55,6 +58,7 @@ class ExportRequest:
     task: str = "auto"
     formats: tuple[str, ...] | None = None
     precisions: tuple[str, ...] | None = None
+    targets: tuple[str, ...] | None = None
     sequence_length: int | None = None
     context: int | None = None
     budget: Budget = field(default_factory=Budget)
@@ -131,13 +135,17 @@ def run_export(request: ExportRequest, reporter: Reporter | None = None) -> Expo
     task: Task = TASKS.load(checkpoint.task)
     length = _length(request, checkpoint, task)
     check_applies(request.budget, generates=task.GENERATES)
+    check_named(request.targets, generates=task.GENERATES)
     formats, notes = _formats(request.formats)
     available = {name: precisions_of(FORMATS.load(name), generates=task.GENERATES) for name in formats}
-    precisions = chosen_precisions(available, request.precisions)
-    notes += [f"{name} has none of the precisions that were named." for name in formats if not precisions[name]]
+    plans, target_notes = target_plans(request.targets or (), formats)
+    own = {plan.name: plan.precisions(available) for plan in plans}
+    wanted = chosen_precisions({**available, **own}, request.precisions)
+    notes += [*target_notes, *(f"{n} has none of the precisions that were named." for n, p in wanted.items() if not p)]
+    precisions = with_portable_bases(plans, wanted, available)
     check_limited(_mixed_precisions(available, precisions), request.budget)
     device: Device = DEVICES.load("local")
-    with ConverterProcess(debug=request.debug) as converter:
+    with ExitStack() as resources, ConverterProcess(debug=request.debug) as converter:
         stages = Stages(
             cache=Cache(request.cache_dir or default_cache_dir()),
             converter=converter,
@@ -149,7 +157,9 @@ def run_export(request: ExportRequest, reporter: Reporter | None = None) -> Expo
             trust_remote_code=request.trust_remote_code,
             debug=request.debug,
         )
-        stages.reporter.plan(list(_steps(available, precisions)))
+        resources.callback(stages.close)
+        target_steps = (s for plan in plans for s in planned_target_steps(plan, wanted[plan.name]))
+        stages.reporter.plan([*_steps(available, precisions), *target_steps])
         reference = stages.reference(
             DataSettings(request.data, request.text_column, request.label_column, request.seed)
         )
@@ -165,10 +175,14 @@ def run_export(request: ExportRequest, reporter: Reporter | None = None) -> Expo
             request.range_method,
         )
         candidates = [c for name in formats for c in make_candidates(making, name, precisions[name])]
+        portable = tuple(candidates)
+        for plan in plans:
+            candidates += make_target_candidates(making, plan, wanted[plan.name], portable)
     _check_any_made(candidates)
     judged = judge(candidates, request.budget)
     ranked = rank(judged)
     kept = shipped(ranked, request.keep)
+    kept += shipped_for_targets(judged) if kept else []
     identifier = _write(request, kept, judged, reference, checkpoint, source) if kept else None
     if request.debug_dir is not None:
         _write_debug(request.debug_dir, judged, program)
@@ -185,7 +199,7 @@ def run_export(request: ExportRequest, reporter: Reporter | None = None) -> Expo
         threads=request.threads,
         length=length,
         generates=task.GENERATES,
-        notes=(*notes, *_notes(request, reference, checkpoint)),
+        notes=(*notes, *_notes(request, reference, checkpoint), *_target_notes(judged)),
         stages=tuple(stages.times),
         reference=reference.folder,
         seconds=time.perf_counter() - started,
@@ -308,6 +322,15 @@ def _write_debug(folder: Path, candidates: Sequence[Candidate], program: Entry) 
         for file in candidate.folder.glob("*.json"):
             if file.name != "entry.json":
                 shutil.copyfile(file, folder / f"{candidate.id}-{file.name}")
+
+
+def _target_notes(candidates: Sequence[Candidate]) -> Iterator[str]:
+    made = [c for c in candidates if c.target is not None and c.failure is None]
+    if made:
+        yield (
+            f"Latency and memory of {', '.join(c.id for c in made)} were not judged: nothing is measured on their "
+            "targets. Their quality is that of the same model on an executor that is trusted."
+        )
 
 
 def _notes(request: ExportRequest, reference: Entry, checkpoint: Checkpoint) -> Iterator[str]:

@@ -15,10 +15,14 @@ from fastserve.model_source import ModelSource
 from fastserve.stages import read_arrays
 from fastserve_converters.artifact import GENAI_CONFIG
 from fastserve_converters.checkpoint import MODEL_CARD, Checkpoint
+from fastserve_converters.layer_map import LAYER_MAP
 from fastserve_converters.reference import TOKENIZER, TOKENIZER_CONFIG
-from fastserve_runtime.golden import Golden, write_golden
+from fastserve_runtime.evaluation import MOST_SAMPLES, PLACE, ROLE, Evaluation, write_evaluation
+from fastserve_runtime.golden import Arrays, Golden, write_golden
 from fastserve_runtime.manifest import SCHEMA_VERSION
+from fastserve_runtime.pipelines import PIPELINES
 
+LAYER_MAP_ROLE = "layer-map"
 _GENAI = "onnxruntime-genai"
 _TOKENIZER_PLACE = "preprocessing/tokenizer.json"
 
@@ -41,6 +45,9 @@ def bundle_content(
     for file in checkpoint.licence_files():
         role = "model-card" if file.name == MODEL_CARD else "licence"
         files.append(BundleFile(f"licences/{file.name}", role, file))
+    evaluation = evaluation_of(reference, checkpoint.task)
+    if evaluation is not None:
+        files.append(BundleFile(PLACE, ROLE, write_evaluation(evaluation)))
     variants = []
     for candidate in candidates:
         document, own = _variant(candidate, reference)
@@ -83,9 +90,28 @@ def variant_folder(candidate: Candidate) -> str:
     return f"variants/{candidate.id}"
 
 
+def layer_map_place(variant_id: str) -> str:
+    """Return where a bundle keeps what a variant's tensors are in the torch model."""
+    return f"layer_maps/{variant_id}.json"
+
+
 def shared_bytes(reference: Entry) -> int:
     """Return the size of what every variant needs beside its own files."""
     return (reference.folder / TOKENIZER).stat().st_size
+
+
+def evaluation_of(reference: Entry, task: str) -> Evaluation | None:
+    """Return the first evaluation samples, `MOST_SAMPLES` at most; None where the task's pipeline compares none."""
+    compared = getattr(PIPELINES.load(task), "compared_values", None)
+    if compared is None:
+        return None
+    count = min(MOST_SAMPLES, reference.result["evaluation"])
+    inputs, outputs = (
+        {name: value[:count] for name, value in read_arrays(reference.folder / file).items()}
+        for file in ("inputs.npz", "reference.npz")
+    )
+    values: Arrays = {name: np.asarray(value, np.float32) for name, value in compared(outputs, inputs).items()}
+    return Evaluation(inputs, values)
 
 
 def golden_of(candidate: Candidate, reference: Entry) -> Golden:
@@ -115,6 +141,8 @@ def _variant(candidate: Candidate, reference: Entry) -> tuple[dict[str, Any], li
     names = candidate.artifact["files"]
     files = [BundleFile(f"{folder}/{name}", "model", candidate.folder / name) for name in names]
     files.append(BundleFile(golden, "golden", write_golden(golden_of(candidate, reference))))
+    if (candidate.folder / LAYER_MAP).is_file():
+        files.append(BundleFile(layer_map_place(candidate.id), LAYER_MAP_ROLE, candidate.folder / LAYER_MAP))
     graphs = {
         name: {**graph, "file": f"{folder}/{graph['file']}"} for name, graph in candidate.artifact["graphs"].items()
     }
@@ -132,6 +160,6 @@ def _variant(candidate: Candidate, reference: Entry) -> tuple[dict[str, Any], li
         "files": [f"{folder}/{name}" for name in names],
         "golden": golden,
         "graphs": graphs,
-        "target": None,
+        "target": candidate.target,
     }
     return document, files

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from fastserve_runtime.bundle import open_bundle
 from fastserve_runtime.errors import UsageError
+from fastserve_runtime.manifest import Variant
 
 
 def pack(bundle: str | Path, output: str | Path, *, variant: str | None = None, force: bool = False) -> list[Path]:
@@ -35,17 +36,26 @@ def pack(bundle: str | Path, output: str | Path, *, variant: str | None = None, 
         manifest = source.manifest
         chosen = manifest.variant(variant or manifest.chosen)
         licences = [e for e in manifest.files.values() if e.role in {"licence", "model-card"}]
-        contents = {Path(e.path).name: source.read(e.path) for e in (*manifest.shipped_files(chosen), *licences)}
+        entries = (*manifest.shipped_files(chosen), *licences)
+        contents = {_plain_place(e.path, chosen): source.read(e.path) for e in entries}
         unfinished = target.absolute().with_name(f".{target.name}.unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
         try:
             for name, content in contents.items():
+                (unfinished / name).parent.mkdir(parents=True, exist_ok=True)
                 (unfinished / name).write_bytes(content)
             target.mkdir(parents=True, exist_ok=True)
             for name in contents:
+                (target / name).parent.mkdir(parents=True, exist_ok=True)
                 (unfinished / name).replace(target / name)
                 written.append(target / name)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
     return written
+
+
+def _plain_place(path: str, variant: Variant) -> str:
+    """Return where a bundle's file goes; a model that is a folder, such as Core ML's package, stays one."""
+    own = f"variants/{variant.id}/"
+    return path.removeprefix(own) if path.startswith(own) else PurePosixPath(path).name

@@ -24,12 +24,12 @@ def judge(candidates: Sequence[Candidate], budget: Budget) -> list[Candidate]:
 
 
 def rank(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Return the candidates that fit, best first.
+    """Return the candidates that fit and run on this machine, best first.
 
     The best has the highest quality, where those whose intervals overlap the highest one's count as equal; of equals
     the fastest; of those the smallest.
     """
-    left = [c for c in candidates if c.fits]
+    left = [c for c in candidates if c.fits and c.target is None]
     ranked = []
     while left:
         leader = max(left, key=_quality)
@@ -50,6 +50,11 @@ def shipped(ranked: Sequence[Candidate], keep: str) -> list[Candidate]:
         return list(ranked)
     seen: set[str] = set()
     return [c for c in ranked if not (c.format in seen or seen.add(c.format))]  # type: ignore[func-returns-value]
+
+
+def shipped_for_targets(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Return the candidates made for a target that go into the bundle beside the portable ones: all that fit."""
+    return [c for c in candidates if c.fits and c.target is not None]
 
 
 def pareto_front(candidates: Sequence[Candidate]) -> set[str]:

@@ -126,7 +126,7 @@ def _verdict(candidate: Candidate, result: ExportResult) -> Text:
     if result.chosen is not None and candidate.id == result.chosen.id:
         return Text("chosen")
     if candidate.id in result.shipped:
-        return Text("fits, shipped")
+        return Text("fits, shipped" if candidate.target is None else f"fits, shipped for {candidate.target}")
     return Text("fits")
 
 
@@ -160,6 +160,7 @@ def _candidate_document(candidate: Candidate, result: ExportResult) -> dict[str,
         "id": candidate.id,
         "format": candidate.format,
         "precision": candidate.precision,
+        "target": candidate.target,
         "failure": candidate.failure,
         "fits": candidate.fits,
         "breaches": [{"limit": str(b.limit), "figure": b.figure, "reason": b.reason} for b in candidate.breaches],
@@ -178,5 +179,6 @@ def _candidate_document(candidate: Candidate, result: ExportResult) -> dict[str,
             "beside": dict(quality.beside),
         },
         "memory_judged": candidate.is_memory_judged,
+        "compilation": candidate.compilation,
         "measurement": None if candidate.measurement is None else {"status": "measured", **candidate.measurement},
     }

@@ -13,21 +13,27 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
+import fastserve_device_tests
 import fastserve_runtime
 from fastserve.cache import Cache, Entry
+from fastserve.candidate import Candidate
 from fastserve.converter_process import ConverterProcess
 from fastserve.devices import OUTPUTS, Device, MeasurementJob
 from fastserve.progress import Reporter
 from fastserve_converters.checkpoint import Checkpoint, file_sha256
 from fastserve_converters.formats import FORMATS, Format, precisions_of
+from fastserve_converters.lowerings import Lowering
 from fastserve_converters.precisions import Precision
 from fastserve_converters.reference import CALIBRATION
 from fastserve_converters.sources_digest import sources_digest
 from fastserve_converters.tasks import TASKS, Quality, Task
+from fastserve_device_tests.compilation import compile_in_process, compiler_versions
+from fastserve_device_tests.targets import CompilingTarget, Target
 from fastserve_runtime.engines import installed_engine
 
 PROGRAM_STEP = "Form for export"
@@ -72,6 +78,12 @@ class Stages:
     trust_remote_code: bool = False
     debug: bool = False
     times: list[StageTime] = field(default_factory=list)
+    _own_converters: dict[frozenset[tuple[str, str]], ConverterProcess] = field(default_factory=dict)
+
+    def close(self) -> None:
+        """End the converter processes that lowerings needed for themselves."""
+        while self._own_converters:
+            self._own_converters.popitem()[1].close()
 
     def __post_init__(self) -> None:
         digest = hashlib.sha256()
@@ -161,6 +173,80 @@ class Stages:
         }
         return self._converted("artifact", export_step(format_name, precision), key, job)
 
+    def compilation(self, target: CompilingTarget, base: Candidate) -> Entry:
+        """Compile a portable artifact for a target, with the target's own compiler.
+
+        Args:
+            target: which.
+            base: the candidate that has the artifact.
+        """
+        assert base.artifact is not None
+        assert base.folder is not None
+        model = base.folder / base.artifact["files"][0]
+        variant = {**base.artifact, "id": base.id, "format": base.format, "precision": base.precision}
+        variant |= {"golden": None, "target": None}
+        key = {
+            "target": target.NAME,
+            "model": [file_sha256(base.folder / name) for name in base.artifact["files"]],
+            "variant": variant,
+            "compiler": compiler_versions(target),
+            "code": [package_digest(fastserve_device_tests), runtime_digest(), part_digest(target)],
+        }
+        step = compile_step(target.NAME, base.precision)
+        return self._staged("compilation", step, key, lambda out: compile_in_process(target, model, variant, out))
+
+    def lowering(
+        self,
+        program: Entry,
+        reference: Entry,
+        lowering: Lowering,
+        target: Target,
+        precision: str,
+        *,
+        range_method: str,
+    ) -> Entry:
+        """Lower the torch program to a target's own artifact, and take the outputs of an executor that is trusted.
+
+        Args:
+            program: the torch program.
+            reference: the reference, which has the inputs and the calibration data.
+            lowering: what lowers it.
+            target: whose environment it needs.
+            precision: one of the lowering's precisions.
+            range_method: how the ranges of activations are found, where they are set beforehand.
+        """
+        plan = lowering.PRECISIONS[precision]
+        needs = target.needs()
+        key = {
+            "target": lowering.TARGET,
+            "precision": precision,
+            "program": program.key,
+            "reference": reference.key,
+            "tools": tool_versions(lowering.TOOLS),
+            "converters": sources_digest(),
+            "lowering_code": part_digest(lowering),
+            "range_method": plan.range_method(range_method) if plan.has_static_ranges else None,
+        }
+        job = {
+            "job": "lowering",
+            "target": lowering.TARGET,
+            "precision": precision,
+            "range_method": range_method,
+            "reference": str(reference.folder),
+            "assignment": None,
+        }
+        converter = self._converter_with(needs.environment)
+        return self._converted("lowering", compile_step(lowering.TARGET, precision), key, job, converter)
+
+    def _converter_with(self, environment: Mapping[str, str]) -> ConverterProcess:
+        """Return the converter process, or one of its own where variables must be set before it starts."""
+        if not environment:
+            return self.converter
+        own = frozenset(environment.items())
+        if own not in self._own_converters:
+            self._own_converters[own] = ConverterProcess(debug=self.debug, environment=environment)
+        return self._own_converters[own]
+
     def sensitivity(self, program: Entry, reference: Entry, format_name: str, precision: str) -> Entry:
         """Score every layer in the schemes that a format's mixed precision may give it."""
         key = {
@@ -248,7 +334,7 @@ class Stages:
             known = None if labels is None else np.array(labels, np.int64)
             return asdict(task.quality(expected, actual, inputs, known, seed))
 
-        return Quality(**self._staged("quality", f"Quality of {format_name} {precision}", key, build).result)
+        return Quality(**self._staged("quality", quality_step(format_name, precision), key, build).result)
 
     def twin(self, artifact: Entry, measurement: Entry, reference: Entry, format_name: str, precision: str) -> Entry:
         """Compare an artifact's outputs with those of the same quantized model elsewhere."""
@@ -269,7 +355,15 @@ class Stages:
         }
         return self._converted("twin", twin_step(format_name, precision), key, job)
 
-    def _converted(self, stage: str, step: str, key: Mapping[str, Any], job: Mapping[str, Any]) -> Entry:
+    def _converted(
+        self,
+        stage: str,
+        step: str,
+        key: Mapping[str, Any],
+        job: Mapping[str, Any],
+        converter: ConverterProcess | None = None,
+    ) -> Entry:
+        process = converter or self.converter
         source = {
             "path": str(self.checkpoint.root.absolute()),
             "task": self.checkpoint.task,
@@ -277,9 +371,7 @@ class Stages:
             "allow_pickle": self.allow_pickle,
             "trust_remote_code": self.trust_remote_code,
         }
-        return self._staged(
-            stage, step, key, lambda out: self.converter.run({**job, "source": source, "out": str(out)})
-        )
+        return self._staged(stage, step, key, lambda out: process.run({**job, "source": source, "out": str(out)}))
 
     def _staged(self, stage: str, step: str, key: Mapping[str, Any], build: Any) -> Entry:
         self.reporter.start(step)
@@ -305,6 +397,16 @@ def sensitivity_step(format_name: str) -> str:
 def measure_step(format_name: str, precision: str) -> str:
     """Return the name of a measuring step."""
     return f"Measure {format_name} {precision}"
+
+
+def compile_step(target: str, precision: str) -> str:
+    """Return the name of the step that makes a target's own artifact."""
+    return f"Compile {precision} for {target}"
+
+
+def quality_step(format_name: str, precision: str) -> str:
+    """Return the name of the step that compares outputs with the reference's."""
+    return f"Quality of {format_name} {precision}"
 
 
 def twin_step(format_name: str, precision: str) -> str:
@@ -338,6 +440,12 @@ def part_digest(part: object) -> str | None:
 @lru_cache(maxsize=1)
 def runtime_digest() -> str:
     """Return a digest of the runtime's code, which measures."""
-    root = Path(fastserve_runtime.__file__).parent
+    return package_digest(fastserve_runtime)
+
+
+def package_digest(package: ModuleType) -> str:
+    """Return a digest of a package's code."""
+    assert package.__file__ is not None
+    root = Path(package.__file__).parent
     files = {f.relative_to(root).as_posix(): file_sha256(f) for f in sorted(root.rglob("*.py"))}
     return hashlib.sha256(json.dumps(files).encode()).hexdigest()

@@ -14,7 +14,7 @@ from fastserve.devices import OUTPUTS
 from fastserve.manifest_writer import shared_bytes
 from fastserve.mixing import LEAST_ROOM, Mix, mixed_assignment
 from fastserve.progress import Step
-from fastserve.stages import Stages, export_step, measure_step, sensitivity_step, twin_step
+from fastserve.stages import Stages, export_step, measure_step, quality_step, sensitivity_step, twin_step
 from fastserve_converters.precisions import Precision, has_twin
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
 
@@ -68,7 +68,7 @@ def planned_steps(format_name: str, precisions: Mapping[str, Precision], wanted:
         yield Step(export_step(format_name, precision), expected.get(format_name, 10))
         if precision in wanted:
             yield Step(measure_step(format_name, precision), 12)
-            yield Step(f"Quality of {format_name} {precision}", 2)
+            yield Step(quality_step(format_name, precision), 2)
             if has_twin(precisions[precision]):
                 yield Step(twin_step(format_name, precision), 4)
 

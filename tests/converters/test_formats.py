@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +25,7 @@ from fastserve_converters.formats import (
     precisions_of,
 )
 from fastserve_converters.jobs import Jobs
-from fastserve_converters.layer_map import LAYER_MAP
+from fastserve_converters.layer_map import read_modules, read_taps
 from fastserve_converters.precisions import FP32, Precision
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
 
@@ -217,7 +216,7 @@ def test_the_layer_map_names_modules_and_tensors_of_the_model(exported, precisio
     import onnx as onnx_library
 
     folder, documents = exported
-    layers = json.loads((folder / precision / LAYER_MAP).read_text())
+    layers = read_modules(folder / precision)
     modules = {name for name, _ in documents["program"]["modules"]}
     assert set(layers) <= modules
     assert "model.bert.encoder.layer.1.attention.self.query" in layers
@@ -225,6 +224,23 @@ def test_the_layer_map_names_modules_and_tensors_of_the_model(exported, precisio
     model = onnx_library.load(str(folder / precision / "model.onnx"))
     tensors = {o for n in model.graph.node for o in n.output} | {i.name for i in model.graph.initializer}
     assert {t for names in layers.values() for t in names} <= tensors
+    parts = {part for n in model.graph.node if n.op_type == "QAttention" for part in n.name.split(" + ")}
+    assert {tap.tensor for tap in read_taps(folder / precision)} <= tensors | parts
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_taps_name_what_the_file_computes_in_the_programs_order(exported, precision: str) -> None:
+    folder, _ = exported
+    taps = read_taps(folder / precision)
+    places = {(tap.place.module, tap.place.operator): tap for tap in taps}
+    layer = "model.bert.encoder.layer.1"
+    assert (f"{layer}.output.LayerNorm", "layer_norm") in places
+    assert (f"{layer}.intermediate.intermediate_act_fn", "gelu") in places
+    assert (f"{layer}.attention.self.query", "linear") in places
+    assert ("model.classifier", "linear") in places
+    assert len({tap.place for tap in taps}) == len(taps)
+    modules = [tap.place.module for tap in taps]
+    assert modules.index(f"{layer}.attention.output.dense") < modules.index(f"{layer}.output.dense")
 
 
 def test_an_artifact_tells_nothing_of_the_machine_that_made_it(exported, tiny) -> None:

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from fastserve_converters.formats import FORMATS
+from fastserve_converters.lowerings import lowering_targets
+from fastserve_device_tests.compilation import compiler_versions
 from fastserve_device_tests.needs import Needs
-from fastserve_device_tests.targets import PROCESSORS, chosen_targets, load_target, target_names
+from fastserve_device_tests.targets import (
+    COMPILE_ONLY,
+    PROCESSORS,
+    chosen_targets,
+    compiler_of,
+    compiles,
+    is_for,
+    load_target,
+    target_names,
+)
 from fastserve_runtime.errors import UsageError
+from fastserve_runtime.manifest import parse_variant
+from fastserve_runtime.parsing import Fields
+from manifests import variant
 
 ON_THE_CPU = ["executorch:xnnpack", "onnx:cpu", "tflite:xnnpack"]
 
@@ -21,10 +37,34 @@ def test_a_target_is_what_its_name_says(name: str) -> None:
     target = load_target(name)
     assert name == target.NAME
     assert name.partition(":")[0] == target.FORMAT
-    assert target.FORMAT in FORMATS.built_in()
+    assert target.FORMAT in FORMATS.built_in() or name in lowering_targets()
     assert target.PROCESSOR in PROCESSORS
-    assert target.EXECUTED_BY in {"hardware", "simulator", "software driver", "reference model"}
+    others = {"simulator", "software driver", "reference model", "browser", COMPILE_ONLY}
+    assert target.EXECUTED_BY in {"hardware", *others}
     assert isinstance(target.needs(), Needs)
+
+
+@pytest.mark.parametrize("name", [n for n in target_names() if compiles(load_target(n))])
+def test_a_target_that_compiles_tells_by_what_and_for_which_precisions(name: str) -> None:
+    target = compiler_of(load_target(name))
+    assert target.COMPILED_BY
+    assert target.PRECISIONS
+    if not target.needs().missing():
+        assert set(compiler_versions(target)) == set(target.COMPILED_BY)
+
+
+def test_a_target_without_a_compiler_is_refused_as_one() -> None:
+    assert not compiles(load_target("onnx:cpu"))
+    with pytest.raises(UsageError, match="onnx:cpu has no compiler"):
+        compiler_of(load_target("onnx:cpu"))
+
+
+def test_a_portable_variant_is_for_all_targets_of_its_format_and_one_that_was_made_for_a_target_for_it_alone() -> None:
+    portable = parse_variant(Fields(variant(), "the variant"))
+    own = replace(portable, format="rknn", target="onnx:rk3588")
+    names = ["onnx:cpu", "onnx:rk3588", "tflite:xnnpack"]
+    assert [is_for(load_target(n), portable) for n in names] == [True, True, False]
+    assert [is_for(load_target(n), own) for n in names] == [False, True, False]
 
 
 @pytest.mark.parametrize("name", ["onnx:gpu", "onnx-cpu", "onnx_cpu", "onnx", "", ":", "onnx:cpu:0", "os:path"])

@@ -162,6 +162,37 @@ def test_damaged_conversion_evidence_is_named(opened, changes):
         conversion_lines(bundle)
 
 
+def compilation(**changes):
+    report = {"operators": {"npu": 5, "cpu": {"MEAN": 2, "ADD": 1}}, "estimates": {"sram_bytes": 10384}}
+    report |= {"estimates_of": "the operators on the NPU alone"}
+    document = {"kind": "compilation", "variant": "second", "target": "board", "outputs_of": "first on litert"}
+    return {**document, "report": {**report, **changes}}
+
+
+def test_compilation_tells_what_was_compiled_and_what_is_only_predicted(opened):
+    bundle = opened(compilation())
+    assert conversion_lines(bundle) == {
+        "first": [],
+        "second": [
+            "made for board from what gives the outputs of first on litert",
+            "compiled: 5 operators on the target's processor; left to the CPU: MEAN 2, ADD 1",
+            "predicted (the operators on the NPU alone): sram bytes 1.038e+04",
+        ],
+    }
+
+
+def test_compilation_without_estimates_or_placement_says_nothing_of_them(opened):
+    bundle = opened(compilation(operators={"add": 9}, estimates={}))
+    assert len(conversion_lines(bundle)["second"]) == 1
+
+
+@pytest.mark.parametrize("changes", [{"operators": 3}, {"operators": {"npu": "many", "cpu": {}}}, {"estimates": [1]}])
+def test_damaged_compilation_evidence_is_named(opened, changes):
+    bundle = opened(compilation(**changes))
+    with pytest.raises(BundleError, match="evidence file of the bundle is damaged"):
+        conversion_lines(bundle)
+
+
 def test_tensors_that_differ_in_a_layers_number_are_told_together(opened):
     document, _ = small_bundle()
     (variant, *others) = document["variants"]

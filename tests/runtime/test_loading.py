@@ -467,3 +467,24 @@ def test_every_file_of_a_variant_is_checked_before_the_engine_sees_one(tmp_path)
     bundle = open_bundle(location)
     with pytest.raises(BundleError, match=r"weights.bin' was altered"):
         open_variant(bundle, bundle.manifest.variants[0], installed_engine("onnx"))
+
+
+def test_a_variant_made_for_a_target_is_never_chosen(tmp_path):
+    own = variant("own", target="onnx:qnn-htp")
+    document, contents = text_bundle()
+    document["variants"] = [own, *document["variants"]]
+    document |= {"chosen": "own"}
+    location = write_directory(tmp_path / "text.fsb", document, contents)
+    with open_bundle(location) as bundle:
+        chosen, engine = choose_variant(bundle)
+        assert (chosen.id, engine.NAME) == ("first", "onnxruntime")
+        with pytest.raises(EnvironmentFailure, match="'own' is made for onnx:qnn-htp, which no engine") as failure:
+            choose_variant(bundle, "own")
+        assert "fastserve conform --target onnx:qnn-htp" in failure.value.remedy
+    assert fastserve_runtime.load(location)(["a"]).shape[0] == 1
+
+
+def test_a_bundle_of_variants_for_targets_alone_runs_nowhere_here(tmp_path):
+    bundle = bundle_of(tmp_path, variant("first", target="onnx:qnn-htp"))
+    with pytest.raises(EnvironmentFailure, match=r"No variant of the bundle runs here.*first: .*onnx:qnn-htp"):
+        choose_variant(bundle)

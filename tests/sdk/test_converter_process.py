@@ -258,3 +258,15 @@ def test_a_real_job_answers_with_its_result(
     assert failure.value.exit_code == EXIT_USAGE
     assert len(started) == 1
     assert capfd.readouterr().out == ""
+
+
+def test_variables_are_set_before_it_starts(started: list[subprocess.Popen[Any]], refused: dict[str, Any]) -> None:
+    environment = {"FASTSERVE_SOME_SETTING": "a value"}
+    with ConverterProcess(environment=environment) as converter:
+        with pytest.raises(UsageError):
+            converter.run(refused)
+        found = Path(f"/proc/{started[0].pid}/environ")
+        if not found.exists():
+            pytest.skip("the system does not tell a process's environment")
+        assert b"FASTSERVE_SOME_SETTING=a value" in found.read_bytes().split(b"\0")
+    assert "FASTSERVE_SOME_SETTING" not in os.environ

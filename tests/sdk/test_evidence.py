@@ -8,6 +8,12 @@ from pathlib import Path
 
 from fastserve.evidence import evidence_of
 
+COMPILATION = {
+    "compiler": {"ethos-u-vela": "5.2.0"},
+    "seconds": 1.5,
+    "outputs_of": "tflite-int8-static on litert",
+    "report": {"bytes": 7, "estimates": {"cycles": 9}},
+}
 TIME = "2026-11-23T00:00:00+00:00"
 
 
@@ -38,3 +44,26 @@ def test_a_quantized_variant_brings_what_its_conversion_did(make_candidate, tmp_
     assert document["graph_optimization"] == graph
     assert document["twin"] == twin
     assert document["restored"] == {"restored": ["dense"]}
+
+
+def test_what_was_made_for_a_target_has_what_its_compiler_told_and_no_measurement(make_candidate) -> None:
+    candidate = replace(make_candidate("tflite-x-int8", size=7), target="tflite:x", compilation=COMPILATION)
+    ((name, document),) = evidence_of(replace(candidate, measurement=None), TIME)
+    assert name == "compilation-tflite-x-int8"
+    assert {key: document[key] for key in ("kind", "status", "target", "size", "seconds", "outputs_of")} == {
+        "kind": "compilation",
+        "status": "predicted",
+        "target": "tflite:x",
+        "size": 7,
+        "seconds": 1.5,
+        "outputs_of": "tflite-int8-static on litert",
+    }
+    assert document["report"] == COMPILATION["report"]
+    assert document["quality"]["value"] == 1.0
+
+
+def test_a_compilation_without_estimates_is_no_prediction(make_candidate) -> None:
+    compilation = {**COMPILATION, "report": {"bytes": 7}}
+    candidate = replace(make_candidate("onnx-x-fp32"), target="onnx:x", compilation=compilation)
+    ((_, document),) = evidence_of(candidate, TIME)
+    assert document["status"] == "measured"

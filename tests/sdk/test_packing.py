@@ -10,6 +10,7 @@ import pytest
 from fastserve import pack
 from fastserve.bundle_writer import write_zip
 from fastserve_runtime.errors import BundleError, UsageError
+from manifests import file_entries, write_directory
 
 NAMES = {"onnx-fp32.bin", "tokenizer.json", "LICENSE", "README.md"}
 
@@ -93,3 +94,17 @@ def test_a_failure_while_writing_leaves_no_unfinished_folder(small_bundle: Path,
         pack(small_bundle, assets, force=True)
     assert names(tmp_path) == {"small.fsb", "assets"}
     assert list(assets.rglob("*.unfinished")) == []
+
+
+def test_a_model_that_is_a_folder_stays_one(make_manifest, tmp_path: Path) -> None:
+    manifest = make_manifest("onnx-fp32")
+    package = "variants/onnx-fp32/model.mlpackage"
+    own = [f"{package}/Data/model.mlmodel", f"{package}/Manifest.json"]
+    manifest["variants"][0] |= {"files": own}
+    manifest["variants"][0]["graphs"]["main"]["file"] = own[0]
+    contents = {"preprocessing/tokenizer.json": b"{}", own[0]: b"a model", own[1]: b"{}"}
+    manifest["files"] = file_entries(contents)
+    location = write_directory(tmp_path / "own.fsb", manifest, contents)
+    pack(location, tmp_path / "app")
+    found = {f.relative_to(tmp_path / "app").as_posix() for f in (tmp_path / "app").rglob("*") if f.is_file()}
+    assert found == {"tokenizer.json", "model.mlpackage/Data/model.mlmodel", "model.mlpackage/Manifest.json"}

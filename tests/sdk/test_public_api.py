@@ -81,6 +81,7 @@ def test_the_signature_of_export() -> None:
         "task": "auto",
         "formats": None,
         "precisions": None,
+        "targets": None,
         "sequence_length": None,
         "context": None,
         "max_size": None,

@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 
 from fastserve.budget import Budget, Limit, budget_from_flags
 from fastserve.candidate import Candidate
-from fastserve.ranking import KEEP, explain_nothing_fits, judge, pareto_front, rank, shipped
+from fastserve.ranking import (
+    KEEP,
+    explain_nothing_fits,
+    judge,
+    pareto_front,
+    rank,
+    shipped,
+    shipped_for_targets,
+)
 from fastserve_converters.tasks import Quality
 
 Make = Callable[..., Candidate]
@@ -239,3 +247,14 @@ def test_the_pareto_front_compares_quality_as_the_table_shows_it(make_candidate:
     one = make_candidate("a-1", quality=0.99999, size=10)
     other = replace(make_candidate("b-1", quality=1.0, size=11))
     assert pareto_front([one, other]) == {"a-1"}
+
+
+def test_what_was_made_for_a_target_is_never_chosen_and_displaces_nothing(make_candidate: Make) -> None:
+    portable = make_candidate("onnx-fp32", quality=0.9)
+    own = replace(make_candidate("onnx-qnn-htp-fp32", quality=1.0, size=5), target="onnx:qnn-htp", measurement=None)
+    large = replace(own, id="onnx-rk3588-fp32", target="onnx:rk3588", size=10**9)
+    judged = judge([own, portable, large], budget_from_flags(max_size="20MB"))
+    assert ids(rank(judged)) == ["onnx-fp32"]
+    assert all(ids(shipped(rank(judged), keep)) == ["onnx-fp32"] for keep in KEEP)
+    assert ids(shipped_for_targets(judged)) == ["onnx-qnn-htp-fp32"]
+    assert pareto_front(judged) == {"onnx-fp32"}

@@ -209,3 +209,19 @@ def test_generators_are_shown_by_the_time_to_the_first_token_and_of_each_further
     document = export_document(result)
     assert document["context"] == 1024
     assert "sequence_length" not in document
+
+
+def test_what_was_made_for_a_target_stands_in_the_table_without_measurements(make_candidate: Make) -> None:
+    portable = make_candidate("onnx-fp32")
+    compilation = {"compiler": {"x": "1"}, "seconds": 2.0, "outputs_of": "onnx-fp32", "report": {"bytes": 9}}
+    own = replace(
+        make_candidate("onnx-x-fp32", size=20_000_000), target="onnx:x", measurement=None, compilation=compilation
+    )
+    result = result_of([portable, own], shipped=("onnx-fp32", "onnx-x-fp32"))
+    row = row_of(printed(result), "onnx-x-fp32")
+    assert row.rstrip("│ ").endswith("fits, shipped for onnx:x")
+    assert "20.0 MB" in row
+    assert row.count(" - ") == 3, "peak memory and two times"
+    first, second = export_document(result)["variants"]
+    assert (first["target"], first["compilation"]) == (None, None)
+    assert (second["target"], second["compilation"], second["measurement"]) == ("onnx:x", compilation, None)

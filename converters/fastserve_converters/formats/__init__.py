@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from fastserve_converters.artifact import Artifact
     from fastserve_converters.decoder.form import DecoderForm
+    from fastserve_converters.layer_map import Tap
     from fastserve_converters.precisions import Precision, RangeMethod
     from fastserve_converters.quantization.weights import QuantizedWeight
     from fastserve_runtime.manifest import Signature
@@ -115,6 +116,19 @@ class Format(Protocol):
 
         Beside an artifact of static ranges, also the outputs of its twin; see `quantization.twin`.
         """
+
+
+class TappedFormat(Protocol):
+    """What a module in `formats` offers beside, if its files keep to themselves what they compute inside.
+
+    Attributes:
+        TAPPED_MODEL: name of the file that does not.
+    """
+
+    TAPPED_MODEL: str
+
+    def export_with_taps(self, job: ExportJob) -> list[Tap]:
+        """Write a file of that name into `job.out`, whose outputs are followed by these taps."""
 
 
 class DecoderFormat(Protocol):

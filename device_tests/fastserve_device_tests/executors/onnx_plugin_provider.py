@@ -22,6 +22,11 @@ from fastserve_runtime.manifest import Graph, Signature, Variant
 from fastserve_runtime.session import ModelSource, Placement
 
 FORMAT = "onnx"
+_CONTEXT_SETTINGS = {
+    "ep.context_enable": "1",
+    "ep.context_embed_mode": "1",  # inside the ONNX file, which so is whole
+    "session.disable_cpu_ep_fallback": "1",
+}
 
 
 @dataclass(frozen=True)
@@ -61,13 +66,11 @@ class PluginProvider:
     def open_session(self, model: ModelSource, graphs: Mapping[str, Graph] | None, *, threads: int) -> ProfiledSession:
         """Load an ONNX model; see `Engine.open_session`. The graphs must be given."""
         onnxruntime = cpu.import_library()
-        options = onnxruntime.SessionOptions()
+        options = self._session_options(onnxruntime)
         options.intra_op_num_threads = threads
-        options.log_severity_level = 4
         options.enable_profiling = True
         profiles = tempfile.TemporaryDirectory(prefix="fastserve-profile-")
         options.profile_file_prefix = str(Path(profiles.name) / "run")
-        options.add_provider_for_devices(self._devices(onnxruntime)[:1], dict(self.options))
         source = str(model) if isinstance(model, Path) else bytes(model)
         try:
             session = onnxruntime.InferenceSession(source, options)
@@ -76,6 +79,38 @@ class PluginProvider:
             raise BundleError(f"{self.NAME} cannot load the model: {one_line(error)}.") from error
         signatures = {name: graph.signature for name, graph in (graphs or {}).items()}
         return ProfiledSession(session, signatures, threads, self.NAME, profiles)
+
+    def write_context(self, model: Path, out: Path) -> None:
+        """Compile a model as a whole, and write an ONNX file that holds what the provider made of it.
+
+        The file has one `EPContext` node for each part that the provider compiled
+        (https://onnxruntime.ai/docs/execution-providers/EP-Context-Design.html).
+
+        Args:
+            model: an ONNX file.
+            out: the file to write; there must be none.
+
+        Raises:
+            BundleError: the provider does not take every node, or refuses the model.
+            EnvironmentFailure: the provider cannot be loaded, or there is no device.
+        """
+        onnxruntime = cpu.import_library()
+        options = self._session_options(onnxruntime)
+        for name, value in _CONTEXT_SETTINGS.items():
+            options.add_session_config_entry(name, value)
+        options.add_session_config_entry("ep.context_file_path", str(out))
+        try:
+            onnxruntime.InferenceSession(str(model), options)
+        except Exception as error:  # the binding's exception classes share no base but Exception
+            raise BundleError(f"{self.NAME} cannot compile the model: {one_line(error)}.") from error
+        if not out.is_file():
+            raise BundleError(f"{self.NAME} compiled the model and wrote nothing.")
+
+    def _session_options(self, onnxruntime: Any) -> Any:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        options.add_provider_for_devices(self._devices(onnxruntime)[:1], dict(self.options))
+        return options
 
     def _devices(self, onnxruntime: Any) -> list[Any]:
         """Register the provider's library, and return its devices.

@@ -11,7 +11,7 @@ import importlib
 import logging
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 
 MOST_OPSET = 19
 NPU = "NPU"
+OWN_FORMAT = "rknn"
 _MODEL = "model.onnx"
+_COMPILED = "model.rknn"
+_MAGIC = b"RKNN"
 _NOT_COMPUTING = {"InputOperator", "OutputOperator"}
 _LAYER = re.compile(r"RKNN: \[[\d:.]+\]\s+\d+\s+(?P<operator>\S+)\s+\S+\s+(?P<where>[CGN]PU)\s")
 _logger = logging.getLogger(__name__)
@@ -79,24 +82,57 @@ class RknnSimulator:
         *,
         threads: int,  # the simulator takes as many as it likes
     ) -> RknnSession:
-        """Compile an ONNX model; see `Engine.open_session`. Its one graph must be given."""
+        """Compile an ONNX model; see `Engine.open_session`. Its one graph must be given.
+
+        A file that the toolkit compiled is given to it, too. Version 2.5.0 answers that its simulator opens none.
+        """
         if graphs is None:
             raise UsageError(f"{self.NAME} does not open bare files.", "Open a bundle instead.")
+        if is_compiled(model):
+            raise self._refused_compiled(model)
         portable = _lowered(model)
         rknn = self.import_library()
         folder = tempfile.TemporaryDirectory(prefix="fastserve-rknn-")
         try:
-            toolkit, log = self._compiled(rknn, portable, Path(folder.name))
+            toolkit, log = self._compiled(rknn, portable, Path(folder.name), lambda toolkit: toolkit.init_runtime())
         except BaseException:
             folder.cleanup()
             raise
         signatures = {name: graph.signature for name, graph in graphs.items()}
         return RknnSession(toolkit, signatures, threads, self.NAME, portable, nodes_of_processors(log), folder)
 
-    def _compiled(self, rknn: Any, model: Any, folder: Path) -> tuple[Any, str]:
-        """Return the toolkit with a model that is compiled and set up in the simulator, and what the compiler said.
+    def write_compiled(self, model: Path, out: Path) -> dict[str, int]:
+        """Compile an ONNX model and write the file that the chip's runtime opens.
+
+        Args:
+            model: an ONNX file.
+            out: the file to write.
+
+        Returns:
+            What `nodes_of_processors` tells.
+
+        Raises:
+            BundleError: the compiler refuses the model.
+            EnvironmentFailure: the toolkit cannot be imported.
+        """
+        portable = _lowered(model)
+        rknn = self.import_library()
+        with tempfile.TemporaryDirectory(prefix="fastserve-rknn-") as folder:
+            toolkit, log = self._compiled(rknn, portable, Path(folder), lambda t: t.export_rknn(str(out.absolute())))
+            with native_output_logged(_logger):
+                toolkit.release()
+        return nodes_of_processors(log)
+
+    def _compiled(self, rknn: Any, model: Any, folder: Path, finish: Callable[[Any], int]) -> tuple[Any, str]:
+        """Return the toolkit with a model that is compiled and finished, and what the compiler said.
 
         Files of the compiler go into the working directory, so that is a folder of its own for this while.
+
+        Args:
+            rknn: the toolkit's API.
+            model: an `onnx.ModelProto`.
+            folder: an empty one.
+            finish: what is done with the compiled model, such as setting it up in the simulator; 0 if that went well.
         """
         file = folder / _MODEL
         file.write_bytes(model.SerializeToString())
@@ -108,7 +144,7 @@ class RknnSimulator:
                     toolkit.config(target_platform=self.platform) == 0
                     and toolkit.load_onnx(model=str(file)) == 0
                     and toolkit.build(do_quantization=False) == 0
-                    and toolkit.init_runtime() == 0
+                    and finish(toolkit) == 0
                 )
         except Exception as error:  # the toolkit raises what it meets, with the traceback as the message
             problem = _last_line(str(error))
@@ -119,6 +155,27 @@ class RknnSimulator:
                 "Use another target; onnx:cpu tells whether the file itself is right.",
             )
         return toolkit, "\n".join(words)
+
+    def _refused_compiled(self, model: ModelSource) -> EnvironmentFailure:
+        """Give a compiled file to the toolkit, and return why it cannot be executed here."""
+        rknn = self.import_library()
+        with tempfile.TemporaryDirectory(prefix="fastserve-rknn-") as folder:
+            file = Path(folder) / _COMPILED
+            file.write_bytes(model.read_bytes() if isinstance(model, Path) else bytes(model))
+            problem, words = "", list[str]()
+            try:
+                with contextlib.chdir(folder), native_words(_logger) as words:
+                    toolkit = rknn.RKNN(verbose=False)
+                    opened = toolkit.load_rknn(str(file)) == 0 and toolkit.init_runtime() == 0
+                    toolkit.release()
+            except Exception as error:  # as when compiling
+                opened, problem = False, _last_line(str(error))
+        if opened:  # a later version may; what it computes is then still to be read back
+            problem = "this version of FastServe compiles for it only"
+        return EnvironmentFailure(
+            f"{self.NAME} does not execute compiled files: {(problem or _complaint(words)).rstrip('!')}.",
+            "Check the portable variant that it was made from.",
+        )
 
 
 class RknnSession(NamedSession):
@@ -169,6 +226,14 @@ class RknnSession(NamedSession):
             self._toolkit.release()
         self._toolkit = None
         self._folder.cleanup()
+
+
+def is_compiled(model: ModelSource) -> bool:
+    """Whether a file is one that the toolkit compiled."""
+    if isinstance(model, Path):
+        with model.open("rb") as file:
+            return file.read(len(_MAGIC)) == _MAGIC
+    return bytes(model[: len(_MAGIC)]) == _MAGIC
 
 
 def nodes_of_processors(log: str) -> dict[str, int]:

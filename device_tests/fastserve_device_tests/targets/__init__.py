@@ -8,16 +8,23 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, cast
 
+from fastserve_device_tests.broken_target import checked_target, not_importable
 from fastserve_device_tests.needs import Needs
 from fastserve_runtime.errors import UsageError
 from fastserve_runtime.manifest import Variant
 from fastserve_runtime.plugins import PartFolder
 from fastserve_runtime.session import Engine
 
+if TYPE_CHECKING:
+    from fastserve_device_tests.compilation import Compiled
+
 TARGETS = PartFolder("fastserve_device_tests.targets", "fastserve.targets", "target")
 PROCESSORS = ("cpu", "gpu", "npu")
+COMPILE_ONLY = "compile-only"
+"""By what a target is executed that nothing here executes: its compiler alone judges a variant."""
 
 
 class Target(Protocol):
@@ -26,7 +33,8 @@ class Target(Protocol):
     Attributes:
         NAME: as users write it.
         PROCESSOR: `cpu`, `gpu` or `npu`.
-        EXECUTED_BY: `hardware`, `simulator`, `software driver` or `reference model`.
+        EXECUTED_BY: `hardware`, `simulator`, `software driver`, `reference model`, `browser`, or `compile-only` where
+            nothing here executes it.
         FORMAT: the format that it takes.
         BACKEND: what the engine calls the executor in a placement, or None where there is no choice.
         PRECISIONS: the precisions that it takes → as which it computes them, whose policies then hold: `fp32` → `fp16`
@@ -48,8 +56,59 @@ class Target(Protocol):
 
         Raises:
             UsageError: no engine is for it.
-            EnvironmentFailure: none that is installed meets what the variant requires.
+            EnvironmentFailure: none that is installed meets what the variant requires, or nothing here executes it.
         """
+
+
+class CompilingTarget(Target, Protocol):
+    """A target whose vendor has a compiler from a portable file to an artifact of the target's own.
+
+    Attributes:
+        COMPILED_BY: distributions whose versions decide the result.
+    """
+
+    COMPILED_BY: tuple[str, ...]
+
+    def compile_model(self, model: Path, variant: Variant, out: Path) -> Compiled:
+        """Write the target's artifact into an empty folder. Called in the target's own process.
+
+        Args:
+            model: the portable file, of the target's `FORMAT`.
+            variant: what it is, of one of the target's `PRECISIONS`.
+            out: where the files go.
+
+        Raises:
+            BundleError: the compiler refuses the model.
+            EnvironmentFailure: the compiler cannot be used.
+        """
+
+
+def is_for(target: Target, variant: Variant) -> bool:
+    """Whether a variant is for a target: a portable one of its format, or one made for it, of whatever format."""
+    if variant.target is None:
+        return variant.format == target.FORMAT
+    return variant.target == target.NAME
+
+
+def needs_own_artifact(target: Target) -> bool:
+    """Whether a target takes only what was made for it, as its `OWN_ARTIFACT` says: nothing in portable files is."""
+    return getattr(target, "OWN_ARTIFACT", False)
+
+
+def compiles(target: Target) -> bool:
+    """Whether a target has a compiler from a portable file."""
+    return hasattr(target, "compile_model")
+
+
+def compiler_of(target: Target) -> CompilingTarget:
+    """Return a target as one that compiles.
+
+    Raises:
+        UsageError: it has no compiler from a portable file.
+    """
+    if not compiles(target):
+        raise UsageError(f"The target {target.NAME} has no compiler from a portable file.", "Name another target.")
+    return cast("CompilingTarget", target)
 
 
 def target_names() -> tuple[str, ...]:
@@ -58,7 +117,7 @@ def target_names() -> tuple[str, ...]:
 
 
 def load_target(name: str) -> Target:
-    """Return a target.
+    """Return a target; for one of another package that cannot be used, what stands for it.
 
     Raises:
         UsageError: there is none of that name; the message has the nearest one.
@@ -70,8 +129,16 @@ def load_target(name: str) -> Target:
         raise UsageError(
             f"There is no target '{name}'.", f"{hint}There are: {', '.join(target_names())}; {classes}; all."
         )
-    target: Target = TARGETS.load(name.replace(":", "-", 1))
-    return target
+    part = name.replace(":", "-", 1)
+    if part in TARGETS.built_in():
+        target: Target = TARGETS.load(part)
+        return target
+    try:
+        found = TARGETS.load(part)
+    except Exception as error:  # another package's code may raise anything
+        return cast("Target", not_importable(name, error))
+    checked: Target = checked_target(name, found)
+    return checked
 
 
 def chosen_targets(words: Sequence[str] | None) -> list[Target]:

@@ -10,6 +10,9 @@ on the NPU, but then says NPU of any operator, also of those that it has only fo
 Only `fp32` is taken: the toolkit makes its own fp16 of it, and version 2.5.0 ends with errors inside itself on files
 whose floats are fp16 already and on those with QuantizeLinear and DequantizeLinear (`int8-static`); `a16w8` needs an
 operator set that it does not read. It quantizes models itself, but then they are no longer the bundle's variants.
+
+Its own artifact is an `.rknn` file, which the chip's runtime opens. The simulator executes none, only what the toolkit
+has just compiled, so the portable file that it was made from is what is executed here.
 """
 
 from __future__ import annotations
@@ -19,9 +22,10 @@ from pathlib import Path
 
 import fastserve_device_tests
 import fastserve_runtime
+from fastserve_device_tests.compilation import Compiled, graphs_in
 from fastserve_device_tests.executors import rknn_simulator
 from fastserve_device_tests.needs import Needs
-from fastserve_runtime.manifest import Variant
+from fastserve_runtime.manifest import ExpectedPlacement, OperatorCount, Requirement, Variant
 
 NAME = "onnx:rk3588"
 PROCESSOR = "npu"
@@ -29,6 +33,9 @@ EXECUTED_BY = "simulator"
 FORMAT = "onnx"
 BACKEND = rknn_simulator.NPU
 PRECISIONS = {"fp32": "fp16"}
+COMPILED_BY = ("rknn-toolkit2",)
+
+_MODEL = "model.rknn"
 
 HOME = "FASTSERVE_RKNN_HOME"
 _DEFAULT_HOME = "~/.local/share/fastserve/rknn"
@@ -56,3 +63,20 @@ def needs() -> Needs:
 def engine(variant: Variant) -> rknn_simulator.RknnSimulator:  # noqa: ARG001 -- the same for every one
     """Return the toolkit, told which chip."""
     return _ENGINE
+
+
+def compile_model(model: Path, variant: Variant, out: Path) -> Compiled:
+    """Write an `.rknn` file; see `CompilingTarget.compile_model`."""
+    placed = _ENGINE.write_compiled(model, out / _MODEL)
+    taken = placed.get(BACKEND, 0)
+    left = {name: count for name, count in placed.items() if name != BACKEND}
+    sizes = {"bytes": (out / _MODEL).stat().st_size, "portable_bytes": model.stat().st_size}
+    return Compiled(
+        format=rknn_simulator.OWN_FORMAT,
+        files=(_MODEL,),
+        graphs=graphs_in(_MODEL, variant.graphs),
+        operators=tuple(OperatorCount(_ENGINE.platform, name, 1, count) for name, count in sorted(placed.items())),
+        expected_placement=ExpectedPlacement(PROCESSOR, BACKEND, taken, sum(placed.values())),
+        requires=Requirement(_ENGINE.FAMILY, _ENGINE.version() or "", (), ()),
+        report={"chip": _ENGINE.platform, "operators": {"npu": taken, "cpu": left}, **sizes},
+    )

@@ -1,11 +1,19 @@
-"""The command line: `fastserve export | run | inspect | verify | conform | targets | pack | serve`."""
+"""The command line: `fastserve export | run | inspect | verify | conform | bisect | targets | pack | serve`."""
 
 from __future__ import annotations
 
 import typer
 
 import fastserve_runtime
-from fastserve.cli import bundle_commands, conform_command, export_command, run_command, serve_command, targets_command
+from fastserve.cli import (
+    bisect_command,
+    bundle_commands,
+    conform_command,
+    export_command,
+    run_command,
+    serve_command,
+    targets_command,
+)
 
 app = typer.Typer(
     name="fastserve",
@@ -20,6 +28,7 @@ app.command("run")(run_command.run)
 app.command("inspect")(bundle_commands.inspect)
 app.command("verify")(bundle_commands.verify)
 app.command("conform")(conform_command.conform)
+app.command("bisect")(bisect_command.bisect)
 app.command("targets")(targets_command.targets)
 app.command("pack")(bundle_commands.pack)
 app.command("serve")(serve_command.serve)

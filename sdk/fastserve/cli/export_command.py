@@ -28,6 +28,12 @@ def export(
         str | None,
         typer.Option("--precision", help="Some of those that the formats have; fp32 and dynamic int8 if left out."),
     ] = None,
+    targets: Annotated[
+        str | None,
+        typer.Option(
+            "--target", help="Also make what these need of their own: names such as onnx:qnn-htp, or npu, gpu, all."
+        ),
+    ] = None,
     seq_len: Annotated[
         int | None, typer.Option(help=f"Tokens a text is padded or cut to; {DEFAULT_SEQUENCE_LENGTH} if left out.")
     ] = None,
@@ -77,6 +83,7 @@ def export(
             task=task,
             formats=_listed(formats),
             precisions=_listed(precisions),
+            targets=_listed(targets),
             sequence_length=seq_len,
             context=context,
             budget=budget,

@@ -11,8 +11,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from fastserve.cli.failures import failures_shown, output_console
+from fastserve_converters.lowerings import lowering_targets
 from fastserve_device_tests.availability import missing_of
-from fastserve_device_tests.targets import Target, load_target, target_names
+from fastserve_device_tests.targets import COMPILE_ONLY, Target, compiles, load_target, target_names
 
 
 def targets(
@@ -29,7 +30,8 @@ def targets(
         console = output_console()
         table = Table("target", "class", "executed by", "runs here")
         for target, missing in known:
-            runs = "[yellow]no[/]" if missing else "[green]yes[/]"
+            able = "compiles" if target.EXECUTED_BY == COMPILE_ONLY else "yes"
+            runs = "[yellow]no[/]" if missing else f"[green]{able}[/]"
             table.add_row(escape(target.NAME), target.PROCESSOR, escape(target.EXECUTED_BY), runs)
         console.print(table)
         for target, missing in known:
@@ -48,6 +50,7 @@ def target_document(target: Target, missing: Mapping[str, str]) -> dict[str, Any
         "format": target.FORMAT,
         "backend": target.BACKEND,
         "precisions": None if target.PRECISIONS is None else dict(target.PRECISIONS),
-        "runs_here": not missing,
+        "runs_here": not missing and target.EXECUTED_BY != COMPILE_ONLY,
+        "own_artifact": compiles(target) or target.NAME in lowering_targets(),
         "missing": [{"what": what, "install": command} for what, command in missing.items()],
     }

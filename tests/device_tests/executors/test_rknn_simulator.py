@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 
-from fastserve_device_tests.executors.rknn_simulator import RknnSimulator, nodes_of_processors
+from fastserve_device_tests.executors.rknn_simulator import RknnSimulator, is_compiled, nodes_of_processors
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
 
 LOG = """
@@ -26,6 +27,14 @@ D RKNN: [12:51:22.079] 2    Gather         embeddings       FLOAT16   (800,32)  
 def test_layers_are_counted_by_processor_without_inputs_and_outputs() -> None:
     assert nodes_of_processors(LOG) == {"NPU": 2, "CPU (ArgMax, Gather)": 3}
     assert nodes_of_processors("nothing of this kind") == {}
+
+
+@pytest.mark.parametrize(("content", "expected"), [(b"RKNN\0\0", True), (b"RKN", False), (b"\x08\x0aonnx", False)])
+def test_a_compiled_file_is_known_by_its_first_bytes(tmp_path: Path, content: bytes, *, expected: bool) -> None:
+    file = tmp_path / "model"
+    file.write_bytes(content)
+    assert is_compiled(file) is expected
+    assert is_compiled(memoryview(content)) is expected
 
 
 def test_a_bare_file_is_refused() -> None:

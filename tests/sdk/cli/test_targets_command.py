@@ -62,8 +62,12 @@ def test_json_has_the_same() -> None:
         "backend": None,
         "precisions": None,
         "runs_here": True,
+        "own_artifact": False,
         "missing": [],
     }
+    own = {name for name, target in found.items() if target["own_artifact"]}
+    assert {"onnx:qnn-htp", "onnx:rk3588", "tflite:ethos-u55", "tflite:ethos-u85"} <= own
+    assert not found["tflite:ethos-u55"]["runs_here"], "it only compiles"
     assert found["onnx:webgpu"]["runs_here"] is False
     assert found["onnx:webgpu"]["missing"][1] == {"what": "the driver", "install": "apt-get install driver"}
     assert found["onnx:qnn-htp"]["precisions"]["fp32"] == "fp16"

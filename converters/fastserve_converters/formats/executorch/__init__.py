@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from fastserve_converters.artifact import Artifact, count_operators
 from fastserve_converters.dynamic_shapes import dynamic_shapes
 from fastserve_converters.formats import ExportJob, least_tokens
-from fastserve_converters.layer_map import group_by_module, write_layer_map
+from fastserve_converters.layer_map import Tap, group_by_module, write_layer_map
 from fastserve_converters.precisions import INT8, RANGE_METHODS, Choices, Precision, WeightScheme
 from fastserve_runtime.manifest import ExpectedPlacement, Graph, Requirement
 
@@ -54,20 +54,13 @@ PRECISIONS: Mapping[str, Precision] = {
 }
 
 MODEL = "model.pte"
+TAPPED_MODEL = "tapped.pte"
 METHOD = "forward"
 DEBUG_HANDLES = "debug_handles.json"
 
 
 def export(job: ExportJob) -> Artifact:
     """Write `model.pte`; see `Format.export`."""
-    from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
-
-    from fastserve_converters.formats.executorch.delegation import (
-        half_weights_written,
-        placed_nodes,
-        provenance_shared,
-        xnnpack_partitioner,
-    )
     from fastserve_converters.formats.executorch.evidence import record_evidence
     from fastserve_converters.formats.executorch.layers import nodes_of_modules
 
@@ -75,12 +68,7 @@ def export(job: ExportJob) -> Artifact:
     modules = [name for name, _ in job.module.named_modules()]
     write_layer_map(job.out, group_by_module(nodes_of_modules(program, modules)))
     record_evidence(job, program)
-    # It would check the program after each of some hundred passes; what comes out is run and compared.
-    unchecked = EdgeCompileConfig(_check_ir_validity=False)
-    with provenance_shared(), half_weights_written() if job.precision == "fp16" else nullcontext():
-        edge = to_edge_transform_and_lower(program, partitioner=[xnnpack_partitioner()], compile_config=unchecked)
-        delegated, operators = placed_nodes(edge.exported_program().graph_module)
-        lowered = edge.to_executorch()
+    lowered, delegated, operators = lower(program, job.precision)
     with (job.out / MODEL).open("wb") as file:
         lowered.write_to_file(file)
     handles = {"debug_handles": lowered.debug_handle_map, "delegates": lowered.delegate_map}
@@ -94,15 +82,58 @@ def export(job: ExportJob) -> Artifact:
     )
 
 
-def rewritten(job: ExportJob) -> torch.export.ExportedProgram:
-    """Return the program as it is lowered: without its batch dimension, reading its layers' integers."""
+def export_with_taps(job: ExportJob) -> list[Tap]:
+    """Write `tapped.pte`, which also gives what lies inside its delegates; see `TappedFormat`."""
+    from fastserve_converters.formats.executorch.tapped import with_further_outputs
+
+    graph_module, taps = with_further_outputs(job)
+    lowered, _, _ = lower(rewritten(job, graph_module), job.precision)
+    with (job.out / TAPPED_MODEL).open("wb") as file:
+        lowered.write_to_file(file)
+    return taps
+
+
+def lower(program: torch.export.ExportedProgram, precision: str) -> tuple[Any, int, int]:
+    """Lower a program to XNNPACK.
+
+    Args:
+        program: as `rewritten` returns it.
+        precision: of the artifact.
+
+    Returns:
+        The program's manager, and how many operators XNNPACK took of how many.
+    """
+    from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
+
+    from fastserve_converters.formats.executorch.delegation import (
+        half_weights_written,
+        placed_nodes,
+        provenance_shared,
+        xnnpack_partitioner,
+    )
+
+    # It would check the program after each of some hundred passes; what comes out is run and compared.
+    unchecked = EdgeCompileConfig(_check_ir_validity=False)
+    with provenance_shared(), half_weights_written() if precision == "fp16" else nullcontext():
+        edge = to_edge_transform_and_lower(program, partitioner=[xnnpack_partitioner()], compile_config=unchecked)
+        delegated, operators = placed_nodes(edge.exported_program().graph_module)
+        return edge.to_executorch(), delegated, operators
+
+
+def rewritten(job: ExportJob, source: torch.fx.GraphModule | None = None) -> torch.export.ExportedProgram:
+    """Return the program as it is lowered: without its batch dimension, reading its layers' integers.
+
+    Args:
+        job: what is exported.
+        source: the unlifted program in place of the job's own.
+    """
     import torch
 
     from fastserve_converters.formats.executorch.batchless import without_batch
     from fastserve_converters.formats.executorch.integers import with_half_tables, with_integers
     from fastserve_converters.quantization.calibration import single_samples
 
-    graph_module = without_batch(job.program.module(check_guards=False))
+    graph_module = without_batch(job.program.module(check_guards=False) if source is None else source)
     if job.precision == "fp16":
         with_half_tables(graph_module)
     if job.plan.activations == "int8":

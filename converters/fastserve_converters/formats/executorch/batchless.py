@@ -138,7 +138,13 @@ class _Rewriting:
 
     def _whole(self, node: torch.fx.Node) -> torch.fx.Node:
         new: torch.fx.Node = self._new[node]
-        return self._reshaped(new, node.meta["val"].shape) if node in self._batchless else new
+        if node not in self._batchless:
+            return new
+        shape = node.meta["val"].shape
+        # A reshape can leave one size open.
+        if sum(isinstance(size, torch.SymInt) for size in shape) > 1:
+            return self._call(aten.unsqueeze.default, new, 0)
+        return self._reshaped(new, shape)
 
     def _plain(self, argument: Any) -> Any:
         return self._new[argument] if isinstance(argument, torch.fx.Node) else argument

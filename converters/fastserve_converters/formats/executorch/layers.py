@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fastserve_converters.layer_map import innermost_module
+from fastserve_converters.program_places import module_of
 
 
 def nodes_of_modules(program: torch.export.ExportedProgram, modules: Collection[str]) -> list[tuple[str | None, str]]:
@@ -23,14 +23,6 @@ def nodes_of_modules(program: torch.export.ExportedProgram, modules: Collection[
         modules: names of the torch modules that are looked for.
     """
     return [(module_of(node, modules), node.name) for node in program.graph.nodes]
-
-
-def module_of(node: torch.fx.Node, modules: Collection[str]) -> str | None:
-    """Return the innermost of the modules that a node comes from."""
-    stack: Mapping[str, Any] = node.meta.get("nn_module_stack") or {}
-    # Scopes are written as attribute accesses from the exported root.
-    scopes = [str(path).removeprefix("L['self'].").replace("L['self']", "") for path, _ in stack.values()]
-    return innermost_module(scopes, modules)
 
 
 def layer_outputs(

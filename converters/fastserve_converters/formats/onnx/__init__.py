@@ -81,7 +81,8 @@ def _portable(job: ExportJob) -> ir.Model:
     model = portable.export_portable(job)
     modules = dict(job.module.named_modules())
     portable.name_layers(model, modules)
-    write_layer_map(job.out, group_by_module(portable.module_tensors(model, list(modules))))
+    taps = portable.program_taps(model, job.program, list(modules))
+    write_layer_map(job.out, group_by_module(portable.module_tensors(model, list(modules))), taps)
     portable.forget_sources(model)
     return model
 

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING
 
 from fastserve_converters.artifact import GRAPH_OPTIMIZATION, Artifact, count_operators
 from fastserve_converters.formats import ExportJob
-from fastserve_converters.layer_map import LAYER_MAP, group_by_module, write_layer_map
+from fastserve_converters.layer_map import (
+    LAYER_MAP,
+    group_by_module,
+    kept_taps,
+    read_modules,
+    read_taps,
+    write_layer_map,
+)
 from fastserve_runtime.manifest import ExpectedPlacement, Graph, Requirement, Signature
 
 if TYPE_CHECKING:
@@ -36,17 +43,21 @@ def copy_layer_map(base: Path, folder: Path) -> None:
 
 def modules_by_tensor(folder: Path) -> dict[str, str]:
     """Return tensor → torch module, as an artifact's layer map has them."""
-    known: dict[str, list[str]] = json.loads((folder / LAYER_MAP).read_text())
+    known = read_modules(folder)
     return {name: module for module, names in known.items() for name in names}
 
 
 def update_layer_map(folder: Path, model: ir.Model) -> None:
     """Leave out tensors of the layer map that rewriting removed, and add the constants that it called by modules."""
-    known = json.loads((folder / LAYER_MAP).read_text())
-    tensors = {str(value.name) for node in model.graph for value in node.outputs} | model.graph.initializers.keys()
+    known = read_modules(folder)
+    given = {str(value.name): node.op_type for node in model.graph for value in node.outputs}
+    tensors = given.keys() | model.graph.initializers.keys()
+    # What it multiplies can be had beside it; its node is named by its projections.
+    joint = {part: n.op_type for n in model.graph if n.op_type == "QAttention" for part in str(n.name).split(JOINT)}
     constants = [(m, name) for name in model.graph.initializers for m in name.rpartition(".")[0].split(JOINT)]
     kept = [(module, name) for module, names in known.items() for name in names if name in tensors]
-    write_layer_map(folder, group_by_module([*kept, *((m, name) for m, name in constants if m in known)]))
+    modules = group_by_module([*kept, *((m, name) for m, name in constants if m in known)])
+    write_layer_map(folder, modules, kept_taps(read_taps(folder), {**joint, **given}))
 
 
 def save(model: ir.Model, folder: Path) -> None:

@@ -12,15 +12,19 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fastserve_converters.formats import ExportJob
-from fastserve_converters.layer_map import innermost_module
+from fastserve_converters.layer_map import Place, Tap, innermost_module
+from fastserve_converters.program_places import moves_only, numbered, operator_kind, program_places
 
 if TYPE_CHECKING:
     import onnx_ir as ir
+    import torch
 
 OPSET = 20
 BIAS = "/bias"
 """Behind a layer's name: the node that adds its bias."""
 _SCOPES = "pkg.torch.onnx.name_scopes"
+_OPERATOR = "namespace"
+"""Metadata that ends with what the node comes from: `…/head: SentencePooling/add: aten.add.Tensor`."""
 _LARGEST_SHARED = 2**31
 
 
@@ -55,6 +59,36 @@ def module_tensors(model: ir.Model, modules: list[str]) -> Iterator[tuple[str | 
         yield from ((module, str(output.name)) for output in node.outputs)
     for name in model.graph.initializers:
         yield innermost_module([name.rpartition(".")[0]], modules), name
+
+
+def program_taps(model: ir.Model, program: torch.export.ExportedProgram, modules: list[str]) -> list[Tap]:
+    """Return the tensors that hold what operators of the program give, for a graph that has its scopes still.
+
+    Where the exporter left out some operators of a kind in a module, which those are cannot be told, and none is
+    returned.
+
+    Args:
+        model: after `name_layers`.
+        program: what it was exported from.
+        modules: names of the torch modules.
+    """
+    graph_module: Any = program.module(check_guards=False)
+    known = list(program_places(graph_module, modules).values())
+    found: dict[str, tuple[str, str, ir.Node]] = {}
+    for node in model.graph:
+        scopes = scopes_of(node)
+        kind = operator_kind(node.metadata_props.get(_OPERATOR, "").rpartition(": ")[2])
+        if scopes and not moves_only(kind):
+            # Of the nodes that one operator became, the last gives its result.
+            found[scopes[-1]] = (innermost_module(scopes, modules) or "", kind, node)
+    places = list(numbered((module, kind) for module, kind, _ in found.values()))
+    counts, exported = (Counter((p.module, p.operator) for p in listed) for listed in (known, places))
+    at: dict[Place, ir.Node] = dict(zip(places, (node for _, _, node in found.values()), strict=True))
+    return [
+        Tap(place, str(at[place].outputs[0].name), at[place].op_type)
+        for place in known
+        if place in at and counts[place.module, place.operator] == exported[place.module, place.operator]
+    ]
 
 
 def scopes_of(node: ir.Node) -> list[str]:

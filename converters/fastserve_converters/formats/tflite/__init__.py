@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastserve_converters.artifact import Artifact, count_operators
 from fastserve_converters.formats import ExportJob, least_tokens
-from fastserve_converters.layer_map import ModulePaths, group_by_module, write_layer_map
+from fastserve_converters.layer_map import ModulePaths, Tap, group_by_module, kept_taps, read_taps, write_layer_map
 from fastserve_converters.precisions import INT8, RANGE_METHODS, Choices, Precision, WeightScheme
 from fastserve_runtime.manifest import ExpectedPlacement, Graph, Requirement
 
@@ -101,7 +101,17 @@ def export(job: ExportJob) -> Artifact:
         write_model(model, path)
     if job.precision != "fp32":
         _record_layer_sqnr(job, form, path)
-    return _describe(job, path, _least_runtime(form))
+    return _describe(job, path, _least_runtime(form), _taps(job, form, path))
+
+
+def _taps(job: ExportJob, form: Form, path: Path) -> list[Tap]:
+    """Find the taps of the float file, and hand them on to those that are made from it."""
+    from fastserve_converters.formats.tflite.file import read_model
+    from fastserve_converters.formats.tflite.taps import exported_operators, find_taps
+
+    if job.base is None:
+        return find_taps(path, job.program, [name for name, _ in job.module.named_modules()], form.factors)
+    return kept_taps(read_taps(job.base), exported_operators(read_model(path)))
 
 
 def _record_twin(job: ExportJob, path: Path) -> None:
@@ -135,7 +145,7 @@ def _least_runtime(form: Form) -> str:
     return _LEAST_RUNTIME_OF_BLOCKS if has_blocks else _LEAST_RUNTIME
 
 
-def _describe(job: ExportJob, path: Path, least_runtime: str) -> Artifact:
+def _describe(job: ExportJob, path: Path, least_runtime: str, taps: list[Tap]) -> Artifact:
     from ai_edge_litert.interpreter import Interpreter
 
     from fastserve_converters.formats.tflite.file import count_all, read_model, tensor_name
@@ -145,7 +155,7 @@ def _describe(job: ExportJob, path: Path, least_runtime: str) -> Artifact:
     model: Any = read_model(path)
     paths = ModulePaths((name, type(m).__name__) for name, m in job.module.named_modules())
     names = [tensor_name(t) for graph in model.subgraphs for t in graph.tensors]
-    write_layer_map(job.out, group_by_module((module_of(n) or paths.find(n), n) for n in names))
+    write_layer_map(job.out, group_by_module((module_of(n) or paths.find(n), n) for n in names), taps)
     delegated = Interpreter(model_path=str(path), num_threads=1)
     delegated.allocate_tensors()
     placed = placed_operators(delegated._get_ops_details())

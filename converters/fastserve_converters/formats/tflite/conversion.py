@@ -16,6 +16,7 @@ import numpy as np
 
 from fastserve_converters.formats.tflite.file import constant_of, operator_name, read_model, write_model
 from fastserve_converters.formats.tflite.layers import name_layer_outputs
+from fastserve_converters.formats.tflite.taps import name_apart
 from fastserve_runtime.errors import EnvironmentFailure
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def convert(module: torch.nn.Module, length: int, path: Path) -> None:
     model = read_model(path)
     open_length(model, traced)
     name_layer_outputs(model, module)
+    name_apart(model)
     write_model(model, path)
     prove_equal(module, path, {max(1, length // 3), length})
 

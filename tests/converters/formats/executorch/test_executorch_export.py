@@ -22,7 +22,7 @@ from fastserve_converters.edge_form import EdgeForm, build_edge_form
 from fastserve_converters.encoder_jobs import example_inputs, signature_of
 from fastserve_converters.formats import executorch
 from fastserve_converters.formats.executorch.evidence import as_tensors, program_output, record_evidence
-from fastserve_converters.layer_map import LAYER_MAP
+from fastserve_converters.layer_map import read_modules
 from fastserve_converters.model_loading import load_model
 from fastserve_converters.precisions import has_twin
 from fastserve_converters.quantization import twin
@@ -218,7 +218,7 @@ def test_without_static_ranges_there_are_no_outputs_of_a_twin(exported: SimpleNa
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_the_layer_map_names_modules_of_the_model(exported: SimpleNamespace, precision: str) -> None:
-    layers = json.loads((exported.artifact(precision).job.out / LAYER_MAP).read_text())
+    layers = read_modules(exported.artifact(precision).job.out)
     assert layers.keys() <= {name for name, _ in exported.module.named_modules()}
     assert {QUERY, DENSE, WORDS} <= layers.keys()
     assert all(layers.values())

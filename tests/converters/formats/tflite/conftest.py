@@ -8,9 +8,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from fastserve_converters.artifact import Artifact
 from fastserve_converters.checkpoint import read_checkpoint
+from fastserve_converters.dynamic_shapes import dynamic_shapes
 from fastserve_converters.edge_form import EdgeForm, build_edge_form
 from fastserve_converters.encoder_jobs import example_inputs, signature_of
 from fastserve_converters.formats import tflite
@@ -44,9 +46,11 @@ def _export(
     plan = tflite.PRECISIONS[precision]
     if weights is None:
         weights = quantized_weights(module, assignment(module, plan), "nearest", {})
+    signature = signature_of(module, LENGTH, has_dynamic_length=plan.has_dynamic_length)
     job = SimpleNamespace(
         module=module,
-        signature=signature_of(module, LENGTH, has_dynamic_length=plan.has_dynamic_length),
+        program=torch.export.export(module, (), example_inputs(LENGTH), dynamic_shapes=dynamic_shapes(signature)),
+        signature=signature,
         example=example_inputs(LENGTH),
         precision=precision,
         plan=plan,

@@ -17,10 +17,10 @@ from fastserve_converters.artifact import LAYER_SQNR
 from fastserve_converters.edge_form import EdgeForm
 from fastserve_converters.formats import tflite
 from fastserve_converters.formats.tflite.conversion import tracing_length
-from fastserve_converters.formats.tflite.file import constant_of, operators, read_model, type_name
+from fastserve_converters.formats.tflite.file import constant_of, operators, read_model, tensor_name, type_name
 from fastserve_converters.formats.tflite.integers import stored_blocks
 from fastserve_converters.formats.tflite.layers import layer_reader, layer_tensors
-from fastserve_converters.layer_map import LAYER_MAP
+from fastserve_converters.layer_map import read_modules, read_taps
 from fastserve_converters.precisions import WeightScheme
 from fastserve_converters.quantization.layers import assignment, quantized_weights
 from fastserve_converters.quantization.weights import QuantizedWeight, quantize_nearest
@@ -206,11 +206,26 @@ def test_an_artifact_is_described_with_its_open_length(bert) -> None:
 def test_the_layer_map_names_modules_of_the_model_and_their_own_outputs(bert) -> None:
     module, folder, made = bert
     for precision in made:
-        layers = json.loads((folder / precision / LAYER_MAP).read_text())
+        layers = read_modules(folder / precision)
         assert set(layers) <= {name for name, _ in module.named_modules()}
         for attribute in ("query", "key", "value"):
             name = f"model.encoder.layer.1.attention.self.{attribute}"
             assert f"layer/{name};" in layers[name]
+
+
+def test_taps_of_every_precision_name_tensors_that_the_file_has_once(bert) -> None:
+    _, folder, made = bert
+    for precision in made:
+        model = read_model(folder / precision / tflite.MODEL)
+        names = [tensor_name(t) for graph in model.subgraphs for t in graph.tensors]
+        taps = {(t.place.module, t.place.operator, t.place.call): t for t in read_taps(folder / precision)}
+        assert all(names.count(tap.tensor) == 1 for tap in taps.values())
+        layer = "model.encoder.layer.1"
+        assert taps[f"{layer}.attention.self.query", "linear", 0].factor == 0.25
+        assert taps[f"{layer}.attention.self.key", "linear", 0].factor == 1.0
+        assert taps[f"{layer}.attention.self", "softmax", 0].exported == "SOFTMAX"
+        assert taps[f"{layer}.intermediate.intermediate_act_fn", "gelu", 0].exported == "GELU"
+        assert taps[f"{layer}.output.LayerNorm", "layer_norm", 0].exported == "ADD"
 
 
 def test_outputs_of_layers_are_those_of_the_torch_layers(bert) -> None:

@@ -1,0 +1,33 @@
+"""A program that also gives what its operators compute, so that it leaves the delegates that would keep it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from fastserve_converters.formats import ExportJob
+from fastserve_converters.layer_map import Tap
+from fastserve_converters.program_places import RESHAPED, program_places
+
+
+def with_further_outputs(job: ExportJob) -> tuple[torch.fx.GraphModule, list[Tap]]:
+    """Return the job's program, unlifted, whose outputs are followed by what its operators give, and their taps.
+
+    A tap's tensor is called by the operator's node in the program.
+    """
+    graph_module: Any = job.program.module(check_guards=False)
+    modules = [name for name, _ in job.module.named_modules()]
+    places = {n: p for n, p in program_places(graph_module, modules).items() if p.operator != RESHAPED}
+    (end,) = (node for node in graph_module.graph.nodes if node.op == "output")
+    own = pytree.tree_leaves(end.args[0])
+    nodes = [node for node in places if node not in own]
+    end.args = ((*own, *nodes),)
+    information = graph_module.graph._codegen.pytree_info
+    names = [*information.out_spec.context, *(node.name for node in nodes)]
+    graph_module.graph._codegen.pytree_info = information._replace(
+        out_spec=pytree.tree_structure(dict.fromkeys(names, 0))
+    )
+    graph_module.recompile()
+    return graph_module, [Tap(places[node], node.name, str(node.target)) for node in nodes]

@@ -1,0 +1,33 @@
+"""ExecuTorch programs for GPUs by Vulkan, in floats of 32 bits or computed in halves of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fastserve_converters.formats import ExportJob
+from fastserve_converters.lowerings import Lowered
+from fastserve_converters.precisions import Precision
+
+TARGET = "executorch:vulkan"
+FORMAT = "executorch"
+TOOLS = ("torch", "transformers", "executorch", "torchao", "numpy")
+MODULES = ("torch", "transformers", "executorch", "torchao")
+
+PRECISIONS: Mapping[str, Precision] = {
+    "fp32": Precision(None, None, "float32"),
+    "fp16": Precision(None, None, "float16"),
+}
+
+BACKEND = "VulkanBackend"
+
+
+def lower(job: ExportJob) -> Lowered:
+    """Write `model.pte`; see `Lowering.lower`."""
+    from executorch.backends.vulkan.partitioner.vulkan_partitioner import VulkanPartitioner
+
+    from fastserve_converters.formats.executorch.other_backends import lowered_by, positional, written
+
+    program = positional(job)
+    options = {"force_fp16": True} if job.plan.activations == "float16" else {}
+    edge = lowered_by(program, VulkanPartitioner(options))
+    return written(job, edge, "gpu", BACKEND, program, {})

@@ -1,0 +1,29 @@
+"""GPUs by ExecuTorch's Vulkan backend. The wheel of ExecuTorch compiles for it, and has no runtime of it.
+
+Programs are lowered for it by `export --target executorch:vulkan`; one that is made for XNNPACK has nothing for it.
+"""
+
+from __future__ import annotations
+
+from fastserve_device_tests.needs import Needs
+from fastserve_runtime.errors import EnvironmentFailure
+from fastserve_runtime.manifest import Variant
+from fastserve_runtime.session import Engine
+
+NAME = "executorch:vulkan"
+PROCESSOR = "gpu"
+EXECUTED_BY = "compile-only"
+FORMAT = "executorch"
+BACKEND = "VulkanBackend"
+PRECISIONS = {name: name for name in ("fp32", "fp16")}
+OWN_ARTIFACT = True
+
+
+def needs() -> Needs:
+    """Return nothing: what compiles is the converter's."""
+    return Needs()
+
+
+def engine(variant: Variant) -> Engine:
+    """Refuse: nothing here executes it."""
+    raise EnvironmentFailure(f"Nothing here executes variant '{variant.id}' on {NAME}.", "Run it on the device.")

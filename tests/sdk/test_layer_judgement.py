@@ -1,0 +1,131 @@
+"""Which layers are blamed, given the errors of all of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastserve.layer_judgement import LEAST_SQNR_DB, Layer, blamed, layer_of, peers
+
+
+def layer(module: str, local: float, **changes: Any) -> Layer:
+    fields: dict[str, Any] = {
+        "module": module,
+        "operator": "linear",
+        "call": 0,
+        "tensor": f"{module}/out",
+        "exported": "MatMul",
+        "modules": (module,),
+        "before": (),
+        "local_sqnr_db": local,
+        "worst_sample": 0,
+        "worst_sqnr_db": local,
+        "channel": 0,
+        "channel_sqnr_db": local,
+        "steady_sqnr_db": local + 20,
+        "cumulative_sqnr_db": local,
+    }
+    return Layer(**{**fields, **changes})
+
+
+def blocks(*ratios: float, **changes: Any) -> list[Layer]:
+    return [layer(f"encoder.{number}.dense", ratio, **changes) for number, ratio in enumerate(ratios)]
+
+
+def test_a_layer_below_the_least_ratio_of_its_precision_is_blamed() -> None:
+    assert list(blamed(blocks(140, 79, 140), "fp32")) == [1]
+    assert "79.0 dB, at least 80 is wanted in fp32" in blamed(blocks(140, 79, 140), "fp32")[1]
+    assert list(blamed(blocks(9, 38), "int8")) == [0]
+
+
+def test_a_rounded_layer_far_below_its_like_is_blamed() -> None:
+    assert list(blamed(blocks(38, 40, 25, 39), "int8")) == [2]
+    assert not blamed(blocks(38, 40, 29, 39), "int8")
+
+
+def test_a_rounded_layer_that_has_enough_is_not_blamed_for_less_than_its_like() -> None:
+    assert not blamed(blocks(82, 80, 46, 81), "int16")
+
+
+def test_a_float_layer_of_a_rounded_model_is_held_to_what_floats_give() -> None:
+    found = blamed(blocks(140, 141, 60, 142), "int8")
+    assert list(found) == [2]
+    assert "100.0 or more" in found[2]
+
+
+def test_one_wrong_channel_is_seen_among_many_right_ones() -> None:
+    layers = blocks(38, 38, 38, channel_sqnr_db=33.0)
+    layers[1] = layer("encoder.1.dense", 34, channel_sqnr_db=2.0)
+    assert "worst channel" in blamed(layers, "int8")[1]
+
+
+def test_an_error_that_is_the_same_for_every_token_is_seen_below_noise() -> None:
+    layers = blocks(38, 38, 38, steady_sqnr_db=55.0)
+    layers[2] = layer("encoder.2.dense", 30, steady_sqnr_db=29.0)
+    assert "same for every token" in blamed(layers, "int8")[2]
+
+
+def test_half_precision_is_compared_with_its_like_too() -> None:
+    assert list(blamed(blocks(71, 70, 57, 72), "fp16")) == [2]
+    assert not blamed([*blocks(71, 70), layer("head", 999)], "fp16")
+
+
+def test_a_layer_without_its_like_is_held_to_the_least_ratio_alone() -> None:
+    assert not blamed([layer("head", 20, operator="div"), *blocks(40, 40)], "int8")
+
+
+def test_what_is_not_finite_is_blamed_in_every_precision() -> None:
+    for width in LEAST_SQNR_DB:
+        assert list(blamed(blocks(140, -999, 140), width)) == [1]
+
+
+def test_alike_are_the_same_modules_of_other_blocks_or_those_of_the_same_name() -> None:
+    layers = [*blocks(1, 2, 3), layer("head.dense", 4), layer("head.norm", 5), layer("encoder.0.dense", 6, call=1)]
+    assert [p.local_sqnr_db for p in peers(layers[0], layers)] == [2, 3]
+    assert [p.local_sqnr_db for p in peers(layers[3], layers)] == [1, 2, 3]
+    assert peers(layers[4], layers) == []
+
+
+@given(st.lists(st.floats(90, 150), min_size=1, max_size=8), st.sampled_from(sorted(LEAST_SQNR_DB)))
+def test_float_layers_that_are_all_right_are_never_blamed(ratios: list[float], width: str) -> None:
+    assert not blamed(blocks(*ratios), "fp32")
+    assert not blamed(blocks(*(100 + r for r in ratios)), width)
+
+
+@pytest.mark.parametrize(("operator", "name"), [("linear", "a: linear 2"), ("view", "a: QAttention")])
+def test_layers_are_called_by_what_they_compute(operator: str, name: str) -> None:
+    assert layer("a", 1, operator=operator, call=1, exported="QAttention").name == name
+
+
+def test_a_layer_is_read_from_a_comparison() -> None:
+    local = {
+        "sqnr_db": 40.0,
+        "worst_sample": 3,
+        "worst_sqnr_db": 35.0,
+        "channel": 7,
+        "channel_sqnr_db": 30.0,
+        "steady_sqnr_db": None,
+    }
+    document = {
+        "module": "",
+        "operator": "add",
+        "call": 1,
+        "tensor": "t",
+        "exported": "Add",
+        "factor": 1.0,
+        "modules": ["a", ""],
+        "before": [0],
+        "local": local,
+        "cumulative": {"sqnr_db": 20.0},
+    }
+    found = layer_of(document)
+    assert (found.name, found.modules, found.before, found.cumulative_sqnr_db) == (
+        "(model): add 2",
+        ("a", ""),
+        (0,),
+        20,
+    )
+    assert found.as_document()["before"] == [0]
