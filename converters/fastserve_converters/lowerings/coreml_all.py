@@ -5,6 +5,8 @@ The converter runs on Linux; what it writes runs on Apple's systems alone. A pac
 
 from __future__ import annotations
 
+import json
+import uuid
 from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -33,6 +35,7 @@ PRECISIONS: Mapping[str, Precision] = {
 
 PACKAGE = "model.mlpackage"
 _MODEL = f"{PACKAGE}/Data/com.apple.CoreML/model.mlmodel"
+_MANIFEST = "Manifest.json"
 _FUNCTION = "main"
 _LEAST_SYSTEM = "iOS17"
 _NOT_COMPUTING = {"const"}
@@ -59,6 +62,7 @@ def lower(job: ExportJob) -> Lowered:
             skip_model_load=True,
         )
         model.save(str(job.out / PACKAGE))
+    _settle_identifiers(job.out / PACKAGE / _MANIFEST)
     write_layer_map(job.out, {})
     spec = model.get_spec()
     operators = _operators(spec)
@@ -85,6 +89,16 @@ def lower(job: ExportJob) -> Lowered:
     )
 
 
+def _settle_identifiers(manifest: Path) -> None:
+    """Name a package's items by their paths: by random numbers, as they come, no two exports would be equal."""
+    document = json.loads(manifest.read_text())
+    items = document["itemInfoEntries"]
+    names = {old: str(uuid.uuid5(uuid.NAMESPACE_URL, item["path"])).upper() for old, item in items.items()}
+    document["itemInfoEntries"] = {names[old]: item for old, item in items.items()}
+    document["rootModelIdentifier"] = names[document["rootModelIdentifier"]]
+    manifest.write_text(json.dumps(document, indent=4, sort_keys=True))
+
+
 def _operators(spec: Any) -> Counter[str]:
     """Count the operators of a package's program; constants are none."""
     counts: Counter[str] = Counter()
@@ -96,4 +110,4 @@ def _operators(spec: Any) -> Counter[str]:
 def _files(folder: Path) -> tuple[str, ...]:
     """Return the files of the package, the model first, relative to the folder."""
     data = {path.relative_to(folder).as_posix() for path in (folder / PACKAGE / "Data").rglob("*") if path.is_file()}
-    return (_MODEL, f"{PACKAGE}/Manifest.json", *sorted(data - {_MODEL}))
+    return (_MODEL, f"{PACKAGE}/{_MANIFEST}", *sorted(data - {_MODEL}))

@@ -69,3 +69,12 @@ def reference(job: object) -> np.ndarray:
 
     with torch.no_grad():
         return job.module(**job.example)["logits"].numpy()
+
+
+@needs_compiler("coreml:all")
+def test_the_same_model_gives_the_same_package(tmp_path: Path) -> None:
+    _, first = lowered("cnn", "coreml:all", "fp32", tmp_path / "first")
+    _, again = lowered("cnn", "coreml:all", "fp32", tmp_path / "again")
+    assert first.artifact.files == again.artifact.files
+    for name in first.artifact.files:
+        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
