@@ -50,6 +50,8 @@ bench: setup
 	@$(PY) benchmarks/quantization.py --prepare
 	@$(PY) benchmarks/quantization.py
 	@$(PY) benchmarks/generation.py
+	@$(PY) benchmarks/policies.py
+	@$(PY) benchmarks/faults.py
 
 clean:
 	rm -rf $(VENV) build dist

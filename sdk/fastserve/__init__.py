@@ -14,6 +14,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from fastserve.bisecting import Bisection, bisect
 from fastserve.budget import Budget, Limit, budget_from_flags
 from fastserve.candidate import Candidate
 from fastserve.conforming import conform
@@ -35,6 +36,7 @@ from fastserve_runtime import (
 )
 
 __all__ = [
+    "Bisection",
     "Budget",
     "Bundle",
     "BundleError",
@@ -47,6 +49,7 @@ __all__ = [
     "UsageError",
     "Verdict",
     "__version__",
+    "bisect",
     "conform",
     "export",
     "load",

@@ -15,6 +15,7 @@ import fastserve_runtime
 
 def test_the_names_of_fastserve() -> None:
     assert sorted(fastserve.__all__) == [
+        "Bisection",
         "Budget",
         "Bundle",
         "BundleError",
@@ -27,6 +28,7 @@ def test_the_names_of_fastserve() -> None:
         "UsageError",
         "Verdict",
         "__version__",
+        "bisect",
         "conform",
         "export",
         "load",
@@ -117,6 +119,7 @@ def test_the_signature_of_export() -> None:
         (fastserve.pack, ["bundle", "output", "variant", "force"]),
         (fastserve.verify, ["bundle", "variant", "engine", "threads"]),
         (fastserve.conform, ["bundle", "targets"]),
+        (fastserve.bisect, ["bundle", "reference", "target", "variant", "samples", "reporter", "cache_dir"]),
         (fastserve_runtime.open_model, ["path", "engine", "threads", "isolate"]),
     ],
 )
