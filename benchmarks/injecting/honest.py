@@ -65,6 +65,8 @@ MIX: tuple[tuple[str, str, int], ...] = (
     ("executorch", "int8-dynamic", 2),
 )
 """Format, precision, and how many of 30 runs have it. ONNX is exported in the least time."""
+_STRIDE = 7
+"""Spreads the formats over the runs."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ def planned(seed: int) -> Run:
     """Return the run of a seed."""
     chance = random.Random(seed)
     pairs = [(format_name, precision) for format_name, precision, count in MIX for _ in range(count)]
-    format_name, precision = pairs[seed % len(pairs)]
+    format_name, precision = pairs[seed * _STRIDE % len(pairs)]
     return Run(
         seed,
         format_name,
@@ -181,7 +183,8 @@ def _record(candidate: Candidate, reference: Entry, checkpoint: Any, folder: Pat
                 variant = opened.manifest.variants[0]
             file = folder / "honest.fsb" / next(iter(variant.graphs.values())).file
             with _elsewhere(variant, file) as session:
-                np.savez(candidate.outputs, **run_samples(session, inputs))
+                outputs: dict[str, Any] = dict(run_samples(session, inputs))
+            np.savez(candidate.outputs, **outputs)
 
 
 def _elsewhere(variant: Variant, file: Path) -> Session:

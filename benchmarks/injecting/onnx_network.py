@@ -240,7 +240,7 @@ class OnnxNetwork:
     def _rows_name(self, kind: str) -> str:
         for name in self._initializers:
             if name.endswith(f"{kind}_embeddings.rows"):
-                return name
+                return str(name)
         raise NotHere(f"the rows of {kind} are not in this file by their name")
 
     def _penalties(self) -> list[Any]:
@@ -253,7 +253,7 @@ class OnnxNetwork:
         raise NotHere("no operator of its own makes the mask additive")
 
     def _array(self, name: str) -> NDArray[Any]:
-        return numpy_helper.to_array(self._initializers[name])
+        return np.asarray(numpy_helper.to_array(self._initializers[name]))
 
     def _put(self, name: str, values: NDArray[Any]) -> None:
         old = self._initializers[name]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from report import ROOT
 
@@ -59,20 +60,20 @@ def _train_model(rows: list[tuple[str, str]], folder: Path) -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.01)
     for epoch in range(_EPOCHS):
         total = 0.0
-        for batch in torch.randperm(len(rows)).split(64):
+        for batch in torch.split(torch.randperm(len(rows)), 64):
             longest = int(made["attention_mask"][batch].sum(1).max())
             inputs = {name: made[name][batch, :longest] for name in ("input_ids", "attention_mask")}
             loss = model(**inputs, labels=targets[batch]).loss
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            total += float(loss) * len(batch)
+            total += float(loss.detach()) * len(batch)
         print(f"epoch {epoch + 1} of {_EPOCHS}: loss {total / len(rows):.3f}", flush=True)
     model.eval().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
-def _tokenizer(texts: list[str]) -> object:
+def _tokenizer(texts: list[str]) -> Any:
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 

@@ -59,6 +59,9 @@ def export(
     if bundle.exists():
         return
     pairs = [v.split("-", 1) for v in variants]
+    texts: dict[str, Any] = {}
+    if data is not None:
+        texts = {"data": [data], "text_column": "sentence", "label_column": "sentiment"}
     fastserve.export(
         checkpoint,
         bundle,
@@ -68,7 +71,7 @@ def export(
         keep="all",
         seed=SEED,
         cache_dir=cache,
-        **({} if data is None else {"data": [data], "text_column": "sentence", "label_column": "sentiment"}),
+        **texts,
     )
     with open_bundle(bundle) as opened:
         missing = set(variants) - {v.id for v in opened.manifest.variants}
@@ -126,7 +129,7 @@ def kept_held_out(file: Path, bundle: Path, checkpoint: Path, rows: Sequence[tup
     """Return the held-out texts, which are kept beside a bundle; see `held_out_texts`."""
     if not file.is_file():
         found = held_out_texts(bundle, checkpoint, rows)
-        labels = {} if found.labels is None else {"labels": found.labels}
+        labels: dict[str, Any] = {} if found.labels is None else {"labels": found.labels}
         np.savez(
             file,
             texts=np.array(json.dumps(found.texts)),

@@ -207,15 +207,9 @@ def tflite_transposed_weight(model: Any) -> None:
 
 def onnx_wrong_zero_point(model: Any) -> None:
     """Integers of a layer's weights are read about another middle."""
-    change_constant(
-        model,
-        next(
-            c.name
-            for c in model.graph.initializer
-            if f"{LAYER}.intermediate.dense.weight" in c.name and c.data_type == 3
-        ),
-        lambda w: np.clip(w.astype(int) + 20, -127, 127),
-    )
+    product = next(n for n in model.graph.node if n.name == f"{LAYER}.intermediate.dense")
+    dequantize = onnx_node(model, product.input[1])
+    change_constant(model, dequantize.input[0], lambda w: np.clip(w.astype(int) + 20, -127, 127))
 
 
 @pytest.mark.slow

@@ -37,8 +37,8 @@ class Target(Protocol):
             nothing here executes it.
         FORMAT: the format that it takes.
         BACKEND: what the engine calls the executor in a placement, or None where there is no choice.
-        PRECISIONS: the precisions that it takes → as which it computes them, whose policies then hold: `fp32` → `fp16`
-            for an NPU that has no other floats. None: every one, as it is.
+        PRECISIONS: the precisions that it takes → as which it computes them, whose policies then hold: `fp32` →
+            `HALF_ARITHMETIC` for an NPU that has no other floats. None: every one, as it is.
     """
 
     NAME: str

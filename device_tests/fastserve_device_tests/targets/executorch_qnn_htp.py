@@ -14,6 +14,7 @@ from pathlib import Path
 from fastserve_device_tests.executors import executorch_qnn
 from fastserve_device_tests.needs import Needs
 from fastserve_runtime.manifest import Variant
+from fastserve_runtime.policy import HALF_ARITHMETIC
 from fastserve_runtime.session import Engine
 
 NAME = "executorch:qnn-htp"
@@ -21,7 +22,7 @@ PROCESSOR = "npu"
 EXECUTED_BY = "simulator"
 FORMAT = "executorch"
 BACKEND = executorch_qnn.BACKEND
-PRECISIONS = {name: name for name in ("fp16", "a16w8", "int8-static")}
+PRECISIONS = {"fp16": HALF_ARITHMETIC, "a16w8": "a16w8", "int8-static": "int8-static"}
 OWN_ARTIFACT = True
 
 HOME = "FASTSERVE_QNN_HOME"

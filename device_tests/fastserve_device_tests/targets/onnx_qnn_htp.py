@@ -18,13 +18,14 @@ from fastserve_device_tests.executors.onnx_plugin_provider import PluginProvider
 from fastserve_device_tests.needs import Needs
 from fastserve_runtime.engines._distribution import module_folder
 from fastserve_runtime.manifest import ExpectedPlacement, OperatorCount, Requirement, Variant
+from fastserve_runtime.policy import HALF_ARITHMETIC
 
 NAME = "onnx:qnn-htp"
 PROCESSOR = "npu"
 EXECUTED_BY = "simulator"
 FORMAT = "onnx"
 BACKEND = "QNNExecutionProvider"
-PRECISIONS = {"fp32": "fp16", "a16w8": "a16w8", "int8-static": "int8-static"}
+PRECISIONS = {"fp32": HALF_ARITHMETIC, "a16w8": "a16w8", "int8-static": "int8-static"}
 COMPILED_BY = ("onnxruntime-qnn", "onnxruntime")
 
 _MODEL = "model.onnx"

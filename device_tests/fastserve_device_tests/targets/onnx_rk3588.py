@@ -26,13 +26,14 @@ from fastserve_device_tests.compilation import Compiled, graphs_in
 from fastserve_device_tests.executors import rknn_simulator
 from fastserve_device_tests.needs import Needs
 from fastserve_runtime.manifest import ExpectedPlacement, OperatorCount, Requirement, Variant
+from fastserve_runtime.policy import HALF_ARITHMETIC
 
 NAME = "onnx:rk3588"
 PROCESSOR = "npu"
 EXECUTED_BY = "simulator"
 FORMAT = "onnx"
 BACKEND = rknn_simulator.NPU
-PRECISIONS = {"fp32": "fp16"}
+PRECISIONS = {"fp32": HALF_ARITHMETIC}
 COMPILED_BY = ("rknn-toolkit2",)
 
 _MODEL = "model.rknn"

@@ -16,6 +16,7 @@ from fastserve_device_tests.executors.litert_compiling import GPU
 from fastserve_device_tests.needs import Needs
 from fastserve_runtime.errors import UsageError
 from fastserve_runtime.manifest import Variant
+from fastserve_runtime.policy import HALF_ARITHMETIC
 from fastserve_runtime.session import Engine
 
 NAME = "tflite:gpu-fp16"
@@ -24,8 +25,8 @@ EXECUTED_BY = "software driver"
 FORMAT = "tflite"
 BACKEND = GPU
 PRECISIONS = {
-    "fp32": "fp16",
-    "fp16": "fp16",
+    "fp32": HALF_ARITHMETIC,
+    "fp16": HALF_ARITHMETIC,
     "int8-dynamic": "int8-dynamic",
     "int8-weight-only": "int8-weight-only",
     "int8-static": "int8-static",

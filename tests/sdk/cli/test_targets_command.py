@@ -70,4 +70,4 @@ def test_json_has_the_same() -> None:
     assert not found["tflite:ethos-u55"]["runs_here"], "it only compiles"
     assert found["onnx:webgpu"]["runs_here"] is False
     assert found["onnx:webgpu"]["missing"][1] == {"what": "the driver", "install": "apt-get install driver"}
-    assert found["onnx:qnn-htp"]["precisions"]["fp32"] == "fp16"
+    assert found["onnx:qnn-htp"]["precisions"]["fp32"] == "fp16-arithmetic"
