@@ -40,7 +40,7 @@ def bare_calls(model: str, out: str) -> None:
 
     from fastserve_converters.checkpoint import read_checkpoint
     from fastserve_converters.edge_form import build_edge_form
-    from fastserve_converters.encoder_jobs import example_inputs
+    from fastserve_converters.encoder_signature import example_inputs
     from fastserve_converters.model_loading import load_model
 
     checkpoint = read_checkpoint(Path(model))

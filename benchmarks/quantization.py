@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from fastserve.cache import Cache
-from fastserve.stages import tool_versions
+from fastserve.cache_keys import tool_versions
 from fastserve_runtime.machine import this_machine
 from quantized.figures import rows_of
 from quantized.folders import LOGS, OWN

@@ -21,6 +21,8 @@ TOKENIZER = "preprocessing/tokenizer.json"
 GOLDEN = "golden/first.npz"
 CHECKS = ("quality", "executor", "determinism", "padding invariance", "repeated calls", "placement")
 """What `conform` checks of an encoder that takes one sample at a time."""
+CHECKS_OF_EXPORTS = {*CHECKS, "task metric"}
+"""What it checks where the bundle has evaluation samples, as exported ones have."""
 
 Document = dict[str, Any]
 Contents = dict[str, bytes]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fastserve.cache import Cache, Entry
-from fastserve.stages import tool_versions
+from fastserve.cache_keys import tool_versions
 from fastserve_converters.checkpoint import file_sha256
 from fastserve_runtime.canonical_json import digest
 from quantized import plain_model

@@ -10,13 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from fastserve_converters.checkpoint import Checkpoint
 from fastserve_converters.dynamic_shapes import dynamic_shapes
-from fastserve_converters.formats import (
-    LEAST_TOKENS,
-    ExportJob,
-    TappedFormat,
-    check_installed,
-    check_precision,
-)
+from fastserve_converters.encoder_signature import example_inputs, signature_of
+from fastserve_converters.formats import ExportJob, TappedFormat, check_installed, check_precision
 from fastserve_converters.job_requests import (
     ARTIFACT,
     KEPT_WEIGHTS,
@@ -29,7 +24,7 @@ from fastserve_converters.job_requests import (
 )
 from fastserve_converters.recent import Recent
 from fastserve_runtime.errors import UsageError
-from fastserve_runtime.manifest import Dim, Signature, SymbolicDim, TensorSpec, signature_document
+from fastserve_runtime.manifest import Signature, signature_document
 from fastserve_runtime.memory import read_memory
 
 if TYPE_CHECKING:
@@ -43,7 +38,6 @@ if TYPE_CHECKING:
 
 PROGRAM = "program.pt2"
 TWIN_SAMPLES = 64
-LENGTH = "length"
 TRACE = "trace"
 """Folder of what the torch program gives at every place that is compared, a file for each sample."""
 _PROOF_SAMPLES = 16
@@ -306,25 +300,3 @@ class EncoderJobs:
                 self._edge(), self._length, has_dynamic_length=has_dynamic_length
             )
         return self._signatures[has_dynamic_length]
-
-
-def example_inputs(length: int) -> dict[str, torch.Tensor]:
-    """Return inputs of the exported shape: half text, half padding, so that no export folds the mask away."""
-    import torch
-
-    mask = torch.ones(1, length, dtype=torch.float32)
-    mask[:, (length + 1) // 2 :] = 0.0
-    return {"input_ids": torch.ones(1, length, dtype=torch.int32), "attention_mask": mask}
-
-
-def signature_of(edge_form: EdgeForm, length: int, *, has_dynamic_length: bool) -> Signature:
-    """Return the named inputs and outputs of an encoder in edge form."""
-    import torch
-
-    tokens: Dim = SymbolicDim(LENGTH, LEAST_TOKENS, length) if has_dynamic_length else length
-    with torch.no_grad():
-        full, shorter = (edge_form(**example_inputs(n))[edge_form.output].shape for n in (length, length - 1))
-    # A dimension that follows the number of tokens is open where that is.
-    dims = tuple(tokens if a != b else a for a, b in zip(full, shorter, strict=True))
-    inputs = (TensorSpec("input_ids", "int32", (1, tokens)), TensorSpec("attention_mask", "float32", (1, tokens)))
-    return Signature(inputs, (TensorSpec(edge_form.output, "float32", dims),))

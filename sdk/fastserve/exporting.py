@@ -25,8 +25,10 @@ from fastserve.mixing import check_limited
 from fastserve.model_source import ModelSource, find_model
 from fastserve.progress import Reporter, SilentReporter, Step
 from fastserve.ranking import KEEP, judge, rank, shipped, shipped_for_targets
-from fastserve.stages import PROGRAM_STEP, DataSettings, Stages, StageTime
+from fastserve.stages import DataSettings, Stages, StageTime
+from fastserve.step_names import PROGRAM_STEP
 from fastserve.target_plans import check_named, target_plans, with_portable_bases
+from fastserve.target_stages import TargetStages
 from fastserve.target_variants import make_target_candidates, planned_target_steps
 from fastserve.variants import Making, make_candidates, planned_steps
 from fastserve_converters.checkpoint import Checkpoint, read_checkpoint
@@ -157,7 +159,7 @@ def run_export(request: ExportRequest, reporter: Reporter | None = None) -> Expo
             trust_remote_code=request.trust_remote_code,
             debug=request.debug,
         )
-        resources.callback(stages.close)
+        target_stages = resources.enter_context(TargetStages(stages))
         target_steps = (s for plan in plans for s in planned_target_steps(plan, wanted[plan.name]))
         stages.reporter.plan([*_steps(available, precisions), *target_steps])
         reference = stages.reference(
@@ -177,7 +179,7 @@ def run_export(request: ExportRequest, reporter: Reporter | None = None) -> Expo
         candidates = [c for name in formats for c in make_candidates(making, name, precisions[name])]
         portable = tuple(candidates)
         for plan in plans:
-            candidates += make_target_candidates(making, plan, wanted[plan.name], portable)
+            candidates += make_target_candidates(making, target_stages, plan, wanted[plan.name], portable)
     _check_any_made(candidates)
     judged = judge(candidates, request.budget)
     ranked = rank(judged)

@@ -7,36 +7,27 @@ process. So a run whose stages are all cached stays light.
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-import fastserve_device_tests
-import fastserve_runtime
 from fastserve.cache import Cache, Entry
-from fastserve.candidate import Candidate
+from fastserve.cache_keys import part_digest, runtime_digest, tool_versions
 from fastserve.converter_process import ConverterProcess
 from fastserve.devices import OUTPUTS, Device, MeasurementJob
 from fastserve.progress import Reporter
+from fastserve.step_names import PROGRAM_STEP, export_step, measure_step, quality_step, sensitivity_step, twin_step
 from fastserve_converters.checkpoint import Checkpoint, file_sha256
 from fastserve_converters.formats import FORMATS, Format, precisions_of
-from fastserve_converters.lowerings import Lowering
 from fastserve_converters.precisions import Precision
 from fastserve_converters.reference import CALIBRATION
 from fastserve_converters.sources_digest import sources_digest
 from fastserve_converters.tasks import TASKS, Quality, Task
-from fastserve_device_tests.compilation import compile_in_process, compiler_versions
-from fastserve_device_tests.targets import CompilingTarget, Target
 from fastserve_runtime.engines import installed_engine
 
-PROGRAM_STEP = "Form for export"
 REFERENCE_TOOLS = ("torch", "transformers", "tokenizers", "datasets", "numpy")
 
 
@@ -78,12 +69,6 @@ class Stages:
     trust_remote_code: bool = False
     debug: bool = False
     times: list[StageTime] = field(default_factory=list)
-    _own_converters: dict[frozenset[tuple[str, str]], ConverterProcess] = field(default_factory=dict)
-
-    def close(self) -> None:
-        """End the converter processes that lowerings needed for themselves."""
-        while self._own_converters:
-            self._own_converters.popitem()[1].close()
 
     def __post_init__(self) -> None:
         digest = hashlib.sha256()
@@ -120,7 +105,7 @@ class Stages:
             "label_column": data.label_column,
             "seed": data.seed,
         }
-        entry = self._converted("reference", "Reference outputs", key, job)
+        entry = self.converted("reference", "Reference outputs", key, job)
         # The first job of a converter process loads PyTorch and the model, which every export needs.
         whole, load = self.times.pop(), entry.result["load_seconds"]
         self.times.append(StageTime("Load model", load, whole.cached))
@@ -130,7 +115,7 @@ class Stages:
     def program(self, reference: Entry) -> Entry:
         """Bring the model into the form that exporters take, proven equal to the original."""
         key = {**self._model_key, "tools": tool_versions(("torch", "transformers"))}
-        return self._converted("program", PROGRAM_STEP, key, {"job": "program", "reference": str(reference.folder)})
+        return self.converted("program", PROGRAM_STEP, key, {"job": "program", "reference": str(reference.folder)})
 
     def artifact(
         self,
@@ -171,81 +156,7 @@ class Stages:
             "reference": str(reference.folder),
             "assignment": assignment,
         }
-        return self._converted("artifact", export_step(format_name, precision), key, job)
-
-    def compilation(self, target: CompilingTarget, base: Candidate) -> Entry:
-        """Compile a portable artifact for a target, with the target's own compiler.
-
-        Args:
-            target: which.
-            base: the candidate that has the artifact.
-        """
-        assert base.artifact is not None
-        assert base.folder is not None
-        model = base.folder / base.artifact["files"][0]
-        variant = {**base.artifact, "id": base.id, "format": base.format, "precision": base.precision}
-        variant |= {"golden": None, "target": None}
-        key = {
-            "target": target.NAME,
-            "model": [file_sha256(base.folder / name) for name in base.artifact["files"]],
-            "variant": variant,
-            "compiler": compiler_versions(target),
-            "code": [package_digest(fastserve_device_tests), runtime_digest(), part_digest(target)],
-        }
-        step = compile_step(target.NAME, base.precision)
-        return self._staged("compilation", step, key, lambda out: compile_in_process(target, model, variant, out))
-
-    def lowering(
-        self,
-        program: Entry,
-        reference: Entry,
-        lowering: Lowering,
-        target: Target,
-        precision: str,
-        *,
-        range_method: str,
-    ) -> Entry:
-        """Lower the torch program to a target's own artifact, and take the outputs of an executor that is trusted.
-
-        Args:
-            program: the torch program.
-            reference: the reference, which has the inputs and the calibration data.
-            lowering: what lowers it.
-            target: whose environment it needs.
-            precision: one of the lowering's precisions.
-            range_method: how the ranges of activations are found, where they are set beforehand.
-        """
-        plan = lowering.PRECISIONS[precision]
-        needs = target.needs()
-        key = {
-            "target": lowering.TARGET,
-            "precision": precision,
-            "program": program.key,
-            "reference": reference.key,
-            "tools": tool_versions(lowering.TOOLS),
-            "converters": sources_digest(),
-            "lowering_code": part_digest(lowering),
-            "range_method": plan.range_method(range_method) if plan.has_static_ranges else None,
-        }
-        job = {
-            "job": "lowering",
-            "target": lowering.TARGET,
-            "precision": precision,
-            "range_method": range_method,
-            "reference": str(reference.folder),
-            "assignment": None,
-        }
-        converter = self._converter_with(needs.environment)
-        return self._converted("lowering", compile_step(lowering.TARGET, precision), key, job, converter)
-
-    def _converter_with(self, environment: Mapping[str, str]) -> ConverterProcess:
-        """Return the converter process, or one of its own where variables must be set before it starts."""
-        if not environment:
-            return self.converter
-        own = frozenset(environment.items())
-        if own not in self._own_converters:
-            self._own_converters[own] = ConverterProcess(debug=self.debug, environment=environment)
-        return self._own_converters[own]
+        return self.converted("artifact", export_step(format_name, precision), key, job)
 
     def sensitivity(self, program: Entry, reference: Entry, format_name: str, precision: str) -> Entry:
         """Score every layer in the schemes that a format's mixed precision may give it."""
@@ -259,7 +170,7 @@ class Stages:
             "precision": precision,
             "reference": str(reference.folder),
         }
-        return self._converted("sensitivity", sensitivity_step(format_name), key, job)
+        return self.converted("sensitivity", sensitivity_step(format_name), key, job)
 
     def _format_key(self, program: Entry, format_name: str, precision: str) -> dict[str, Any]:
         exporter: Format = FORMATS.load(format_name)
@@ -307,7 +218,7 @@ class Stages:
             )
             return self.device.measure(folder, job)
 
-        return self._staged("measurement", measure_step(format_name, precision), key, build)
+        return self.staged("measurement", measure_step(format_name, precision), key, build)
 
     def quality(self, measurement: Entry, reference: Entry, format_name: str, precision: str, seed: int) -> Quality:
         """Compare an artifact's outputs on the evaluation samples with the reference's."""
@@ -334,7 +245,7 @@ class Stages:
             known = None if labels is None else np.array(labels, np.int64)
             return asdict(task.quality(expected, actual, inputs, known, seed))
 
-        return Quality(**self._staged("quality", quality_step(format_name, precision), key, build).result)
+        return Quality(**self.staged("quality", quality_step(format_name, precision), key, build).result)
 
     def twin(self, artifact: Entry, measurement: Entry, reference: Entry, format_name: str, precision: str) -> Entry:
         """Compare an artifact's outputs with those of the same quantized model elsewhere."""
@@ -353,9 +264,9 @@ class Stages:
             "reference": str(reference.folder),
             "outputs": str(measurement.folder / OUTPUTS),
         }
-        return self._converted("twin", twin_step(format_name, precision), key, job)
+        return self.converted("twin", twin_step(format_name, precision), key, job)
 
-    def _converted(
+    def converted(
         self,
         stage: str,
         step: str,
@@ -363,6 +274,15 @@ class Stages:
         job: Mapping[str, Any],
         converter: ConverterProcess | None = None,
     ) -> Entry:
+        """Have the converter process do a stage on the model, where it is not in the cache.
+
+        Args:
+            stage: its name in the cache.
+            step: its name for the user.
+            key: everything that decides its result.
+            job: what the process is asked; the model and the folder are added to it.
+            converter: which process; the export's own if left out.
+        """
         process = converter or self.converter
         source = {
             "path": str(self.checkpoint.root.absolute()),
@@ -371,9 +291,17 @@ class Stages:
             "allow_pickle": self.allow_pickle,
             "trust_remote_code": self.trust_remote_code,
         }
-        return self._staged(stage, step, key, lambda out: process.run({**job, "source": source, "out": str(out)}))
+        return self.staged(stage, step, key, lambda out: process.run({**job, "source": source, "out": str(out)}))
 
-    def _staged(self, stage: str, step: str, key: Mapping[str, Any], build: Any) -> Entry:
+    def staged(self, stage: str, step: str, key: Mapping[str, Any], build: Callable[[Path], Any]) -> Entry:
+        """Do a stage where it is not in the cache, and write down its time.
+
+        Args:
+            stage: its name in the cache.
+            step: its name for the user.
+            key: everything that decides its result.
+            build: does it in a folder and returns its result.
+        """
         self.reporter.start(step)
         entry = self.cache.find(stage, key)
         cached = entry is not None
@@ -384,68 +312,7 @@ class Stages:
         return entry
 
 
-def export_step(format_name: str, precision: str) -> str:
-    """Return the name of an export step."""
-    return f"Export {format_name} {precision}"
-
-
-def sensitivity_step(format_name: str) -> str:
-    """Return the name of the step that scores layers for a format's mixed precision."""
-    return f"Sensitivity of layers for {format_name}"
-
-
-def measure_step(format_name: str, precision: str) -> str:
-    """Return the name of a measuring step."""
-    return f"Measure {format_name} {precision}"
-
-
-def compile_step(target: str, precision: str) -> str:
-    """Return the name of the step that makes a target's own artifact."""
-    return f"Compile {precision} for {target}"
-
-
-def quality_step(format_name: str, precision: str) -> str:
-    """Return the name of the step that compares outputs with the reference's."""
-    return f"Quality of {format_name} {precision}"
-
-
-def twin_step(format_name: str, precision: str) -> str:
-    """Return the name of the step that compares with the same quantized model elsewhere."""
-    return f"Second check of {format_name} {precision}"
-
-
 def read_arrays(file: Path) -> dict[str, Any]:
     """Read an `.npz` file without pickles."""
     with np.load(file, allow_pickle=False) as arrays:
         return {name: arrays[name] for name in arrays.files}
-
-
-def tool_versions(distributions: Sequence[str]) -> dict[str, str | None]:
-    """Return the installed versions of distributions, None for those that are not there. Imports none of them."""
-    versions: dict[str, str | None] = {}
-    for name in distributions:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            versions[name] = None
-    return versions
-
-
-def part_digest(part: object) -> str | None:
-    """Return the SHA-256 of the module file of a format or task, which may be a third party's."""
-    file = getattr(part, "__file__", None)
-    return None if file is None else file_sha256(Path(file))
-
-
-@lru_cache(maxsize=1)
-def runtime_digest() -> str:
-    """Return a digest of the runtime's code, which measures."""
-    return package_digest(fastserve_runtime)
-
-
-def package_digest(package: ModuleType) -> str:
-    """Return a digest of a package's code."""
-    assert package.__file__ is not None
-    root = Path(package.__file__).parent
-    files = {f.relative_to(root).as_posix(): file_sha256(f) for f in sorted(root.rglob("*.py"))}
-    return hashlib.sha256(json.dumps(files).encode()).hexdigest()

@@ -10,11 +10,13 @@ from dataclasses import replace
 from typing import Any
 
 from fastserve.cache import Entry
+from fastserve.cache_keys import tool_versions
 from fastserve.candidate import Candidate
 from fastserve.devices import OUTPUTS
 from fastserve.progress import Step
-from fastserve.stages import compile_step, quality_step, tool_versions
+from fastserve.step_names import compile_step, quality_step
 from fastserve.target_plans import TargetPlan
+from fastserve.target_stages import TargetStages
 from fastserve.variants import Making, artifact_size
 from fastserve_converters.lowerings import load_lowering
 from fastserve_device_tests.compilation import compiler_versions
@@ -33,12 +35,13 @@ def planned_target_steps(plan: TargetPlan, wanted: Sequence[str]) -> Iterator[St
 
 
 def make_target_candidates(
-    making: Making, plan: TargetPlan, wanted: Sequence[str], portable: Sequence[Candidate]
+    making: Making, stages: TargetStages, plan: TargetPlan, wanted: Sequence[str], portable: Sequence[Candidate]
 ) -> Iterator[Candidate]:
     """Make a target's artifacts of the wanted precisions; one that cannot be made is told in its candidate.
 
     Args:
         making: what they are made from and judged with.
+        stages: make their artifacts.
         plan: how.
         wanted: precisions that the target takes.
         portable: the candidates of the formats, measured.
@@ -48,21 +51,23 @@ def make_target_candidates(
         candidate = Candidate(identifier, plan.target.FORMAT, precision, target=plan.name)
         try:
             if plan.base is None:
-                yield _lowered(making, plan, candidate)
+                yield _lowered(making, stages, plan, candidate)
             else:
                 base = next(c for c in portable if (c.format, c.precision) == (plan.base, precision))
-                yield _compiled(making, plan, candidate, base)
+                yield _compiled(making, stages, plan, candidate, base)
         except (EnvironmentFailure, UsageError) as error:
             yield replace(candidate, failure=f"compiling failed: {error}")
 
 
-def _compiled(making: Making, plan: TargetPlan, candidate: Candidate, base: Candidate) -> Candidate:
+def _compiled(
+    making: Making, stages: TargetStages, plan: TargetPlan, candidate: Candidate, base: Candidate
+) -> Candidate:
     """Compile a portable artifact. It is the portable one that runs here, so its outputs are what is expected."""
     if base.failure is not None:
         return replace(candidate, failure=f"it is made from {base.id}, which failed")
     assert base.artifact is not None
     target = compiler_of(plan.target)
-    entry = making.stages.compilation(target, base)
+    entry = stages.compilation(target, base)
     versions = compiler_versions(target)
     executor = f"{base.id} on {(base.measurement or {}).get('engine', 'this machine')}"
     return replace(
@@ -77,8 +82,8 @@ def _compiled(making: Making, plan: TargetPlan, candidate: Candidate, base: Cand
     )
 
 
-def _lowered(making: Making, plan: TargetPlan, candidate: Candidate) -> Candidate:
-    stages, reference = making.stages, making.reference
+def _lowered(making: Making, stages: TargetStages, plan: TargetPlan, candidate: Candidate) -> Candidate:
+    reference = making.reference
     lowering = load_lowering(plan.name)
     entry = stages.lowering(
         making.program, reference, lowering, plan.target, candidate.precision, range_method=making.range_method
@@ -90,7 +95,7 @@ def _lowered(making: Making, plan: TargetPlan, candidate: Candidate) -> Candidat
         folder=entry.folder,
         artifact=_artifact(entry, {**entry.result["recipe"], "compiler": versions}),
         outputs=entry.folder / OUTPUTS,
-        quality=stages.quality(entry, reference, plan.name, candidate.precision, making.seed),
+        quality=making.stages.quality(entry, reference, plan.name, candidate.precision, making.seed),
         size=artifact_size(entry, reference),
         compilation=_compilation(entry, versions, entry.result["trusted_executor"]),
     )

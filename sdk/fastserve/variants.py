@@ -14,7 +14,8 @@ from fastserve.devices import OUTPUTS
 from fastserve.manifest_writer import shared_bytes
 from fastserve.mixing import LEAST_ROOM, Mix, mixed_assignment
 from fastserve.progress import Step
-from fastserve.stages import Stages, export_step, measure_step, quality_step, sensitivity_step, twin_step
+from fastserve.stages import Stages
+from fastserve.step_names import export_step, measure_step, quality_step, sensitivity_step, twin_step
 from fastserve_converters.precisions import Precision, has_twin
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
 

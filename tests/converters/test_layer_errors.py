@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from fastserve_converters.layer_errors import ErrorSums, Recorded, layer_errors, ratio_db, segments
+from fastserve_converters.layer_errors import Recorded, layer_errors, segments
 from fastserve_converters.layer_map import Place, Tap
 from fastserve_converters.program_places import program_places
 
@@ -124,19 +124,3 @@ def test_a_reshape_counts_where_what_it_moves_was_not_recorded(program: Any) -> 
     second = Tap(PLACES[2], "s", "MatMul")
     assert [s.tap for s in segments(program, MODULES, [reshape])] == [reshape]
     assert [s.tap for s in segments(program, MODULES, [second, reshape])] == [second]
-
-
-def test_another_shape_is_an_infinite_error() -> None:
-    sums = ErrorSums()
-    sums.add(0, np.ones((2, 3)), np.ones((2, 4)))
-    sums.add(1, np.ones((2, 3)), np.ones((2, 3)))
-    document = sums.as_document()
-    assert (document["sqnr_db"], document["worst_sample"], document["channel"]) == (-999, 0, 0)
-
-
-@pytest.mark.parametrize(
-    ("signal", "noise", "ratio"),
-    [(1, 0, np.inf), (0, 0, np.inf), (0, 1, -np.inf), (1, np.inf, -np.inf), (100, 1, 20)],
-)
-def test_ratios_of_powers(signal: float, noise: float, ratio: float) -> None:
-    assert ratio_db(signal, noise) == ratio

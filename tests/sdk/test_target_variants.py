@@ -182,10 +182,11 @@ class FailingStages:
 def test_what_cannot_be_made_is_told_in_its_candidate(make_candidate: Make) -> None:
     target: Any = SimpleNamespace(NAME="onnx:chip", FORMAT="onnx", COMPILED_BY=(), compile_model=None)
     plan = TargetPlan(target, "onnx", is_named=True)
-    making: Any = SimpleNamespace(stages=FailingStages())
+    making: Any = SimpleNamespace()
+    stages: Any = FailingStages()
     base = replace(make_candidate("onnx-fp32"), artifact={"recipe": {}})
     failed = make_candidate("onnx-a16w8", failure="it crashed")
-    first, second = make_target_candidates(making, plan, ["fp32", "a16w8"], [base, failed])
+    first, second = make_target_candidates(making, stages, plan, ["fp32", "a16w8"], [base, failed])
     assert (first.id, first.target) == ("onnx-chip-fp32", "onnx:chip")
     assert first.failure == "compiling failed: The compiler refuses the model. Use another."
     assert second.failure == "it is made from onnx-a16w8, which failed"

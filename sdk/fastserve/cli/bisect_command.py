@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from fastserve.bisecting import DEFAULT_SAMPLES, Bisection, Bisector
-from fastserve.bisection_view import conclusion, overlay_document, plot_lines
+from fastserve.bisecting.view import conclusion, overlay_document, plot_lines
 from fastserve.cli.bundle_commands import AsJson, Bundle, Debug, VariantOption
 from fastserve.cli.conform_command import check_writable
 from fastserve.cli.failures import error_console, failures_shown, output_console

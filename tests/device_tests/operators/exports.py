@@ -20,7 +20,7 @@ from fastserve_converters.decoder.integers import decoder_assignment
 from fastserve_converters.decoder.reading import read_decoder
 from fastserve_converters.dynamic_shapes import dynamic_shapes
 from fastserve_converters.edge_form import EdgeForm, build_edge_form
-from fastserve_converters.encoder_jobs import example_inputs, signature_of
+from fastserve_converters.encoder_signature import example_inputs, signature_of
 from fastserve_converters.formats import DecoderJob, ExportJob
 from fastserve_converters.formats import executorch as executorch_format
 from fastserve_converters.formats import tflite as tflite_format

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from fastserve_converters.formats.tflite.writing import OPEN
+from fastserve_device_tests.executors import tflite_micro
 from fastserve_device_tests.executors.tflite_micro import open_session, reason_of_refusal
 from fastserve_device_tests.needs import Needs
 from fastserve_device_tests.suite import APPLICABLE, run_suite
@@ -59,14 +60,14 @@ def test_other_weights_are_a_mismatch(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "is_open", "message"),
     [
-        (partial(text_model, gelu_end), False, "TFLite Micro cannot load the model: it has no operator GELU."),
+        (partial(text_model, gelu_end), False, "ENGINE cannot load the model: it has no operator GELU."),
         (
             partial(text_model, length=OPEN),
             True,
-            "TFLite Micro takes fixed shapes only; the size 'length' of 'input_ids' is open.",
+            "ENGINE takes fixed shapes only; the size 'length' of 'input_ids' is open.",
         ),
-        (lambda: b"no model", False, "The file is not a TFLite model: it lacks the identifier 'TFL3'."),
-        (lambda: b"\xff\xff\xff\x0fTFL3", False, "TFLite Micro cannot load the model: "),
+        (lambda: b"no model", False, "ENGINE: The file is not a TFLite model: it lacks the identifier 'TFL3'."),
+        (lambda: b"\xff\xff\xff\x0fTFL3", False, "ENGINE cannot load the model: "),
     ],
     ids=["operator", "open length", "not a model", "damaged"],
 )
@@ -76,7 +77,7 @@ def test_a_model_that_it_does_not_take_is_a_failed_load(
     bundle = tflite_bundle(tmp_path / "b.fsb", make(), is_open=is_open)
     (verdict,) = check_in_process(bundle, "first", TARGET)
     assert (verdict.check, verdict.outcome) == (LOAD, Outcome.LOAD_FAILED)
-    assert verdict.message.startswith(message)
+    assert verdict.message.startswith(message.replace("ENGINE", f"TFLite Micro {tflite_micro.version()}"))
 
 
 def test_an_operator_is_named_that_is_there_but_not_for_these_types() -> None:

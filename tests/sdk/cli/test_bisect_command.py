@@ -11,8 +11,8 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from fastserve.bisecting import Bisection, Suspect
+from fastserve.bisecting.layer_judgement import Layer
 from fastserve.cli import app, bisect_command
-from fastserve.layer_judgement import Layer
 from manifests import text_bundle, write_directory
 
 WRONG = Layer("encoder.dense", "linear", 0, "t", "MatMul", ("encoder.dense",), (), 3.0, 0, 2.0, 1, 3.0, 9.0, 3.0)

@@ -19,7 +19,7 @@ from checkpoints import save_checkpoint
 from fastserve_converters.artifact import LAYER_SQNR
 from fastserve_converters.checkpoint import read_checkpoint
 from fastserve_converters.edge_form import EdgeForm, build_edge_form
-from fastserve_converters.encoder_jobs import example_inputs, signature_of
+from fastserve_converters.encoder_signature import example_inputs, signature_of
 from fastserve_converters.formats import executorch
 from fastserve_converters.formats.executorch.evidence import as_tensors, program_output, record_evidence
 from fastserve_converters.layer_map import read_modules

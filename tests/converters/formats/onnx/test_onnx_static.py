@@ -16,7 +16,7 @@ import torch
 from fastserve_converters.artifact import RESTORED
 from fastserve_converters.checkpoint import read_checkpoint
 from fastserve_converters.edge_form import EdgeForm, build_edge_form
-from fastserve_converters.encoder_jobs import example_inputs, signature_of
+from fastserve_converters.encoder_signature import example_inputs, signature_of
 from fastserve_converters.formats import ExportJob, onnx
 from fastserve_converters.formats.onnx.files import MODEL
 from fastserve_converters.formats.onnx.layers import quantize_embeddings

@@ -12,6 +12,7 @@ import pytest
 from fastserve.cache import Cache, Entry
 from fastserve.progress import SilentReporter
 from fastserve.stages import Stages
+from fastserve.target_stages import TargetStages
 from fastserve_converters.precisions import FP32
 from fastserve_device_tests.needs import Needs
 
@@ -40,21 +41,28 @@ class Process:
 @pytest.fixture
 def stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stages:
     monkeypatch.setattr(Process, "made", [])
-    monkeypatch.setattr("fastserve.stages.ConverterProcess", Process)
+    monkeypatch.setattr("fastserve.target_stages.ConverterProcess", Process)
     checkpoint = SimpleNamespace(files=tuple, root=tmp_path, task="feature-extraction")
     device: Any = SimpleNamespace()
     return Stages(Cache(tmp_path / "cache"), Process(), device, SilentReporter(), checkpoint, 16)  # type: ignore[arg-type]
 
 
-def lower(stages: Stages, tmp_path: Path, **environment: str) -> Entry:
+@pytest.fixture
+def target_stages(stages: Stages) -> TargetStages:
+    return TargetStages(stages)
+
+
+def lower(stages: TargetStages, tmp_path: Path, **environment: str) -> Entry:
     entry = Entry("key", tmp_path, {}, {}, 0.0)
     target: Any = SimpleNamespace(needs=lambda: Needs(environment=environment))
     return stages.lowering(entry, entry, LOWERING, target, "fp32", range_method="min-max")
 
 
-def test_a_lowering_without_variables_shares_the_converter_and_is_done_once(stages: Stages, tmp_path: Path) -> None:
-    lower(stages, tmp_path)
-    lower(stages, tmp_path)
+def test_a_lowering_without_variables_shares_the_converter_and_is_done_once(
+    stages: Stages, target_stages: TargetStages, tmp_path: Path
+) -> None:
+    lower(target_stages, tmp_path)
+    lower(target_stages, tmp_path)
     (shared,) = Process.made
     (job,) = shared.jobs
     assert (job["job"], job["target"], job["precision"]) == ("lowering", "pt2:chip", "fp32")
@@ -64,13 +72,15 @@ def test_a_lowering_without_variables_shares_the_converter_and_is_done_once(stag
     ]
 
 
-def test_variables_bring_a_process_of_its_own_which_is_ended_with_the_export(stages: Stages, tmp_path: Path) -> None:
-    lower(stages, tmp_path, QNN_SDK_ROOT="/sdk")
+def test_variables_bring_a_process_of_its_own_which_is_ended_with_the_export(
+    target_stages: TargetStages, tmp_path: Path
+) -> None:
+    lower(target_stages, tmp_path, QNN_SDK_ROOT="/sdk")
     shared, own = Process.made
     assert shared.jobs == []
     assert (own.environment, len(own.jobs)) == ({"QNN_SDK_ROOT": "/sdk"}, 1)
     assert not own.is_closed
-    stages.close()
+    target_stages.close()
     assert own.is_closed
     assert not shared.is_closed, "it belongs to the one who gave it"
-    stages.close()
+    target_stages.close()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastserve.layer_judgement import LEAST_SQNR_DB, Layer, blamed, layer_of, peers
+from fastserve.bisecting.layer_judgement import LEAST_SQNR_DB, Layer, blamed, layer_of, peers
 
 
 def layer(module: str, local: float, **changes: Any) -> Layer:

@@ -7,7 +7,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastserve.transplanting import transplanted
+from fastserve.bisecting.transplanting import transplanted
 
 
 def noise(seed: int, count: int = 400) -> bytes:

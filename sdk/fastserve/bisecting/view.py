@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from fastserve.bisecting import Bisection, Suspect
-from fastserve.layer_judgement import Layer
+from fastserve.bisecting.layer_judgement import Layer
+from fastserve.bisecting.results import Bisection, Suspect
 
 _MOST_DB = 140.0
 """An error that is smaller has no bar: floats of 32 bits are not more exact."""

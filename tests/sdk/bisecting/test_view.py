@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from fastserve.bisecting import Bisection, Suspect
-from fastserve.bisection_view import conclusion, overlay_document, plot_lines, shortened
-from fastserve.layer_judgement import Layer
+from fastserve.bisecting.layer_judgement import Layer
+from fastserve.bisecting.view import conclusion, overlay_document, plot_lines, shortened
 
 
 def layer(module: str, local: float, **changes: Any) -> Layer:

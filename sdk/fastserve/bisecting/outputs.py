@@ -1,0 +1,75 @@
+"""What the golden says of a search's outputs: those of the shipped file, and those of the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from fastserve_device_tests.recording import OUTPUT, Recording, sample_files
+from fastserve_runtime.golden import Golden
+from fastserve_runtime.manifest import Variant
+from fastserve_runtime.metrics import sqnr_db
+from fastserve_runtime.verification import judge_golden
+
+LEAST_REFERENCE_SQNR_DB = 60.0
+"""Between what the bundle's golden says of the reference and what the named model gives."""
+
+
+def reference_note(golden: Golden, trace: Path, distinct: int) -> str | None:
+    """Compare what the model gives with what the golden says of it.
+
+    Args:
+        golden: of the variant.
+        trace: a folder with what the model gives on each sample.
+        distinct: how many samples were run, without those that keep their padding.
+
+    Returns:
+        A sentence where they differ, else None.
+    """
+    ratios = []
+    for number in range(min(distinct, len(golden.texts))):
+        with np.load(trace / f"{number:04d}.npz", allow_pickle=False) as sample:
+            for name, expected in golden.reference.items():
+                actual = sample[f"{OUTPUT}{name}"]
+                part = expected[number : number + 1][tuple(slice(d) for d in actual.shape)]
+                ratios.append(sqnr_db(np.asarray(part, np.float64), np.asarray(actual, np.float64)))
+    if ratios and min(ratios) < LEAST_REFERENCE_SQNR_DB:
+        return (
+            f"The reference gives other outputs than the bundle's golden says (SQNR {min(ratios):.1f} dB): it is "
+            "another model, or its libraries compute it in another way."
+        )
+    return None
+
+
+def wrong_outputs(
+    task: str, variant: Variant, target: str, golden: Golden, plain: Recording, distinct: int
+) -> Iterator[str]:
+    """Judge the outputs of the shipped file on the golden samples as the suite does; yield what is wrong in sentences.
+
+    Args:
+        task: of the bundle.
+        variant: which was run.
+        target: where it ran.
+        golden: of the variant.
+        plain: what it gave.
+        distinct: how many samples were run, without those that keep their padding; nothing is judged where these are
+            fewer than the golden's.
+    """
+    total = len(golden.texts)
+    if distinct < total:
+        return
+    files = sample_files(plain.folder)
+    outputs = {}
+    for name, expected in golden.reference.items():
+        rows = []
+        for number in range(total):
+            with np.load(files[number], allow_pickle=False) as sample:
+                value = sample[f"{OUTPUT}{name}"]
+            behind = [(0, full - own) for full, own in zip(expected.shape[1:], value.shape[1:], strict=True)]
+            rows.append(np.pad(value, [(0, 0), *behind]))
+        outputs[name] = np.concatenate(rows)
+    for verdict in judge_golden(task, variant, golden, outputs, target):
+        if verdict.outcome.is_failure:
+            yield f"{verdict.check}: {verdict.message}"

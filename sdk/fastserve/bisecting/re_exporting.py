@@ -1,0 +1,211 @@
+"""Reading a file that was exported again, where the shipped one keeps to itself what its delegates compute."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastserve.bisecting.reading import Inside, Reader, least_output_sqnr_db, tensors
+from fastserve.bisecting.reference_model import ReferenceJobs
+from fastserve.bisecting.transplanting import transplanted
+from fastserve.cache import Cache
+from fastserve.cache_keys import tool_versions
+from fastserve.progress import Reporter
+from fastserve_converters.checkpoint import file_sha256
+from fastserve_converters.formats import FORMATS
+from fastserve_converters.layer_map import Tap, tap_of
+from fastserve_converters.precisions import Precision
+from fastserve_converters.reference import INPUTS
+from fastserve_converters.sources_digest import sources_digest
+from fastserve_device_tests.event_trace import trace_events
+from fastserve_device_tests.recording import TENSOR, Recording, Run, sample_files
+from fastserve_runtime.errors import EnvironmentFailure
+from fastserve_runtime.manifest import Variant
+from fastserve_runtime.metrics import sqnr_db
+
+EXPORT_AGAIN = "Export again, to see inside"
+_TAPPED = "tapped"
+_TRACED_SAMPLES = 3
+
+
+@dataclass(frozen=True)
+class ExportedAgain:
+    """Files that were exported again.
+
+    Attributes:
+        model: as the recipe says.
+        tapped: the same, whose outputs are followed by the taps' values.
+        taps: what can be compared with the torch program.
+    """
+
+    model: Path
+    tapped: Path
+    taps: list[Tap]
+
+
+def export_again(jobs: ReferenceJobs, variant: Variant, samples: Path, reporter: Reporter) -> ExportedAgain:
+    """Export a variant again by its recipe: as it was, and so that what it keeps inside becomes outputs.
+
+    Args:
+        jobs: exports the model.
+        variant: whose recipe is followed.
+        samples: an `.npz` file of inputs; an export takes a few where it needs no calibration data.
+        reporter: gets told what is being done.
+
+    Raises:
+        EnvironmentFailure: its format has no way to do so.
+    """
+    exporter: Any = FORMATS.load(variant.format)
+    if not hasattr(exporter, "export_with_taps"):
+        raise EnvironmentFailure(
+            f"The layer map of '{variant.id}' has nothing to compare, and {variant.format} cannot be exported so "
+            "that it shows what it computes inside.",
+            "Search another variant.",
+        )
+    plan: Precision = exporter.PRECISIONS[variant.precision]
+    recipe = dict(variant.recipe)
+    files = [f for f in jobs.checkpoint.files() if f.is_file()]
+    key = {
+        "model": [file_sha256(f) for f in files],
+        "length": jobs.source["length"],
+        "task": jobs.checkpoint.task,
+        "recipe": recipe,
+        "converters": sources_digest(),
+        "tools": tool_versions(exporter.TOOLS),
+    }
+    calibration = recipe.get("calibration") or {}
+
+    def build(out: Path) -> Any:
+        reference = out / "reference"
+        if plan.needs_calibration:
+            settings = {"data": [], "text_column": "text", "label_column": "label", "seed": 0}
+            jobs.run({"job": "reference", "out": str(reference), **settings})
+        else:
+            reference.mkdir()
+            shutil.copyfile(samples, reference / INPUTS)
+        return jobs.run(
+            {
+                "job": "tapped_artifact",
+                "out": str(out),
+                "format": variant.format,
+                "precision": variant.precision,
+                "range_method": calibration.get("ranges") or "min-max",
+                "base": None,
+                "reference": str(reference),
+                "assignment": recipe.get("assignment"),
+            }
+        )
+
+    cache = Cache(jobs.cache_dir)
+    entry = cache.find(_TAPPED, key)
+    if entry is None:
+        reporter.start(EXPORT_AGAIN)
+        entry = cache.make(_TAPPED, key, build)
+        reporter.finish(EXPORT_AGAIN)
+    taps = [tap_of(tap) for tap in entry.result["taps"]]
+    return ExportedAgain(entry.folder / entry.result["model"], entry.folder / entry.result["tapped"], taps)
+
+
+def read_again(reader: Reader, jobs: ReferenceJobs, plain: Recording, reporter: Reporter) -> Inside:
+    """Export the reader's variant again and read inside that.
+
+    That it computes what the shipped file does is proven before it is looked into.
+
+    Args:
+        reader: reads the variant.
+        jobs: exports the model.
+        plain: what the shipped file gives.
+        reporter: gets told what is being done.
+    """
+    again = export_again(jobs, reader.variant, reader.samples_file, reporter)
+    shipped = bytes(reader.bundle.read(next(iter(reader.variant.graphs.values())).file))
+    fresh, content = again.model.read_bytes(), again.tapped.read_bytes()
+    told = (
+        f"What the delegates of {reader.variant.format} compute inside is not in the file, so it was exported again "
+        "from the reference, with what the layers give as further outputs."
+    )
+    if shipped == fresh:
+        notes = [f"{told} The fresh export is the shipped file, byte for byte."]
+    else:
+        content, difference = _with_shipped_numbers(shipped, fresh, content)
+        notes = [told, difference]
+    tapped = reader.folder / "tapped.bin"
+    tapped.write_bytes(content)
+    (recording,) = reader.record([Run("inside", tensors(again.taps), tapped)])
+    failure = reader.failure_of(recording, plain)
+    if failure:
+        notes.append(f"The re-export does not show what the shipped file does: {failure}.")
+        return Inside(again.taps, [], tuple(notes), is_shipped=False)
+    ratio = least_output_sqnr_db(plain, recording)
+    shown = "the same bits" if ratio == float("inf") else f"the same within {ratio:.0f} dB"
+    notes.append(f"The re-export gives what the shipped file gives on all samples: {shown}.")
+    if shipped != fresh:
+        notes.append(_traced(reader, shipped, plain, recording, again.taps))
+    recordings = [(recording.folder, {n: again.taps[n] for n in recording.tensors})]
+    return Inside(again.taps, recordings, tuple(notes), is_shipped=False)
+
+
+def _with_shipped_numbers(shipped: bytes, fresh: bytes, tapped: bytes) -> tuple[bytes, str]:
+    """Return the tapped file with what the shipped one has in another way, and how that went, in a sentence."""
+    moved = transplanted(shipped, fresh, tapped)
+    if moved is None:
+        return tapped, (
+            f"The shipped file has {len(shipped)} bytes and a fresh export {len(fresh)}: it was made by other "
+            "versions or with other data, or changed since."
+        )
+    missing = f"; {moved.missing} more have no place there" if moved.missing else ""
+    return moved.content, (
+        "The shipped file is not what its recipe gives: the difference came during the export or after it. "
+        f"{moved.stretches} stretches of its bytes that a fresh export has in another way were put into the "
+        f"re-export{missing}."
+    )
+
+
+def _traced(reader: Reader, shipped: bytes, plain: Recording, recording: Recording, taps: Sequence[Tap]) -> str:
+    """Read the shipped file's kernels outside its delegates, and tell whether the re-export has their values."""
+    file = reader.folder / "shipped.bin"
+    file.write_bytes(shipped)
+    numbers = list(sample_files(plain.folder))[:_TRACED_SAMPLES]
+    out = reader.folder / "events"
+    try:
+        kernels = trace_events(file, plain.folder, numbers, out)
+    except EnvironmentFailure as error:
+        return f"The shipped file's own kernels could not be read beside: {error.problem}"
+    pairs = kernels_and_taps(kernels, taps)
+    for number in numbers:
+        with (
+            np.load(out / f"{number:04d}.npz", allow_pickle=False) as traced,
+            np.load(recording.folder / f"{number:04d}.npz", allow_pickle=False) as read,
+        ):
+            for kernel, tap in pairs.items():
+                left, right = (np.asarray(a, np.float64) for a in (traced[f"{TENSOR}{kernel}"], read[f"{TENSOR}{tap}"]))
+                is_equal = left.size == right.size and (
+                    sqnr_db(left.reshape(-1), right.reshape(-1)) >= reader.least_sqnr_db
+                )
+                if not is_equal:
+                    return f"The event tracer reads other values in the shipped file from {taps[tap].place} on."
+    told = f"{len(pairs)} kernels of the shipped file outside its delegates"
+    return f"ExecuTorch's event tracer reads the same in {told}."
+
+
+def kernels_and_taps(kernels: Sequence[str], taps: Sequence[Tap]) -> dict[int, int]:
+    """Return number of a kernel's call → number of the tap that it gives, of kinds that occur equally often.
+
+    Args:
+        kernels: names such as `native_layer_norm.out`, in the order of their calls.
+        taps: of the program, in its order.
+    """
+    kinds = [name.partition(".")[0].removeprefix("native_") for name in kernels]
+    pairs: dict[int, int] = {}
+    for kind in dict.fromkeys(kinds):
+        calls = [n for n, k in enumerate(kinds) if k == kind]
+        places = [n for n, tap in enumerate(taps) if tap.place.operator == kind]
+        # Sums of a head may be computed in another order.
+        if len(calls) == len(places) and kind != "sum":
+            pairs |= dict(zip(calls, places, strict=True))
+    return pairs

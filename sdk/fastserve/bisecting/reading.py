@@ -1,0 +1,173 @@
+"""Reading what a shipped artifact computes inside, on its target, without changing what the model gives."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fastserve.manifest_writer import layer_map_place
+from fastserve_converters.layer_map import Tap, tap_of
+from fastserve_device_tests.recording import OUTPUT, Recording, Run, record, sample_files
+from fastserve_device_tests.targets import Target
+from fastserve_runtime.bundle import Bundle
+from fastserve_runtime.errors import BundleError, EnvironmentFailure
+from fastserve_runtime.manifest import Variant
+from fastserve_runtime.metrics import sqnr_db
+from fastserve_runtime.policy import executor_policy
+
+Recordings = Sequence[tuple[Path, Mapping[int, Tap]]]
+"""Folders of recorded samples, each with number of a tensor in it → the tap that it is."""
+
+
+@dataclass(frozen=True)
+class Inside:
+    """What was read inside an artifact.
+
+    Attributes:
+        taps: what the artifact has to compare.
+        recordings: of those that could be read.
+        notes: what the user should know of the reading, in sentences.
+        is_shipped: whether the shipped file itself was read, and not one that was exported again.
+    """
+
+    taps: Sequence[Tap]
+    recordings: Recordings
+    notes: tuple[str, ...]
+    is_shipped: bool = True
+
+
+@dataclass
+class Reader:
+    """Records samples of one variant on one target.
+
+    Attributes:
+        bundle: has the variant.
+        variant: which is read.
+        target: where it runs.
+        folder: where the samples and recordings are.
+        padded: numbers of samples that keep their padding.
+        peak: bytes that a process of the target held at most so far, where that is known.
+    """
+
+    bundle: Bundle
+    variant: Variant
+    target: Target
+    folder: Path
+    padded: Sequence[int]
+    peak: int | None = None
+
+    @property
+    def samples_file(self) -> Path:
+        """The inputs, an `.npz` file."""
+        return self.folder / "samples.npz"
+
+    @property
+    def precision(self) -> str:
+        """As which precision the target computes the variant."""
+        precisions = self.target.PRECISIONS
+        return self.variant.precision if precisions is None else precisions[self.variant.precision]
+
+    @property
+    def least_sqnr_db(self) -> float:
+        """So equal must outputs be that count as the same."""
+        return executor_policy(self.precision).least_sqnr_db
+
+    def plain(self) -> Recording:
+        """Record the shipped file's outputs, with nothing read inside.
+
+        Raises:
+            EnvironmentFailure: the target cannot run it.
+        """
+        (plain,) = self.record([Run("plain")])
+        if plain.failure:
+            raise EnvironmentFailure(f"{self.variant.id} cannot be run on {self.target.NAME}: {plain.failure}")
+        return plain
+
+    def record(self, runs: Sequence[Run]) -> list[Recording]:
+        """Record runs, all in one process."""
+        found = record(
+            self.bundle.location, self.variant.id, self.target, self.samples_file, runs, self.folder, self.padded
+        )
+        for recording in found:
+            if recording.peak is not None:
+                self.peak = max(self.peak or 0, recording.peak)
+        return found
+
+    def failure_of(self, recording: Recording, plain: Recording) -> str:
+        """Return why a recording tells nothing of the shipped file: it failed, or looking changed the model's outputs.
+
+        Returns:
+            A phrase, empty where the outputs are the same within the executor's policy.
+        """
+        if recording.failure:
+            return recording.failure
+        ratio = least_output_sqnr_db(plain, recording)
+        is_same = ratio >= self.least_sqnr_db
+        return "" if is_same else f"the model's output changes when it is read (SQNR {ratio:.1f} dB)"
+
+    def inside(self, taps: Sequence[Tap], plain: Recording) -> Inside:
+        """Read all taps; where that fails or changes the model's outputs, in halves, down to single ones."""
+        found: list[tuple[Path, Mapping[int, Tap]]] = []
+        pending = [tuple(taps)]
+        refused: list[str] = []
+        while pending:
+            group = pending.pop(0)
+            (recording,) = self.record([Run(f"inside-{len(list(self.folder.iterdir()))}", tensors(group))])
+            failure = self.failure_of(recording, plain)
+            if not failure:
+                found.append((recording.folder, {n: group[n] for n in recording.tensors}))
+            elif len(group) > 1:
+                middle = len(group) // 2
+                pending = [group[:middle], group[middle:], *pending]
+            else:
+                refused.append(f"{group[0].place}: {failure}")
+        notes = []
+        if refused:
+            notes.append(
+                f"{len(refused)} of {len(taps)} tensors could not be read without changing the model; the first is "
+                f"{refused[0]}."
+            )
+        elif len(found) > 1:
+            notes.append(f"The tensors were read in {len(found)} runs: all together would have changed the model.")
+        return Inside(taps, found, tuple(notes))
+
+
+def layer_map_of(bundle: Bundle, variant: Variant) -> list[Tap]:
+    """Return the taps of a variant, from the layer map that ships with it.
+
+    Raises:
+        BundleError: the bundle was made before layer maps were shipped, or the map is damaged.
+    """
+    place = layer_map_place(variant.id)
+    if place not in bundle.manifest.files:
+        raise BundleError(
+            f"The bundle has no layer map for '{variant.id}', so that its layers cannot be told.", "Export it again."
+        )
+    try:
+        return [tap_of(tap) for tap in json.loads(bytes(bundle.read(place)))["taps"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise BundleError(f"The layer map of '{variant.id}' is damaged: {error}.", "Export it again.") from error
+
+
+def tensors(taps: Sequence[Tap]) -> tuple[str, ...]:
+    """Return the names of the taps' tensors."""
+    return tuple(tap.tensor for tap in taps)
+
+
+def least_output_sqnr_db(plain: Recording, recording: Recording) -> float:
+    """Return how equal the outputs of two recordings are, of the sample where they are least; infinite for the same."""
+    return min(_output_ratios(plain, recording), default=float("inf"))
+
+
+def _output_ratios(plain: Recording, recording: Recording) -> Iterator[float]:
+    others = sample_files(recording.folder)
+    for number, file in sample_files(plain.folder).items():
+        with np.load(file, allow_pickle=False) as left, np.load(others[number], allow_pickle=False) as right:
+            for name in (n for n in left.files if n.startswith(OUTPUT)):
+                first, second = (np.asarray(values[name], np.float64) for values in (left, right))
+                if not np.array_equal(first, second, equal_nan=True):
+                    yield sqnr_db(first, second)

@@ -1,0 +1,137 @@
+"""The model that artifacts are compared with, and the jobs that the converter process does on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastserve.converter_process import ConverterProcess
+from fastserve.exporting import default_cache_dir
+from fastserve.model_source import ModelSource, find_model
+from fastserve_converters.checkpoint import Checkpoint, read_checkpoint
+from fastserve_converters.layer_map import Tap
+from fastserve_runtime.bundle import Bundle
+from fastserve_runtime.closing import ClosedAtEnd
+from fastserve_runtime.errors import UsageError
+from fastserve_runtime.manifest import Variant
+
+
+@dataclass(frozen=True)
+class ReferenceJobs:
+    """Does jobs of the converter process on the model, for one variant.
+
+    Attributes:
+        converter: the process.
+        checkpoint: the model's files.
+        source: how the process loads the model.
+        has_dynamic_length: whether the variant takes any number of tokens.
+        cache_dir: where finished steps of an export are kept.
+    """
+
+    converter: ConverterProcess
+    checkpoint: Checkpoint
+    source: Mapping[str, Any]
+    has_dynamic_length: bool
+    cache_dir: Path
+
+    def run(self, job: Mapping[str, Any]) -> Any:
+        """Do one job; the model is added to it."""
+        return self.converter.run({**job, "source": dict(self.source)})
+
+    def layer_errors(
+        self, recordings: Sequence[tuple[Path, Mapping[int, Tap]]], samples: Sequence[int], out: Path
+    ) -> dict[str, Any]:
+        """Compare recorded samples with the model.
+
+        Args:
+            recordings: folders of recorded samples, each with number of a tensor → the tap that it is.
+            samples: their numbers.
+            out: a folder for what the model gives.
+        """
+        result: dict[str, Any] = self.run(
+            {
+                "job": "layer_errors",
+                "out": str(out),
+                "has_dynamic_length": self.has_dynamic_length,
+                "samples": list(samples),
+                "recordings": [
+                    {"folder": str(place), "taps": {n: tap.as_document() for n, tap in taps.items()}}
+                    for place, taps in recordings
+                ],
+            }
+        )
+        return result
+
+
+class ReferenceModel(ClosedAtEnd):
+    """The named model, found at the first bundle that is compared with it."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        cache_dir: Path | None,
+        allow_pickle: bool,
+        trust_remote_code: bool,
+        any_weights: bool,
+        debug: bool,
+    ) -> None:
+        """Name the model; see `Bisector`."""
+        self._name = name
+        self._cache_dir = cache_dir
+        self._allow_pickle, self._trust_remote_code = allow_pickle, trust_remote_code
+        self._any_weights = any_weights
+        self._converter = ConverterProcess(debug=debug)
+        self._source: ModelSource | None = None
+        self._checkpoints: dict[str, tuple[Checkpoint, str]] = {}
+
+    def close(self) -> None:
+        """End the converter process."""
+        self._converter.close()
+
+    def jobs(self, bundle: Bundle, variant: Variant) -> ReferenceJobs:
+        """Return what does jobs on the model for a variant.
+
+        Raises:
+            UsageError: there is no such model, or it is not the one that the bundle was made from.
+        """
+        checkpoint = self._checkpoint_of(bundle)
+        length = next(iter(variant.graphs.values())).signature.inputs[0].dims[1]
+        return ReferenceJobs(
+            converter=self._converter,
+            checkpoint=checkpoint,
+            source={
+                "path": str(checkpoint.root.absolute()),
+                "task": checkpoint.task,
+                "length": length if isinstance(length, int) else length.max,
+                "allow_pickle": self._allow_pickle,
+                "trust_remote_code": self._trust_remote_code,
+            },
+            has_dynamic_length=not isinstance(length, int),
+            cache_dir=self._cache_dir or default_cache_dir(),
+        )
+
+    def _checkpoint_of(self, bundle: Bundle) -> Checkpoint:
+        """Return the model, after comparing its weights with what the bundle says that it was made from."""
+        manifest = bundle.manifest
+        if manifest.task not in self._checkpoints:
+            if self._source is None:
+                options = {"allow_pickle": self._allow_pickle, "trust_remote_code": self._trust_remote_code}
+                self._source = find_model(self._name, **options)
+            checkpoint = read_checkpoint(
+                self._source.directory,
+                task=manifest.task,
+                allow_pickle=self._allow_pickle,
+                trust_remote_code=self._trust_remote_code,
+            )
+            self._checkpoints[manifest.task] = checkpoint, checkpoint.weights_sha256()
+        checkpoint, digest = self._checkpoints[manifest.task]
+        if digest != manifest.source.weights_sha256 and not self._any_weights:
+            raise UsageError(
+                f"'{self._name}' has other weights than the model that the bundle was made from "
+                f"('{manifest.source.name}').",
+                "Name that model, or say --other-reference to compare with this one all the same.",
+            )
+        return checkpoint
