@@ -141,7 +141,7 @@ def _reason(layer: Layer, layers: Sequence[Layer], width: str) -> str:
         return f"SQNR of its own error is {layer.local_sqnr_db:.1f} dB, at least {floor:g} is wanted in {width}"
     alike = peers(layer, layers)
     if not alike:
-        return ""
+        return _reason_alone(layer, layers, width)
     is_float = statistics.median(o.local_sqnr_db for o in alike) > FLOAT_DB
     for name, measure in _MEASURES.items():
         own: float | None = getattr(layer, name)
@@ -159,6 +159,20 @@ def _reason(layer: Layer, layers: Sequence[Layer], width: str) -> str:
         if own < limit:
             return f"{measure.words} is {own:.1f} dB, where layers like it have {min(usual, FLOAT_DB):.1f} or more"
     return ""
+
+
+def _reason_alone(layer: Layer, layers: Sequence[Layer], width: str) -> str:
+    """Judge a layer that has none like it, such as a sum of embeddings: as floats if its operator is that elsewhere."""
+    same = [o for o in layers if o is not layer and (o.operator, o.exported) == (layer.operator, layer.exported)]
+    if not same or width == "fp16" or min(o.local_sqnr_db for o in same) <= FLOAT_DB:
+        return ""
+    least = LEAST_SQNR_DB["fp32"]
+    if layer.local_sqnr_db >= least:
+        return ""
+    return (
+        f"SQNR of its own error is {layer.local_sqnr_db:.1f} dB, and {layer.exported} computes in floats elsewhere, "
+        f"where at least {least:g} is wanted"
+    )
 
 
 def peers(layer: Layer, layers: Sequence[Layer]) -> list[Layer]:

@@ -56,6 +56,18 @@ def test_a_float_layer_of_a_rounded_model_is_held_to_what_floats_give() -> None:
     assert "100.0 or more" in found[2]
 
 
+def test_a_float_operator_that_only_one_module_has_is_held_to_floats_too() -> None:
+    rest = blocks(140, 141, 142, operator="add", exported="Add", call=1)
+    embeddings = layer("embeddings", 33, operator="add", exported="Add")
+    assert list(blamed([embeddings, *rest], "int8")) == [0]
+    assert "Add computes in floats elsewhere, where at least 80 is wanted" in blamed([embeddings, *rest], "int8")[0]
+    exact = layer("embeddings", 130, operator="add", exported="Add")
+    assert not blamed([exact, *rest], "int8")
+    rounded = blocks(38, 141, 142, operator="add", exported="Add", call=1)
+    assert 0 not in blamed([embeddings, *rounded], "int8")
+    assert not blamed([embeddings], "int8")
+
+
 def test_one_wrong_channel_is_seen_among_many_right_ones() -> None:
     layers = blocks(38, 38, 38, channel_sqnr_db=33.0)
     layers[1] = layer("encoder.1.dense", 34, channel_sqnr_db=2.0)
