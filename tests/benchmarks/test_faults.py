@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -30,45 +31,47 @@ from injecting.search import first_that, has_changed, search
 from injecting.subjects import held_out_texts
 from injecting.tables import bound, cell, missed, strength, table
 
-VARIANTS = ("onnx-fp32", "tflite-fp32")
+VARIANTS = ("onnx-fp32", pytest.param("tflite-fp32", marks=pytest.mark.slow))
 LENGTH = 32
 
 
 @pytest.fixture(scope="module")
-def bundle(tiny_bert: Path, cache_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def single(tiny_bert: Path, cache_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Gives the bundle of one variant; exports it when it is first asked for."""
     folder = tmp_path_factory.mktemp("faults")
     data = folder / "texts.txt"
     data.write_text("\n".join(text.replace("\n", " ") for text in texts()[:60]))
-    fastserve.export(
-        tiny_bert,
-        folder / "tiny.fsb",
-        formats=["onnx", "tflite"],
-        precisions=["fp32"],
-        sequence_length=LENGTH,
-        keep="all",
-        data=[data],
-        cache_dir=cache_dir,
-    )
-    return folder / "tiny.fsb"
 
+    @cache
+    def exported(variant: str) -> Path:
+        format_name, _, precision = variant.partition("-")
+        fastserve.export(
+            tiny_bert,
+            folder / f"{format_name}.fsb",
+            formats=[format_name],
+            precisions=[precision],
+            sequence_length=LENGTH,
+            keep="all",
+            data=[data],
+            cache_dir=cache_dir,
+        )
+        return single_variants(folder / f"{format_name}.fsb", folder / "singles")[variant]
 
-@pytest.fixture(scope="module")
-def singles(bundle: Path) -> dict[str, Path]:
-    return single_variants(bundle, bundle.parent / "singles")
+    return exported
 
 
 @pytest.fixture
-def case_of(singles: dict[str, Path], tiny_bert: Path, tmp_path: Path) -> Callable[[str], Case]:
+def case_of(single: Callable[[str], Path], tiny_bert: Path, tmp_path: Path) -> Callable[[str], Case]:
     def make(variant: str) -> Case:
         format_name, _, precision = variant.partition("-")
-        return Case(singles[variant], variant, precision, load_target(TARGETS[format_name]), tiny_bert, tmp_path)
+        return Case(single(variant), variant, precision, load_target(TARGETS[format_name]), tiny_bert, tmp_path)
 
     return make
 
 
 @pytest.fixture(scope="module")
-def held_out(bundle: Path, tiny_bert: Path) -> HeldOut:
-    return held_out_texts(bundle, tiny_bert, most=40)
+def held_out(single: Callable[[str], Path], tiny_bert: Path) -> HeldOut:
+    return held_out_texts(single("onnx-fp32"), tiny_bert, most=40)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -107,6 +110,7 @@ def test_noise_far_below_what_the_policies_allow_is_found(case_of: Callable[[str
     assert failed_checks(fault.inject(case_of("onnx-fp32"), 1e-6), fault.room) == ("determinism",)
 
 
+@pytest.mark.slow
 def test_padding_that_counts_is_found_though_no_sample_has_any(case_of: Callable[[str], Case]) -> None:
     """This variant takes any number of tokens, so that golden samples come without padding."""
     fault = find_fault("pooling counts padding")
@@ -145,6 +149,7 @@ def test_a_fault_inside_the_network_is_located(case_of: Callable[[str], Case], t
     assert found["place"] == "exact", found
 
 
+@pytest.mark.slow
 def test_an_honest_run_gives_no_alarm(tmp_path: Path) -> None:
     run = next(r for r in map(planned, range(50_000, 50_030)) if (r.format, r.precision) == ("onnx", "fp32"))
     verdicts = check_run(run, tmp_path / "run")

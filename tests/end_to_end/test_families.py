@@ -18,10 +18,16 @@ from fastserve_runtime import open_model
 from fastserve_runtime.metrics import row_cosines
 from fastserve_runtime.pipelines._text_pipeline import run_samples
 
-CASES = [("bert", True), ("roberta", False), ("roberta", True), ("albert", False), ("distilbert", True)]
+CASES = [
+    pytest.param("bert", True, id="bert-head", marks=pytest.mark.slow),
+    pytest.param("roberta", False, id="roberta-encoder"),
+    pytest.param("roberta", True, id="roberta-head", marks=pytest.mark.slow),
+    pytest.param("albert", False, id="albert-encoder"),
+    pytest.param("distilbert", True, id="distilbert-head"),
+]
 
 
-@pytest.mark.parametrize(("family", "classify"), CASES, ids=[f"{f}-{'head' if c else 'encoder'}" for f, c in CASES])
+@pytest.mark.parametrize(("family", "classify"), CASES)
 def test_family_runs_in_every_format_as_the_original(family: str, classify: bool, tmp_path: Path) -> None:
     checkpoint = save_checkpoint(tmp_path / "model", family, classify=classify, layers=1)
     source = {

@@ -71,6 +71,7 @@ def reference(job: object) -> np.ndarray:
         return job.module(**job.example)["logits"].numpy()
 
 
+@pytest.mark.slow
 @needs_compiler("coreml:all")
 def test_the_same_model_gives_the_same_package(tmp_path: Path) -> None:
     _, first = lowered("cnn", "coreml:all", "fp32", tmp_path / "first")
