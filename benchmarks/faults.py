@@ -6,8 +6,9 @@ faults inside the network, whether the search for the wrong layer names the modu
 may complain: random models with seeds of their own, after the policies were set with others (`benchmarks/policies.py`).
 
 The models are exported once, into build/benchmarks/faults; what was found is kept there too, and `--resume` goes on
-from it. A whole run writes `benchmarks/results/faults.json`, the table between the markers in README.md, and those of
-all models in docs/conformance.md; a part of it (`--quick`, `--variants`, `--kinds`, fewer models) prints its table.
+from it. A whole run writes `benchmarks/results/faults.json`, what came of it between the markers in README.md, and the
+tables in docs/conformance.md; a part of it (`--quick`, `--variants`, `--kinds`, fewer models) prints its table, and
+writes with `--write`.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from injecting.locating import locate
 from injecting.network_faults import open_network
 from injecting.search import CHANGED, search
 from injecting.subjects import Subject, export, kept_held_out
-from injecting.tables import bound, missed, rows_of, table
+from injecting.tables import bound, missed, rows_of, summary, table
 from quantized.folders import EXPORTS
 from quantized.processes import run_module
 from report import README, ROOT, minilm, write_document, write_table
@@ -71,7 +72,6 @@ MODELS = {
     "minilm": Model("all-MiniLM-L6-v2", 32),
     "reviews": Model("A classifier of film reviews (4 layers of width 64)", 48),
 }
-SHOWN = "minilm"
 """The model whose table stands in README.md."""
 
 
@@ -233,6 +233,7 @@ def main() -> None:
     parser.add_argument("--honest", type=int, default=HONEST_RUNS, help="how many honest runs; 0 for none")
     parser.add_argument("--no-locate", action="store_true", help="do not search for the wrong layers")
     parser.add_argument("--resume", action="store_true", help="keep what was found before")
+    parser.add_argument("--write", action="store_true", help="write the results of a part too")
     parser.add_argument("--quick", action="store_true", help="five kinds in two variants of the small model")
     options = parser.parse_args()
     if options.quick:
@@ -248,11 +249,13 @@ def main() -> None:
         for key, words in (("is_missed", "missed"), ("is_missed_in_file", "missed if in the file from the beginning")):
             print(f"{name}, {words}:\n{rows_of(missed(model, key)) or '  none'}")
     is_part = options.quick or set(options.models) != set(MODELS) or set(options.variants) != set(VARIANTS)
-    if is_part or len(options.kinds) < len(FAULTS) or options.honest < HONEST_RUNS or options.no_locate:
+    is_part |= len(options.kinds) < len(FAULTS) or options.honest < HONEST_RUNS or options.no_locate
+    if is_part and not options.write:
         return
     write_document("faults", results)
-    write_table(README, "faults", tables(results, [SHOWN]))
-    write_table(PAGE, "faults", tables(results, list(MODELS)))
+    common = {key: value for key, value in results.items() if key != "models"}
+    write_table(README, "faults", "\n\n".join(summary({**common, **m}) for m in results["models"].values()))
+    write_table(PAGE, "faults", tables(results, options.models))
 
 
 if __name__ == "__main__":

@@ -28,6 +28,13 @@ def table(results: Document) -> str:
     return "\n".join([sentence(results), "", *lines, "", honest_sentence(results)]).rstrip()
 
 
+def summary(results: Document) -> str:
+    """Return what came of it without the table: in sentences, and which faults were missed."""
+    names = [f"{name} ({title_of(variant)})" for variant, name in missed(results)]
+    words = f"Missed: {'; '.join(names)}." if names else "None was missed."
+    return " ".join(filter(None, (sentence(results), words, honest_sentence(results))))
+
+
 def title_of(variant: str) -> str:
     """Return a variant's engine and precision: `onnx-int8-dynamic` → `ONNX Runtime int8-dynamic`."""
     format_name, _, precision = variant.partition("-")

@@ -29,7 +29,7 @@ from injecting.locating import block_of, locate, place_of
 from injecting.network_faults import open_network, struck
 from injecting.search import first_that, has_changed, search
 from injecting.subjects import held_out_texts
-from injecting.tables import bound, cell, missed, strength, table
+from injecting.tables import bound, cell, missed, strength, summary, table
 
 VARIANTS = ("onnx-fp32", pytest.param("tflite-fp32", marks=pytest.mark.slow))
 LENGTH = 32
@@ -266,5 +266,7 @@ def test_the_table_shows_what_is_missed() -> None:
     assert "2 change the task's metric by 1% at some strength: 1 of these are caught" in shown
     assert "300 honest runs with other seeds: 0 false alarms, so that the rate is below 1.0%" in shown
     assert missed(document) == [("onnx-fp32", "missed")]
+    assert " Missed: missed (ONNX Runtime fp32). 300 honest runs" in summary(document)
+    assert "|" not in summary(document)
     assert (strength(None), strength(1.0), strength(0.1), strength(3.2e-5)) == ("–", "1", "0.1", "3e-5")
     assert cell(None) == ""
