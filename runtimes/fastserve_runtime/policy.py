@@ -74,8 +74,8 @@ _MINILM_INT8 = "MiniLM in dynamic int8 in three engines (worst row's cosine 0.96
 _INT4 = "by judgement: wider than int8, since blocks of 4 bits lose more"
 _SCORES = "as of embeddings; the clear lead of a class is what users see change"
 _TEXT = (
-    "SmolLM2, whose log perplexity rises by 0.002 to 0.023 nats at int8 and by 0.09 to 0.18 at int4, widened for harder "
-    "models; floats by judgement"
+    "SmolLM2, whose log perplexity rises by 0.002 to 0.023 nats at int8 and by 0.09 to 0.18 at int4, widened for "
+    "harder models; floats by judgement"
 )
 _STEP = (
     "activations rounded at run time: another order of summation moves single values by a step. MiniLM gave 27.7 dB "
