@@ -47,7 +47,7 @@ def test_real_pickle_is_read_when_allowed_and_code_in_it_is_not(
     model = shutil.copytree(tiny_bert, tmp_path / "pickled")
     torch.save(load_file(model / "model.safetensors"), model / "pytorch_model.bin")
     (model / "model.safetensors").unlink()
-    words = ["--allow-pickle", "--format", "onnx", "--seq-len", "16", "--cache-dir", cache_dir]
+    words = ["--allow-pickle", "--format", "onnx", "--precision", "fp32", "--seq-len", "16", "--cache-dir", cache_dir]
     done = fastserve_command("export", model, "-o", tmp_path / "ok.fsb", *words)
     assert done.returncode == 0, done.stderr
     torch.save(Path("evil"), model / "pytorch_model.bin")

@@ -13,7 +13,7 @@ import pytest
 
 from command_line import FASTSERVE, fastserve_command
 
-WORDS = ["--format", "onnx", "--seq-len", "20"]
+WORDS = ["--format", "onnx", "--precision", "fp32", "--seq-len", "20"]
 
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "kill"])

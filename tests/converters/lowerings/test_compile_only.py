@@ -21,6 +21,7 @@ def needs_compiler(target: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(bool(missing), reason=f"the compiler for {target} lacks {', '.join(missing)}")
 
 
+@pytest.mark.slow
 @needs_compiler("executorch:vulkan")
 def test_a_program_for_vulkan_tells_what_was_delegated(tmp_path: Path) -> None:
     job, made = lowered("cnn", "executorch:vulkan", "fp32", tmp_path)
