@@ -22,7 +22,7 @@ CASES = [
     pytest.param("bert", True, id="bert-head", marks=pytest.mark.slow),
     pytest.param("roberta", False, id="roberta-encoder"),
     pytest.param("roberta", True, id="roberta-head", marks=pytest.mark.slow),
-    pytest.param("albert", False, id="albert-encoder"),
+    pytest.param("albert", False, id="albert-encoder", marks=pytest.mark.slow),
     pytest.param("distilbert", True, id="distilbert-head"),
 ]
 

@@ -58,6 +58,7 @@ def exported(
     return out, json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_its_own_integers_lose_next_to_nothing(exported, smollm2: Path) -> None:
     _, document = exported
     (variant,) = document["variants"]
@@ -68,6 +69,7 @@ def test_its_own_integers_lose_next_to_nothing(exported, smollm2: Path) -> None:
     assert variant["quality"]["beside"]["top-1 agreement"] > 0.85
 
 
+@pytest.mark.slow
 def test_it_goes_on_sensibly(exported) -> None:
     out, _ = exported
     done = fastserve_command("run", out, "1, 2, 3, 4, 5,", "--raw", "--max-new-tokens", "9", "--json")
@@ -75,6 +77,7 @@ def test_it_goes_on_sensibly(exported) -> None:
     assert json.loads(done.stdout)["text"].startswith(" 6, 7, 8")
 
 
+@pytest.mark.slow
 def test_it_takes_messages(exported) -> None:
     out, _ = exported
     done = fastserve_command("run", out, "What is the capital of France?", "--max-new-tokens", "4", "--json")

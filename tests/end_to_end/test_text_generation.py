@@ -202,6 +202,7 @@ def test_a_variant_that_cannot_be_made_fails_alone(exported, words, tmp_path: Pa
     assert "No variant could be made. onnx-source: export failed: The precision 'source'" in told(done)
 
 
+@pytest.mark.slow
 def test_a_mixed_precision_fills_a_limit_on_size(exported, words, tmp_path: Path) -> None:
     _, document = exported
     limit = int(document["variants"][1]["size"]) + 10_000  # with room for the graph, less than all in int8

@@ -90,8 +90,10 @@ def shifted_query(model: Any) -> None:
 
 FP32, INT8 = "onnx-fp32", "onnx-int8-dynamic"
 ONNX_FAULTS = [
-    pytest.param(FP32, transposed_weight, f"{LAYER}.attention.output.dense", id="transposed weight"),
-    pytest.param(FP32, wrong_epsilon, f"{LAYER}.output.LayerNorm", id="epsilon of a norm"),
+    pytest.param(
+        FP32, transposed_weight, f"{LAYER}.attention.output.dense", id="transposed weight", marks=pytest.mark.slow
+    ),
+    pytest.param(FP32, wrong_epsilon, f"{LAYER}.output.LayerNorm", id="epsilon of a norm", marks=pytest.mark.slow),
     pytest.param(FP32, relu_for_gelu, f"{LAYER}.intermediate.intermediate_act_fn", id="ReLU for GELU"),
     pytest.param(INT8, corrupted_channel, f"{LAYER}.output.dense", id="one channel of integers"),
     pytest.param(INT8, shifted_query, f"{LAYER}.attention.self.query", id="inside a fused attention"),
@@ -179,6 +181,7 @@ def test_the_layer_map_ships_and_a_device_does_not_need_it(tiny_bundle: Path) ->
             assert entry not in bundle.manifest.shipped_files(variant)
 
 
+@pytest.mark.slow
 def test_a_zip_file_is_searched_too(bisector: Bisector, tiny_bundle: Path, tmp_path: Path) -> None:
     from fastserve.bundle_writer import write_zip
 
