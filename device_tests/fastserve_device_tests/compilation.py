@@ -12,14 +12,14 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
-from fastserve_device_tests.limited_process import run_limited
+from fastserve_device_tests.limited_process import run_module
 from fastserve_device_tests.targets import CompilingTarget, Target
 from fastserve_runtime.errors import EnvironmentFailure
 from fastserve_runtime.manifest import ExpectedPlacement, Graph, OperatorCount, Requirement, signature_document
 
 ESTIMATES = "estimates"
 """The part of a report that holds what the compiler reckons rather than counts: cycles, bytes of memory in use."""
-_PROCESS = "fastserve_device_tests.compile_process"
+_PROCESS = "compile_process"
 
 
 @dataclass(frozen=True)
@@ -86,23 +86,18 @@ def compile_in_process(target: Target, model: Path, variant: Mapping[str, Any], 
     Raises:
         EnvironmentFailure: something that the compiler needs is missing, it refused the model, crashed or hung.
     """
-    needs = target.needs()
     check_there(target)
     request = {"target": target.NAME, "model": str(model), "variant": dict(variant), "out": str(out)}
     with tempfile.TemporaryDirectory(prefix="fastserve-compile-") as folder:
         file = Path(folder) / "request.json"
         file.write_text(json.dumps(request))
-        command = [needs.python, "-m", _PROCESS, str(file)]
-        ended = run_limited(command, needs.environment, seconds=needs.seconds, memory=needs.memory)
+        ended = run_module(target.needs(), _PROCESS, str(file))
     if ended.broken_limit is not None:
         raise EnvironmentFailure(f"The compiler for {target.NAME} was ended: {ended.broken_limit}.")
     try:
         answer = json.loads(ended.output)
     except ValueError as error:
-        words = ended.errors.decode(errors="replace").strip().splitlines()
-        last = f": {words[-1]}" if words else ""
-        problem = f"The compiler for {target.NAME} died with exit code {ended.code}{last}."
-        raise EnvironmentFailure(problem) from error
+        raise EnvironmentFailure(f"The compiler for {target.NAME} {ended.death}.") from error
     if "compiled" not in answer:
         raise EnvironmentFailure(answer["problem"], answer["remedy"])
     compiled: dict[str, Any] = answer["compiled"]

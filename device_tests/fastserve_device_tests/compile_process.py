@@ -9,12 +9,12 @@ empty folder). Prints one JSON object: `compiled`, or `problem` and `remedy`.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fastserve_device_tests.limited_process import begin_answer
 from fastserve_device_tests.targets import compiler_of, load_target
 from fastserve_runtime.errors import FastServeError, one_line
 from fastserve_runtime.manifest import parse_variant
@@ -37,9 +37,7 @@ def answer(request: Mapping[str, Any]) -> dict[str, Any]:
 
 def main(arguments: list[str]) -> None:
     """Answer one request file."""
-    # Compilers print to standard output; the answer must stand there alone.
-    output = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
+    output = begin_answer()
     output.write(json.dumps(answer(json.loads(Path(arguments[0]).read_text()))))
     output.close()
 

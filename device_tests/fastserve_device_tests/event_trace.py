@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fastserve_device_tests.limited_process import run_limited
+from fastserve_device_tests.limited_process import begin_answer, run_limited
 from fastserve_device_tests.recording import INPUT, TENSOR
 from fastserve_runtime.errors import EnvironmentFailure
 
@@ -48,7 +47,7 @@ def main(arguments: Sequence[str]) -> None:
     """Trace, in a process of its own."""
     import numpy as np
 
-    os.dup2(2, 1)
+    begin_answer()
     model, samples, out = map(Path, arguments[:3])
     torch: Any = importlib.import_module("torch")
     library: Any = importlib.import_module("executorch.extension.pybindings.portable_lib")

@@ -10,7 +10,9 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
+from fastserve_device_tests.needs import Needs
 from fastserve_runtime.memory import parse_status
 
 _LOOK_EVERY_SECONDS = 0.2
@@ -33,6 +35,18 @@ class Ended:
     output: bytes
     errors: bytes
     broken_limit: str | None
+
+    @property
+    def death(self) -> str:
+        """How it died without an answer, as the end of a sentence: its exit code and its last words."""
+        words = self.errors.decode(errors="replace").strip().splitlines()
+        return f"died with exit code {self.code}" + (f": {words[-1]}" if words else "")
+
+
+def run_module(needs: Needs, module: str, *arguments: str) -> Ended:
+    """Run a module of this package in the environment, and within the limits, that a target needs."""
+    command = [needs.python, "-m", f"fastserve_device_tests.{module}", *arguments]
+    return run_limited(command, needs.environment, seconds=needs.seconds, memory=needs.memory)
 
 
 def run_limited(command: Sequence[str], environment: Mapping[str, str], *, seconds: float, memory: int) -> Ended:
@@ -77,6 +91,18 @@ def run_limited(command: Sequence[str], environment: Mapping[str, str], *, secon
     finally:
         os.close(lifeline)
         os.close(held)
+
+
+def begin_answer() -> TextIO:
+    """Begin in a process that answers on standard output; return where the answer goes.
+
+    Engines print to standard output: from now on that is standard error, so that the answer stands alone. The process
+    ends with the one that started it.
+    """
+    end_with_parent()
+    answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return answer
 
 
 def end_with_parent() -> None:

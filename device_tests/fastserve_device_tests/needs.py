@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
+
+import fastserve_device_tests
+import fastserve_runtime
 
 GIBIBYTE = 2**30
 
@@ -42,6 +46,29 @@ class Needs:
     def python(self) -> str:
         """The interpreter that runs the target."""
         return sys.executable if self.interpreter is None else str(self.interpreter)
+
+
+def set_up_folder(variable: str, name: str) -> Path:
+    """Return the folder that a set-up script makes.
+
+    Args:
+        variable: of the environment, that names another place.
+        name: of the folder, usually below `~/.local/share/fastserve`.
+    """
+    return Path(os.environ.get(variable) or f"~/.local/share/fastserve/{name}").expanduser()
+
+
+def separate_environment(packages: Path) -> dict[str, str]:
+    """Return what makes another Python find its own packages, and FastServe's behind them.
+
+    The environment's own come first: where FastServe is installed from wheels, there is another numpy beside it, made
+    for another Python.
+
+    Args:
+        packages: the `site-packages` of that Python.
+    """
+    own = [Path(module.__path__[0]).parent for module in (fastserve_runtime, fastserve_device_tests)]
+    return {"PYTHONPATH": os.pathsep.join(map(str, (packages, *own)))}
 
 
 def first_that_exists(*places: str) -> Path | None:

@@ -10,7 +10,6 @@ N-th tensor of the run, as real numbers.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastserve_device_tests.intermediates import INTERMEDIATES, Instrumented, Intermediates
-from fastserve_device_tests.limited_process import run_limited
+from fastserve_device_tests.limited_process import begin_answer, run_module
 from fastserve_device_tests.targets import Target, load_target
 from fastserve_runtime.bundle import open_bundle
 from fastserve_runtime.errors import EnvironmentFailure, FastServeError
@@ -109,10 +108,8 @@ def record(
         "runs": [_run_document(run) for run in runs],
     }
     request.write_text(json.dumps(document))
-    command = [needs.python, "-m", "fastserve_device_tests.recording", str(request)]
-    ended = run_limited(command, needs.environment, seconds=needs.seconds, memory=needs.memory)
-    words = ended.errors.decode(errors="replace").strip().splitlines()
-    died = ended.broken_limit or f"the process died with exit code {ended.code}" + (f": {words[-1]}" if words else "")
+    ended = run_module(needs, "recording", str(request))
+    died = ended.broken_limit or f"the process {ended.death}"
     return [_read_recording(out / run.name, died) for run in runs]
 
 
@@ -142,8 +139,7 @@ def main(arguments: Sequence[str]) -> None:
     """Do the runs of a request, in the target's process."""
     import numpy as np
 
-    # What engines print must not be taken for anything.
-    os.dup2(2, 1)
+    begin_answer()
     request = json.loads(Path(arguments[0]).read_text())
     target = load_target(request["target"])
     with open_bundle(request["bundle"]) as bundle, np.load(request["samples"], allow_pickle=False) as arrays:

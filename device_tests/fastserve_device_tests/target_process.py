@@ -8,13 +8,12 @@ Prints the verdicts as one JSON list.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from fastserve_device_tests.limited_process import end_with_parent, run_limited
+from fastserve_device_tests.limited_process import begin_answer, run_module
 from fastserve_device_tests.refusals import refusal
 from fastserve_device_tests.targets import COMPILE_ONLY, Target, load_target
 from fastserve_runtime.bundle import open_bundle
@@ -37,16 +36,13 @@ def check_in_process(bundle: Path, variant: str, target: Target) -> list[Verdict
     if missing:
         message = f"{' and '.join(missing)} is missing: {'; '.join(dict.fromkeys(missing.values()))}"
         return [Verdict(variant, target.NAME, LOAD, Outcome.NOT_RUN, message)]
-    command = [needs.python, "-m", "fastserve_device_tests.target_process", str(bundle), variant, target.NAME]
-    ended = run_limited(command, needs.environment, seconds=needs.seconds, memory=needs.memory)
+    ended = run_module(needs, "target_process", str(bundle), variant, target.NAME)
     if ended.broken_limit is not None:
         return [Verdict(variant, target.NAME, RUN, Outcome.RUN_FAILED, ended.broken_limit)]
     try:
         documents = json.loads(ended.output)
     except ValueError:
-        words = ended.errors.decode(errors="replace").strip().splitlines()
-        message = f"the process died with exit code {ended.code}" + (f": {words[-1]}" if words else "")
-        return [Verdict(variant, target.NAME, RUN, Outcome.RUN_FAILED, message)]
+        return [Verdict(variant, target.NAME, RUN, Outcome.RUN_FAILED, f"the process {ended.death}")]
     return [
         Verdict(
             d["variant"],
@@ -111,10 +107,7 @@ def _computed_as(variant: Variant, precisions: Mapping[str, str]) -> Variant:
 
 def main(arguments: list[str]) -> None:
     """Answer for one variant and target."""
-    end_with_parent()
-    # Engines print to standard output; the answer must stand there alone.
-    answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
+    answer = begin_answer()
     location, variant, target = arguments
     documents = [v.as_document() for v in check_variant(Path(location), variant, load_target(target))]
     answer.write(json.dumps(documents))

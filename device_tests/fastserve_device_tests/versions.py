@@ -12,7 +12,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 
-from fastserve_device_tests.limited_process import run_limited
+from fastserve_device_tests.limited_process import begin_answer, run_module
 from fastserve_device_tests.targets import Target, is_for, load_target
 from fastserve_runtime.bundle import open_bundle
 from fastserve_runtime.errors import FastServeError
@@ -23,8 +23,7 @@ def target_versions(bundle: Path, target: Target) -> dict[str, str]:
     needs = target.needs()
     if needs.missing():
         return {}
-    command = [needs.python, "-m", "fastserve_device_tests.versions", str(bundle), target.NAME]
-    ended = run_limited(command, needs.environment, seconds=needs.seconds, memory=needs.memory)
+    ended = run_module(needs, "versions", str(bundle), target.NAME)
     try:
         found: dict[str, str] = json.loads(ended.output)
     except ValueError:
@@ -60,8 +59,10 @@ def versions_here(bundle: Path, target: Target) -> dict[str, str]:
 
 def main(arguments: list[str]) -> None:
     """Answer for one target."""
+    answer = begin_answer()
     location, target = arguments
-    sys.stdout.write(json.dumps(versions_here(Path(location), load_target(target))))
+    answer.write(json.dumps(versions_here(Path(location), load_target(target))))
+    answer.close()
 
 
 if __name__ == "__main__":

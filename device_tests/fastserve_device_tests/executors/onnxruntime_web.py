@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 import shutil
 import time
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from fastserve_device_tests.executors.headless_browser import HeadlessBrowser
 from fastserve_device_tests.executors.page_server import PageServer
+from fastserve_device_tests.needs import set_up_folder
 from fastserve_runtime.engines import onnxruntime as native
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, UsageError, one_line
 from fastserve_runtime.loading import unmet
@@ -34,7 +34,6 @@ INSTALL = "bash scripts/setup_onnxruntime_web.sh"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 INSTALL_BROWSER = "apt-get install chromium"
 
-_DEFAULT_HOME = "~/.local/share/fastserve/onnxruntime-web"
 _HERE = Path(__file__).parent
 _SECONDS_TO_LOAD = 60.0
 _PLACED = re.compile(r"(?:All nodes|Node\(s\)) placed on \[(?P<provider>\w+)\]\. Number of nodes: (?P<count>\d+)")
@@ -216,7 +215,7 @@ class WebSession(NamedSession):
 
 def home() -> Path:
     """Return the folder of the library."""
-    return Path(os.environ.get(HOME) or _DEFAULT_HOME).expanduser()
+    return set_up_folder(HOME, "onnxruntime-web")
 
 
 def browser() -> Path | None:

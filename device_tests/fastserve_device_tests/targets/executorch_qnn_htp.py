@@ -9,10 +9,9 @@ backend is there with or without them.
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from fastserve_device_tests.executors import executorch_qnn
-from fastserve_device_tests.needs import Needs
+from fastserve_device_tests.needs import Needs, set_up_folder
 from fastserve_runtime.manifest import Variant
 from fastserve_runtime.policy import HALF_ARITHMETIC
 from fastserve_runtime.session import Engine
@@ -26,13 +25,12 @@ PRECISIONS = {"fp16": HALF_ARITHMETIC, "a16w8": "a16w8", "int8-static": "int8-st
 OWN_ARTIFACT = True
 
 HOME = "FASTSERVE_QNN_HOME"
-_DEFAULT_HOME = "~/.local/share/fastserve/qnn"
 _SETUP = "bash scripts/setup_qnn_executorch.sh"
 
 
 def needs() -> Needs:
     """Return ExecuTorch, Qualcomm's package, and the folder that makes an SDK of it."""
-    home = Path(os.environ.get(HOME) or _DEFAULT_HOME).expanduser()
+    home = set_up_folder(HOME, "qnn")
     libraries = home / "lib" / "x86_64-linux-clang"
     searched = filter(None, (str(libraries), os.environ.get("LD_LIBRARY_PATH")))
     return Needs(

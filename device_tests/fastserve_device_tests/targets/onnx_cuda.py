@@ -6,13 +6,8 @@ It lives in an environment of its own (`scripts/setup_cuda.sh`), since `onnxrunt
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
-import fastserve_device_tests
-import fastserve_runtime
 from fastserve_device_tests.executors import onnx_cuda
-from fastserve_device_tests.needs import Needs, first_that_exists
+from fastserve_device_tests.needs import Needs, first_that_exists, separate_environment, set_up_folder
 from fastserve_runtime.loading import unmet
 from fastserve_runtime.manifest import Variant
 from fastserve_runtime.session import Engine
@@ -25,25 +20,22 @@ BACKEND = onnx_cuda.PROVIDER
 PRECISIONS = None
 
 HOME = "FASTSERVE_CUDA_HOME"
-_DEFAULT_HOME = "~/.local/share/fastserve/cuda"
 _DRIVER_FILES = ("/proc/driver/nvidia/version", "/dev/nvidiactl", "/dev/dxg")
 """What the driver of NVIDIA's GPUs shows on Linux, and on Linux inside Windows."""
 
 
 def needs() -> Needs:
     """Return a device with its driver and the provider's environment, in which this repository's packages are found."""
-    home = Path(os.environ.get(HOME) or _DEFAULT_HOME).expanduser()
+    home = set_up_folder(HOME, "cuda")
     python = home / "bin" / "python"
     packages = next(iter(sorted(home.glob("lib/python3*/site-packages"))), home / "lib")
-    # The environment's own packages come first, as its numpy.
-    own = [Path(module.__path__[0]).parent for module in (fastserve_runtime, fastserve_device_tests)]
     return Needs(
         files=(
             (first_that_exists(*_DRIVER_FILES), "a CUDA device with its driver", onnx_cuda.INSTALL),
             (python, "the environment of ONNX Runtime for CUDA", onnx_cuda.INSTALL),
             (packages / "onnxruntime", "ONNX Runtime for CUDA", onnx_cuda.INSTALL),
         ),
-        environment={"PYTHONPATH": os.pathsep.join(map(str, (packages, *own)))},
+        environment=separate_environment(packages),
         interpreter=python,
     )
 

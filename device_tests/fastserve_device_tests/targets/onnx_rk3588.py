@@ -17,14 +17,11 @@ has just compiled, so the portable file that it was made from is what is execute
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-import fastserve_device_tests
-import fastserve_runtime
 from fastserve_device_tests.compilation import Compiled, graphs_in
 from fastserve_device_tests.executors import rknn_simulator
-from fastserve_device_tests.needs import Needs
+from fastserve_device_tests.needs import Needs, separate_environment, set_up_folder
 from fastserve_runtime.manifest import ExpectedPlacement, OperatorCount, Requirement, Variant
 from fastserve_runtime.policy import HALF_ARITHMETIC
 
@@ -39,24 +36,20 @@ COMPILED_BY = ("rknn-toolkit2",)
 _MODEL = "model.rknn"
 
 HOME = "FASTSERVE_RKNN_HOME"
-_DEFAULT_HOME = "~/.local/share/fastserve/rknn"
 _ENGINE = rknn_simulator.RknnSimulator("rk3588")
 
 
 def needs() -> Needs:
     """Return the toolkit's environment, in which this repository's packages are found too."""
-    home = Path(os.environ.get(HOME) or _DEFAULT_HOME).expanduser()
+    home = set_up_folder(HOME, "rknn")
     python = home / "bin" / "python"
     packages = home / "lib" / "python3.11" / "site-packages"
-    # The environment's own packages come first: where FastServe is installed from wheels, there is another numpy
-    # beside it, made for another Python.
-    own = [Path(module.__path__[0]).parent for module in (fastserve_runtime, fastserve_device_tests)]
     return Needs(
         files=(
             (python, "the environment of Rockchip's RKNN toolkit", _ENGINE.INSTALL),
             (packages / "rknn", "Rockchip's RKNN toolkit", _ENGINE.INSTALL),
         ),
-        environment={"PYTHONPATH": os.pathsep.join(map(str, (packages, *own)))},
+        environment=separate_environment(packages),
         interpreter=python,
     )
 

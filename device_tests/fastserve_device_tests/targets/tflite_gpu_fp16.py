@@ -8,12 +8,11 @@ same as on `tflite:gpu`.
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 from fastserve_device_tests.executors import litert_gpu_half
 from fastserve_device_tests.executors.litert_compiling import GPU
-from fastserve_device_tests.needs import Needs
+from fastserve_device_tests.needs import Needs, set_up_folder
 from fastserve_runtime.errors import UsageError
 from fastserve_runtime.manifest import Variant
 from fastserve_runtime.policy import HALF_ARITHMETIC
@@ -35,7 +34,6 @@ PRECISIONS = {
 HOME = "FASTSERVE_LAVAPIPE_HOME"
 INSTALL = "bash scripts/setup_lavapipe.sh"
 
-_DEFAULT_HOME = "~/.local/share/fastserve/lavapipe"
 _SECONDS = 1800
 """The driver compiles every shader to machine code, afresh for each length of text."""
 _LEAST_API = (1, 4)
@@ -67,7 +65,7 @@ def engine(variant: Variant) -> Engine:
 
 def driver(system: Path = Path("/usr/share/vulkan/icd.d")) -> Path | None:
     """Return the description of a lavapipe that is new enough: the one that was set up, or the system's; or None."""
-    home = Path(os.environ.get(HOME) or _DEFAULT_HOME).expanduser()
+    home = set_up_folder(HOME, "lavapipe")
     places = (home / "lvp_icd.json", *sorted(system.glob("lvp_icd*.json")))
     return next((path for path in places if path.is_file() and _api_version(path) >= _LEAST_API), None)
 
