@@ -72,7 +72,6 @@ MODELS = {
     "minilm": Model("all-MiniLM-L6-v2", 32),
     "reviews": Model("A classifier of film reviews (4 layers of width 64)", 48),
 }
-"""The model whose table stands in README.md."""
 
 
 def prepared(name: str) -> Subject:
