@@ -13,12 +13,13 @@ import numpy as np
 
 from fastserve_runtime.bundle import Bundle
 from fastserve_runtime.errors import BundleError
-from fastserve_runtime.golden import Arrays
+from fastserve_runtime.golden import Arrays, in_group, of_group
 
 ROLE = "evaluation"
 """What the manifest calls the file."""
 PLACE = "evaluation/samples.npz"
 MOST_SAMPLES = 200
+GROUPS = ("inputs", "reference")
 SEED = 0
 """Of the bootstrap, so that the same outputs give the same interval everywhere."""
 
@@ -47,8 +48,8 @@ class Evaluation:
 def write_evaluation(evaluation: Evaluation) -> bytes:
     """Return the samples as the bytes of an `.npz` file; equal ones give equal bytes."""
     arrays: Arrays = {}
-    for group in ("inputs", "reference"):
-        arrays |= {f"{group}/{name}": value for name, value in sorted(getattr(evaluation, group).items())}
+    for group in GROUPS:
+        arrays |= in_group(group, getattr(evaluation, group))
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]  # its keyword arguments are the arrays
     return buffer.getvalue()
@@ -63,10 +64,7 @@ def read_evaluation(content: memoryview | bytes) -> Evaluation:
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             arrays: Arrays = {name: file[name] for name in file.files}
-        inputs, reference = (
-            {n.partition("/")[2]: a for n, a in arrays.items() if n.startswith(f"{g}/")}
-            for g in ("inputs", "reference")
-        )
+        inputs, reference = (of_group(group, arrays) for group in GROUPS)
     except Exception as error:  # numpy and zipfile raise a dozen kinds for damaged files
         raise BundleError(f"The evaluation samples are damaged: {error}.", "Export the bundle again.") from error
     parts = [*inputs.values(), *reference.values()]
@@ -83,7 +81,3 @@ def evaluation_of(bundle: Bundle) -> Evaluation | None:
     """
     files = [entry.path for entry in bundle.manifest.files.values() if entry.role == ROLE]
     return read_evaluation(bundle.read(files[0])) if files else None
-
-
-def _group(arrays: Arrays, group: str) -> Arrays:
-    return {name.partition("/")[2]: array for name, array in arrays.items() if name.startswith(f"{group}/")}

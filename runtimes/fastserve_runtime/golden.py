@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from fastserve_runtime.errors import BundleError
 
 Arrays = dict[str, NDArray[np.generic]]
+GROUPS = ("inputs", "reference", "artifact")
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,8 @@ class Golden:
 def write_golden(golden: Golden) -> bytes:
     """Return the golden as the bytes of an `.npz` file; equal goldens give equal bytes."""
     arrays: dict[str, Any] = {"texts": golden.texts, "kinds": golden.kinds, "realistic": golden.realistic}
-    for group in ("inputs", "reference", "artifact"):
-        arrays |= {f"{group}/{name}": value for name, value in sorted(getattr(golden, group).items())}
+    for group in GROUPS:
+        arrays |= in_group(group, getattr(golden, group))
     buffer = io.BytesIO()
     # numpy's keyword arguments become member names (before 2.1 `allow_pickle` too), with the same fixed time for all.
     np.savez(buffer, **arrays)
@@ -63,10 +64,17 @@ def read_golden(content: memoryview | bytes) -> Golden:
             arrays["texts"].astype(np.str_),
             arrays["kinds"].astype(np.str_),
             arrays["realistic"].astype(bool),
-            *(
-                {n.partition("/")[2]: a for n, a in arrays.items() if n.startswith(f"{g}/")}
-                for g in ("inputs", "reference", "artifact")
-            ),
+            *(of_group(group, arrays) for group in GROUPS),
         )
     except Exception as error:  # numpy and zipfile raise a dozen kinds for damaged files
         raise BundleError(f"A golden file is damaged: {error}.", "Export the bundle again.") from error
+
+
+def in_group(group: str, arrays: Arrays) -> Arrays:
+    """Return arrays under the names that they have as a group of a file, in an order of their own."""
+    return {f"{group}/{name}": value for name, value in sorted(arrays.items())}
+
+
+def of_group(group: str, arrays: Arrays) -> Arrays:
+    """Return the arrays of a group under their own names."""
+    return {name.partition("/")[2]: value for name, value in arrays.items() if name.startswith(f"{group}/")}

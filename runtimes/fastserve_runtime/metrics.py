@@ -27,6 +27,14 @@ def largest_error(reference: Floats, actual: Floats) -> float:
     return float(difference.max(initial=0.0)) if np.all(np.isfinite(difference)) else float("inf")
 
 
+def relative_error(reference: Floats, error: float) -> float:
+    """Return an absolute error, divided by the reference's largest absolute value."""
+    scale = float(np.abs(np.asarray(reference, np.float64)).max(initial=0.0))
+    if scale == 0:
+        return 0.0 if error == 0 else float("inf")
+    return error / scale
+
+
 def sqnr_db(reference: Floats, actual: Floats) -> float:
     """Return the signal-to-quantization-noise ratio in dB: infinity for equal, -infinity for values not finite."""
     signal = np.asarray(reference, np.float64)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fastserve_runtime.metrics import divergences, largest_error, row_cosines, sqnr_db
+from fastserve_runtime.metrics import divergences, largest_error, relative_error, row_cosines, sqnr_db
 from fastserve_runtime.verification import EXECUTOR, QUALITY
 
 LOG_PROBABILITIES = "log-probabilities"
@@ -191,9 +191,10 @@ def judge(
     right = np.asarray(actual, np.float64)
     if counted is not None:
         left, right = left[counted], right[counted]
+    error = largest_error(left, right)
     figures = {
-        "largest_error": largest_error(left, right),
-        "relative_error": relative_error(left, right),
+        "largest_error": error,
+        "relative_error": relative_error(left, error),
         "sqnr_db": sqnr_db(left, right),
         "least_cosine": float(row_cosines(left, right).min(initial=1.0)),
     }
@@ -208,15 +209,6 @@ def judge(
         if changed:
             reasons.append(f"{changed} of {len(left)} best classes changed though they led clearly")
     return Judgement(not reasons, "; ".join(reasons), figures)
-
-
-def relative_error(reference: NDArray[np.float64], actual: NDArray[np.float64]) -> float:
-    """Return the largest absolute difference, divided by the reference's largest absolute value."""
-    error = largest_error(reference, actual)
-    scale = float(np.abs(reference).max(initial=0.0))
-    if scale == 0:
-        return 0.0 if error == 0 else float("inf")
-    return error / scale
 
 
 def _broken_limits(policy: Policy, figures: Mapping[str, float]) -> list[str]:
