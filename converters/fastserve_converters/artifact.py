@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
-from fastserve_runtime.manifest import (
-    ExpectedPlacement,
-    Graph,
-    OperatorCount,
-    Requirement,
-    StateSpec,
-    signature_document,
-    tensor_document,
-)
+from fastserve_runtime.manifest import ExpectedPlacement, Graph, OperatorCount, Requirement, StateSpec
+from fastserve_runtime.manifest_documents import artifact_document
 
 LAYER_SQNR = "layer_sqnr.json"
 """Beside an artifact: the signal-to-quantization-noise ratio of every layer's output."""
@@ -49,24 +42,14 @@ class Artifact:
 
     def as_document(self) -> dict[str, Any]:
         """Return the fields of a manifest's variant that the exporter knows."""
-        return {
-            "files": list(self.files),
-            "graphs": {name: graph_document(graph) for name, graph in self.graphs.items()},
-            "state": [{**tensor_document(s.tensor), "reset": s.reset} for s in self.state],
-            "operators": [asdict(o) for o in self.operators],
-            "expected_placement": asdict(self.expected_placement),
-            "requires": {
-                "engine": self.requires.engine,
-                "least_version": self.requires.least_version,
-                "backends": list(self.requires.backends),
-                "platforms": list(self.requires.platforms),
-            },
-        }
-
-
-def graph_document(graph: Graph) -> dict[str, Any]:
-    """Return a graph's JSON fields."""
-    return {"file": graph.file, "entry": graph.entry, **signature_document(graph.signature)}
+        return artifact_document(
+            files=self.files,
+            graphs=self.graphs,
+            operators=self.operators,
+            expected_placement=self.expected_placement,
+            requires=self.requires,
+            state=self.state,
+        )
 
 
 def count_operators(operators: Mapping[tuple[str, str, int], int]) -> tuple[OperatorCount, ...]:

@@ -52,7 +52,7 @@ class ErrorSums:
         self.rows += len(left)
 
     def as_document(self) -> dict[str, Any]:
-        """Return the figures as JSON: ratios in dB, None for no error at all, -inf as a large negative number."""
+        """Return the figures as JSON: ratios in dB within `MOST_DB`, and None for what no sample or channel tells."""
         ratios = {number: ratio_db(*powers) for number, powers in self.by_sample.items()}
         worst = min(ratios, key=lambda number: ratios[number], default=None)
         document: dict[str, Any] = {

@@ -21,6 +21,24 @@ KEPT_WEIGHTS = 4
 artifact's check."""
 
 
+def source_of(checkpoint: Checkpoint, length: int, *, allow_pickle: bool, trust_remote_code: bool) -> dict[str, Any]:
+    """Return the `source` of a job on a checkpoint, which `checkpoint_of` reads.
+
+    Args:
+        checkpoint: the model's files.
+        length: tokens that the model is wanted for.
+        allow_pickle: whether weights may be read from pickles.
+        trust_remote_code: whether the checkpoint's own code may be run.
+    """
+    return {
+        "path": str(checkpoint.root.absolute()),
+        "task": checkpoint.task,
+        "length": length,
+        "allow_pickle": allow_pickle,
+        "trust_remote_code": trust_remote_code,
+    }
+
+
 def checkpoint_of(source: Mapping[str, Any]) -> Checkpoint:
     """Return the checkpoint that a job's `source` names.
 

@@ -9,6 +9,7 @@ tensor.
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +22,7 @@ from numpy.typing import NDArray
 from fastserve_converters.error_sums import ErrorSums
 from fastserve_converters.layer_map import Place, Tap
 from fastserve_converters.program_places import RESHAPED, moves_only, operator_kind, program_places
-
-INPUT, OUTPUT, TENSOR = "input/", "output/", "tensor/"
-"""Of the names of arrays in a recorded sample."""
+from fastserve_runtime.recorded_samples import INPUT, OUTPUT, TENSOR, sample_file
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class Recorded:
     """Samples of an artifact on disk.
 
     Attributes:
-        folder: has an `.npz` file for each sample, named by its number: `input/NAME`, `output/NAME`, `tensor/N`.
+        folder: of the samples; see `fastserve_runtime.recorded_samples`.
         taps: N of a tensor → the tap that it is.
     """
 
@@ -131,12 +130,13 @@ def layer_errors(
     outputs: dict[str, ErrorSums] = {}
     trace.mkdir(parents=True, exist_ok=True)
     for sample in samples:
-        files = {id(r): np.load(r.folder / f"{sample:04d}.npz", allow_pickle=False) for r in recordings}
+        files = {id(r): np.load(sample_file(r.folder, sample), allow_pickle=False) for r in recordings}
         try:
             first = next(iter(files.values()))
             inputs = {n.removeprefix(INPUT): first[n] for n in first.files if n.startswith(INPUT)}
-            names = _stream_trace(graph_module, found, inputs, trace / f"{sample:04d}.npz")
-            with np.load(names[0], allow_pickle=False) as free:
+            reference = sample_file(trace, sample)
+            names = _stream_trace(graph_module, found, inputs, reference)
+            with np.load(reference, allow_pickle=False) as free:
                 actual = {s.node: _actual(s, *owner[s.tap.place], files) for s in found}
                 spoilt = {s.place for s in found if not np.all(np.isfinite(actual[s.node]))}
                 # What is computed from values that are not finite says nothing of its own layer.
@@ -144,7 +144,7 @@ def layer_errors(
                 _run(_Led(graph_module, sample, actual, judged), inputs)
                 for segment in found:
                     cumulative[segment.node].add(sample, free[str(segment.place)], actual[segment.node])
-                for name in names[1]:
+                for name in names:
                     outputs.setdefault(name, ErrorSums()).add(sample, free[f"{OUTPUT}{name}"], first[f"{OUTPUT}{name}"])
         finally:
             for file in files.values():
@@ -172,10 +172,8 @@ def _actual(segment: Segment, recorded: Recorded, number: int, files: Mapping[in
 
 def _stream_trace(
     graph_module: torch.fx.GraphModule, found: Sequence[Segment], inputs: Mapping[str, NDArray[Any]], file: Path
-) -> tuple[Path, list[str]]:
-    """Write what the program gives on a sample at every tap and at its outputs; return the file and outputs' names."""
-    import zipfile
-
+) -> list[str]:
+    """Write what the program gives on a sample at every tap and at its outputs; return the outputs' names."""
     wanted = {s.node: str(s.place) for s in found}
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
 
@@ -194,7 +192,7 @@ def _stream_trace(
         names = list(inputs_and_outputs(graph_module)[1])
         for name, value in zip(names, results, strict=True):
             write(f"{OUTPUT}{name}", value)
-    return file, names
+    return names
 
 
 def _run(interpreter: torch.fx.Interpreter, inputs: Mapping[str, NDArray[Any]]) -> list[torch.Tensor]:

@@ -7,7 +7,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from typing import Any
 from fastserve_device_tests.limited_process import run_module
 from fastserve_device_tests.targets import CompilingTarget, Target
 from fastserve_runtime.errors import EnvironmentFailure
-from fastserve_runtime.manifest import ExpectedPlacement, Graph, OperatorCount, Requirement, signature_document
+from fastserve_runtime.manifest import ExpectedPlacement, Graph, OperatorCount, Requirement
+from fastserve_runtime.manifest_documents import artifact_document
 
 ESTIMATES = "estimates"
 """The part of a report that holds what the compiler reckons rather than counts: cycles, bytes of memory in use."""
@@ -48,20 +49,13 @@ class Compiled:
         """Return the fields of a manifest's variant that the compiler knows, its format, and the report."""
         return {
             "format": self.format,
-            "files": list(self.files),
-            "graphs": {
-                name: {"file": graph.file, "entry": graph.entry, **signature_document(graph.signature)}
-                for name, graph in self.graphs.items()
-            },
-            "state": [],
-            "operators": [asdict(o) for o in self.operators],
-            "expected_placement": asdict(self.expected_placement),
-            "requires": {
-                "engine": self.requires.engine,
-                "least_version": self.requires.least_version,
-                "backends": list(self.requires.backends),
-                "platforms": list(self.requires.platforms),
-            },
+            **artifact_document(
+                files=self.files,
+                graphs=self.graphs,
+                operators=self.operators,
+                expected_placement=self.expected_placement,
+                requires=self.requires,
+            ),
             "report": dict(self.report),
         }
 

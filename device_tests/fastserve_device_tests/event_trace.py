@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from fastserve_device_tests.limited_process import begin_answer, run_limited
-from fastserve_device_tests.recording import INPUT, TENSOR
 from fastserve_runtime.errors import EnvironmentFailure
+from fastserve_runtime.recorded_samples import INPUT, TENSOR, sample_file
 
 KERNELS = "kernels.json"
 _BUFFER = 512 * 2**20
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str]) -> None:
     kernels: list[str] = []
     for number in map(int, arguments[3:]):
         program = library._load_for_executorch(str(model), enable_etdump=True, debug_buffer_size=_BUFFER)
-        with np.load(samples / f"{number:04d}.npz", allow_pickle=False) as sample:
+        with np.load(sample_file(samples, number), allow_pickle=False) as sample:
             inputs = [torch.from_numpy(sample[name]) for name in sample.files if name.startswith(INPUT)]
         program.run_method("forward", tuple(inputs))
         events, values = out / "events.etdp", out / "values.bin"
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str]) -> None:
         calls = [e for block in found.event_blocks for e in block.events if e.name.startswith(_CALL) and e.debug_data]
         kernels = [call.name.removeprefix(_CALL) for call in calls]
         arrays: dict[str, Any] = {f"{TENSOR}{n}": call.debug_data[0].numpy() for n, call in enumerate(calls)}
-        np.savez(out / f"{number:04d}.npz", **arrays)
+        np.savez(sample_file(out, number), **arrays)
     (out / KERNELS).write_text(json.dumps(kernels))
 
 

@@ -2,9 +2,8 @@
 
     python -m fastserve_device_tests.recording REQUEST
 
-The request is a JSON file. A run opens the model with some tensors as further outputs, and writes one `.npz` file for
-each sample, of which nothing stays in memory: `input/NAME` as the model got it, `output/NAME`, and `tensor/N` for the
-N-th tensor of the run, as real numbers.
+The request is a JSON file. A run opens the model with some tensors as further outputs, and writes one file for each
+sample (`fastserve_runtime.recorded_samples`), of which nothing stays in memory; the tensors' values are real numbers.
 """
 
 from __future__ import annotations
@@ -25,12 +24,12 @@ from fastserve_runtime.lengths import MASK, cut, graph_for, own_tokens, takes_to
 from fastserve_runtime.loading import checked_model
 from fastserve_runtime.manifest import Graph, Signature, TensorSpec, Variant
 from fastserve_runtime.memory import read_memory
+from fastserve_runtime.recorded_samples import INPUT, OUTPUT, TENSOR, sample_file
 from fastserve_runtime.session import ModelSource, Session
 
 if TYPE_CHECKING:
     from fastserve_runtime.session import Tensors
 
-INPUT, OUTPUT, TENSOR = "input/", "output/", "tensor/"
 _DONE = "run.json"
 
 
@@ -130,11 +129,6 @@ def _read_recording(folder: Path, died: str) -> Recording:
     return Recording(folder, {int(n): t for n, t in answer["tensors"].items()}, answer["failure"], answer["peak"])
 
 
-def sample_files(folder: Path) -> dict[int, Path]:
-    """Return number of a sample → its file, of a run that was recorded."""
-    return {int(file.stem): file for file in sorted(folder.glob("*.npz"))}
-
-
 def main(arguments: Sequence[str]) -> None:
     """Do the runs of a request, in the target's process."""
     import numpy as np
@@ -196,7 +190,7 @@ def _record_run(
             for number, tensor in numbers.items():
                 inside = outputs_inside[tensor]
                 arrays[f"{TENSOR}{number}"] = inside.real(outputs[inside.name])
-            np.savez(folder / f"{row:04d}.npz", **arrays)
+            np.savez(sample_file(folder, row), **arrays)
     return numbers
 
 

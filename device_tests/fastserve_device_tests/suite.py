@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fastserve_device_tests.target_process import check_in_process
-from fastserve_device_tests.targets import Target, chosen_targets, is_for, needs_own_artifact
+from fastserve_device_tests.targets import Target, chosen_targets, is_for, obstacle
 from fastserve_runtime.bundle import open_bundle
-from fastserve_runtime.manifest import Variant
 from fastserve_runtime.verdict import Outcome, Verdict
 
 APPLICABLE = "applicable"
@@ -60,19 +59,8 @@ def pairings(bundle: Path, targets: Sequence[str] | None = None) -> list[Pairing
         fitting = [v for v in variants if is_for(target, v)]
         if not fitting:
             found.append(Pairing(NO_VARIANT, target, f"the bundle has no variant for {target.FORMAT}"))
-        found += [Pairing(variant.id, target, _obstacle(variant, target)) for variant in fitting]
+        found += [Pairing(variant.id, target, obstacle(target, variant)) for variant in fitting]
     return found
-
-
-def _obstacle(variant: Variant, target: Target) -> str:
-    """Return why a variant for a target cannot be checked there at all; empty where it can."""
-    if variant.target is not None:
-        return ""
-    if needs_own_artifact(target):
-        return f"it is made for {variant.expected_placement.backend}; export with --target {target.NAME}"
-    if target.PRECISIONS is None or variant.precision in target.PRECISIONS:
-        return ""
-    return f"it takes {', '.join(target.PRECISIONS)}, not {variant.precision}"
 
 
 def check_pairing(bundle: Path, pairing: Pairing) -> list[Verdict]:

@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 
 from fastserve_device_tests.limited_process import begin_answer, run_module
 from fastserve_device_tests.refusals import refusal
-from fastserve_device_tests.targets import COMPILE_ONLY, Target, load_target
+from fastserve_device_tests.targets import COMPILE_ONLY, Target, as_computed, load_target
 from fastserve_runtime.bundle import open_bundle
 from fastserve_runtime.errors import EnvironmentFailure, FastServeError
 from fastserve_runtime.loading import open_variant
-from fastserve_runtime.manifest import Variant
 from fastserve_runtime.verdict import Outcome, Verdict
 
 LOAD = "load"
@@ -89,20 +87,12 @@ def check_variant(location: Path, variant_id: str, target: Target) -> Iterator[V
             return
         with session:
             try:
-                computed = variant if target.PRECISIONS is None else _computed_as(variant, target.PRECISIONS)
+                computed = as_computed(target, variant)
                 evaluation = evaluation_of(bundle)
                 yield from all_checks(Subject(bundle.manifest.task, computed, golden, session, target, evaluation))
             except FastServeError as error:
                 message = refusal(str(error), engine.NAME, engine.version())
                 yield Verdict(variant_id, target.NAME, RUN, Outcome.RUN_FAILED, message)
-
-
-def _computed_as(variant: Variant, precisions: Mapping[str, str]) -> Variant:
-    """Return a variant that is judged by the precision that the target computes it in.
-
-    One that was made for the target may have a precision that no portable one has; it stays.
-    """
-    return replace(variant, precision=precisions.get(variant.precision, variant.precision))
 
 
 def main(arguments: list[str]) -> None:

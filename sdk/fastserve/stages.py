@@ -22,6 +22,7 @@ from fastserve.progress import Reporter
 from fastserve.step_names import PROGRAM_STEP, export_step, measure_step, quality_step, sensitivity_step, twin_step
 from fastserve_converters.checkpoint import Checkpoint, file_sha256
 from fastserve_converters.formats import FORMATS, Format, precisions_of
+from fastserve_converters.job_requests import source_of
 from fastserve_converters.precisions import Precision
 from fastserve_converters.reference import CALIBRATION
 from fastserve_converters.sources_digest import sources_digest
@@ -284,13 +285,9 @@ class Stages:
             converter: which process; the export's own if left out.
         """
         process = converter or self.converter
-        source = {
-            "path": str(self.checkpoint.root.absolute()),
-            "task": self.checkpoint.task,
-            "length": self.length,
-            "allow_pickle": self.allow_pickle,
-            "trust_remote_code": self.trust_remote_code,
-        }
+        source = source_of(
+            self.checkpoint, self.length, allow_pickle=self.allow_pickle, trust_remote_code=self.trust_remote_code
+        )
         return self.staged(stage, step, key, lambda out: process.run({**job, "source": source, "out": str(out)}))
 
     def staged(self, stage: str, step: str, key: Mapping[str, Any], build: Callable[[Path], Any]) -> Entry:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 
-from fastserve_converters.artifact import Artifact, count_operators, graph_document
+from fastserve_converters.artifact import Artifact, count_operators
 from fastserve_runtime.manifest import (
     ExpectedPlacement,
     Graph,
@@ -15,27 +15,12 @@ from fastserve_runtime.manifest import (
     SymbolicDim,
     TensorSpec,
     parse_manifest,
-    tensor_document,
 )
 from manifests import valid_manifest
 
 IDS = TensorSpec("input_ids", "int32", (1, SymbolicDim("length", 1, 64)))
 OUTPUT = TensorSpec("logits", "float32", (1, 3))
 GRAPH = Graph("model.onnx", "main", Signature((IDS,), (OUTPUT,)))
-
-
-def test_a_tensor_keeps_symbolic_dimensions_with_their_bounds() -> None:
-    assert tensor_document(IDS) == {
-        "name": "input_ids",
-        "dtype": "int32",
-        "dims": [1, {"symbol": "length", "min": 1, "max": 64}],
-    }
-
-
-def test_a_graph_names_its_file_and_entry() -> None:
-    document = graph_document(GRAPH)
-    assert (document["file"], document["entry"]) == ("model.onnx", "main")
-    assert [t["name"] for t in document["inputs"] + document["outputs"]] == ["input_ids", "logits"]
 
 
 def test_operators_are_counted_in_a_fixed_order() -> None:

@@ -13,16 +13,19 @@ from fastserve_device_tests.needs import Needs
 from fastserve_device_tests.targets import (
     COMPILE_ONLY,
     PROCESSORS,
+    as_computed,
     chosen_targets,
     compiler_of,
     compiles,
     is_for,
     load_target,
+    takes,
     target_names,
 )
 from fastserve_runtime.errors import UsageError
 from fastserve_runtime.manifest import parse_variant
 from fastserve_runtime.parsing import Fields
+from fastserve_runtime.policy import HALF_ARITHMETIC
 from manifests import variant
 
 ON_THE_CPU = ["executorch:xnnpack", "onnx:cpu", "tflite:xnnpack"]
@@ -65,6 +68,24 @@ def test_a_portable_variant_is_for_all_targets_of_its_format_and_one_that_was_ma
     names = ["onnx:cpu", "onnx:rk3588", "tflite:xnnpack"]
     assert [is_for(load_target(n), portable) for n in names] == [True, True, False]
     assert [is_for(load_target(n), own) for n in names] == [False, True, False]
+
+
+def test_a_variant_is_judged_as_the_target_computes_it() -> None:
+    portable = parse_variant(Fields(variant(format="onnx", precision="fp32"), "the variant"))
+    assert as_computed(load_target("onnx:cpu"), portable) == portable
+    assert as_computed(load_target("onnx:qnn-htp"), portable).precision == HALF_ARITHMETIC
+    own = replace(portable, target="onnx:qnn-htp", precision="int4")
+    assert as_computed(load_target("onnx:qnn-htp"), own) == own
+
+
+def test_a_target_takes_the_precisions_that_it_says() -> None:
+    portable = parse_variant(Fields(variant(format="onnx", precision="fp32"), "the variant"))
+    target = load_target("onnx:qnn-htp")
+    assert takes(target, portable)
+    assert not takes(target, replace(portable, precision="int4"))
+    assert not takes(target, replace(portable, format="tflite"))
+    assert takes(target, replace(portable, precision="int4", target=target.NAME))
+    assert not takes(load_target("executorch:tosa"), replace(portable, target=target.NAME))
 
 
 @pytest.mark.parametrize("name", ["onnx:gpu", "onnx-cpu", "onnx_cpu", "onnx", "", ":", "onnx:cpu:0", "os:path"])

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from fastserve_converters.artifact import Artifact
     from fastserve_converters.decoder.form import DecoderForm
     from fastserve_converters.layer_map import Tap
+    from fastserve_converters.lowerings import Lowering
     from fastserve_converters.precisions import Precision, RangeMethod
     from fastserve_converters.quantization.weights import QuantizedWeight
     from fastserve_runtime.manifest import Signature
@@ -156,9 +157,9 @@ def decoder_format(format_module: Format) -> DecoderFormat | None:
     return module
 
 
-def missing_modules(format_module: Format) -> tuple[str, ...]:
-    """Return the import names that a format needs and that are not installed."""
-    return tuple(name for name in format_module.MODULES if find_spec(name) is None)
+def missing_modules(part: Format | Lowering) -> tuple[str, ...]:
+    """Return the import names that a format or a lowering needs and that are not installed."""
+    return tuple(name for name in part.MODULES if find_spec(name) is None)
 
 
 def installation_hint(format_name: str) -> str:

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol
 
+from fastserve_converters.formats import missing_modules
 from fastserve_runtime.errors import EnvironmentFailure
 from fastserve_runtime.plugins import PartFolder
 
@@ -84,11 +84,6 @@ def load_lowering(target: str) -> Lowering:
     """
     lowering: Lowering = LOWERINGS.load(target.replace(":", "-", 1))
     return lowering
-
-
-def missing_modules(lowering: Lowering) -> tuple[str, ...]:
-    """Return the import names that a lowering needs and that are not installed."""
-    return tuple(name for name in lowering.MODULES if find_spec(name) is None)
 
 
 def check_lowering_installed(target: str) -> Lowering:

@@ -8,15 +8,17 @@ from __future__ import annotations
 import importlib
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastserve_device_tests.executors.litert_compiling import Compiled, Compiler
 from fastserve_device_tests.executors.native_words import native_words
+from fastserve_device_tests.not_opened import only_graph
 from fastserve_runtime.engine_logs import native_output_logged
 from fastserve_runtime.engines import litert as cpu
-from fastserve_runtime.errors import EnvironmentFailure, UsageError, one_line
+from fastserve_runtime.errors import EnvironmentFailure, one_line
 from fastserve_runtime.manifest import Graph, Signature, Variant
 from fastserve_runtime.named_session import NamedSession
 from fastserve_runtime.session import ModelSource, Placement
@@ -24,54 +26,73 @@ from fastserve_runtime.session import ModelSource, Placement
 if TYPE_CHECKING:
     from fastserve_runtime.session import Tensor
 
-NAME = "LiteRT on the GPU"
-FORMAT = cpu.FORMAT
-FAMILY = cpu.FAMILY
 INSTALL = cpu.INSTALL
 
 _logger = logging.getLogger(__name__)
 
 
-def version() -> str | None:
-    """Return the installed version of LiteRT."""
-    return cpu.version()
+@dataclass(frozen=True)
+class LiteRTGpu:
+    """The accelerator with one width of floats, as an engine (`fastserve_runtime.session.Engine`).
+
+    Attributes:
+        NAME: of the engine, as sessions tell it.
+        is_half: whether it may compute in floats of 16 bits, as it does on phones unless it is told not to.
+        FORMAT: `tflite`.
+        FAMILY: the variant's requirement of LiteRT holds here too.
+        INSTALL: the command that installs LiteRT.
+    """
+
+    NAME: str
+    is_half: bool = False
+    FORMAT: str = cpu.FORMAT
+    FAMILY: str = cpu.FAMILY
+    INSTALL: str = INSTALL
+
+    def version(self) -> str | None:
+        """Return the installed version of LiteRT."""
+        return cpu.version()
+
+    def import_library(self) -> Any:
+        """Import LiteRT's compiled models and return their module; see `Engine.import_library`."""
+        try:
+            with native_output_logged(_logger):
+                return importlib.import_module("ai_edge_litert.compiled_model")
+        except ImportError as error:
+            problem = f"LiteRT's compiled models cannot be imported: {one_line(error)}."
+            raise EnvironmentFailure(problem, f"Install LiteRT 2.1 or later: {INSTALL}.") from error
+
+    def lacking(self, variant: Variant) -> list[str]:
+        """Return none: what the GPU lacks runs on the CPU, and the placement tells."""
+        return cpu.lacking(variant)
+
+    def open_session(self, model: ModelSource, graphs: Mapping[str, Graph] | None, *, threads: int) -> LiteRTGpuSession:
+        """Compile a TFLite model; see `Engine.open_session`. Its one graph must be given."""
+        name, graph = only_graph(self.NAME, graphs)
+        source = str(model) if isinstance(model, Path) else bytes(model)
+        compiler = Compiler(self.import_library(), source, self.NAME, threads, is_half=self.is_half)
+        compiled = compiler.compiled(graph.entry, {})
+        return LiteRTGpuSession(self.NAME, compiler, compiled, graph.entry, {name: graph.signature}, threads)
 
 
-def import_library() -> Any:
-    """Import LiteRT's compiled models and return their module; see `Engine.import_library`."""
-    try:
-        with native_output_logged(_logger):
-            return importlib.import_module("ai_edge_litert.compiled_model")
-    except ImportError as error:
-        problem = f"LiteRT's compiled models cannot be imported: {one_line(error)}."
-        raise EnvironmentFailure(problem, f"Install LiteRT 2.1 or later: {INSTALL}.") from error
-
-
-def lacking(variant: Variant) -> list[str]:
-    """Return none: what the GPU lacks runs on the CPU, and the placement tells."""
-    return cpu.lacking(variant)
-
-
-def open_session(model: ModelSource, graphs: Mapping[str, Graph] | None, *, threads: int) -> LiteRTGpuSession:
-    """Compile a TFLite model; see `Engine.open_session`. Its one graph must be given."""
-    if graphs is None or len(graphs) != 1:
-        count = "a bare file" if graphs is None else f"a model of {len(graphs)} graphs"
-        raise UsageError(f"{NAME} does not open {count}.", "Open a bundle whose model has one graph.")
-    source = str(model) if isinstance(model, Path) else bytes(model)
-    ((name, graph),) = graphs.items()
-    compiler = Compiler(import_library(), source, NAME, threads)
-    return LiteRTGpuSession(compiler, compiler.compiled(graph.entry, {}), graph.entry, {name: graph.signature}, threads)
+FULL = LiteRTGpu("LiteRT on the GPU")
+HALF = LiteRTGpu("LiteRT on the GPU in fp16", is_half=True)
 
 
 class LiteRTGpuSession(NamedSession):
     """A model with one graph, compiled anew whenever the shapes of its inputs change."""
 
-    engine = NAME
-
     def __init__(
-        self, compiler: Compiler, compiled: Compiled, entry: str, graphs: Mapping[str, Signature], threads: int
+        self,
+        engine: str,
+        compiler: Compiler,
+        compiled: Compiled,
+        entry: str,
+        graphs: Mapping[str, Signature],
+        threads: int,
     ) -> None:
         super().__init__(graphs, threads)
+        self.engine = engine
         self._compiler = compiler
         self._compiled: Compiled | None = compiled
         self._entry = entry

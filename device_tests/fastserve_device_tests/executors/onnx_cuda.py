@@ -9,13 +9,11 @@ from __future__ import annotations
 import importlib
 import logging
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from fastserve_device_tests.executors.native_words import native_words
-from fastserve_device_tests.executors.onnx_plugin_provider import ProfiledSession
+from fastserve_device_tests.executors.onnx_plugin_provider import ProfiledSession, opened_with_profile
 from fastserve_runtime.engines import onnxruntime as cpu
 from fastserve_runtime.engines._distribution import installed_version
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, UsageError, one_line
@@ -68,18 +66,12 @@ def open_session(model: ModelSource, graphs: Mapping[str, Graph] | None, *, thre
         raise UsageError(f"{NAME} does not open bare files.", "Open a bundle instead.")
     onnxruntime = import_library()
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
     options.log_severity_level = _ERROR_LEVEL
-    options.enable_profiling = True
-    profiles = tempfile.TemporaryDirectory(prefix="fastserve-profile-")
-    options.profile_file_prefix = str(Path(profiles.name) / "run")
-    source = str(model) if isinstance(model, Path) else bytes(model)
-    providers = [(PROVIDER, _OPTIONS), "CPUExecutionProvider"]
+    settings = {"providers": [(PROVIDER, _OPTIONS), "CPUExecutionProvider"], "enable_fallback": 0}
     try:
         with native_words(_logger) as words:
-            session = onnxruntime.InferenceSession(source, options, providers=providers, enable_fallback=0)
+            session, profiles = opened_with_profile(onnxruntime, model, options, threads, **settings)
     except Exception as error:  # the binding's exception classes share no base but Exception
-        profiles.cleanup()
         if "CUDA failure" in str(error):
             raise _without_device(one_line(error)) from error
         raise BundleError(f"{NAME} {version()} cannot load the model: {one_line(error)}.") from error

@@ -67,15 +67,9 @@ class PluginProvider:
         """Load an ONNX model; see `Engine.open_session`. The graphs must be given."""
         onnxruntime = cpu.import_library()
         options = self._session_options(onnxruntime)
-        options.intra_op_num_threads = threads
-        options.enable_profiling = True
-        profiles = tempfile.TemporaryDirectory(prefix="fastserve-profile-")
-        options.profile_file_prefix = str(Path(profiles.name) / "run")
-        source = str(model) if isinstance(model, Path) else bytes(model)
         try:
-            session = onnxruntime.InferenceSession(source, options)
+            session, profiles = opened_with_profile(onnxruntime, model, options, threads)
         except Exception as error:  # the binding's exception classes share no base but Exception
-            profiles.cleanup()
             raise BundleError(f"{self.NAME} cannot load the model: {one_line(error)}.") from error
         signatures = {name: graph.signature for name, graph in (graphs or {}).items()}
         return ProfiledSession(session, signatures, threads, self.NAME, profiles)
@@ -162,6 +156,33 @@ class ProfiledSession(cpu.OnnxRuntimeSession):
             self._session.end_profiling()
         super()._release()
         self._profiles.cleanup()
+
+
+def opened_with_profile(
+    onnxruntime: Any, model: ModelSource, options: Any, threads: int, **settings: Any
+) -> tuple[Any, tempfile.TemporaryDirectory[str]]:
+    """Load a model in ONNX Runtime so that it writes a profile; what it raises goes through.
+
+    Args:
+        onnxruntime: the library.
+        model: the file, or its content.
+        options: `SessionOptions`, which are added to.
+        threads: how many threads one call may use.
+        settings: further ones of `InferenceSession`.
+
+    Returns:
+        The `InferenceSession`, and the folder of its profile, both for a `ProfiledSession`.
+    """
+    options.intra_op_num_threads = threads
+    options.enable_profiling = True
+    profiles = tempfile.TemporaryDirectory(prefix="fastserve-profile-")
+    options.profile_file_prefix = str(Path(profiles.name) / "run")
+    source = str(model) if isinstance(model, Path) else bytes(model)
+    try:
+        return onnxruntime.InferenceSession(source, options, **settings), profiles
+    except Exception:
+        profiles.cleanup()
+        raise
 
 
 def nodes_of_providers(events: list[dict[str, Any]]) -> dict[str, int]:

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastserve_device_tests.executors.native_words import native_words
+from fastserve_device_tests.not_opened import only_graph
 from fastserve_runtime.engine_logs import native_output_logged
 from fastserve_runtime.engines._distribution import installed_version
-from fastserve_runtime.errors import BundleError, EnvironmentFailure, UsageError, one_line
+from fastserve_runtime.errors import BundleError, EnvironmentFailure, one_line
 from fastserve_runtime.manifest import Graph, Signature, SymbolicDim, Variant
 from fastserve_runtime.named_session import NamedSession
 from fastserve_runtime.session import ModelSource, Placement
@@ -61,9 +62,7 @@ def lacking(variant: Variant) -> list[str]:  # noqa: ARG001 -- it tells only whe
 
 def open_session(model: ModelSource, graphs: Mapping[str, Graph] | None, *, threads: int) -> TFLiteMicroSession:
     """Load a TFLite model; see `Engine.open_session`. Its one graph must be given, with fixed shapes."""
-    if graphs is None or len(graphs) != 1:
-        count = "a bare file" if graphs is None else f"a model of {len(graphs)} graphs"
-        raise UsageError(f"{NAME} does not open {count}.", "Open a bundle whose model has one graph.")
+    name, graph = only_graph(NAME, graphs)
     runtime = import_library()
     content = model.read_bytes() if isinstance(model, Path) else bytes(model)
     if content[4:8] != _MAGIC:
@@ -76,7 +75,6 @@ def open_session(model: ModelSource, graphs: Mapping[str, Graph] | None, *, thre
     if error is not None:
         problem = f"{NAME} cannot load the model: {reason_of_refusal(words) or one_line(error)}."
         raise BundleError(problem, "Use tflite:xnnpack, or a model of simpler operators.") from error
-    ((name, graph),) = graphs.items()
     _check_shapes(graph.signature)
     places = _places(runtime, content, graph.entry)
     return TFLiteMicroSession(interpreter, places, {name: graph.signature}, threads)

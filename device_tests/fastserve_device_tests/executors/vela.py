@@ -19,6 +19,7 @@ from pathlib import Path
 
 from fastserve_device_tests.compilation import ESTIMATES, Compiled, graphs_in
 from fastserve_device_tests.executors.tflite_shapes import with_fixed_shapes
+from fastserve_device_tests.needs import Needs
 from fastserve_runtime.errors import BundleError, EnvironmentFailure
 from fastserve_runtime.manifest import (
     Dim,
@@ -32,15 +33,20 @@ from fastserve_runtime.manifest import (
 )
 
 INSTALL = "pip install --no-deps ethos-u-vela==5.2.0 flatbuffers"
-DISTRIBUTION = "ethos-u-vela"
-MODULE = "ethosu"
 BACKEND = "Ethos-U"
+PRECISIONS = {"int8-static": "int8-static", "a16w8": "a16w8"}
+COMPILED_BY = ("ethos-u-vela", "ai-edge-litert")
 _CUSTOM = "ethos-u"
 _CONFIG = "Arm/vela.ini"
 _MODEL = "model.tflite"
 _KIBIBYTE = 1024
 _MEMORIES = ("sram", "dram", "on_chip_flash", "off_chip_flash")
 _logger = logging.getLogger(__name__)
+
+
+def needs() -> Needs:
+    """Return the compiler, and LiteRT, which tells the shapes; see `Target.needs`."""
+    return Needs(modules={"ethosu": INSTALL, "ai_edge_litert": "pip install ai-edge-litert==2.3.0"})
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
@@ -93,6 +94,32 @@ def is_for(target: Target, variant: Variant) -> bool:
 def needs_own_artifact(target: Target) -> bool:
     """Whether a target takes only what was made for it, as its `OWN_ARTIFACT` says: nothing in portable files is."""
     return getattr(target, "OWN_ARTIFACT", False)
+
+
+def takes(target: Target, variant: Variant) -> bool:
+    """Whether a variant can be checked on a target: it was made for it, or is portable and of a precision it takes."""
+    return is_for(target, variant) and not obstacle(target, variant)
+
+
+def obstacle(target: Target, variant: Variant) -> str:
+    """Return why a variant that is for a target cannot be checked there at all; empty where it can."""
+    if variant.target is not None:
+        return ""
+    if needs_own_artifact(target):
+        return f"it is made for {variant.expected_placement.backend}; export with --target {target.NAME}"
+    if target.PRECISIONS is None or variant.precision in target.PRECISIONS:
+        return ""
+    return f"it takes {', '.join(target.PRECISIONS)}, not {variant.precision}"
+
+
+def as_computed(target: Target, variant: Variant) -> Variant:
+    """Return a variant with the precision that a target computes it in, whose policies then hold.
+
+    One that was made for the target may have a precision that no portable one has; it stays.
+    """
+    if target.PRECISIONS is None:
+        return variant
+    return replace(variant, precision=target.PRECISIONS.get(variant.precision, variant.precision))
 
 
 def compiles(target: Target) -> bool:

@@ -6,9 +6,7 @@ Programs are lowered for it by `export --target executorch:vulkan`; one that is 
 from __future__ import annotations
 
 from fastserve_device_tests.needs import Needs
-from fastserve_runtime.errors import EnvironmentFailure
-from fastserve_runtime.manifest import Variant
-from fastserve_runtime.session import Engine
+from fastserve_device_tests.not_opened import nothing_executes
 
 NAME = "executorch:vulkan"
 PROCESSOR = "gpu"
@@ -18,12 +16,9 @@ BACKEND = "VulkanBackend"
 PRECISIONS = {name: name for name in ("fp32", "fp16")}
 OWN_ARTIFACT = True
 
+engine = nothing_executes(NAME)
+
 
 def needs() -> Needs:
     """Return nothing: what compiles is the converter's."""
     return Needs()
-
-
-def engine(variant: Variant) -> Engine:
-    """Refuse: nothing here executes it."""
-    raise EnvironmentFailure(f"Nothing here executes variant '{variant.id}' on {NAME}.", "Run it on the device.")

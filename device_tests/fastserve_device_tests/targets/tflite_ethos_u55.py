@@ -8,27 +8,16 @@ from __future__ import annotations
 
 from fastserve_device_tests.executors import vela
 from fastserve_device_tests.executors.vela import EthosU
-from fastserve_device_tests.needs import Needs
-from fastserve_runtime.errors import EnvironmentFailure
-from fastserve_runtime.manifest import Variant
-from fastserve_runtime.session import Engine
+from fastserve_device_tests.not_opened import nothing_executes
 
 NAME = "tflite:ethos-u55"
 PROCESSOR = "npu"
 EXECUTED_BY = "compile-only"
 FORMAT = "tflite"
 BACKEND = vela.BACKEND
-PRECISIONS = {"int8-static": "int8-static", "a16w8": "a16w8"}
-COMPILED_BY = (vela.DISTRIBUTION, "ai-edge-litert")
+PRECISIONS = vela.PRECISIONS
+COMPILED_BY = vela.COMPILED_BY
 
+needs = vela.needs
+engine = nothing_executes(NAME)
 compile_model = EthosU("ethos-u55-256", "Ethos_U55_High_End_Embedded", "Shared_Sram").compile_model
-
-
-def needs() -> Needs:
-    """Return the compiler, and LiteRT, which tells the shapes."""
-    return Needs(modules={vela.MODULE: vela.INSTALL, "ai_edge_litert": "pip install ai-edge-litert==2.3.0"})
-
-
-def engine(variant: Variant) -> Engine:
-    """Refuse: nothing here executes it."""
-    raise EnvironmentFailure(f"Nothing here executes variant '{variant.id}' on {NAME}.", "Run it on the device.")

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from fastserve_device_tests.executors import litert_gpu
 from fastserve_device_tests.executors.litert_compiling import GPU
+from fastserve_device_tests.executors.litert_gpu import LiteRTGpu
 from fastserve_device_tests.needs import Needs, first_that_exists
-from fastserve_runtime.errors import UsageError
+from fastserve_device_tests.not_opened import check_one_graph
 from fastserve_runtime.manifest import Variant
-from fastserve_runtime.session import Engine
 
 NAME = "tflite:gpu"
 PROCESSOR = "gpu"
@@ -34,13 +34,11 @@ def needs() -> Needs:
     )
 
 
-def engine(variant: Variant) -> Engine:
+def engine(variant: Variant) -> LiteRTGpu:
     """Return LiteRT with its GPU accelerator.
 
     Raises:
         UsageError: the model has several graphs.
     """
-    if len(variant.graphs) != 1:
-        problem = f"{NAME} takes models of one graph; {variant.id} has {len(variant.graphs)}."
-        raise UsageError(problem, "Check it on tflite:xnnpack.")
-    return litert_gpu
+    check_one_graph(NAME, variant)
+    return litert_gpu.FULL

@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from fastserve_device_tests.executors import litert_gpu_half
+from fastserve_device_tests.executors import litert_gpu
 from fastserve_device_tests.executors.litert_compiling import GPU
+from fastserve_device_tests.executors.litert_gpu import LiteRTGpu
 from fastserve_device_tests.needs import Needs, set_up_folder
-from fastserve_runtime.errors import UsageError
+from fastserve_device_tests.not_opened import check_one_graph
 from fastserve_runtime.manifest import Variant
 from fastserve_runtime.policy import HALF_ARITHMETIC
-from fastserve_runtime.session import Engine
 
 NAME = "tflite:gpu-fp16"
 PROCESSOR = "gpu"
@@ -44,23 +44,21 @@ def needs() -> Needs:
     """Return LiteRT and the driver."""
     found = driver()
     return Needs(
-        modules={"ai_edge_litert": litert_gpu_half.INSTALL},
+        modules={"ai_edge_litert": litert_gpu.INSTALL},
         files=((found, "a lavapipe of Mesa 25 or later", INSTALL),),
         environment={"VK_ICD_FILENAMES": str(found)},
         seconds=_SECONDS,
     )
 
 
-def engine(variant: Variant) -> Engine:
+def engine(variant: Variant) -> LiteRTGpu:
     """Return LiteRT with its GPU accelerator in floats of 16 bits.
 
     Raises:
         UsageError: the model has several graphs.
     """
-    if len(variant.graphs) != 1:
-        problem = f"{NAME} takes models of one graph; {variant.id} has {len(variant.graphs)}."
-        raise UsageError(problem, "Check it on tflite:xnnpack.")
-    return litert_gpu_half
+    check_one_graph(NAME, variant)
+    return litert_gpu.HALF
 
 
 def driver(system: Path = Path("/usr/share/vulkan/icd.d")) -> Path | None:

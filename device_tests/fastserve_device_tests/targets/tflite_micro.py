@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from fastserve_device_tests.executors import tflite_micro
 from fastserve_device_tests.needs import Needs
-from fastserve_runtime.errors import UsageError
+from fastserve_device_tests.not_opened import check_one_graph
 from fastserve_runtime.manifest import Variant
 from fastserve_runtime.session import Engine
 
@@ -31,7 +31,5 @@ def engine(variant: Variant) -> Engine:
     Raises:
         UsageError: the model has several graphs.
     """
-    if len(variant.graphs) != 1:
-        problem = f"{NAME} takes models of one graph; {variant.id} has {len(variant.graphs)}."
-        raise UsageError(problem, "Check it on tflite:xnnpack.")
+    check_one_graph(NAME, variant)
     return tflite_micro

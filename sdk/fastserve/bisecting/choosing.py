@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastserve_device_tests.targets import Target, load_target, target_names
+from fastserve_device_tests.targets import Target, chosen_targets, load_target, takes
 from fastserve_runtime.bundle import Bundle
 from fastserve_runtime.errors import UsageError
 from fastserve_runtime.manifest import Variant
@@ -27,27 +27,18 @@ def chosen_pair(bundle: Bundle, variant: str | None, target: str | None) -> tupl
         chosen = manifest.variant(variant)
     else:
         ordered = sorted(manifest.variants, key=lambda v: v.id != manifest.chosen)
-        fitting = [v for v in ordered if on is None or _takes(on, v)]
+        fitting = [v for v in ordered if on is None or takes(on, v)]
         if not fitting:
             raise UsageError(f"The bundle has no variant for {target}.", "Name another target.")
         chosen = fitting[0]
     if on is None:
-        found = [t for t in map(load_target, target_names()) if _is_usual(t) and _takes(t, chosen)]
+        found = [t for t in chosen_targets(None) if takes(t, chosen)]
         if not found:
             raise UsageError(f"No target of this machine takes '{chosen.id}'.", "Name one with --target.")
         on = found[0]
-    if not _takes(on, chosen):
+    if not takes(on, chosen):
         raise UsageError(
             f"{on.NAME} does not take the variant '{chosen.id}' ({chosen.format}, {chosen.precision}).",
             "Name another target or variant.",
         )
     return chosen, on
-
-
-def _is_usual(target: Target) -> bool:
-    return (target.PROCESSOR, target.EXECUTED_BY) == ("cpu", "hardware")
-
-
-def _takes(target: Target, variant: Variant) -> bool:
-    is_format = variant.format == target.FORMAT and variant.target in {None, target.NAME}
-    return is_format and (target.PRECISIONS is None or variant.precision in target.PRECISIONS)

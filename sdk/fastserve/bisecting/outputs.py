@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from fastserve_device_tests.recording import OUTPUT, Recording, sample_files
+from fastserve_device_tests.recording import Recording
 from fastserve_runtime.golden import Golden
 from fastserve_runtime.manifest import Variant
 from fastserve_runtime.metrics import sqnr_db
+from fastserve_runtime.recorded_samples import OUTPUT, sample_file, sample_files
 from fastserve_runtime.verification import judge_golden
 
 LEAST_REFERENCE_SQNR_DB = 60.0
@@ -30,7 +31,7 @@ def reference_note(golden: Golden, trace: Path, distinct: int) -> str | None:
     """
     ratios = []
     for number in range(min(distinct, len(golden.texts))):
-        with np.load(trace / f"{number:04d}.npz", allow_pickle=False) as sample:
+        with np.load(sample_file(trace, number), allow_pickle=False) as sample:
             for name, expected in golden.reference.items():
                 actual = sample[f"{OUTPUT}{name}"]
                 part = expected[number : number + 1][tuple(slice(d) for d in actual.shape)]
@@ -50,7 +51,7 @@ def wrong_outputs(
 
     Args:
         task: of the bundle.
-        variant: which was run.
+        variant: which was run, of the precision that the target computes it in.
         target: where it ran.
         golden: of the variant.
         plain: what it gave.

@@ -23,10 +23,11 @@ from fastserve_converters.precisions import Precision
 from fastserve_converters.reference import INPUTS
 from fastserve_converters.sources_digest import sources_digest
 from fastserve_device_tests.event_trace import trace_events
-from fastserve_device_tests.recording import TENSOR, Recording, Run, sample_files
+from fastserve_device_tests.recording import Recording, Run
 from fastserve_runtime.errors import EnvironmentFailure
 from fastserve_runtime.manifest import Variant
 from fastserve_runtime.metrics import sqnr_db
+from fastserve_runtime.recorded_samples import TENSOR, sample_file, sample_files
 
 EXPORT_AGAIN = "Export again, to see inside"
 _TAPPED = "tapped"
@@ -179,8 +180,8 @@ def _traced(reader: Reader, shipped: bytes, plain: Recording, recording: Recordi
     pairs = kernels_and_taps(kernels, taps)
     for number in numbers:
         with (
-            np.load(out / f"{number:04d}.npz", allow_pickle=False) as traced,
-            np.load(recording.folder / f"{number:04d}.npz", allow_pickle=False) as read,
+            np.load(sample_file(out, number), allow_pickle=False) as traced,
+            np.load(sample_file(recording.folder, number), allow_pickle=False) as read,
         ):
             for kernel, tap in pairs.items():
                 left, right = (np.asarray(a, np.float64) for a in (traced[f"{TENSOR}{kernel}"], read[f"{TENSOR}{tap}"]))

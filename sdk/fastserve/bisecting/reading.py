@@ -11,13 +11,14 @@ import numpy as np
 
 from fastserve.manifest_writer import layer_map_place
 from fastserve_converters.layer_map import Tap, tap_of
-from fastserve_device_tests.recording import OUTPUT, Recording, Run, record, sample_files
-from fastserve_device_tests.targets import Target
+from fastserve_device_tests.recording import Recording, Run, record
+from fastserve_device_tests.targets import Target, as_computed
 from fastserve_runtime.bundle import Bundle
 from fastserve_runtime.errors import BundleError, EnvironmentFailure
 from fastserve_runtime.manifest import Variant
 from fastserve_runtime.metrics import sqnr_db
 from fastserve_runtime.policy import executor_policy
+from fastserve_runtime.recorded_samples import OUTPUT, sample_files
 
 Recordings = Sequence[tuple[Path, Mapping[int, Tap]]]
 """Folders of recorded samples, each with number of a tensor in it → the tap that it is."""
@@ -68,8 +69,7 @@ class Reader:
     @property
     def precision(self) -> str:
         """As which precision the target computes the variant."""
-        precisions = self.target.PRECISIONS
-        return self.variant.precision if precisions is None else precisions[self.variant.precision]
+        return as_computed(self.target, self.variant).precision
 
     @property
     def least_sqnr_db(self) -> float:

@@ -11,6 +11,7 @@ from fastserve.converter_process import ConverterProcess
 from fastserve.exporting import default_cache_dir
 from fastserve.model_source import ModelSource, find_model
 from fastserve_converters.checkpoint import Checkpoint, read_checkpoint
+from fastserve_converters.job_requests import source_of
 from fastserve_converters.layer_map import Tap
 from fastserve_runtime.bundle import Bundle
 from fastserve_runtime.closing import ClosedAtEnd
@@ -102,13 +103,12 @@ class ReferenceModel(ClosedAtEnd):
         return ReferenceJobs(
             converter=self._converter,
             checkpoint=checkpoint,
-            source={
-                "path": str(checkpoint.root.absolute()),
-                "task": checkpoint.task,
-                "length": length if isinstance(length, int) else length.max,
-                "allow_pickle": self._allow_pickle,
-                "trust_remote_code": self._trust_remote_code,
-            },
+            source=source_of(
+                checkpoint,
+                length if isinstance(length, int) else length.max,
+                allow_pickle=self._allow_pickle,
+                trust_remote_code=self._trust_remote_code,
+            ),
             has_dynamic_length=not isinstance(length, int),
             cache_dir=self._cache_dir or default_cache_dir(),
         )

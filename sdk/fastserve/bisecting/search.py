@@ -17,7 +17,7 @@ from fastserve.bisecting.samples import samples_of
 from fastserve.progress import Reporter
 from fastserve_converters.layer_map import Tap
 from fastserve_device_tests.recording import Recording, Run
-from fastserve_device_tests.targets import Target
+from fastserve_device_tests.targets import Target, as_computed
 from fastserve_runtime.bundle import Bundle
 from fastserve_runtime.errors import BundleError, EnvironmentFailure
 from fastserve_runtime.manifest import Variant
@@ -93,7 +93,8 @@ class Search:
         self.reporter.finish(ALONE)
         read = {tap.tensor for _, own in inside.recordings for tap in own.values()}
         task = self.bundle.manifest.task
-        wrong = wrong_outputs(task, self.variant, self.target.NAME, golden, plain, samples.distinct)
+        computed = as_computed(self.target, self.variant)
+        wrong = wrong_outputs(task, computed, self.target.NAME, golden, plain, samples.distinct)
         peaks = {"target": reader.peak, "converter": self._converter_peak}
         return Bisection(
             variant=self.variant.id,

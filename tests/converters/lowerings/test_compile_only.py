@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastserve_converters.lowerings import load_lowering, missing_modules
+from fastserve_converters.formats import missing_modules
+from fastserve_converters.lowerings import load_lowering
 from fastserve_device_tests.executors.executorch_program import read_program
 from fastserve_device_tests.suite import run_suite
 from fastserve_device_tests.targets import COMPILE_ONLY, load_target

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import lowered_bundles
-from fastserve_converters.lowerings import load_lowering, missing_modules
+from fastserve_converters.formats import missing_modules
+from fastserve_converters.lowerings import load_lowering
 from fastserve_converters.lowerings.executorch_qnn_htp import BACKEND, lower
 from fastserve_device_tests.executors import executorch_qnn
 from fastserve_device_tests.needs import Needs

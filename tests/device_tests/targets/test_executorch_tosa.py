@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 import fastserve
-from fastserve_converters.lowerings import load_lowering, missing_modules
+from fastserve_converters.formats import missing_modules
+from fastserve_converters.lowerings import load_lowering
 from fastserve_device_tests.executors.executorch_program import read_program
 from fastserve_device_tests.needs import Needs
 from fastserve_device_tests.suite import APPLICABLE, run_suite

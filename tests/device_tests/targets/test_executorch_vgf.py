@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fastserve_converters.lowerings import load_lowering, missing_modules
+from fastserve_converters.formats import missing_modules
+from fastserve_converters.lowerings import load_lowering
 from fastserve_device_tests.target_process import LOAD, check_in_process
 from fastserve_device_tests.targets import load_target
 from fastserve_runtime.verdict import Outcome, Verdict

@@ -9,7 +9,7 @@ import pytest
 
 from fastserve_converters.formats.tflite.writing import OPEN
 from fastserve_device_tests.executors.litert_compiling import CPU, GPU, counted_operators
-from fastserve_device_tests.executors.litert_gpu import open_session
+from fastserve_device_tests.executors.litert_gpu import FULL
 from fastserve_device_tests.needs import Needs
 from fastserve_device_tests.target_process import LOAD, check_in_process
 from fastserve_device_tests.targets import load_target, tflite_gpu
@@ -92,7 +92,7 @@ def test_a_model_of_several_graphs_is_not_run(tmp_path: Path, monkeypatch: pytes
 
 def test_a_bare_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="does not open a bare file"):
-        open_session(tmp_path / "model.tflite", None, threads=1)
+        FULL.open_session(tmp_path / "model.tflite", None, threads=1)
 
 
 def test_the_last_words_about_operators_hold_and_those_not_taken_are_named() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from fastserve_device_tests.executors.litert_gpu import HALF
 from fastserve_device_tests.target_process import LOAD, check_in_process
 from fastserve_device_tests.targets import load_target, tflite_gpu_fp16
 from fastserve_device_tests.targets.tflite_gpu_fp16 import HOME, INSTALL, driver
@@ -72,7 +73,5 @@ def test_only_floats_are_computed_otherwise_than_the_file_says() -> None:
 
 
 def test_a_bare_file_is_refused(tmp_path: Path) -> None:
-    from fastserve_device_tests.executors import litert_gpu_half
-
     with pytest.raises(UsageError, match="LiteRT on the GPU in fp16 does not open a bare file"):
-        litert_gpu_half.open_session(tmp_path / "model.tflite", None, threads=1)
+        HALF.open_session(tmp_path / "model.tflite", None, threads=1)

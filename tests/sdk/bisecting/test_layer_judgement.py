@@ -8,27 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bisected_layers import layer
 from fastserve.bisecting.layer_judgement import LEAST_SQNR_DB, Layer, blamed, layer_of, peers
-
-
-def layer(module: str, local: float, **changes: Any) -> Layer:
-    fields: dict[str, Any] = {
-        "module": module,
-        "operator": "linear",
-        "call": 0,
-        "tensor": f"{module}/out",
-        "exported": "MatMul",
-        "modules": (module,),
-        "before": (),
-        "local_sqnr_db": local,
-        "worst_sample": 0,
-        "worst_sqnr_db": local,
-        "channel": 0,
-        "channel_sqnr_db": local,
-        "steady_sqnr_db": local + 20,
-        "cumulative_sqnr_db": local,
-    }
-    return Layer(**{**fields, **changes})
 
 
 def blocks(*ratios: float, **changes: Any) -> list[Layer]:

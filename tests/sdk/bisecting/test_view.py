@@ -6,30 +6,9 @@ from typing import Any
 
 import pytest
 
+from bisected_layers import layer
 from fastserve.bisecting import Bisection, Suspect
-from fastserve.bisecting.layer_judgement import Layer
 from fastserve.bisecting.view import conclusion, overlay_document, plot_lines, shortened
-
-
-def layer(module: str, local: float, **changes: Any) -> Layer:
-    fields: dict[str, Any] = {
-        "module": module,
-        "operator": "linear",
-        "call": 0,
-        "tensor": f"{module}/out",
-        "exported": "MatMul",
-        "modules": (module,),
-        "before": (),
-        "local_sqnr_db": local,
-        "worst_sample": 1,
-        "worst_sqnr_db": local,
-        "channel": 4,
-        "channel_sqnr_db": local,
-        "steady_sqnr_db": None,
-        "cumulative_sqnr_db": local,
-    }
-    return Layer(**{**fields, **changes})
-
 
 RIGHT = layer("model.encoder.layer.0.attention.output.dense", 140.0)
 EXACT = layer("model.encoder.layer.0.attention.output", 999.0)
