@@ -27,7 +27,8 @@ NOT_PASSED = "not run"
 """Stands for verdicts none of which is a PASS."""
 EMBEDS = "feature-extraction"
 WORST = 0.0
-"""The metric of what cannot be run, or gives values that are not finite."""
+"""The metric of what cannot be run, or gives nothing that is finite."""
+_NO_CLASS = -1
 
 
 @dataclass(frozen=True)
@@ -92,16 +93,24 @@ def task_metric(case: Case, held_out: HeldOut) -> float:
         outputs = _outputs(case, held_out.texts)
     except FastServeError:
         return WORST
-    if outputs.shape != held_out.reference.shape or not np.isfinite(outputs).all():
+    if outputs.shape != held_out.reference.shape:
         return WORST
     return metric_of(outputs, held_out)
 
 
 def metric_of(outputs: NDArray[Any], held_out: HeldOut) -> float:
-    """Return similarity Spearman of embeddings; of logits, accuracy against the reference's, or agreement with it."""
+    """Return similarity Spearman of embeddings; of logits, accuracy against the reference's, or agreement with it.
+
+    A text whose values are not all finite counts as wrong: of no class, or like no other text.
+    """
+    is_finite = np.isfinite(outputs).all(axis=tuple(range(1, outputs.ndim)))
+    if not is_finite.any():
+        return WORST
+    outputs = outputs.copy()
+    outputs[~is_finite] = 0
     if held_out.task == EMBEDS:
         return similarity_spearman(held_out.reference, outputs)
-    expected, found = held_out.reference.argmax(-1), outputs.argmax(-1)
+    expected, found = held_out.reference.argmax(-1), np.where(is_finite, outputs.argmax(-1), _NO_CLASS)
     if held_out.labels is None:
         return float((expected == found).mean())
     return float((found == held_out.labels).mean() / (expected == held_out.labels).mean())

@@ -236,6 +236,19 @@ def test_metrics_of_classes_are_accuracy_or_agreement() -> None:
     assert not has_changed(0.995, 1.0)
 
 
+@pytest.mark.parametrize("task", ["text-classification", "feature-extraction"])
+def test_a_text_without_a_finite_answer_is_wrong_and_the_others_count(task: str) -> None:
+    import numpy as np
+
+    reference = np.random.default_rng(0).normal(size=(20, 4))
+    one = reference.copy()
+    one[3, 1] = np.nan
+    held_out = HeldOut(tuple(map(str, range(20))), reference, task)
+    assert metric_of(reference, held_out) == pytest.approx(1)
+    assert 0.9 < metric_of(one, held_out) < 0.98
+    assert metric_of(np.full_like(reference, np.nan), held_out) == 0
+
+
 def test_a_fault_from_the_beginning_is_not_found_by_what_the_file_gave_before() -> None:
     assert without_executor(("quality", "executor")) == ("quality",)
 
