@@ -19,6 +19,8 @@ _RESHAPED = "view"
 """Where a file computes in one operator what ends with a reshape in PyTorch, such as attention."""
 FLOAT_DB = 100.0
 """Where layers of a kind have more, they compute in floats of 32 bits."""
+_ONE_OPERATOR: Mapping[str, str] = {"Sum": "Add"}
+"""What optimizers write in another way and engines compute alike."""
 
 
 _LENIENCY_DB: Mapping[str, float] = {"int16": 35.0}
@@ -163,7 +165,7 @@ def _reason(layer: Layer, layers: Sequence[Layer], width: str) -> str:
 
 def _reason_alone(layer: Layer, layers: Sequence[Layer], width: str) -> str:
     """Judge a layer that has none like it, such as a sum of embeddings: as floats if its operator is that elsewhere."""
-    same = [o for o in layers if o is not layer and (o.operator, o.exported) == (layer.operator, layer.exported)]
+    same = [o for o in layers if o is not layer and _kind(o) == _kind(layer)]
     if not same or width == "fp16" or min(o.local_sqnr_db for o in same) <= FLOAT_DB:
         return ""
     least = LEAST_SQNR_DB["fp32"]
@@ -173,6 +175,10 @@ def _reason_alone(layer: Layer, layers: Sequence[Layer], width: str) -> str:
         f"SQNR of its own error is {layer.local_sqnr_db:.1f} dB, and {layer.exported} computes in floats elsewhere, "
         f"where at least {least:g} is wanted"
     )
+
+
+def _kind(layer: Layer) -> tuple[str, str]:
+    return layer.operator, _ONE_OPERATOR.get(layer.exported, layer.exported)
 
 
 def peers(layer: Layer, layers: Sequence[Layer]) -> list[Layer]:

@@ -70,6 +70,13 @@ def test_a_layer_without_its_like_is_held_to_the_least_ratio_alone() -> None:
     assert not blamed([layer("head", 20, operator="div"), *blocks(40, 40)], "int8")
 
 
+@pytest.mark.parametrize(("exported", "is_blamed"), [("Sum", True), ("Add", True), ("QLinearAdd", False)])
+def test_a_layer_alone_counts_as_floats_where_its_operator_does_elsewhere(exported: str, is_blamed: bool) -> None:
+    elsewhere = [layer(f"encoder.{n}", 140, operator="add", exported=exported) for n in range(2)]
+    embeddings = layer("embeddings", 15.5, operator="add", call=1, exported="Add")
+    assert bool(blamed([embeddings, *elsewhere], "int8")) is is_blamed
+
+
 def test_what_is_not_finite_is_blamed_in_every_precision() -> None:
     for width in LEAST_SQNR_DB:
         assert list(blamed(blocks(140, -999, 140), width)) == [1]
