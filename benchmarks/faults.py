@@ -62,14 +62,16 @@ class Model:
     Attributes:
         title: for the table.
         length: most tokens of a text.
+        variants: those that faults are put into.
     """
 
     title: str
     length: int
+    variants: tuple[str, ...] = VARIANTS
 
 
 MODELS = {
-    "minilm": Model("all-MiniLM-L6-v2", 32),
+    "minilm": Model("all-MiniLM-L6-v2", 32, ("onnx-int8-dynamic", "tflite-int8-dynamic")),
     "reviews": Model("A classifier of film reviews (4 layers of width 64)", 48),
 }
 
@@ -159,7 +161,8 @@ def run_model(name: str, options: argparse.Namespace) -> dict[str, Any]:
     subject = prepared(name)
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(dir=OWN) as scratch:
-        for variant, case in cases(subject, options.variants, Path(scratch)):
+        variants = [v for v in options.variants if v in MODELS[name].variants]
+        for variant, case in cases(subject, variants, Path(scratch)):
             print(f"{name} {variant}", flush=True)
             found[variant] = run_case(case, subject.held_out, OWN / name / f"{variant}.json", options)
     return {
