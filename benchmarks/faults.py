@@ -42,7 +42,7 @@ from injecting.locating import locate
 from injecting.network_faults import open_network
 from injecting.search import CHANGED, search
 from injecting.subjects import Subject, export, kept_held_out
-from injecting.tables import bound, missed, rows_of, summary, table
+from injecting.tables import bound, honest_sentence, missed, rows_of, summary, table
 from quantized.folders import EXPORTS
 from quantized.processes import run_module
 from report import README, ROOT, minilm, write_document, write_table
@@ -221,9 +221,17 @@ def documents(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def tables(results: dict[str, Any], names: Sequence[str]) -> str:
-    """Return the tables of some models."""
+    """Return the tables of some models, and what honest runs gave."""
     common = {key: value for key, value in results.items() if key != "models"}
-    return "\n\n".join(table({**common, **results["models"][name]}) for name in names)
+    found = [table({**common, **results["models"][name]}) for name in names]
+    return "\n\n".join(filter(None, (*found, honest_sentence(results))))
+
+
+def summaries(results: dict[str, Any]) -> str:
+    """Return what came of each model in sentences, and what honest runs gave."""
+    common = {key: value for key, value in results.items() if key != "models"}
+    found = [summary({**common, **model}) for model in results["models"].values()]
+    return "\n\n".join(filter(None, (*found, honest_sentence(results))))
 
 
 def main() -> None:
@@ -255,8 +263,7 @@ def main() -> None:
     if is_part and not options.write:
         return
     write_document("faults", results)
-    common = {key: value for key, value in results.items() if key != "models"}
-    write_table(README, "faults", "\n\n".join(summary({**common, **m}) for m in results["models"].values()))
+    write_table(README, "faults", summaries(results))
     write_table(PAGE, "faults", tables(results, options.models))
 
 

@@ -25,14 +25,14 @@ def table(results: Document) -> str:
         found = {v: document["faults"][name] for v, document in variants.items() if name in document["faults"]}
         cells = [cell(found.get(v)) for v in variants]
         lines.append("| " + " | ".join([name, *cells, checks_of(found.values()), located(found.values())]) + " |")
-    return "\n".join([sentence(results), "", *lines, "", honest_sentence(results)]).rstrip()
+    return "\n".join([sentence(results), "", *lines])
 
 
 def summary(results: Document) -> str:
     """Return what came of it without the table: in sentences, and which faults were missed."""
     names = [f"{name} ({title_of(variant)})" for variant, name in missed(results)]
     words = f"Missed: {'; '.join(names)}." if names else "None was missed."
-    return " ".join(filter(None, (sentence(results), words, honest_sentence(results))))
+    return f"{sentence(results)} {words}"
 
 
 def title_of(variant: str) -> str:
