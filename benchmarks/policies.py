@@ -2,7 +2,8 @@
 
 Exports small random models of several families, in every precision of the formats, and MiniLM; checks them with the
 suite on this machine's processor; and keeps, for each row of `fastserve_runtime.policy.POLICIES`, the worst figures.
-The seeds are its own: `benchmarks/faults.py` counts false alarms on others.
+The seeds are its own: `benchmarks/faults.py` counts false alarms on others. What was found is kept in build/benchmarks
+after each model, and `--resume` goes on from it.
 
 A whole run writes `benchmarks/results/policies.json` and the tables in docs/policies.md.
 """
@@ -10,6 +11,8 @@ A whole run writes `benchmarks/results/policies.json` and the tables in docs/pol
 from __future__ import annotations
 
 import argparse
+import json
+import math
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -32,13 +35,16 @@ from checkpoints import save_checkpoint
 from decoder_checkpoints import save_decoder_checkpoint
 
 PAGE = ROOT / "docs" / "policies.md"
+KEPT = ROOT / "build" / "benchmarks" / "policies.json"
 FIRST_SEED = 10_000
 FORMATS = ("onnx", "tflite", "executorch")
 PRECISIONS = ("fp32", "fp16", "int8-dynamic", "int8-static", "int8-weight-only", "a16w8", "int4", "int8-embedding-int4")
-OF_DECODERS = ("fp32", "int8", "int4")
+OF_DECODERS = ("fp32", "int8")
+"""Random ones have nothing that survives four bits."""
 KINDS = ("sentence", "classify", "hidden")
 FAMILIES = ("bert", "roberta", "distilbert", "albert")
 Figures = dict[str, float]
+Worst = dict[str, Figures]
 
 
 def models(folder: Path, count: int) -> Iterator[tuple[Path, tuple[str, ...], str]]:
@@ -80,7 +86,7 @@ def worse(known: Figures | None, found: Figures) -> Figures:
     return {**known, **together, "seen": known["seen"] + 1}
 
 
-def table(worst: dict[str, Figures]) -> str:
+def table(worst: Worst) -> str:
     """Return the policies as a table of Markdown, with the worst honest figures in brackets."""
     heads = ["policy", "output", "precision", "SQNR, dB", "cosine of a row", "error of a value", "KL, nats"]
     heads += ["best class held above", "seen", "from"]
@@ -103,7 +109,7 @@ def table(worst: dict[str, Figures]) -> str:
     return "\n".join(lines)
 
 
-def metric_table(worst: dict[str, Figures]) -> str:
+def metric_table(worst: Worst) -> str:
     """Return the rule for the task's metric as a table of Markdown."""
     lines = ["| Precision | least share of the reference's metric | worst seen: metric |", "|---|---:|---:|"]
     for bits, least in LEAST_METRIC.items():
@@ -124,45 +130,62 @@ def place(check: str, kind: str, bits: str) -> str:
     return f"{check}/{ANY if check == EXECUTOR else kind}/{bits}"
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and write."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--models", type=int, default=24, help="how many random models")
-    parser.add_argument("--no-minilm", action="store_true", help="leave MiniLM out; nothing is written then")
-    options = parser.parse_args(arguments)
-    worst: dict[str, Figures] = {}
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        listed: list[tuple[Path, tuple[str, ...], str]] = []
-        if not options.no_minilm:
-            listed = [(minilm(), PRECISIONS, name) for name in FORMATS]
-        for number, (checkpoint, precisions, format_name) in enumerate([*listed, *models(folder, options.models)]):
-            bundle = folder / f"{number}.fsb"
-            request = ExportRequest(str(checkpoint), bundle, formats=(format_name,), precisions=precisions, keep="all")
-            if format_name in {"onnx", "executorch"} and checkpoint != minilm():
-                request = replace(request, cache_dir=folder / "cache")
-            print(f"{checkpoint.name} {format_name}", flush=True)
-            try:
-                run_export(request)
-            except FastServeError as error:
-                print(f"  not exported: {error}", flush=True)
-                continue
+def measured(listed: Sequence[tuple[Path, tuple[str, ...], str]], folder: Path, kept: dict[str, Any]) -> Worst:
+    """Export and check models, and return the worst figures by place; what was kept before is gone on from.
+
+    Args:
+        listed: checkpoints, the precisions that they are exported in, and the format.
+        folder: for the bundles.
+        kept: how many were `done`, and the `worst` of them.
+    """
+    worst: Worst = kept.get("worst", {})
+    for number, (checkpoint, precisions, format_name) in list(enumerate(listed))[kept.get("done", 0) :]:
+        bundle = folder / f"{number}.fsb"
+        request = ExportRequest(str(checkpoint), bundle, formats=(format_name,), precisions=precisions, keep="all")
+        if format_name in {"onnx", "executorch"} and checkpoint != minilm():
+            request = replace(request, cache_dir=folder / "cache")
+        print(f"{checkpoint.name} {format_name}", flush=True)
+        try:
+            run_export(request)
+        except FastServeError as error:
+            print(f"  not exported: {error}", flush=True)
+        else:
             for check, kind, bits, figures in observed(bundle):
                 where = place(check, kind, bits)
                 worst[where] = worse(worst.get(where), figures)
-    results: dict[str, Any] = {
-        "machine": asdict(this_machine()),
-        "models": options.models,
-        "first_seed": FIRST_SEED,
-        "worst": dict(sorted(worst.items())),
-    }
+        KEPT.write_text(json.dumps({"done": number + 1, "worst": worst}, indent=1))
+    return worst
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--models", type=int, default=24, help="how many random encoders")
+    parser.add_argument("--no-minilm", action="store_true", help="leave MiniLM out; nothing is written then")
+    parser.add_argument("--resume", action="store_true", help="keep what was measured before")
+    options = parser.parse_args(arguments)
+    kept: dict[str, Any] = json.loads(KEPT.read_text()) if options.resume and KEPT.is_file() else {}
+    KEPT.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        trained = [] if options.no_minilm else [(minilm(), PRECISIONS, name) for name in FORMATS]
+        worst = measured([*trained, *models(folder, options.models)], folder, kept)
     text = table(worst)
     print(text)
     if options.no_minilm:
         return
     write_table(PAGE, "policies", text)
     write_table(PAGE, "policies metric", metric_table(worst))
-    write_document("policies", results)
+    results = {"machine": asdict(this_machine()), "models": options.models, "first_seed": FIRST_SEED}
+    write_document("policies", {**results, "worst": in_json(worst)})
+
+
+def in_json(worst: Worst) -> dict[str, dict[str, float | str]]:
+    """Return figures as JSON has them: those that are not finite are words."""
+    return {
+        where: {name: value if math.isfinite(value) else str(value) for name, value in figures.items()}
+        for where, figures in sorted(worst.items())
+    }
 
 
 if __name__ == "__main__":
