@@ -22,6 +22,7 @@ def layer(module: str, local: float, **changes: Any) -> Layer:
         "channel": 4,
         "channel_sqnr_db": local,
         "steady_sqnr_db": local + 20,
+        "rounded_sqnr_db": None,
         "cumulative_sqnr_db": local,
     }
     return Layer(**{**fields, **changes})

@@ -11,17 +11,23 @@ from numpy.typing import NDArray
 
 MOST_DB = 999.0
 """Stands for infinite ratios in documents, as JSON has no infinity."""
+_STEPS = 127
+"""Of an 8-bit grid, on each side of zero."""
 
 
 @dataclass
 class ErrorSums:
-    """Powers of signal and error of one tap over the samples so far, likewise for each channel of the last axis."""
+    """Powers of signal and error of one tap over the samples so far, likewise for each channel of the last axis.
+
+    `rounding` is the error that rows would have which were rounded to 8 bits, each with a scale of its own.
+    """
 
     signal: float = 0.0
     noise: float = 0.0
     by_sample: dict[int, tuple[float, float]] = field(default_factory=dict)
     channels: list[NDArray[np.float64]] | None = None
     rows: int = 0
+    rounding: float = 0.0
     has_channels: bool = True
 
     def add(self, sample: int, expected: NDArray[np.floating], actual: NDArray[np.floating]) -> None:
@@ -33,6 +39,9 @@ class ErrorSums:
             return
         error = np.asarray(actual, np.float64).reshape(signal.shape) - signal
         self._count(sample, power, float(np.sum(error**2)))
+        if signal.ndim > 1:
+            # A uniform error of one step has a twelfth of its square (Bennett 1948).
+            self.rounding += float(np.sum((np.abs(signal).max(-1) / _STEPS) ** 2)) / 12 * signal.shape[-1]
         self._add_channels(signal, error)
 
     def _count(self, sample: int, signal: float, noise: float) -> None:
@@ -62,6 +71,7 @@ class ErrorSums:
             "channel": None,
             "channel_sqnr_db": None,
             "steady_sqnr_db": None,
+            "rounded_sqnr_db": as_number(ratio_db(self.signal, self.rounding)) if self.rounding else None,
         }
         if self.has_channels and self.channels is not None:
             signal, noise, sum_of_errors = self.channels

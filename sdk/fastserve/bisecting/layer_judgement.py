@@ -18,6 +18,10 @@ LEAST_SQNR_DB: Mapping[str, float] = {"fp32": 80.0, "fp16": 50.0, "int16": 5.0, 
 _LEAST_OF_SUMS_DB: Mapping[str, float] = {"fp32": 80.0, "int16": 28.0, "int8": 28.0, "int4": 12.0}
 """Of a layer that computes in floats and may add a rounded table, of positions for one: in int8 honest ones had 37 dB
 in MiniLM and 49 in random encoders. The lookup of a table alone has 33 in MiniLM, and 18 in int4."""
+_LOOKUP = "embedding"
+_MARGIN_OF_LOOKUPS_DB = 6.0
+"""Twice the error that rounding a table to 8 bits row by row explains; honest lookups of MiniLM and of random encoders
+were within 0.1 dB of it, in every format."""
 _RESHAPED = "view"
 """Where a file computes in one operator what ends with a reshape in PyTorch, such as attention."""
 _NOT_FINITE_DB = -999.0
@@ -75,6 +79,7 @@ class Layer:
         channel: the channel with the largest error; None where channels mean nothing.
         channel_sqnr_db: the mean channel's signal over the error of that channel.
         steady_sqnr_db: signal over the part of the error that is the same for every token.
+        rounded_sqnr_db: signal over the error of the same rows rounded to 8 bits, each with a scale of its own.
         cumulative_sqnr_db: signal over all error that has come together by then.
     """
 
@@ -91,6 +96,7 @@ class Layer:
     channel: int | None
     channel_sqnr_db: float | None
     steady_sqnr_db: float | None
+    rounded_sqnr_db: float | None
     cumulative_sqnr_db: float
 
     @property
@@ -123,6 +129,7 @@ def layer_of(document: Mapping[str, Any]) -> Layer:
         channel=local["channel"],
         channel_sqnr_db=local["channel_sqnr_db"],
         steady_sqnr_db=local["steady_sqnr_db"],
+        rounded_sqnr_db=local["rounded_sqnr_db"],
         cumulative_sqnr_db=document["cumulative"]["sqnr_db"],
     )
 
@@ -146,6 +153,12 @@ def _reason(layer: Layer, layers: Sequence[Layer], width: str) -> str:
     floor = LEAST_SQNR_DB[width]
     if layer.local_sqnr_db < floor:
         return f"SQNR of its own error is {layer.local_sqnr_db:.1f} dB, at least {floor:g} is wanted in {width}"
+    explained = layer.rounded_sqnr_db
+    if layer.operator == _LOOKUP and width == "int8" and explained is not None:
+        own_db = layer.local_sqnr_db
+        if own_db < explained - _MARGIN_OF_LOOKUPS_DB:
+            return f"SQNR of its own error is {own_db:.1f} dB, rounding its rows to int8 gives {explained:.1f}"
+        return ""
     alike = [o for o in peers(layer, layers) if _is_finite(o)]
     if not alike:
         return _reason_alone(layer, layers, width)

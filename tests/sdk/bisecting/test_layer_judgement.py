@@ -49,6 +49,28 @@ def test_a_float_operator_that_only_one_module_has_is_held_to_floats_too() -> No
     assert not blamed([embeddings], "int8")
 
 
+@pytest.mark.parametrize(
+    ("local", "explained", "width", "is_blamed"),
+    [
+        (22, 33.3, "int8", True),
+        (27.2, 33.3, "int8", True),
+        (27.4, 33.3, "int8", False),
+        (20, 25, "int8", False),
+        (22, 33.3, "int4", False),
+        (22, None, "int8", False),
+        (999, 33.3, "int8", False),
+    ],
+)
+def test_a_lookup_is_held_to_what_rounding_its_rows_gives(
+    local: float, explained: float | None, width: str, is_blamed: bool
+) -> None:
+    table = layer("words", local, operator="embedding", exported="Mul", rounded_sqnr_db=explained)
+    found = blamed([table, *blocks(140, 141, operator="mul", exported="Div")], width)
+    assert list(found) == ([0] if is_blamed else [])
+    if is_blamed:
+        assert found[0] == f"SQNR of its own error is {local:.1f} dB, rounding its rows to int8 gives 33.3"
+
+
 def test_one_wrong_channel_is_seen_among_many_right_ones() -> None:
     layers = blocks(38, 38, 38, channel_sqnr_db=33.0)
     layers[1] = layer("encoder.1.dense", 34, channel_sqnr_db=2.0)
@@ -116,6 +138,7 @@ def test_a_layer_is_read_from_a_comparison() -> None:
         "channel": 7,
         "channel_sqnr_db": 30.0,
         "steady_sqnr_db": None,
+        "rounded_sqnr_db": 38.0,
     }
     document = {
         "module": "",

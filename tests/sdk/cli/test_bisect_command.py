@@ -15,8 +15,8 @@ from fastserve.bisecting.layer_judgement import Layer
 from fastserve.cli import app, bisect_command
 from manifests import text_bundle, write_directory
 
-WRONG = Layer("encoder.dense", "linear", 0, "t", "MatMul", ("encoder.dense",), (), 3.0, 0, 2.0, 1, 3.0, 9.0, 3.0)
-RIGHT = Layer("head", "div", 0, "y", "Div", ("head",), (0,), 999.0, 0, 999.0, None, None, None, 3.0)
+WRONG = Layer("encoder.dense", "linear", 0, "t", "MatMul", ("encoder.dense",), (), 3.0, 0, 2.0, 1, 3.0, 9.0, None, 3.0)
+RIGHT = Layer("head", "div", 0, "y", "Div", ("head",), (0,), 999.0, 0, 999.0, None, None, None, None, 3.0)
 
 
 @pytest.fixture(autouse=True)
