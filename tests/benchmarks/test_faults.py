@@ -141,6 +141,7 @@ def test_the_smallest_strength_is_found_and_the_metric_changes_above_it(
     assert not case.copies.exists() or not any(case.copies.iterdir())
 
 
+@pytest.mark.slow
 def test_a_fault_inside_the_network_is_located(case_of: Callable[[str], Case], tiny_bert: Path) -> None:
     case = case_of("onnx-fp32")
     layers = open_network(case)[0].layers

@@ -190,6 +190,7 @@ def test_a_flag_of_another_task_ends_the_command(tiny_bert: Path, tmp_path: Path
     assert "--max-ttft was given for a model that generates no text" in told(done)
 
 
+@pytest.mark.slow
 def test_a_variant_that_cannot_be_made_fails_alone(exported, words, tmp_path: Path) -> None:
     out = tmp_path / "out.fsb"
     done = fastserve_command(*words, "-o", out, "--precision", "fp32,source")

@@ -207,7 +207,7 @@ def test_profiles_and_intermediate_values_have_the_operators(generation):
     np.testing.assert_array_equal(between["llama::custom_sdpa.out"], found)
 
 
-@pytest.mark.parametrize("first", ["ours", "official"])
+@pytest.mark.parametrize("first", [pytest.param("ours", marks=pytest.mark.slow), "official"])
 def test_the_official_operators_can_be_loaded_too(generation, first):
     """They have the same names: whichever comes first, both run the program, to the same result."""
     code = f"""

@@ -32,6 +32,7 @@ print(json.dumps([tokens[: len(prompt)], tokens[len(prompt) :]]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("onnxruntime_genai") is None, reason="onnxruntime-genai is not installed")
 @pytest.mark.parametrize("prompt", ["The weather in the mountains", "Grüße aus Köln"])
 def test_a_bundle_opens_there_and_generates_the_same(prompt: str, bundle: Path) -> None:

@@ -73,7 +73,9 @@ def test_one_graph_takes_any_number_of_tokens(bert, inputs: dict[str, np.ndarray
     assert np.abs(run(folder / "fp32" / tflite.MODEL, inputs) - expected(module, inputs)).max() < 1e-5
 
 
-@pytest.mark.parametrize("family", ["roberta", "albert", "distilbert"])
+@pytest.mark.parametrize(
+    "family", ["roberta", *(pytest.param(family, marks=pytest.mark.slow) for family in ("albert", "distilbert"))]
+)
 def test_every_family_is_exported_for_any_number_of_tokens(
     tiny, export, edge_form_of, tmp_path: Path, family: str
 ) -> None:
