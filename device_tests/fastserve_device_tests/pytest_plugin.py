@@ -24,6 +24,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--fastserve-target",
         dest=TARGET,
+        action="append",
         metavar="TARGET",
         help="Names such as onnx:webgpu, or cpu, gpu, npu, all; several with commas. What this machine's own "
         "processor executes if left out.",

@@ -13,6 +13,7 @@ import pytest
 from fastserve_device_tests.pytest_plugin import BUNDLE, TARGET
 from fastserve_device_tests.suite import Pairing, check_pairing, pairings
 from fastserve_runtime.errors import FastServeError
+from fastserve_runtime.listed_words import listed_words
 from fastserve_runtime.verdict import Outcome, Verdict
 
 
@@ -24,9 +25,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize(("bundle", "pairing"), [none], ids=["no-bundle"])
         return
     bundle = metafunc.config.invocation_params.dir / given
-    target = metafunc.config.getoption(TARGET)
     try:
-        found = pairings(bundle, None if target is None else [t.strip() for t in target.split(",") if t.strip()])
+        found = pairings(bundle, listed_words(metafunc.config.getoption(TARGET)))
     except FastServeError as error:
         raise pytest.Collector.CollectError(str(error)) from error
     ids = [f"{p.variant}-{p.target.NAME}" for p in found]

@@ -17,6 +17,7 @@ from fastserve.verdict_matrix import WHOLE_CHECKS, verdict_tables
 from fastserve_device_tests.junit import junit_xml
 from fastserve_device_tests.suite import NO_VARIANT, Pairing, run_suite
 from fastserve_runtime.errors import EXIT_CONFORMANCE, UsageError
+from fastserve_runtime.listed_words import WORDS, listed_words
 from fastserve_runtime.verdict import Outcome, Verdict
 from fastserve_runtime.verification import verdicts_document
 
@@ -24,8 +25,9 @@ from fastserve_runtime.verification import verdicts_document
 def conform(
     bundle: Bundle,
     target: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
+            metavar=WORDS,
             help="Names such as onnx:webgpu, or cpu, gpu, npu, all; several with commas. What this machine's own "
             "processor executes if left out.",
             show_default=False,
@@ -44,12 +46,13 @@ def conform(
         seconds[pairing.variant, pairing.target.NAME] = duration
 
     with failures_shown(as_json=as_json, debug=debug):
-        names = None if target is None else [t.strip() for t in target.split(",") if t.strip()]
         if junit is not None:
             check_writable(junit)
         console = error_console()
         with console.status("checking ...") as status:
-            verdicts = run_suite(bundle, names, lambda what: status.update(f"checking {escape(what)} ..."), ended)
+            verdicts = run_suite(
+                bundle, listed_words(target), lambda what: status.update(f"checking {escape(what)} ..."), ended
+            )
         if junit is not None:
             junit.write_bytes(junit_xml(verdicts, seconds))
         if as_json:

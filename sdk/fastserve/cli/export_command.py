@@ -14,6 +14,7 @@ from fastserve.exporting import DEFAULT_CONTEXT, DEFAULT_SEQUENCE_LENGTH, Export
 from fastserve.progress import terminal_reporter
 from fastserve.report import export_document, print_export
 from fastserve_runtime.errors import EXIT_NOTHING_FITS
+from fastserve_runtime.listed_words import WORDS, listed_words
 
 
 def export(
@@ -21,17 +22,23 @@ def export(
     output: Annotated[Path, typer.Option("--output", "-o", help="The bundle: a directory, or one file if *.zip.")],
     task: Annotated[str, typer.Option(help="As named on the Hub; found from the config if 'auto'.")] = "auto",
     formats: Annotated[
-        str | None,
-        typer.Option("--format", help="Some of onnx,tflite,executorch; all installed if left out."),
+        list[str] | None,
+        typer.Option("--format", help="Some of onnx,tflite,executorch; all installed if left out.", metavar=WORDS),
     ] = None,
     precisions: Annotated[
-        str | None,
-        typer.Option("--precision", help="Some of those that the formats have; fp32 and dynamic int8 if left out."),
+        list[str] | None,
+        typer.Option(
+            "--precision",
+            help="Some of those that the formats have; fp32 and dynamic int8 if left out.",
+            metavar=WORDS,
+        ),
     ] = None,
     targets: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
-            "--target", help="Also make what these need of their own: names such as onnx:qnn-htp, or npu, gpu, all."
+            "--target",
+            help="Also make what these need of their own: names such as onnx:qnn-htp, or npu, gpu, all.",
+            metavar=WORDS,
         ),
     ] = None,
     seq_len: Annotated[
@@ -81,9 +88,9 @@ def export(
             model=model,
             output=output,
             task=task,
-            formats=_listed(formats),
-            precisions=_listed(precisions),
-            targets=_listed(targets),
+            formats=listed_words(formats),
+            precisions=listed_words(precisions),
+            targets=listed_words(targets),
             sequence_length=seq_len,
             context=context,
             budget=budget,
@@ -110,7 +117,3 @@ def export(
             print_export(result, output_console())
     if result.bundle is None:
         raise typer.Exit(EXIT_NOTHING_FITS)
-
-
-def _listed(words: str | None) -> tuple[str, ...] | None:
-    return None if words is None else tuple(word.strip() for word in words.split(",") if word.strip())

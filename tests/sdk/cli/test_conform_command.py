@@ -59,6 +59,15 @@ def test_a_small_bundle_conforms_and_every_file_is_written(bundle: Path, tmp_pat
     assert float(suite.get("time") or 0) > 0
 
 
+def test_targets_may_be_given_one_by_one(bundle: Path) -> None:
+    done = conform(bundle, "--target", "onnx:cpu", "--target", "tflite:xnnpack, onnx:cpu", "--json")
+    assert done.exit_code == 0, done.output
+    assert list(dict.fromkeys(v["target"] for v in json.loads(done.stdout)["verdicts"])) == [
+        "onnx:cpu",
+        "tflite:xnnpack",
+    ]
+
+
 def test_several_targets_are_a_matrix(give) -> None:
     give(PASSED, Verdict("v1", "onnx:webgpu", "quality", Outcome.PASS))
     done = conform("some.fsb")
