@@ -50,9 +50,13 @@ def conform(
             check_writable(junit)
         console = error_console()
         with console.status("checking ...") as status:
-            verdicts = run_suite(
-                bundle, listed_words(target), lambda what: status.update(f"checking {escape(what)} ..."), ended
-            )
+
+            def started(what: str) -> None:
+                status.update(f"checking {escape(what)} ...")
+                if not console.is_terminal:
+                    console.print(f"Checking {escape(what)}", style="dim", highlight=False, soft_wrap=True)
+
+            verdicts = run_suite(bundle, listed_words(target), started, ended)
         if junit is not None:
             junit.write_bytes(junit_xml(verdicts, seconds))
         if as_json:

@@ -52,6 +52,7 @@ def test_a_small_bundle_conforms_and_every_file_is_written(bundle: Path, tmp_pat
     done = conform(bundle, "--target", "onnx:cpu", "--strict", "--junit", junit, "--save")
     assert done.exit_code == 0, done.output
     assert "Saved: " in done.stderr
+    assert re.findall("^Checking .* on .*$", done.stderr, re.M) == ["Checking first on onnx:cpu"]
     assert "Saved" not in done.stdout
     assert (bundle / "evidence" / "conformance.json").is_file()
     suite = ElementTree.parse(junit).getroot()[0]
