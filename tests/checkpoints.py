@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 from fastserve_converters.data import DEFAULT_TEXTS
@@ -106,4 +108,17 @@ def save_checkpoint(
         (folder / "modules.json").write_text(json.dumps(modules))
         (folder / "1_Pooling").mkdir()
         (folder / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_mean_tokens": True}))
+    return folder
+
+
+def cut_checkpoint(source: Path, folder: Path, layers: int) -> Path:
+    """Copy a checkpoint of the BERT family with only its first layers; return the copy."""
+    from safetensors.numpy import load_file, save_file
+
+    shutil.copytree(source, folder)
+    weights = load_file(source / "model.safetensors")
+    kept = {n: w for n, w in weights.items() if not (m := re.search(r"layer\.(\d+)\.", n)) or int(m[1]) < layers}
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((source / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": layers}))
     return folder

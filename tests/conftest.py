@@ -59,10 +59,3 @@ def tiny_bundle(tiny_bert: Path, cache_dir: Path, tmp_path_factory: pytest.TempP
     )
     assert result.bundle == location
     return location
-
-
-@pytest.fixture(scope="session")
-def minilm_export(minilm: Path, cache_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> fastserve.ExportResult:
-    """MiniLM exported to all formats under a budget that fp32 breaks; its `bundle` is a directory."""
-    location = tmp_path_factory.mktemp("bundles") / "minilm.fsb"
-    return fastserve.export(minilm, location, max_size="30MB", min_quality=0.98, cache_dir=cache_dir)

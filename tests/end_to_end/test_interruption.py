@@ -16,7 +16,10 @@ from command_line import FASTSERVE, fastserve_command
 WORDS = ["--format", "onnx", "--precision", "fp32", "--seq-len", "20"]
 
 
-@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "kill"])
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(signal.SIGINT, id="Ctrl-C"), pytest.param(signal.SIGKILL, id="kill", marks=pytest.mark.slow)],
+)
 def test_stopped_export_goes_on_from_its_cache(kind: signal.Signals, tiny_bert: Path, tmp_path: Path) -> None:
     out, cache = tmp_path / "out.fsb", tmp_path / "cache"
     command = [*FASTSERVE, "export", str(tiny_bert), "-o", str(out), *WORDS, "--cache-dir", str(cache)]
