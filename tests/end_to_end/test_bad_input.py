@@ -38,6 +38,9 @@ def test_pickle_checkpoint_is_refused(tiny_bert: Path, out: Path, tmp_path: Path
     assert_told(done, 2, "'pytorch_model.bin' are a pickle", "--allow-pickle")
 
 
+WITH_PICKLES = ["--allow-pickle", "--format", "onnx", "--precision", "fp32", "--seq-len", "16"]
+
+
 def test_code_in_a_pickle_is_not_run_even_where_pickles_are_allowed(
     tiny_bert: Path, tmp_path: Path, cache_dir: Path
 ) -> None:
@@ -45,10 +48,23 @@ def test_code_in_a_pickle_is_not_run_even_where_pickles_are_allowed(
 
     model = shutil.copytree(tiny_bert, tmp_path / "pickled")
     (model / "model.safetensors").unlink()
-    words = ["--allow-pickle", "--format", "onnx", "--precision", "fp32", "--seq-len", "16", "--cache-dir", cache_dir]
     torch.save(Path("evil"), model / "pytorch_model.bin")
-    done = fastserve_command("export", model, "-o", tmp_path / "evil.fsb", *words)
+    done = fastserve_command("export", model, "-o", tmp_path / "evil.fsb", *WITH_PICKLES, "--cache-dir", cache_dir)
     assert_told(done, 2, "cannot be loaded")
+
+
+@pytest.mark.slow
+def test_a_pickle_of_weights_is_read_where_pickles_are_allowed(
+    tiny_bert: Path, tmp_path: Path, cache_dir: Path
+) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    model = shutil.copytree(tiny_bert, tmp_path / "pickled")
+    torch.save(load_file(model / "model.safetensors"), model / "pytorch_model.bin")
+    (model / "model.safetensors").unlink()
+    done = fastserve_command("export", model, "-o", tmp_path / "ok.fsb", *WITH_PICKLES, "--cache-dir", cache_dir)
+    assert done.returncode == 0, done.stderr
 
 
 def test_unsupported_architecture_lists_the_supported(out: Path, tmp_path: Path) -> None:
