@@ -22,7 +22,7 @@ import shlex
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -220,17 +220,10 @@ def documents(options: argparse.Namespace) -> dict[str, Any]:
     return {**common, "models": models, "honest": honest}
 
 
-def tables(results: dict[str, Any], names: Sequence[str]) -> str:
-    """Return the tables of some models, and what honest runs gave."""
+def told(results: dict[str, Any], names: Iterable[str], tell: Callable[[Any], str]) -> str:
+    """Return what `tell` makes of each of some models, and what honest runs gave."""
     common = {key: value for key, value in results.items() if key != "models"}
-    found = [table({**common, **results["models"][name]}) for name in names]
-    return "\n\n".join(filter(None, (*found, honest_sentence(results))))
-
-
-def summaries(results: dict[str, Any]) -> str:
-    """Return what came of each model in sentences, and what honest runs gave."""
-    common = {key: value for key, value in results.items() if key != "models"}
-    found = [summary({**common, **model}) for model in results["models"].values()]
+    found = [tell({**common, **results["models"][name]}) for name in names]
     return "\n\n".join(filter(None, (*found, honest_sentence(results))))
 
 
@@ -254,7 +247,7 @@ def main() -> None:
     np.seterr(all="ignore")  # faults divide by zero
     OWN.mkdir(parents=True, exist_ok=True)
     results = documents(options)
-    print(tables(results, options.models))
+    print(told(results, options.models, table))
     for name, model in results["models"].items():
         for key, words in (("is_missed", "missed"), ("is_missed_in_file", "missed if in the file from the beginning")):
             print(f"{name}, {words}:\n{rows_of(missed(model, key)) or '  none'}")
@@ -263,8 +256,8 @@ def main() -> None:
     if is_part and not options.write:
         return
     write_document("faults", results)
-    write_table(README, "faults", summaries(results))
-    write_table(PAGE, "faults", tables(results, options.models))
+    write_table(README, "faults", told(results, results["models"], summary))
+    write_table(PAGE, "faults", told(results, options.models, table))
 
 
 if __name__ == "__main__":

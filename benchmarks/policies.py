@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -27,6 +26,7 @@ from fastserve_runtime.bundle import open_bundle
 from fastserve_runtime.errors import FastServeError
 from fastserve_runtime.machine import this_machine
 from fastserve_runtime.policy import ANY, EXECUTOR, LEAST_METRIC, POLICIES, QUALITY, width
+from fastserve_runtime.verdict import figures_document
 from fastserve_runtime.verification import output_kind
 from report import ROOT, minilm, write_document, write_table
 
@@ -177,15 +177,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     write_table(PAGE, "policies", text)
     write_table(PAGE, "policies metric", metric_table(worst))
     results = {"machine": asdict(this_machine()), "models": options.models, "first_seed": FIRST_SEED}
-    write_document("policies", {**results, "worst": in_json(worst)})
-
-
-def in_json(worst: Worst) -> dict[str, dict[str, float | str]]:
-    """Return figures as JSON has them: those that are not finite are words."""
-    return {
-        where: {name: value if math.isfinite(value) else str(value) for name, value in figures.items()}
-        for where, figures in sorted(worst.items())
-    }
+    document = {where: figures_document(figures) for where, figures in sorted(worst.items())}
+    write_document("policies", {**results, "worst": document})
 
 
 if __name__ == "__main__":

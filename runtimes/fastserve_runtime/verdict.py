@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -44,7 +45,7 @@ class Verdict:
 
     def as_document(self) -> dict[str, Any]:
         """Return the verdict as JSON fields; figures that are not finite become strings."""
-        figures = {k: v if abs(v) != float("inf") and v == v else str(v) for k, v in self.figures.items()}
+        figures = figures_document(self.figures)
         return {
             "variant": self.variant,
             "target": self.target,
@@ -53,3 +54,8 @@ class Verdict:
             "message": self.message,
             "figures": figures,
         }
+
+
+def figures_document(figures: Mapping[str, float]) -> dict[str, float | str]:
+    """Return figures as JSON fields; those that are not finite become strings."""
+    return {name: value if math.isfinite(value) else str(value) for name, value in figures.items()}

@@ -13,6 +13,7 @@ from rich.markup import escape
 from fastserve.cli.bundle_commands import AsJson, Bundle, Debug, exit_by
 from fastserve.cli.failures import error_console, failures_shown, output_console
 from fastserve.conformance_evidence import save_verdicts
+from fastserve.progress import terminal_reporter
 from fastserve.verdict_matrix import WHOLE_CHECKS, verdict_tables
 from fastserve_device_tests.junit import junit_xml
 from fastserve_device_tests.suite import NO_VARIANT, Pairing, run_suite
@@ -49,12 +50,10 @@ def conform(
         if junit is not None:
             check_writable(junit)
         console = error_console()
-        with console.status("checking ...") as status:
+        with terminal_reporter(console) as reporter:
 
             def started(what: str) -> None:
-                status.update(f"checking {escape(what)} ...")
-                if not console.is_terminal:
-                    console.print(f"Checking {escape(what)}", style="dim", highlight=False, soft_wrap=True)
+                reporter.start(f"Checking {escape(what)}")
 
             verdicts = run_suite(bundle, listed_words(target), started, ended)
         if junit is not None:
