@@ -38,6 +38,7 @@ class Checkpoint:
         weights: weight files, relative to `path`.
         licence: as the model card names it, or None.
         gguf: the GGUF file that all of it is in, or None.
+        notes: what the user should know of it, in sentences.
     """
 
     path: Path
@@ -51,6 +52,7 @@ class Checkpoint:
     weights: tuple[str, ...]
     licence: str | None
     gguf: Path | None = None
+    notes: tuple[str, ...] = ()
 
     def files(self) -> tuple[Path, ...]:
         """Return the files that the result depends on, in a fixed order."""

@@ -338,6 +338,8 @@ def _target_notes(candidates: Sequence[Candidate]) -> Iterator[str]:
 def _notes(request: ExportRequest, reference: Entry, checkpoint: Checkpoint) -> Iterator[str]:
     count = reference.result["evaluation"]
     task: Task = TASKS.load(checkpoint.task)
+    yield from checkpoint.notes
+    yield from reference.result.get("notes", ())
     unit = "stretches of text" if task.GENERATES else "texts"
     if not request.data:
         yield (
