@@ -31,7 +31,9 @@ from fastserve.target_plans import check_named, target_plans, with_portable_base
 from fastserve.target_stages import TargetStages
 from fastserve.target_variants import make_target_candidates, planned_target_steps
 from fastserve.variants import Making, make_candidates, planned_steps
+from fastserve.writable import check_writable
 from fastserve_converters.checkpoint import Checkpoint, read_checkpoint
+from fastserve_converters.data import Table, read_tables, samples_of
 from fastserve_converters.formats import (
     FORMATS,
     check_installed,
@@ -49,6 +51,7 @@ DEFAULT_SEQUENCE_LENGTH = 64
 LEAST_SEQUENCE_LENGTH = 4
 DEFAULT_CONTEXT = 1024
 LEAST_CONTEXT = 32
+CACHE_REMEDY = "Name a folder that can be written with --cache-dir, or in the environment variable FASTSERVE_CACHE_DIR."
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,10 @@ def run_export(request: ExportRequest, reporter: Reporter | None = None) -> Expo
     """
     started = time.perf_counter()
     _check(request)
-    check_free(request.output, force=request.force)
+    cache_dir = request.cache_dir or default_cache_dir()
+    _check_places(request, cache_dir)
+    tables = read_tables(request.data)
+    _check_data(request, tables, ())
     source = find_model(request.model, allow_pickle=request.allow_pickle, trust_remote_code=request.trust_remote_code)
     checkpoint = read_checkpoint(
         source.directory,
@@ -134,6 +140,7 @@ def run_export(request: ExportRequest, reporter: Reporter | None = None) -> Expo
         allow_pickle=request.allow_pickle,
         trust_remote_code=request.trust_remote_code,
     )
+    _check_data(request, tables, checkpoint.labels)
     task: Task = TASKS.load(checkpoint.task)
     length = _length(request, checkpoint, task)
     check_applies(request.budget, generates=task.GENERATES)
@@ -149,7 +156,7 @@ def run_export(request: ExportRequest, reporter: Reporter | None = None) -> Expo
     device: Device = DEVICES.load("local")
     with ExitStack() as resources, ConverterProcess(debug=request.debug) as converter:
         stages = Stages(
-            cache=Cache(request.cache_dir or default_cache_dir()),
+            cache=Cache(cache_dir),
             converter=converter,
             device=device,
             reporter=reporter or SilentReporter(),
@@ -212,9 +219,16 @@ def default_cache_dir() -> Path:
     """Return where finished stages are kept unless `cache_dir` says otherwise.
 
     The folder that the environment variable FASTSERVE_CACHE_DIR names, else the user's cache folder.
+
+    Raises:
+        EnvironmentFailure: there is neither.
     """
     named = os.environ.get("FASTSERVE_CACHE_DIR")
-    return Path(named) if named else user_cache_path("fastserve", appauthor=False)
+    folder = Path(named) if named else user_cache_path("fastserve", appauthor=False)
+    # Where a user has no home folder, what stands for it is left as it is, and would be made right here.
+    if not named and not folder.is_absolute():
+        raise EnvironmentFailure("This user has no home folder for the cache.", CACHE_REMEDY)
+    return folder
 
 
 def _check(request: ExportRequest) -> None:
@@ -233,9 +247,20 @@ def _check(request: ExportRequest) -> None:
         )
     if request.context is not None and request.context < LEAST_CONTEXT:
         raise UsageError(f"A context of {request.context} tokens was asked for.", f"Ask for at least {LEAST_CONTEXT}.")
-    for file in request.data:
-        if not file.is_file():
-            raise UsageError(f"There is no data file '{file}'.", "Check the path.")
+
+
+def _check_places(request: ExportRequest, cache_dir: Path) -> None:
+    """Refuse places that cannot be written before anything is loaded."""
+    check_free(request.output, force=request.force)
+    check_writable(request.output.absolute().parent, "The folder", "Write the bundle into another folder.")
+    check_writable(cache_dir, "The cache folder", CACHE_REMEDY, make=True)
+    if request.debug_dir is not None:
+        check_writable(request.debug_dir, "The folder", "Name another with --debug-dir.", make=True)
+
+
+def _check_data(request: ExportRequest, tables: Sequence[Table], labels: Sequence[str]) -> None:
+    """Refuse data that the steps would refuse, while nothing is loaded yet."""
+    samples_of(tables, text_column=request.text_column, label_column=request.label_column, labels=labels)
 
 
 def _length(request: ExportRequest, checkpoint: Checkpoint, task: Task) -> int:

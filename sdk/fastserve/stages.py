@@ -29,7 +29,7 @@ from fastserve_converters.sources_digest import sources_digest
 from fastserve_converters.tasks import TASKS, Quality, Task
 from fastserve_runtime.engines import installed_engine
 
-REFERENCE_TOOLS = ("torch", "transformers", "tokenizers", "datasets", "numpy")
+REFERENCE_TOOLS = ("torch", "transformers", "tokenizers", "numpy")
 
 
 @dataclass(frozen=True)

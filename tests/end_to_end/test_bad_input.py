@@ -98,6 +98,22 @@ def test_sequence_longer_than_positions(tiny_bert: Path, out: Path) -> None:
     assert_told(done, 2, "67", "positions for 66", "--seq-len 66")
 
 
+def test_data_is_refused_before_anything_is_loaded(tiny_bert: Path, out: Path, tmp_path: Path) -> None:
+    data, cache = tmp_path / "data.csv", tmp_path / "cache"
+    data.write_text("text,source\n" + "a sentence,with,commas\n" * 9)
+    done = fastserve_command("export", tiny_bert, "-o", out, "--data", data, "--cache-dir", cache)
+    assert_told(done, 2, "'data.csv' has 3 fields in line 2, where its heading has 2: text, source.")
+    assert list(cache.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["HOME", "XDG_CACHE_HOME", "FASTSERVE_CACHE_DIR"])
+def test_a_cache_that_cannot_be_written_is_told_at_once(tiny_bert: Path, out: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").touch()
+    environment = {"FASTSERVE_CACHE_DIR": "", "XDG_CACHE_HOME": "", name: str(tmp_path / "file")}
+    done = fastserve_command("export", tiny_bert, "-o", out, environment=environment)
+    assert_told(done, 1, "The cache folder", "cannot be written", "--cache-dir")
+
+
 def test_output_that_exists_is_kept(tiny_bert: Path, out: Path) -> None:
     out.mkdir()
     (out / "precious.txt").write_text("mine")

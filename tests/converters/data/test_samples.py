@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import csv
-import errno
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import datasets
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -95,11 +93,40 @@ def test_an_unknown_label_names_those_that_are_known(tmp_path: Path, label: str)
     assert "bad, good" in failure.value.remedy
 
 
-@pytest.mark.parametrize("labels", [(), LABELS])
-def test_labels_are_left_out_where_there_is_no_use_or_no_column_for_them(tmp_path: Path, labels) -> None:
-    file = write(tmp_path / "data.csv", rows_of(["odd"] * 4))
-    column = "label" if not labels else "missing"
+@pytest.mark.parametrize(("labels", "column"), [((), "label"), ((), "missing"), (LABELS, "label")])
+def test_labels_are_left_out_where_there_is_no_use_or_no_column_for_them(tmp_path: Path, labels, column) -> None:
+    file = write(tmp_path / "data.csv", rows_of(["odd"] * 4, label="label" if not labels else "mood"))
     assert [s.label for s in read(file, labels=labels, label_column=column)] == [None] * 4
+
+
+def test_a_column_of_labels_that_was_named_must_be_there(tmp_path: Path) -> None:
+    file = write(tmp_path / "data.csv", rows_of(NAMES))
+    with pytest.raises(UsageError, match="has no column 'mood' of labels") as failure:
+        read(file, label_column="mood")
+    assert "id, text, label" in failure.value.remedy
+    assert "--label-column" in failure.value.remedy
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize("missing", ["", None, "  "])
+def test_a_text_without_a_label_among_others_with_one_is_named(tmp_path: Path, suffix: str, missing) -> None:
+    file = write(tmp_path / f"data.{suffix}", rows_of([*NAMES[:3], missing]))
+    place = "row 4" if suffix == "parquet" else f"line {5 if suffix == 'csv' else 4}"
+    with pytest.raises(UsageError, match=f"There is no label in {place} of 'data.{suffix}'"):
+        read(file)
+
+
+@pytest.mark.parametrize("label", ["01", "1.5", "1e0", "١", "1_0"])
+def test_what_only_looks_like_an_id_is_none(tmp_path: Path, label: str) -> None:
+    file = write(tmp_path / "data.csv", rows_of([*NAMES[:3], label]))
+    with pytest.raises(UsageError, match=f"has the label '{label}' in line 5"):
+        read(file)
+
+
+@pytest.mark.parametrize("name", ["NA", "null", "007", "true", "1e5", "1.0"])
+def test_names_of_classes_stay_what_is_written(tmp_path: Path, name: str) -> None:
+    file = write(tmp_path / "data.csv", rows_of([name, "0", name, name]))
+    assert [s.label for s in read(file, labels=("0", "other", name))] == [2, 0, 2, 2]
 
 
 def test_a_missing_column_names_those_there_are(tmp_path: Path) -> None:
@@ -156,15 +183,6 @@ def test_a_broken_file_is_named_on_one_line(tmp_path: Path, name: str, content: 
     with pytest.raises(UsageError, match=f"'{name}' cannot be read as ") as failure:
         read(tmp_path / name)
     assert "\n" not in failure.value.problem
-
-
-def test_a_full_disk_is_not_blamed_on_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(datasets.Dataset, "from_csv", fail)
-    with pytest.raises(OSError, match="No space left"):
-        read(write(tmp_path / "data.csv", rows_of(NAMES)))
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -1,0 +1,39 @@
+"""Texts for calibration and evaluation: the user's files, or the set that ships with this package.
+
+A kind of file is one module here: `delimited`, `json_file`, `parquet`, `plain_text`. Each gives a `Table` in which
+every value is the text that the file spells; nothing is guessed from it. `samples` makes samples of tables.
+"""
+
+from fastserve_converters.data.samples import (
+    DEFAULT_LABEL_COLUMN,
+    DEFAULT_TEXTS,
+    LEAST_TEXTS,
+    Sample,
+    read_samples,
+    read_tables,
+    samples_of,
+)
+from fastserve_converters.data.splitting import (
+    LEAST_EVALUATION,
+    MOST_CALIBRATION,
+    MOST_EVALUATION,
+    Split,
+    split_samples,
+)
+from fastserve_converters.data.table import Table
+
+__all__ = [
+    "DEFAULT_LABEL_COLUMN",
+    "DEFAULT_TEXTS",
+    "LEAST_EVALUATION",
+    "LEAST_TEXTS",
+    "MOST_CALIBRATION",
+    "MOST_EVALUATION",
+    "Sample",
+    "Split",
+    "Table",
+    "read_samples",
+    "read_tables",
+    "samples_of",
+    "split_samples",
+]
