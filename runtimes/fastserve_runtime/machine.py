@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from fastserve_runtime.canonical_json import digest
+from fastserve_runtime.instruction_sets import DECISIVE, instruction_sets
 
 
 @dataclass(frozen=True)
@@ -16,14 +17,15 @@ class Machine:
 
     Attributes:
         processor: the processor's name as the system tells it.
-        instruction_set: sorted names of the vector extensions that engines choose kernels by.
+        instruction_sets: sorted names of those that engines choose kernels by, so that results depend on them too;
+            empty where the system tells none. See `fastserve_runtime.instruction_sets`.
         memory: in bytes, rounded to whole GiB, so that a kernel update does not make another machine.
     """
 
     processor: str
     cores: int
     architecture: str
-    instruction_set: tuple[str, ...]
+    instruction_sets: tuple[str, ...]
     memory: int | None
     system: str
 
@@ -35,23 +37,22 @@ class Machine:
     def __str__(self) -> str:
         memory = "" if self.memory is None else f", {self.memory // 2**30} GiB"
         cores = f"{self.cores} core{'s' if self.cores != 1 else ''}"
-        return f"{self.processor}, {cores}{memory}, {self.system} {self.architecture}"
+        return f"{self.processor}, {cores}{memory}, {self.system} {self.architecture}, {self._decisive()}"
 
-
-_EXTENSIONS = (
-    "avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "fma",
-    "asimd", "asimddp", "asimdhp", "i8mm", "bf16", "sve", "neon",
-)  # fmt: skip
+    def _decisive(self) -> str:
+        if not self.instruction_sets:
+            return "instruction sets unknown"
+        return " ".join(name for name in DECISIVE if name in self.instruction_sets) or f"none of {' '.join(DECISIVE)}"
 
 
 def this_machine() -> Machine:
     """Describe the machine that this process runs on."""
-    cpuinfo = _read("/proc/cpuinfo")
+    architecture = platform.machine() or "unknown"
     return Machine(
-        processor=_processor(cpuinfo),
+        processor=_processor(_read("/proc/cpuinfo")),
         cores=_cores(),
-        architecture=platform.machine() or "unknown",
-        instruction_set=_instruction_set(cpuinfo),
+        architecture=architecture,
+        instruction_sets=instruction_sets(architecture),
         memory=_memory(),
         system=platform.system() or "unknown",
     )
@@ -71,14 +72,6 @@ def _processor(cpuinfo: str) -> str:
                 return " ".join(value.split())
     board = _read("/proc/device-tree/model").rstrip("\0 \n")
     return board or platform.processor() or platform.machine() or "unknown processor"
-
-
-def _instruction_set(cpuinfo: str) -> tuple[str, ...]:
-    for line in cpuinfo.splitlines():
-        name, _, value = line.partition(":")
-        if name.strip() in {"flags", "Features"}:
-            return tuple(sorted(set(value.split()) & set(_EXTENSIONS)))
-    return ()
 
 
 def _memory() -> int | None:

@@ -31,7 +31,11 @@ def export_document(result: ExportResult) -> dict[str, Any]:
         "model": result.model,
         "task": result.task,
         "context" if result.generates else "sequence_length": result.length,
-        "machine": {"description": str(result.machine), "fingerprint": result.machine.fingerprint},
+        "machine": {
+            "description": str(result.machine),
+            "instruction_sets": list(result.machine.instruction_sets),
+            "fingerprint": result.machine.fingerprint,
+        },
         "threads": result.threads,
         "budget": result.budget.as_document(),
         "variants": [_candidate_document(c, result) for c in result.candidates],

@@ -21,7 +21,7 @@ from fastserve.stages import StageTime
 from fastserve_runtime.machine import Machine
 
 Make = Callable[..., Candidate]
-MACHINE = Machine("Test CPU", 2, "x86_64", (), 8 * 2**30, "Linux")
+MACHINE = Machine("Test CPU", 2, "x86_64", ("avx2", "fma"), 8 * 2**30, "Linux")
 
 
 def result_of(candidates: list[Candidate], budget: Budget | None = None, **fields: Any) -> ExportResult:
@@ -72,7 +72,7 @@ def several(make_candidate: Make) -> list[Candidate]:
 def test_the_table_shows_each_candidate_with_its_verdict(several: list[Candidate]) -> None:
     text = printed(result_of(several))
     assert "tiny, feature-extraction, 64 tokens" in text
-    assert "measured on Test CPU, 2 cores, 8 GiB, Linux x86_64; 1 thread " in text
+    assert "measured on Test CPU, 2 cores, 8 GiB, Linux x86_64, avx2; 1 thread " in text
     best = row_of(text, "onnx-fp32")
     for cell in ("1.0000 (1.0000)", "90.0 MB", "50.0 MB", "20.0 ms", "4.2 ms", "●", "chosen"):
         assert cell in best
@@ -155,6 +155,7 @@ def test_the_document_says_the_same_as_json(several: list[Candidate]) -> None:
     assert document["bundle"] == "out/model.fsb"
     assert document["chosen"] == "onnx-int8"
     assert document["machine"]["fingerprint"] == MACHINE.fingerprint
+    assert document["machine"]["instruction_sets"] == ["avx2", "fma"]
     assert document["budget"] == [{"metric": "size", "comparison": "<=", "value": 50_000_000, "unit": "B"}]
     assert document["notes"] == ["a note"]
     assert document["stages"] == [{"stage": "Reference outputs", "seconds": 1.5, "cached": True}]
