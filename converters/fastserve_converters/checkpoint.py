@@ -5,13 +5,20 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fastserve_converters.families import Family, family_of
 from fastserve_converters.gguf_files.finding import find_gguf
-from fastserve_converters.sentence_transformers_files import SentenceHead, read_json, read_sentence_head
+from fastserve_converters.sentence_transformers_files import (
+    SentenceFolder,
+    SentenceHead,
+    TextSettings,
+    read_json,
+    read_sentence_folder,
+)
+from fastserve_converters.sentence_transformers_files.module_kinds import PICKLED_WEIGHTS, SAFE_WEIGHTS
 from fastserve_converters.tasks import TASKS, Task
 from fastserve_runtime.errors import UsageError
 
@@ -39,6 +46,7 @@ class Checkpoint:
         licence: as the model card names it, or None.
         gguf: the GGUF file that all of it is in, or None.
         notes: what the user should know of it, in sentences.
+        texts: what becomes of a text before the model.
     """
 
     path: Path
@@ -53,12 +61,17 @@ class Checkpoint:
     licence: str | None
     gguf: Path | None = None
     notes: tuple[str, ...] = ()
+    texts: TextSettings = field(default_factory=TextSettings)
 
     def files(self) -> tuple[Path, ...]:
         """Return the files that the result depends on, in a fixed order."""
         if self.gguf is not None:
             return (self.gguf, *self.licence_files())
         wanted = {".json", ".txt", ".safetensors", ".model", ".py"} | {Path(w).suffix for w in self.weights}
+        if self.sentence_head is not None and any(
+            _is_pickled(self.root / f) for f in self.sentence_head.weight_folders
+        ):
+            wanted.add(Path(PICKLED_WEIGHTS).suffix)
         found = [f for f in self.root.rglob("*") if f.is_file() and (f.suffix in wanted or f.name in _texts())]
         return tuple(sorted(f for f in found if not any(p.startswith(".") for p in f.relative_to(self.root).parts)))
 
@@ -95,7 +108,12 @@ class Checkpoint:
 
 
 def read_checkpoint(
-    directory: Path, *, task: str = "auto", allow_pickle: bool = False, trust_remote_code: bool = False
+    directory: Path,
+    *,
+    task: str = "auto",
+    allow_pickle: bool = False,
+    trust_remote_code: bool = False,
+    truncate_dim: int | None = None,
 ) -> Checkpoint:
     """Describe a checkpoint.
 
@@ -104,16 +122,18 @@ def read_checkpoint(
         task: `auto` finds it from the config.
         allow_pickle: accept weights that are pickles.
         trust_remote_code: accept a config that names code of its own.
+        truncate_dim: so many numbers are kept of a sentence embedding, whatever the checkpoint says.
 
     Raises:
         UsageError: there is no checkpoint, or it is of a kind that is not supported or not allowed.
     """
     gguf = find_gguf(directory)
     if gguf is not None:
+        _check_no_truncation(truncate_dim)
         return _described_gguf(gguf, task)
     _check_directory(directory)
-    sentence_head = read_sentence_head(directory)
-    path = directory / sentence_head.transformer_folder if sentence_head else directory
+    folder = read_sentence_folder(directory)
+    path = directory / folder.transformer_folder if folder else directory
     config = read_json(path / "config.json")
     if not isinstance(config, dict):
         raise UsageError("The checkpoint's 'config.json' is not a JSON object.")
@@ -125,6 +145,7 @@ def read_checkpoint(
     family = family_of(str(config.get("model_type", "unknown")))
     found_task = _task(config, task)
     task_module = _task_for(found_task, family)
+    sentence_head, texts, notes = _sentences(folder, task_module, config, truncate_dim, allow_pickle=allow_pickle)
     return Checkpoint(
         path=path,
         root=directory,
@@ -133,10 +154,42 @@ def read_checkpoint(
         config=config,
         labels=_labels(config) if task_module.HAS_LABELS else (),
         most_tokens=_positions(config) - family.first_position(config),
-        sentence_head=sentence_head if task_module.POOLS else None,
+        sentence_head=sentence_head,
         weights=_weights(path, allow_pickle=allow_pickle),
         licence=_licence(directory / MODEL_CARD),
+        notes=notes,
+        texts=texts,
     )
+
+
+def _sentences(
+    folder: SentenceFolder | None,
+    task: Task,
+    config: Mapping[str, Any],
+    truncate_dim: int | None,
+    *,
+    allow_pickle: bool,
+) -> tuple[SentenceHead | None, TextSettings, tuple[str, ...]]:
+    """Return what a folder of sentence-transformers says of embeddings, of texts, and notes on it.
+
+    Raises:
+        UsageError: some of it is not supported, or embeddings are to be cut where there are none.
+    """
+    if folder is not None and task.POOLS:
+        head, notes = folder.head(config, truncate_dim=truncate_dim, allow_pickle=allow_pickle)
+        return head, folder.texts(includes_prompt=head.includes_prompt), notes
+    _check_no_truncation(truncate_dim)
+    if folder is not None and folder.is_cross_encoder:
+        return None, folder.texts(), (*folder.settings.notes(), *folder.transformer.notes)
+    return None, TextSettings(), ()
+
+
+def _check_no_truncation(truncate_dim: int | None) -> None:
+    if truncate_dim is not None:
+        raise UsageError(
+            f"Embeddings were to be cut to {truncate_dim} numbers; the checkpoint gives no sentence embeddings.",
+            "Leave --truncate-dim out, or export a sentence-transformers model.",
+        )
 
 
 def _described_gguf(file: Path, task: str) -> Checkpoint:
@@ -185,6 +238,10 @@ def file_sha256(file: Path) -> str:
     """Return the SHA-256 of a file's content."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _is_pickled(folder: Path) -> bool:
+    return (folder / PICKLED_WEIGHTS).is_file() and not (folder / SAFE_WEIGHTS).is_file()
 
 
 def _texts() -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 import torch
 
 from fastserve_converters.checkpoint import Checkpoint
-from fastserve_converters.sentence_transformers_files import Dense, SentenceHead
+from fastserve_converters.sentence_pooling import SentencePooling, build_sentence_pooling, first_columns
 from fastserve_converters.tasks import TASKS, Task
 from fastserve_runtime.errors import EnvironmentFailure
 
@@ -41,20 +41,11 @@ class ConstantRows(torch.nn.Module):
         return self.rows if self.rows.shape[1] == 1 else first_columns(self.rows, indices.shape[1])
 
 
-def first_columns(table: torch.Tensor, count: int) -> torch.Tensor:
-    """Return the first columns of a table, shape [1, columns, ...].
-
-    All of them without a slice, which would be exported; a count that is open while exporting is an SymInt, which must
-    not be compared with a number, since the comparison would fix it.
-    """
-    return table if isinstance(count, int) and table.shape[1] == count else table[:, :count]
-
-
 class EdgeForm(torch.nn.Module):
     """An encoder, with its head, for sequences up to a length and batches of one."""
 
     def __init__(
-        self, model: torch.nn.Module, checkpoint: Checkpoint, length: int, head: torch.nn.Module | None
+        self, model: torch.nn.Module, checkpoint: Checkpoint, length: int, head: SentencePooling | None
     ) -> None:
         super().__init__()
         self.model = model
@@ -62,6 +53,7 @@ class EdgeForm(torch.nn.Module):
         task: Task = TASKS.load(checkpoint.task)
         self.output = task.output_name(checkpoint)
         self._field = task.MODEL_OUTPUT
+        self._more_outputs = {"output_hidden_states": True} if head is not None and head.needs_all_layers else {}
         fold_embeddings(model, checkpoint, length)
         for name in task.UNUSED:
             if getattr(model, name, None) is not None:
@@ -81,47 +73,11 @@ class EdgeForm(torch.nn.Module):
         """
         additive = ((1.0 - attention_mask) * MASK_PENALTY)[:, None, None, :]
         indices = dict.fromkeys(self._unused_indices, first_columns(self.zeros, input_ids.shape[1]))
-        result = self.model(input_ids=input_ids, attention_mask=additive, **indices)
+        result = self.model(input_ids=input_ids, attention_mask=additive, **indices, **self._more_outputs)
         value: torch.Tensor = getattr(result, self._field)
         if self.head is not None:
-            value = self.head(value, attention_mask)
+            value = self.head(value, attention_mask, result.hidden_states if self._more_outputs else None)
         return {self.output: value}
-
-
-class SentencePooling(torch.nn.Module):
-    """Pools token vectors into one, as sentence-transformers does: modes joined, dense layers, L2 norm of 1."""
-
-    def __init__(self, head: SentenceHead, dense: list[torch.nn.Module]) -> None:
-        super().__init__()
-        self.pooling = head.pooling
-        self.normalize = head.normalize
-        self.dense = torch.nn.ModuleList(dense)
-
-    def forward(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Pool.
-
-        Args:
-            hidden: shape [n, length, width].
-            mask: float32, shape [n, length].
-        """
-        pooled = [self._pooled(mode, hidden, mask) for mode in self.pooling]
-        value = pooled[0] if len(pooled) == 1 else torch.cat(pooled, dim=-1)
-        for layer in self.dense:
-            value = layer(value)
-        if self.normalize:
-            value = value / (value * value).sum(-1, keepdim=True).sqrt().clamp(min=1e-12)
-        return value
-
-    def _pooled(self, mode: str, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        weights = mask.unsqueeze(-1)
-        if mode == "cls":
-            return hidden[:, 0]
-        if mode == "max":
-            # Lower than any hidden value of a trained encoder, and finite.
-            return (hidden + (1.0 - weights) * -1e4).max(1).values
-        total = (hidden * weights).sum(1)
-        count = weights.sum(1).clamp(min=1e-9)
-        return total / (count if mode == "mean" else count.sqrt())
 
 
 def build_edge_form(model: torch.nn.Module, checkpoint: Checkpoint, length: int) -> EdgeForm:
@@ -133,18 +89,8 @@ def build_edge_form(model: torch.nn.Module, checkpoint: Checkpoint, length: int)
         length: tokens a sequence.
     """
     head = checkpoint.sentence_head
-    pooling = SentencePooling(head, [load_dense(checkpoint, d) for d in head.dense]) if head else None
+    pooling = build_sentence_pooling(checkpoint.root, head, length) if head else None
     return EdgeForm(model, checkpoint, length, pooling).eval()
-
-
-def load_dense(checkpoint: Checkpoint, dense: Dense) -> torch.nn.Module:
-    """Load a sentence-transformers dense layer from its folder."""
-    from safetensors.torch import load_file
-
-    linear = torch.nn.Linear(dense.in_features, dense.out_features, bias=dense.bias)
-    weights = load_file(str(checkpoint.root / dense.folder / "model.safetensors"))
-    linear.load_state_dict({name.removeprefix("linear."): value for name, value in weights.items()})
-    return torch.nn.Sequential(linear, getattr(torch.nn, dense.activation)())
 
 
 def fold_embeddings(model: torch.nn.Module, checkpoint: Checkpoint, length: int) -> None:

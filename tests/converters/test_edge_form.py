@@ -16,14 +16,11 @@ from fastserve_converters.edge_form import (
     TOLERANCE,
     ConstantRows,
     EdgeForm,
-    SentencePooling,
     build_edge_form,
-    load_dense,
     prove_equal,
 )
 from fastserve_converters.model_loading import load_model
 from fastserve_converters.reference import load_tokenizer, run_original
-from fastserve_converters.sentence_transformers_files import ACTIVATIONS, POOLING_MODES, Dense, SentenceHead
 from fastserve_converters.tasks import TASKS
 from fastserve_runtime.errors import EnvironmentFailure
 
@@ -140,66 +137,6 @@ def test_hidden_states_of_padding_are_not_compared(tiny) -> None:
     reference[0, 0] += 1
     with pytest.raises(EnvironmentFailure):
         prove_equal(edge_form, inputs, reference)
-
-
-HIDDEN = np.random.default_rng(1).normal(size=(3, 5, 4)).astype(np.float32)
-MASK = np.array([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0], [1, 0, 0, 0, 0]], np.float32)
-
-
-def pooled_by_hand(mode: str, rows: np.ndarray) -> np.ndarray:
-    return {
-        "cls": rows[0],
-        "mean": rows.mean(0),
-        "max": rows.max(0),
-        "mean_sqrt_len": rows.sum(0) / np.sqrt(len(rows)),
-    }[mode]
-
-
-def pooled(
-    modes: tuple[str, ...], dense: list[torch.nn.Module] | None = None, *, normalize: bool = False
-) -> np.ndarray:
-    pooling = SentencePooling(SentenceHead(modes, (), normalize), dense or [])
-    with torch.no_grad():
-        return pooling(torch.from_numpy(HIDDEN), torch.from_numpy(MASK)).numpy()
-
-
-@pytest.mark.parametrize("modes", [*((mode,) for mode in POOLING_MODES), ("mean", "max"), ("cls", "mean_sqrt_len")])
-def test_pooling_counts_real_tokens_alone(modes: tuple[str, ...]) -> None:
-    expected = [
-        np.concatenate([pooled_by_hand(mode, rows[mask > 0]) for mode in modes])
-        for rows, mask in zip(HIDDEN, MASK, strict=True)
-    ]
-    np.testing.assert_allclose(pooled(modes), expected, rtol=1e-5, atol=1e-6)
-
-
-def test_normalized_vectors_have_a_length_of_one() -> None:
-    plain, normalized = pooled(("mean",)), pooled(("mean",), normalize=True)
-    np.testing.assert_allclose(normalized, plain / np.linalg.norm(plain, axis=1, keepdims=True), rtol=1e-5)
-
-
-def test_a_vector_of_zeros_stays_one_of_zeros() -> None:
-    pooling = SentencePooling(SentenceHead(("mean",), (), normalize=True), [])
-    assert pooling(torch.zeros(1, 2, 4), torch.ones(1, 2)).tolist() == [[0, 0, 0, 0]]
-
-
-APPLIED = {
-    "Identity": lambda x: x,
-    "Tanh": np.tanh,
-    "ReLU": lambda x: np.maximum(x, 0),
-    "GELU": lambda x: torch.nn.functional.gelu(torch.from_numpy(x)).numpy(),
-}
-
-
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize("prefix", ["linear.", ""])
-def test_dense_layers_are_loaded_with_their_activation(folder, activation: str, prefix: str) -> None:
-    root = folder()
-    weight, bias = torch.randn(2, 4), torch.randn(2)
-    (root / "2_Dense").mkdir()
-    save_file({f"{prefix}weight": weight, f"{prefix}bias": bias}, root / "2_Dense" / "model.safetensors")
-    layer = load_dense(read_checkpoint(root), Dense("2_Dense", 4, 2, bias=True, activation=activation))
-    by_hand = APPLIED[activation](pooled(("mean",)) @ weight.numpy().T + bias.numpy())
-    np.testing.assert_allclose(pooled(("mean",), layer), by_hand, rtol=1e-4, atol=1e-6)
 
 
 def test_a_checkpoint_with_dense_layer_equals_its_original(tiny_copy) -> None:

@@ -10,6 +10,8 @@ import torch
 
 from fastserve_converters.checkpoint import read_checkpoint
 from fastserve_converters.sentence_transformers_files import SentenceHead
+from fastserve_converters.sentence_transformers_files.modules.normalize import Normalize
+from fastserve_converters.sentence_transformers_files.modules.pooling import Pooling
 from fastserve_converters.tasks import TASKS, Quality, feature_extraction, text_classification
 from fastserve_runtime.errors import UsageError
 from fastserve_runtime.metrics import similarity_spearman
@@ -42,7 +44,7 @@ def test_settings_of_sentence_embeddings_tell_how_they_are_made(folder) -> None:
     checkpoint = read_checkpoint(folder())
     assert feature_extraction.settings(checkpoint) == {}
     assert feature_extraction.output_name(checkpoint) == "last_hidden_state"
-    pooled = replace(checkpoint, sentence_head=SentenceHead(("mean", "max"), (), normalize=True))
+    pooled = replace(checkpoint, sentence_head=SentenceHead((Pooling(("mean", "max")), Normalize())))
     assert feature_extraction.settings(pooled) == {"pooling": ["mean", "max"], "normalize": True}
     assert feature_extraction.output_name(pooled) == "sentence_embedding"
 
@@ -79,7 +81,7 @@ def test_the_reference_is_the_models_own_output(folder) -> None:
 
 
 def test_the_reference_of_sentences_is_pooled_over_their_tokens_alone(folder) -> None:
-    checkpoint = replace(read_checkpoint(folder()), sentence_head=SentenceHead(("mean",), (), normalize=False))
+    checkpoint = replace(read_checkpoint(folder()), sentence_head=SentenceHead((Pooling(("mean",)),)))
     assert feature_extraction.reference_outputs(Encoder(), checkpoint, IDS).tolist() == [[5], [6]]
 
 

@@ -39,22 +39,29 @@ def output_name(checkpoint: Checkpoint) -> str:
 def settings(checkpoint: Checkpoint) -> dict[str, Any]:
     """Return how sentences are embedded, for people who read the manifest; the pipeline needs nothing."""
     head = checkpoint.sentence_head
-    return {} if head is None else {"pooling": list(head.pooling), "normalize": head.normalize}
+    return {} if head is None else head.settings()
 
 
 def reference_outputs(
     model: torch.nn.Module, checkpoint: Checkpoint, inputs: Mapping[str, torch.Tensor]
 ) -> torch.Tensor:
     """Return sentence embeddings, shape [n, d], or hidden states, shape [n, tokens, d]."""
-    from fastserve_converters.edge_form import SentencePooling, load_dense
+    from fastserve_converters.sentence_layers import load_layers
+    from fastserve_converters.sentence_reference import sentence_embeddings
 
-    hidden: torch.Tensor = model(**inputs).last_hidden_state
     head = checkpoint.sentence_head
     if head is None:
+        hidden: torch.Tensor = model(**inputs).last_hidden_state
         return hidden
-    pooling = SentencePooling(head, [load_dense(checkpoint, d) for d in head.dense])
-    pooled: torch.Tensor = pooling(hidden, inputs["attention_mask"].float())
-    return pooled
+    more = {"output_hidden_states": True} if head.needs_all_layers else {}
+    result = model(**inputs, **more)
+    return sentence_embeddings(
+        head,
+        load_layers(checkpoint.root, head),
+        result.last_hidden_state,
+        inputs["attention_mask"],
+        result.hidden_states if head.needs_all_layers else None,
+    )
 
 
 def quality(

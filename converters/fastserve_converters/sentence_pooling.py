@@ -1,0 +1,122 @@
+"""What follows the Transformer in a sentence encoder, in a form that every exporter and NPU takes well.
+
+No booleans, no integers and no gathering: a token is picked by a product with weights that are 1 there and 0 elsewhere.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from fastserve_converters.sentence_layers import LayerMean, load_layers
+from fastserve_converters.sentence_transformers_files.modules import SENTENCE, TOKENS
+from fastserve_converters.sentence_transformers_files.modules.dense import Dense
+from fastserve_converters.sentence_transformers_files.modules.layer_norm import LayerNorm
+from fastserve_converters.sentence_transformers_files.modules.normalize import Normalize
+from fastserve_converters.sentence_transformers_files.modules.pooling import Pooling
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from fastserve_converters.sentence_transformers_files import SentenceHead
+
+_LOWER_THAN_ALL = -1e4
+"""Added to hidden values that do not count in a maximum: lower than any of a trained encoder, and finite."""
+
+
+def first_columns(table: torch.Tensor, count: int) -> torch.Tensor:
+    """Return the first columns of a table, shape [1, columns, ...].
+
+    All of them without a slice, which would be exported; a count that is open while exporting is an SymInt, which must
+    not be compared with a number, since the comparison would fix it.
+    """
+    return table if isinstance(count, int) and table.shape[1] == count else table[:, :count]
+
+
+class SentencePooling(torch.nn.Module):
+    """Applies the modules of a head one after another, as sentence-transformers does.
+
+    Args:
+        head: what follows the Transformer.
+        layers: its modules with weights, as `load_layers` gives them.
+        length: tokens, at most.
+    """
+
+    def __init__(self, head: SentenceHead, layers: Sequence[torch.nn.Module], length: int) -> None:
+        super().__init__()
+        self.modules_in_order = head.modules
+        self.truncate_dim = head.truncate_dim
+        self.includes_prompt = head.includes_prompt
+        self.layer_means = torch.nn.ModuleList(m for m in layers if isinstance(m, LayerMean))
+        self.norms = torch.nn.ModuleList(m for m in layers if isinstance(m, torch.nn.LayerNorm))
+        self.dense = torch.nn.ModuleList(m for m in layers if not isinstance(m, LayerMean | torch.nn.LayerNorm))
+        if "weightedmean" in head.pooling:
+            # Shape [1, length, 1].
+            places = torch.arange(1, length + 1, dtype=torch.float32)[None, :, None]
+            self.register_buffer("places", places, persistent=False)
+        self.places: torch.Tensor
+
+    @property
+    def needs_all_layers(self) -> bool:
+        """Whether it wants the hidden states of every layer."""
+        return len(self.layer_means) > 0
+
+    def forward(
+        self, hidden: torch.Tensor, mask: torch.Tensor, all_layers: tuple[torch.Tensor, ...] | None = None
+    ) -> torch.Tensor:
+        """Return the embeddings, shape [n, d].
+
+        Args:
+            hidden: shape [n, length, width].
+            mask: which tokens are pooled, one after another; float32, shape [n, length].
+            all_layers: hidden states of every layer, where they are needed.
+        """
+        features = {TOKENS: hidden}
+        means, norms, dense = iter(self.layer_means), iter(self.norms), iter(self.dense)
+        for module in self.modules_in_order:
+            value = features[module.source]
+            if isinstance(module, Pooling):
+                pooled = [self._pooled(mode, value, mask) for mode in module.modes]
+                result = pooled[0] if len(pooled) == 1 else torch.cat(pooled, dim=-1)
+            elif isinstance(module, Normalize):
+                result = value / (value * value).sum(-1, keepdim=True).sqrt().clamp(min=1e-12)
+            elif isinstance(module, Dense):
+                result = next(dense)(value)
+            elif isinstance(module, LayerNorm):
+                result = next(norms)(value)
+            else:
+                result = next(means)(all_layers)
+            features[module.target] = result
+        embedding = features[SENTENCE]
+        return embedding if self.truncate_dim is None else embedding[:, : self.truncate_dim]
+
+    def _pooled(self, mode: str, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        weights = mask.unsqueeze(-1)
+        if mode == "cls" and self.includes_prompt:
+            return hidden[:, 0]
+        if mode == "max":
+            return (hidden + (1.0 - weights) * _LOWER_THAN_ALL).max(1).values
+        if mode in ("cls", "lasttoken"):
+            return (hidden * self._end(weights, first=mode == "cls")).sum(1)
+        if mode == "weightedmean":
+            weights = weights * first_columns(self.places, hidden.shape[1])
+        total = (hidden * weights).sum(1)
+        count = weights.sum(1).clamp(min=1e-9)
+        return total / (count.sqrt() if mode == "mean_sqrt_len_tokens" else count)
+
+    def _end(self, weights: torch.Tensor, *, first: bool) -> torch.Tensor:
+        """Return weights that are 1 at the first or last token that counts, shape [n, length, 1]."""
+        nothing = weights[:, :1] * 0.0
+        beside = (nothing, weights[:, :-1]) if first else (weights[:, 1:], nothing)
+        return weights * (1.0 - torch.cat(beside, dim=1))
+
+
+def build_sentence_pooling(root: Path, head: SentenceHead, length: int) -> SentencePooling:
+    """Make the exportable form of a checkpoint's head, for texts of up to a length in tokens.
+
+    Raises:
+        UsageError: weights of its modules cannot be loaded.
+    """
+    return SentencePooling(head, load_layers(root, head), length)
