@@ -13,6 +13,7 @@ class TableDecoder:
 
     def __init__(self, vocabulary: int, context: int) -> None:
         self.context = context
+        self.vocabulary = vocabulary
         self.position = 0
         self.calls: list[str | list[int]] = []
         self.held: list[int] = []

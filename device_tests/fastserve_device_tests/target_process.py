@@ -60,7 +60,7 @@ def check_variant(location: Path, variant_id: str, target: Target) -> Iterator[V
     from fastserve_device_tests.compilation_check import check_compilation
     from fastserve_device_tests.subject import Subject
     from fastserve_runtime.evaluation import evaluation_of
-    from fastserve_runtime.golden import read_golden
+    from fastserve_runtime.verification import whole_golden
 
     with open_bundle(location) as bundle:
         variant = bundle.manifest.variant(variant_id)
@@ -75,7 +75,7 @@ def check_variant(location: Path, variant_id: str, target: Target) -> Iterator[V
         except FastServeError as error:
             yield Verdict(variant_id, target.NAME, LOAD, Outcome.NOT_RUN, str(error))
             return
-        golden = read_golden(bundle.read(variant.golden))
+        golden = whole_golden(bundle, variant, variant.golden)
         try:
             session = open_variant(bundle, variant, engine)
         except EnvironmentFailure as error:  # such as a driver without a device

@@ -12,6 +12,7 @@ from fastserve_runtime.engines import ENGINES, engines_for, installed_engine
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, UsageError
 from fastserve_runtime.manifest import Manifest, Variant
 from fastserve_runtime.session import Engine, ModelSource, Session
+from fastserve_runtime.token_ids import id_rows, vocabulary_size
 
 if TYPE_CHECKING:
     from fastserve_runtime.bundle import Bundle
@@ -223,6 +224,7 @@ def open_variant(bundle: Bundle, variant: Variant, engine: Engine, *, threads: i
     """Check a variant's files and open it."""
     session = engine.open_session(checked_model(bundle, variant), variant.graphs, threads=threads)
     session.model_id = model_id(bundle.manifest, variant)
+    session.id_rows = id_rows(session.graphs, vocabulary_size(bundle.manifest.preprocessing.settings))
     return session
 
 

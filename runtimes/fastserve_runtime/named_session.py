@@ -19,6 +19,7 @@ from fastserve_runtime.tensors import (
     zero_buffers,
     zero_inputs,
 )
+from fastserve_runtime.token_ids import check_input_ids, id_rows
 
 if TYPE_CHECKING:
     from fastserve_runtime.session import Binding, Tensor, Tensors
@@ -37,6 +38,7 @@ class NamedSession(ClosedAtEnd):
 
     def __init__(self, graphs: Mapping[str, Signature], threads: int) -> None:
         self._graphs = graphs
+        self.id_rows: Mapping[str, int] = id_rows(graphs)
         self._closed = False
         self._turn = threading.Lock()
         self.threads = threads
@@ -50,6 +52,7 @@ class NamedSession(ClosedAtEnd):
         """Run one graph; see `Session.run`."""
         name = select_graph(self._graphs, graph)
         tensors = checked_inputs(self._graphs[name], inputs)
+        self.check_values(name, tensors)
         with self._in_use():
             return self._execute(name, tensors)
 
@@ -97,6 +100,16 @@ class NamedSession(ClosedAtEnd):
         """Tell where operators run; see `Session.placement`."""
         with self._in_use():
             return self._placement()
+
+    def check_values(self, graph: str, inputs: Tensors) -> None:
+        """Refuse values that an engine would look up beyond what there is.
+
+        Raises:
+            InputError: naming the value.
+        """
+        rows = self.id_rows.get(graph)
+        if rows is not None:
+            check_input_ids(inputs, rows)
 
     def _in_use(self) -> _Turn:
         return _Turn(self)
@@ -183,6 +196,7 @@ class BufferBinding:
 
     def run(self) -> Tensors:
         """Run on what is in `inputs` and return `outputs`; see `Binding.run`."""
+        self._session.check_values(self._graph, self.inputs)
         with self._session._in_use():
             self._execute()
         return self.outputs

@@ -50,6 +50,7 @@ class Binding(Protocol):
         """Run the graph on what is in `inputs` and return `outputs`.
 
         Raises:
+            InputError: an id is not in the model's table.
             UsageError: the session is closed, or busy in another thread.
             EnvironmentFailure: the engine failed.
         """
@@ -73,6 +74,8 @@ class Session(Protocol):
         engine: the name of the engine that runs it.
         threads: how many threads one call may use.
         model_id: what tells a bundle's variant from all others; empty for a bare file.
+        id_rows: by graph, how many rows the table has that its `input_ids` are looked up in, where that is known: other
+            ids are refused. What a decoder scores tells as much; else it is a bundle's manifest.
         is_concurrent: whether several threads may call `run` at the same time; where not, a second one gets a
             UsageError rather than wrong numbers.
     """
@@ -80,6 +83,7 @@ class Session(Protocol):
     engine: str
     threads: int
     model_id: str
+    id_rows: Mapping[str, int]
     is_concurrent: bool
 
     @property
@@ -98,7 +102,7 @@ class Session(Protocol):
             Every output by name, in memory of its own.
 
         Raises:
-            InputError: an input is missing, unknown, or of the wrong dtype, rank or shape.
+            InputError: an input is missing, unknown, of a wrong dtype, rank or shape, or has an unknown id.
             UsageError: the session is closed, or busy in another thread and not for several at once.
             EnvironmentFailure: the engine failed.
         """

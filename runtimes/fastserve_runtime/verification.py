@@ -15,6 +15,7 @@ from fastserve_runtime.errors import (
     BundleError,
     EnvironmentFailure,
     FastServeError,
+    InputError,
     UsageError,
 )
 from fastserve_runtime.loading import (
@@ -171,7 +172,26 @@ def whole_golden(bundle: Bundle, variant: Variant, file: str) -> Golden:
     for name, array in parts.items():
         if array is None or array.shape[:1] != (golden.texts.size,) or not array.size:
             raise BundleError(f"The golden of variant '{variant.id}' has no '{name}' for each of its samples.")
+    check_known_ids(bundle, variant, golden)
     return golden
+
+
+def check_known_ids(bundle: Bundle, variant: Variant, golden: Golden) -> None:
+    """Refuse a golden with ids that its model does not know.
+
+    Raises:
+        BundleError: naming the id.
+    """
+    from fastserve_runtime.generation.traces import CANDIDATES, TOKENS
+    from fastserve_runtime.token_ids import INPUT_IDS, check_ids, rows_of
+
+    rows = rows_of(bundle.manifest, variant)
+    for name in (INPUT_IDS, TOKENS, CANDIDATES):
+        if rows is not None and name in golden.inputs:
+            try:
+                check_ids(golden.inputs[name], rows, f"The golden of variant '{variant.id}'")
+            except InputError as error:
+                raise BundleError(error.problem, "Export the bundle again.") from error
 
 
 def _golden_names(task: str, variant: Variant) -> tuple[tuple[str, ...], tuple[str, ...]]:

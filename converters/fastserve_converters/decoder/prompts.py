@@ -21,13 +21,14 @@ _CONVERSATIONS: tuple[tuple[dict[str, str], ...], ...] = (
 )
 
 
-def prompt_settings(tokenizer: Any, generation: Mapping[str, Any], context: int) -> PromptSettings:
+def prompt_settings(tokenizer: Any, generation: Mapping[str, Any], context: int, vocabulary: int) -> PromptSettings:
     """Return the settings of a checkpoint.
 
     Args:
         tokenizer: Transformers' tokenizer.
         generation: its `generation_config.json`, or what of it is known.
         context: how many tokens the model is exported for.
+        vocabulary: how many rows its embedding table has.
     """
     ends = generation.get("eos_token_id", tokenizer.eos_token_id)
     listed = ends if isinstance(ends, list) else [ends]
@@ -42,6 +43,7 @@ def prompt_settings(tokenizer: Any, generation: Mapping[str, Any], context: int)
         special_tokens=special,
         chat_template=template,
         sampling=advised_sampling(generation),
+        vocabulary_size=vocabulary,
     )
 
 

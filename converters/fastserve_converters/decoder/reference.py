@@ -84,7 +84,8 @@ def build_reference(
         UsageError: there is too little text, or the chat template or the tokenizer cannot be used on a device.
         EnvironmentFailure: the bundle's tokenizer and Transformers' disagree.
     """
-    settings = prompt_settings(tokenizer, generation, context)
+    vocabulary = int(model.get_input_embeddings().weight.shape[0])  # type: ignore[operator]
+    settings = prompt_settings(tokenizer, generation, context, vocabulary)
     tokenizer.backend_tokenizer.save(str(out / TOKENIZER))
     (out / TOKENIZER_CONFIG).write_text(json.dumps(tokenizer_config(settings), indent=1))
     ours = open_prompts((out / TOKENIZER).read_bytes(), settings)

@@ -96,7 +96,7 @@ class TFLiteSession(NamedSession):
                 self._take_back()
                 # A runner holds on to the interpreter's insides, which then refuses all else.
                 self._runners = {}
-                self._borrowed = BorrowedTensors(self, self.interpreter, *indices, shapes, give_back)
+                self._borrowed = BorrowedTensors(self, name, self.interpreter, *indices, shapes, give_back)
                 return self._borrowed
         return super().borrow(shapes, give_back, graph=graph)
 

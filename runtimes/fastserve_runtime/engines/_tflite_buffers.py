@@ -24,6 +24,7 @@ class BorrowedTensors:
     def __init__(
         self,
         session: NamedSession,
+        graph: str,
         interpreter: Any,
         inputs: Mapping[str, int],
         outputs: Mapping[str, int],
@@ -34,6 +35,7 @@ class BorrowedTensors:
 
         Args:
             session: whose turn a run takes.
+            graph: which of its graphs.
             interpreter: the library's.
             inputs: name → index of the tensor.
             outputs: likewise.
@@ -46,11 +48,13 @@ class BorrowedTensors:
         self.inputs: Tensors = {name: _array(interpreter, index) for name, index in inputs.items()}
         self.outputs: Tensors = {name: _array(interpreter, index) for name, index in outputs.items()}
         self._session = session
+        self._graph = graph
         self._interpreter = interpreter
         self._give_back: Callable[[], None] | None = give_back
 
     def run(self) -> Tensors:
         """Run on what is in `inputs` and return `outputs`; see `Binding.run`."""
+        self._session.check_values(self._graph, self.inputs)
         with self._session._in_use():
             if self._give_back is None:
                 raise UsageError("The session was used for something else since.", "Borrow buffers again.")

@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from fastserve_runtime.errors import InputError, UsageError
+from fastserve_runtime.errors import BundleError, InputError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from fastserve_runtime.session import Tensor
+    from fastserve_runtime.session import Session, Tensor
 
 
-def check_room(tokens: Sequence[int], position: int, context: int) -> None:
-    """Refuse no tokens, and more than a context still takes.
+def check_fed(tokens: Sequence[int], position: int, context: int, vocabulary: int) -> None:
+    """Refuse no tokens, more than a context still takes, and ids that the model does not know.
 
     Args:
         tokens: what is to be fed.
         position: how many the decoder holds.
         context: how many it can hold.
+        vocabulary: its ids are those below this.
 
     Raises:
         InputError: saying which.
@@ -31,6 +32,23 @@ def check_room(tokens: Sequence[int], position: int, context: int) -> None:
             f"{len(tokens)} tokens behind {position} are more than the context of {context} takes.",
             "Shorten the prompt.",
         )
+    lowest, highest = min(tokens), max(tokens)
+    if lowest < 0 or highest >= vocabulary:
+        raise InputError(
+            f"The token {lowest if lowest < 0 else highest} is none of the model's, which are 0 to {vocabulary - 1}.",
+            "Give tokens of this model's tokenizer.",
+        )
+
+
+def vocabulary_of(session: Session, graph: str) -> int:
+    """Return how many ids a decoder knows.
+
+    Raises:
+        BundleError: neither its manifest nor what it scores tells.
+    """
+    if graph not in session.id_rows:
+        raise BundleError(f"The graph '{graph}' does not tell how many tokens it scores.", "Export the model again.")
+    return session.id_rows[graph]
 
 
 def check_rewind(position: int, held: int) -> None:

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from fastserve_runtime.errors import BundleError, UsageError
+from fastserve_runtime.errors import BundleError, InputError, UsageError
 from fastserve_runtime.generation.chat_template import ChatTemplate
 from fastserve_runtime.generation.sampling import Sampling
 from fastserve_runtime.generation.traces import PROMPT, TOKENS
 from fastserve_runtime.parsing import Fields
 from fastserve_runtime.text import open_tokenizer
+from fastserve_runtime.token_ids import vocabulary_size
 
 if TYPE_CHECKING:
     from fastserve_runtime.session import Tensors
@@ -31,6 +32,7 @@ class PromptSettings:
         special_tokens: name → text, as chat templates use them: `bos_token`, `eos_token`, ...
         chat_template: the checkpoint's Jinja template, None if it is no chat model.
         sampling: what the checkpoint advises.
+        vocabulary_size: how many ids the model knows, which may be fewer than the tokenizer has; None where unknown.
     """
 
     context: int
@@ -39,6 +41,7 @@ class PromptSettings:
     special_tokens: Mapping[str, str] = field(default_factory=dict)
     chat_template: str | None = None
     sampling: Sampling = field(default_factory=Sampling)
+    vocabulary_size: int | None = None
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> PromptSettings:
@@ -64,7 +67,9 @@ class PromptSettings:
         except (TypeError, UsageError) as error:
             raise BundleError(f"The bundle's sampling settings are damaged: {error}") from error
         assert isinstance(ends, list)
-        return cls(fields.count("context"), beginning, tuple(ends), special, template, sampling)
+        return cls(
+            fields.count("context"), beginning, tuple(ends), special, template, sampling, vocabulary_size(document)
+        )
 
 
 class PromptTokenizer:
@@ -98,6 +103,24 @@ class PromptTokenizer:
         text = self._template.render(prompt, add_generation_prompt=True)
         # The template writes special tokens itself.
         return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def check_known(self, tokens: Sequence[int], vocabulary: int) -> None:
+        """Refuse tokens that the tokenizer has and the model has not, such as those of pictures in a model of text.
+
+        Args:
+            tokens: of a prompt.
+            vocabulary: the model's ids are those below this.
+
+        Raises:
+            InputError: naming the first such token.
+        """
+        beyond = next((token for token in tokens if token >= vocabulary), None)
+        if beyond is not None:
+            text = f"{self.tokenizer.id_to_token(beyond)!r:.60}"
+            raise InputError(
+                f"The prompt has the token {text} with the id {beyond}; the model has the ids 0 to {vocabulary - 1}.",
+                "Leave it out of the prompt.",
+            )
 
     def differing(self, texts: Sequence[str], inputs: Tensors) -> list[str]:
         """Return the names of inputs of traces (see `traces`), made of prompts before, that do not begin with them now.

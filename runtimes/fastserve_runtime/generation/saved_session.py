@@ -163,7 +163,10 @@ def check_fits(saved: SavedSession, *, model_id: str, context: int, vocabulary: 
             "Use the bundle that it was saved with.",
         )
     if saved.tokens and max(saved.tokens) >= vocabulary:
-        raise InputError(f"The session holds the token {max(saved.tokens)}; the model has {vocabulary}.")
+        raise InputError(
+            f"The session holds the token {max(saved.tokens)}; the model has the tokens 0 to {vocabulary - 1}.",
+            "Save it again, or begin a new one.",
+        )
 
 
 def _is_session(path: Path) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastserve_runtime.errors import BundleError, UsageError
-from fastserve_runtime.generation.decoder_checks import check_cached, check_rewind, check_room
+from fastserve_runtime.generation.decoder_checks import check_cached, check_fed, check_rewind, vocabulary_of
 from fastserve_runtime.manifest import UNBOUNDED, Signature, TensorSpec
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ class SharedCacheDecoder:
         pairs = _pairs(signature)
         self.context = _context(pairs, context)
         self.position = 0
+        self.vocabulary = vocabulary_of(session, name)
         self._cache = {past.name: np.zeros(_shape(past, self.context), past.dtype) for past, _ in pairs}
         ids, logits = (_named(signature, n) for n in (INPUT_IDS, LOGITS))
         self._token = np.zeros((1, 1), ids.dtype)
@@ -74,7 +75,7 @@ class SharedCacheDecoder:
 
     def feed(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """Take tokens; see `TokenDecoder.feed`."""
-        check_room(tokens, self.position, self.context)
+        check_fed(tokens, self.position, self.context, self.vocabulary)
         for start in range(0, len(tokens), _CHUNK):
             self._run(tokens[start : start + _CHUNK])
         scores: NDArray[np.float32] = self._binding.outputs[LOGITS][0, 0]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastserve_runtime.errors import BundleError, UsageError
-from fastserve_runtime.generation.decoder_checks import check_cached, check_rewind, check_room
+from fastserve_runtime.generation.decoder_checks import check_cached, check_fed, check_rewind, vocabulary_of
 from fastserve_runtime.manifest import Signature, TensorSpec
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ class SlicedCacheDecoder:
             raise BundleError(f"The graph '{self._graph}' does not give the keys and values of new tokens.")
         self.context = _context(signature, context)
         self.position = 0
+        self.vocabulary = vocabulary_of(session, self._graph)
         self._session = session
         self._pasts = {t.name: t for t in _pasts(signature)}
         self._news = {name: NEW + name.removeprefix(PAST) for name in self._pasts}
@@ -83,7 +84,7 @@ class SlicedCacheDecoder:
 
     def feed(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """Take tokens; see `TokenDecoder.feed`."""
-        check_room(tokens, self.position, self.context)
+        check_fed(tokens, self.position, self.context, self.vocabulary)
         # The odd chunk comes first, while there is least to copy for a change of size.
         first = len(tokens) % _CHUNK or _CHUNK
         starts = [0, *range(first, len(tokens), _CHUNK)]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastserve_runtime.errors import BundleError, InputError, UsageError
-from fastserve_runtime.generation.decoder_checks import check_rewind, check_room
+from fastserve_runtime.generation.decoder_checks import check_fed, check_rewind, vocabulary_of
 from fastserve_runtime.manifest import Signature, SymbolicDim, TensorSpec
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ class StatefulDecoder:
         tokens, position, logits = _tensors(session.graphs[name])
         self.context = _context(int(session.run({}, graph=MAX_CONTEXT)[MAX_CONTEXT]), context)
         self.position = 0
+        self.vocabulary = vocabulary_of(session, name)
         dim = tokens.dims[-1]
         self._chunk = dim.max if isinstance(dim, SymbolicDim) else dim
         self._token = np.zeros((1, 1), tokens.dtype)
@@ -63,7 +64,7 @@ class StatefulDecoder:
 
     def feed(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """Take tokens; see `TokenDecoder.feed`."""
-        check_room(tokens, self.position, self.context)
+        check_fed(tokens, self.position, self.context, self.vocabulary)
         for start in range(0, len(tokens), self._chunk):
             self._run(tokens[start : start + self._chunk])
         scores: Any = self._binding.outputs[LOGITS]

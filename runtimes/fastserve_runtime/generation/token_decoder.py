@@ -18,9 +18,11 @@ class TokenDecoder(Protocol):
     Attributes:
         context: how many tokens it can hold.
         position: how many it holds.
+        vocabulary: its tokens have the ids below this.
     """
 
     context: int
+    vocabulary: int
     position: int
 
     def feed(self, tokens: Sequence[int]) -> NDArray[np.float32]:
@@ -30,7 +32,7 @@ class TokenDecoder(Protocol):
             Scores of the token that comes next, shape [vocabulary]; the next call overwrites them.
 
         Raises:
-            InputError: there are none, or more than the context still takes.
+            InputError: there are none, more than the context still takes, or one that the model does not know.
             UsageError: the session is closed, or busy in another thread.
             EnvironmentFailure: the engine failed.
         """

@@ -16,7 +16,7 @@ from fastserve_runtime.generation.finish import FinishReason, Generation
 from fastserve_runtime.generation.prompt_tokenizer import Message, PromptTokenizer
 from fastserve_runtime.generation.sampling import Sampler, Sampling
 from fastserve_runtime.generation.saved_session import SavedSession, check_fits, read_from_file, save_to_file
-from fastserve_runtime.generation.shared_cache import LOGITS, SharedCacheDecoder, has_shared_cache
+from fastserve_runtime.generation.shared_cache import SharedCacheDecoder, has_shared_cache
 from fastserve_runtime.generation.sliced_cache import SlicedCacheDecoder, has_sliced_cache
 from fastserve_runtime.generation.stateful import StatefulDecoder, keeps_cache_inside
 from fastserve_runtime.generation.stopping import StopStrings
@@ -121,7 +121,7 @@ class TextGeneration(ClosedAtEnd):
             OSError: the file cannot be read.
         """
         saved = read_from_file(file)
-        check_fits(saved, model_id=self._model_id(), context=self.context, vocabulary=self._vocabulary())
+        check_fits(saved, model_id=self._model_id(), context=self.context, vocabulary=self._loop.decoder.vocabulary)
         self._loop.restore(saved.tokens, saved.cached)
         return list(saved.messages)
 
@@ -168,7 +168,7 @@ class TextGeneration(ClosedAtEnd):
             is_cancelled: asked before each token, and between the parts of a long prompt.
 
         Raises:
-            InputError: the prompt is empty, too long, or no conversation.
+            InputError: the prompt is empty, too long, or no conversation, or has a token that the model does not know.
             UsageError: a setting is out of range, or the model takes no conversations.
             EnvironmentFailure: the engine failed.
         """
@@ -184,6 +184,7 @@ class TextGeneration(ClosedAtEnd):
         sampling: Sampling = replace(settings.sampling, **{k: v for k, v in wanted.items() if v is not None})
         stops = StopStrings((stop,) if isinstance(stop, str) else stop)
         tokens = self.tokenizer.encode(prompt)
+        self.tokenizer.check_known(tokens, self._loop.decoder.vocabulary)
         fitted = fit(tokens, max_new_tokens, self.context, overflow, beginning=settings.beginning)
         run = _Run(self._loop, self.tokenizer, stops, is_continued=isinstance(prompt, str), started=started)
         return TextStream(
@@ -201,12 +202,6 @@ class TextGeneration(ClosedAtEnd):
                 "Open the bundle with `load`.",
             )
         return self.session.model_id
-
-    def _vocabulary(self) -> int:
-        """Return how many tokens the model scores, as far as its graphs tell, at least those of the tokenizer."""
-        outputs = [t for graph in self.session.graphs.values() for t in graph.outputs if t.name == LOGITS and t.dims]
-        sizes = [size for t in outputs if isinstance(size := t.dims[-1], int)]
-        return max([int(self.tokenizer.tokenizer.get_vocab_size()), *sizes])
 
 
 class _Run:

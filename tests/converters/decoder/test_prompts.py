@@ -35,7 +35,7 @@ def changed(theirs) -> Any:
 
 
 def settings_of(tokenizer: Any, generation: dict[str, Any] | None = None) -> PromptSettings:
-    return prompt_settings(tokenizer, generation or {}, 64)
+    return prompt_settings(tokenizer, generation or {}, 64, 512)
 
 
 @pytest.mark.parametrize(
