@@ -15,6 +15,8 @@ ROLES = ("system", "user", "assistant", "tool", "developer")
 MAX_SOURCE = 64 * 1024
 """Characters that a template may have; those of known models have some thousand, few above 20 thousand."""
 _TEMPLATE_FILE = "<template>"
+_CONTINUED = "CONTINUE_FINAL_MESSAGE_TAG "
+"""Marks where the last message ends in the rendered text, as in Transformers; the space tells whether it is trimmed."""
 _LONGEST_SENTENCE = 500
 
 
@@ -80,6 +82,8 @@ class ChatTemplate:
         self,
         messages: Sequence[Mapping[str, Any]],
         add_generation_prompt: bool = True,  # noqa: FBT001, FBT002 -- Transformers' signature
+        *,
+        continue_final_message: bool = False,
         **extra: Any,
     ) -> str:
         """Return a conversation's text.
@@ -88,6 +92,8 @@ class ChatTemplate:
             messages: at least one; each has a `role`, one of `ROLES`, and a `content`, a string, and may have more
                 that the template knows.
             add_generation_prompt: whether the text ends with the beginning of the model's answer.
+            continue_final_message: whether the text ends where the last message does, so that the model goes on with
+                it.
             extra: more values for the template, such as `tools`: strings, numbers, booleans, None, lists, mappings.
 
         Raises:
@@ -108,7 +114,10 @@ class ChatTemplate:
             raise InputError(
                 f"The conversation has {size} characters; at most {self.max_output} are taken.", "Shorten it."
             )
-        return self._rendered(values)
+        if not continue_final_message:
+            return self._rendered(values)
+        values["messages"][-1]["content"] += _CONTINUED
+        return _up_to_mark(self._rendered(values))
 
     def _rendered(self, values: Mapping[str, Any]) -> str:
         from fastserve_runtime.generation.template_functions import TemplateRefusal
@@ -135,6 +144,17 @@ class ChatTemplate:
                 "Check that the messages have what it needs, or export another template.",
             ) from error
         return "".join(pieces)
+
+
+def _up_to_mark(text: str) -> str:
+    """Return a rendered conversation up to the end of its last message."""
+    end = text.rfind(_CONTINUED.strip())
+    if end < 0:
+        raise InputError(
+            "The model's chat template does not show the last message, so that it cannot be continued.",
+            "Leave continue_final_message out.",
+        )
+    return text[:end] if text.startswith(_CONTINUED, end) else text[:end].rstrip()
 
 
 def _compiled(source: str) -> Any:

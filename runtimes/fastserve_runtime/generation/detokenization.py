@@ -26,6 +26,23 @@ class Decoder(Protocol):
         """Return the text of tokens."""
 
 
+class ShowingDecoder:
+    """A decoder that gives the text of one special token too, such as that which begins calls of functions."""
+
+    def __init__(self, decoder: Decoder, token: int, text: str) -> None:
+        self._decoder, self._token, self._shown = decoder, token, text
+
+    def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:  # noqa: FBT001, FBT002
+        """Return the text of tokens."""
+        parts: list[list[int]] = [[]]
+        for token in ids:
+            if token == self._token:
+                parts.append([])
+            else:
+                parts[-1].append(token)
+        return self._shown.join(self._decoder.decode(part, skip_special_tokens) if part else "" for part in parts)
+
+
 class TokenStream:
     """Turns tokens into pieces of text, which together are the text of all tokens.
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from fastserve_runtime.generation.tools import ToolCall
+
 FinishReason = Literal["stop", "length", "context", "cancelled"]
 """Why a generation ended: with an end-of-sequence token or a stop string, after as many tokens as were asked for, at
 the end of the model's context, or because the caller wanted no more."""
@@ -22,6 +24,7 @@ class Generation:
         prompt_tokens: how many tokens the prompt had as the model got it.
         first_token_seconds: from the call to the first token: tokenizing, the prompt's pass, and sampling.
         decode_seconds: from the first token to the last.
+        tool_calls: functions that the model wants to be called; they are not part of the text.
     """
 
     text: str
@@ -30,6 +33,7 @@ class Generation:
     prompt_tokens: int
     first_token_seconds: float
     decode_seconds: float
+    tool_calls: tuple[ToolCall, ...] = ()
 
     @property
     def tokens_per_second(self) -> float | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastserve_runtime.errors import BundleError, InputError, UsageError
 from fastserve_runtime.generation.chat_template import ChatTemplate
+from fastserve_runtime.generation.grammar import Grammar, GrammarCompiler, GrammarConstraint
 from fastserve_runtime.generation.sampling import Sampling
 from fastserve_runtime.generation.traces import PROMPT, TOKENS
 from fastserve_runtime.parsing import Fields
@@ -19,6 +20,34 @@ if TYPE_CHECKING:
 
 KIND = "prompt-tokenizer"
 Message = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class TemplateOptions:
+    """How a conversation is rendered.
+
+    Attributes:
+        add_generation_prompt: whether the model's answer is begun.
+        continue_final_message: whether the model goes on with the last message instead.
+        values: more values for the template, such as `tools` or `enable_thinking`.
+    """
+
+    add_generation_prompt: bool = True
+    continue_final_message: bool = False
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.add_generation_prompt and self.continue_final_message:
+            raise UsageError(
+                "An answer cannot be begun where the last message is continued.",
+                "Set add_generation_prompt to false, or leave continue_final_message out.",
+            )
+        own = sorted({"messages", "add_generation_prompt", "continue_final_message"} & self.values.keys())
+        if own:
+            raise UsageError(f"'{own[0]}' is no value for the chat template.", "Set it beside the template's values.")
+
+
+_ANSWERED = TemplateOptions()
 
 
 @dataclass(frozen=True)
@@ -86,11 +115,16 @@ class PromptTokenizer:
         self.tokenizer.no_padding()
         self.tokenizer.no_truncation()
         self.settings = settings
+        self._grammars: GrammarCompiler | None = None
         template = settings.chat_template
         self._template = None if template is None else ChatTemplate(template, settings.special_tokens)
 
-    def encode(self, prompt: str | Sequence[Message]) -> list[int]:
+    def encode(self, prompt: str | Sequence[Message], options: TemplateOptions = _ANSWERED) -> list[int]:
         """Return the tokens of a text to be continued, or of a conversation to be answered.
+
+        Args:
+            prompt: the text, or the messages.
+            options: how messages are rendered.
 
         Raises:
             InputError: the messages are none, or the template refuses them.
@@ -100,7 +134,12 @@ class PromptTokenizer:
             return list(self.tokenizer.encode(prompt).ids)
         if self._template is None:
             raise UsageError("The model has no chat template.", "Give it a text to continue rather than messages.")
-        text = self._template.render(prompt, add_generation_prompt=True)
+        text = self._template.render(
+            prompt,
+            options.add_generation_prompt,
+            continue_final_message=options.continue_final_message,
+            **options.values,
+        )
         # The template writes special tokens itself.
         return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
 
@@ -121,6 +160,17 @@ class PromptTokenizer:
                 f"The prompt has the token {text} with the id {beyond}; the model has the ids 0 to {vocabulary - 1}.",
                 "Leave it out of the prompt.",
             )
+
+    def constraint(self, grammar: Grammar) -> GrammarConstraint:
+        """Return what keeps a text to a grammar.
+
+        Raises:
+            GrammarRefused: the grammar is wrong, or has what cannot be enforced.
+            EnvironmentFailure: llguidance is not installed, or does not know this kind of tokenizer.
+        """
+        if self._grammars is None:
+            self._grammars = GrammarCompiler(self.tokenizer.to_str(), self.settings.ends)
+        return self._grammars.constraint(grammar)
 
     def differing(self, texts: Sequence[str], inputs: Tensors) -> list[str]:
         """Return the names of inputs of traces (see `traces`), made of prompts before, that do not begin with them now.

@@ -19,6 +19,8 @@ from fastserve_runtime.errors import EnvironmentFailure, InputError, UsageError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from fastserve_runtime.generation.grammar import GrammarConstraint
+
     Tokens = Sequence[int] | NDArray[np.integer[Any]]
 
 _FIRST_NUCLEUS = 256
@@ -81,9 +83,21 @@ class Sampler:
     tokens wherever the engine gives the same logits.
     """
 
-    def __init__(self, sampling: Sampling) -> None:
+    def __init__(self, sampling: Sampling, constraint: GrammarConstraint | None = None) -> None:
+        """Begin a text.
+
+        Args:
+            sampling: how tokens are chosen.
+            constraint: the grammar that the text follows; None for any text.
+        """
         self.sampling = sampling
+        self._constraint = constraint
         self._generator = np.random.Generator(np.random.PCG64(sampling.seed))
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing can follow the tokens chosen so far, since a grammar has ended."""
+        return self._constraint is not None and self._constraint.is_complete
 
     def next_token(self, logits: NDArray[np.floating[Any]], previous: Tokens = ()) -> int:
         """Return the id of the next token.
@@ -98,6 +112,13 @@ class Sampler:
             EnvironmentFailure: a logit is not a number, or none is finite, at a temperature above 0.
         """
         scores = _penalized(_checked(logits), previous, self.sampling.repetition_penalty)
+        if self._constraint is None:
+            return self._chosen(scores)
+        token = self._chosen(self._constraint.masked(scores))
+        self._constraint.accept(token)
+        return token
+
+    def _chosen(self, scores: NDArray[np.float32]) -> int:
         if self.sampling.temperature == 0:
             return _best(scores)
         candidates = _candidates(scores, self.sampling)

@@ -48,7 +48,7 @@ class StopStrings:
             _, start, self.matched = min(found)
             self._held = ""
             return text[:start], True
-        held = max((_overlap(text, s) for s in self.strings), default=0)
+        held = max((overlap(text, s) for s in self.strings), default=0)
         self._held = text[len(text) - held :]
         return text[: len(text) - held], False
 
@@ -58,7 +58,7 @@ class StopStrings:
         return held
 
 
-def _overlap(text: str, stop: str) -> int:
-    """Return the length of the longest end of `text` that `stop` begins with, less than the whole of `stop`."""
+def overlap(text: str, stop: str) -> int:
+    """Return the length of the longest end of a text that a string begins with, less than the whole of the string."""
     lengths = range(min(len(text), len(stop) - 1), 0, -1)
     return next((n for n in lengths if text.endswith(stop[:n])), 0)

@@ -79,7 +79,7 @@ class TokenLoop:
                 return
             token = sampler.next_token(scores, seen)
             seen.append(token)
-            if token in end_tokens:
+            if token in end_tokens or sampler.is_complete:
                 self.finish_reason = "stop"
             elif count == most:
                 self.finish_reason = "length"

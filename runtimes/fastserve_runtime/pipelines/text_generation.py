@@ -13,7 +13,9 @@ from fastserve_runtime.errors import EnvironmentFailure, UsageError
 from fastserve_runtime.generation.context import Overflow, fit
 from fastserve_runtime.generation.detokenization import TokenStream
 from fastserve_runtime.generation.finish import FinishReason, Generation
-from fastserve_runtime.generation.prompt_tokenizer import Message, PromptTokenizer
+from fastserve_runtime.generation.grammar import Grammar
+from fastserve_runtime.generation.prepared_prompt import PreparedPrompt, prepared
+from fastserve_runtime.generation.prompt_tokenizer import Message, PromptTokenizer, TemplateOptions
 from fastserve_runtime.generation.sampling import Sampler, Sampling
 from fastserve_runtime.generation.saved_session import SavedSession, check_fits, read_from_file, save_to_file
 from fastserve_runtime.generation.shared_cache import SharedCacheDecoder, has_shared_cache
@@ -22,6 +24,7 @@ from fastserve_runtime.generation.stateful import StatefulDecoder, keeps_cache_i
 from fastserve_runtime.generation.stopping import StopStrings
 from fastserve_runtime.generation.token_decoder import TokenDecoder
 from fastserve_runtime.generation.token_loop import TokenLoop
+from fastserve_runtime.generation.tools import ToolCall, ToolUse
 from fastserve_runtime.generation.traces import INPUTS, LOG_PROBABILITIES, NEXT_TOKEN
 from fastserve_runtime.generation.workload import GenerationWorkload
 from fastserve_runtime.session import Session
@@ -151,6 +154,9 @@ class TextGeneration(ClosedAtEnd):
         seed: int | None = None,
         stop: str | Sequence[str] = (),
         overflow: Overflow = "error",
+        grammar: Grammar | None = None,
+        tools: ToolUse | None = None,
+        template: TemplateOptions | None = None,
         is_cancelled: Callable[[], bool] = lambda: False,
     ) -> TextStream:
         """Generate a text piece by piece.
@@ -165,12 +171,15 @@ class TextGeneration(ClosedAtEnd):
             seed: for the same text again.
             stop: strings that end the text; they do not come out.
             overflow: what becomes of a prompt that is longer than the context: `error` or `window`.
+            grammar: what the text must look like; needs the llguidance library.
+            tools: functions that the model may call; the calls are in `Generation.tool_calls`. Needs llguidance.
+            template: how messages are rendered.
             is_cancelled: asked before each token, and between the parts of a long prompt.
 
         Raises:
             InputError: the prompt is empty, too long, or no conversation, or has a token that the model does not know.
-            UsageError: a setting is out of range, or the model takes no conversations.
-            EnvironmentFailure: the engine failed.
+            UsageError: a setting is out of range, the model takes no conversations, or the grammar cannot be enforced.
+            EnvironmentFailure: the engine failed, or a library for grammars is missing.
         """
         started = time.perf_counter()
         wanted: dict[str, Any] = {
@@ -183,13 +192,12 @@ class TextGeneration(ClosedAtEnd):
         settings = self.tokenizer.settings
         sampling: Sampling = replace(settings.sampling, **{k: v for k, v in wanted.items() if v is not None})
         stops = StopStrings((stop,) if isinstance(stop, str) else stop)
-        tokens = self.tokenizer.encode(prompt)
-        self.tokenizer.check_known(tokens, self._loop.decoder.vocabulary)
-        fitted = fit(tokens, max_new_tokens, self.context, overflow, beginning=settings.beginning)
-        run = _Run(self._loop, self.tokenizer, stops, is_continued=isinstance(prompt, str), started=started)
-        return TextStream(
-            run.pieces(fitted.tokens, Sampler(sampling), fitted.room, max_new_tokens, is_cancelled), run.result
-        )
+        dialogue = prepared(self.tokenizer, prompt, template or TemplateOptions(), grammar, tools)
+        self.tokenizer.check_known(dialogue.tokens, self._loop.decoder.vocabulary)
+        fitted = fit(dialogue.tokens, max_new_tokens, self.context, overflow, beginning=settings.beginning)
+        run = _Run(self._loop, dialogue, settings.ends, stops, started)
+        sampler = Sampler(sampling, dialogue.constraint)
+        return TextStream(run.pieces(fitted.tokens, sampler, fitted.room, max_new_tokens, is_cancelled), run.result)
 
     def close(self) -> None:
         """Let go of the model."""
@@ -208,10 +216,10 @@ class _Run:
     """One generation: its tokens, its text, its times."""
 
     def __init__(
-        self, loop: TokenLoop, tokenizer: PromptTokenizer, stops: StopStrings, *, is_continued: bool, started: float
+        self, loop: TokenLoop, prompt: PreparedPrompt, ends: Sequence[int], stops: StopStrings, started: float
     ) -> None:
-        self._loop, self._tokenizer, self._stops = loop, tokenizer, stops
-        self._is_continued, self._started = is_continued, started
+        self._loop, self._prompt, self._stops = loop, prompt, stops
+        self._ends, self._started = frozenset(ends), started
         self._tokens: list[int] = []
         self._text: list[str] = []
         self._done: Generation | None = None
@@ -227,8 +235,9 @@ class _Run:
         wanted: int,
         is_cancelled: Callable[[], bool],
     ) -> Iterator[str]:
-        ends = frozenset(self._tokenizer.settings.ends)
-        text = TokenStream(self._tokenizer.tokenizer, after=prompt if self._is_continued else ())
+        ends, calls = self._ends, self._prompt.calls
+        text = TokenStream(self._prompt.decoder, after=prompt if self._prompt.is_continued else ())
+        called: tuple[ToolCall, ...] = ()
         first = last = None
         reason: FinishReason | None = None
         tokens = self._loop.run(prompt, sampler, most=room, end_tokens=ends, is_cancelled=is_cancelled)
@@ -240,21 +249,27 @@ class _Run:
                 if token in ends:
                     break
                 piece, is_stopped = self._stops.push(text.push(token))
+                piece = calls.push(piece) if calls else piece
                 if piece:
                     self._text.append(piece)
                     yield piece
                 if is_stopped:
                     reason = "stop"
                     break
+            rest = ""
             if reason is None:
                 rest, is_stopped = self._stops.push(text.flush())
                 rest += "" if is_stopped else self._stops.flush()
                 reason = "stop" if is_stopped else self._loop.finish_reason or "stop"
                 if reason == "length" and room < wanted:
                     reason = "context"
-                if rest:
-                    self._text.append(rest)
-                    yield rest
+            if calls:
+                rest = calls.push(rest)
+                held, called = calls.finish()
+                rest += held
+            if rest:
+                self._text.append(rest)
+                yield rest
         except GeneratorExit:
             reason = "cancelled"
             raise
@@ -269,6 +284,7 @@ class _Run:
                     prompt_tokens=len(prompt),
                     first_token_seconds=(first or end) - self._started,
                     decode_seconds=(last or end) - (first or end),
+                    tool_calls=called,
                 )
 
 

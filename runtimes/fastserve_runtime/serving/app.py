@@ -33,6 +33,7 @@ def application(models: Sequence[ServedModel], settings: ServerSettings) -> Star
     routes = [
         Route(HEALTH, _health),
         Route("/v1/models", _models(models)),
+        Route("/v1/models/", _models(models)),
         Route("/v1/models/{model:path}", _model(models)),
         Route("/v1/chat/completions", GenerationEndpoint(models, settings, "chat"), methods=["POST"]),
         Route("/v1/completions", GenerationEndpoint(models, settings, "completion"), methods=["POST"]),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastserve_runtime.errors import UsageError
 from fastserve_runtime.generation.finish import Generation
+from fastserve_runtime.generation.grammar import GrammarRefused
 from fastserve_runtime.serving.openai_requests import EmbeddingRequest, GenerationRequest
 from fastserve_runtime.serving.refusal import Refusal
 from fastserve_runtime.serving.settings import LongInput
@@ -153,7 +154,11 @@ def generating(model: ServedModel, request: GenerationRequest) -> Work[str | Gen
     """Return the work of a request for text: it yields pieces, and then the whole generation."""
 
     def work(is_cancelled: Callable[[], bool]) -> Iterator[str | Generation]:
-        stream = model.pipeline.stream(request.prompt, is_cancelled=is_cancelled, **request.options)
+        try:
+            stream = model.pipeline.stream(request.prompt, is_cancelled=is_cancelled, **request.options)
+        except GrammarRefused as error:
+            field = "tools" if "tools" in request.options else "response_format"
+            raise Refusal(400, str(error), parameter=field) from error
         yield from stream
         if stream.result is not None:
             yield stream.result

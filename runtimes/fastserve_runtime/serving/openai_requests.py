@@ -1,19 +1,25 @@
 """Requests of OpenAI's API, checked and typed.
 
-The fields are those of OpenAI's API reference for chat completions, completions and embeddings; beside them `top_k` and
-`repetition_penalty`, as other servers of this API have them. A field that asks for what this server does not do is
+The fields are those of OpenAI's API reference for chat completions, completions and embeddings; beside them `top_k`,
+`repetition_penalty`, `chat_template_kwargs`, `add_generation_prompt` and `continue_final_message`, as other servers of
+this API have them. A field that asks for what this server does not do is
 refused, unless leaving it out means the same; fields that are not known are ignored.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
+from fastserve_runtime.errors import UsageError
 from fastserve_runtime.generation.chat_template import ROLES
+from fastserve_runtime.generation.grammar import Grammar
+from fastserve_runtime.generation.prompt_tokenizer import TemplateOptions
+from fastserve_runtime.generation.tools import ToolUse
 from fastserve_runtime.serving.refusal import Refusal
-from fastserve_runtime.serving.request_fields import RequestFields, wrong
+from fastserve_runtime.serving.request_fields import RequestFields, message_text, wrong
+from fastserve_runtime.serving.structured_requests import called_tools, response_grammar, tool_use
 
 MOST_STOP_STRINGS = 4
 MOST_TEXTS = 2048
@@ -22,7 +28,7 @@ COMPLETION_TOKENS = 16
 _UNLIMITED = 2**31 - 1
 _INT64 = 2**63
 
-Message = Mapping[str, str]
+Message = Mapping[str, Any]
 Encoding = Literal["float", "base64"]
 
 
@@ -32,7 +38,7 @@ class GenerationRequest:
 
     Attributes:
         model: the id of the model; None if the request names none.
-        prompt: the text, or messages of `role` and `content`.
+        prompt: the text, or messages of `role`, `content` and, where tools were called, `tool_calls`.
         options: the arguments of `TextGeneration.stream` that the request sets.
         stream: whether the text is sent piece by piece.
         include_usage: whether the counts of tokens are sent behind the pieces.
@@ -70,17 +76,18 @@ def chat_request(document: Mapping[str, Any]) -> GenerationRequest:
     for name, values in {
         "logprobs": (False,),
         "top_logprobs": (0,),
-        "tools": ([],),
         "functions": ([],),
-        "tool_choice": ("none", "auto"),
         "function_call": ("none", "auto"),
-        "response_format": ({"type": "text"},),
         "modalities": (["text"],),
         "audio": (),
     }.items():
         fields.only(name, *values)
     most = fields.integer("max_completion_tokens", 1, _UNLIMITED) or fields.integer("max_tokens", 1, _UNLIMITED)
-    return _generation_request(fields, _messages(fields.value("messages")), most or _UNLIMITED)
+    request = _generation_request(fields, _messages(fields.value("messages")), most or _UNLIMITED)
+    tools, grammar = tool_use(fields), response_grammar(fields.value("response_format"))
+    if tools is not None and grammar is not None:
+        raise Refusal(400, "response_format and tools cannot be used together. Leave one out.", parameter="tools")
+    return replace(request, options={**request.options, "template": _template(fields), **_given(tools, grammar)})
 
 
 def completion_request(document: Mapping[str, Any]) -> GenerationRequest:
@@ -125,12 +132,29 @@ def _generation_request(
         "seed": None if seed is None else seed % (2 * _INT64),
     }
     options = {name: value for name, value in given.items() if value is not None}
-    for name in ("top_p", "repetition_penalty"):
-        if options.get(name) == 0:
-            raise wrong(name, 0, "a number above 0")
+    if options.get("repetition_penalty") == 0:
+        raise wrong("repetition_penalty", 0, "a number above 0")
+    if options.get("top_p") == 0:
+        # No token but the likeliest has a place in a nucleus of nothing.
+        del options["top_p"]
+        options["temperature"] = 0.0
     options |= {"max_new_tokens": max_new_tokens, "stop": _stop_strings(fields.value("stop"))}
     stream = fields.flag("stream")
     return GenerationRequest(fields.text("model"), prompt, options, stream, _include_usage(fields, is_stream=stream))
+
+
+def _given(tools: ToolUse | None, grammar: Grammar | None) -> dict[str, Any]:
+    return {name: value for name, value in (("tools", tools), ("grammar", grammar)) if value is not None}
+
+
+def _template(fields: RequestFields) -> TemplateOptions:
+    is_continued = fields.flag("continue_final_message")
+    begins = fields.value("add_generation_prompt")
+    begins_answer = not is_continued if begins is None else fields.flag("add_generation_prompt")
+    try:
+        return TemplateOptions(begins_answer, is_continued, fields.mapping("chat_template_kwargs"))
+    except UsageError as error:
+        raise Refusal(400, str(error), parameter="chat_template_kwargs" if not is_continued else None) from error
 
 
 def _include_usage(fields: RequestFields, *, is_stream: bool) -> bool:
@@ -166,15 +190,24 @@ def _message(message: Any, place: str) -> Message:
     role = message.get("role")
     if role not in ROLES:
         raise wrong(f"{place}.role", role, f"one of {', '.join(ROLES)}")
-    if message.get("tool_calls") or message.get("function_call"):
-        raise Refusal(400, f"{place} calls tools, which this server does not support.", parameter=place)
+    if message.get("function_call"):
+        raise Refusal(400, f"{place}.function_call is of an older API. Give tool_calls.", parameter=place)
     # Newer clients say `developer` for what templates know as `system`.
-    return {"role": "system" if role == "developer" else role, "content": _content(message.get("content"), place)}
+    found: dict[str, Any] = {"role": "system" if role == "developer" else role}
+    found["content"] = _content(message.get("content"), place, may_be_null=role == "assistant")
+    if role == "assistant" and message.get("tool_calls"):
+        found["tool_calls"] = called_tools(message["tool_calls"], f"{place}.tool_calls")
+    for name in ("name", "tool_call_id"):
+        if message.get(name) is not None:
+            found[name] = message_text(message[name], f"{place}.{name}")
+    return found
 
 
-def _content(content: Any, place: str) -> str:
+def _content(content: Any, place: str, *, may_be_null: bool) -> str:
     if isinstance(content, str):
         return content
+    if content is None and may_be_null:  # an answer that only called tools
+        return ""
     place = f"{place}.content"
     if not isinstance(content, list) or not content:
         raise wrong(place, content, "a string or a list of text parts")

@@ -48,10 +48,11 @@ class GenerationAnswer:
 
     def whole(self, generation: Generation) -> Document:
         """Return the document of a whole text."""
-        content: Document = {"message": {"role": "assistant", "content": generation.text, "refusal": None}}
-        if self.kind == "completion":
-            content = {"text": generation.text}
-        reason = _FINISH_REASONS[generation.finish_reason]
+        message: Document = {"role": "assistant", "content": generation.text, "refusal": None}
+        if generation.tool_calls:
+            message |= {"content": generation.text or None, "tool_calls": _calls(generation)}
+        content = {"text": generation.text} if self.kind == "completion" else {"message": message}
+        reason = _reason(generation)
         return self._document([_choice(content, reason)], is_chunk=False, usage=_usage(generation))
 
     def beginning(self) -> list[Document]:
@@ -64,10 +65,12 @@ class GenerationAnswer:
 
     def end(self, generation: Generation) -> list[Document]:
         """Return the documents that a stream ends with."""
-        last = self._chunk({}, _FINISH_REASONS[generation.finish_reason])
+        calls = [{"index": index, **call} for index, call in enumerate(_calls(generation))]
+        last = [self._chunk({"tool_calls": calls})] if calls else []
+        last.append(self._chunk({}, _reason(generation)))
         if not self.include_usage:
-            return [last]
-        return [last, self._document([], is_chunk=True, usage=_usage(generation))]
+            return last
+        return [*last, self._document([], is_chunk=True, usage=_usage(generation))]
 
     def _chunk(self, delta: Document, reason: str | None = None) -> Document:
         content = {"delta": delta} if self.kind == "chat" else {"text": delta.get("content", "")}
@@ -124,6 +127,17 @@ def event(document: Document) -> str:
 
 def _choice(content: Document, reason: str | None) -> Document:
     return {"index": 0, **content, "logprobs": None, "finish_reason": reason}
+
+
+def _reason(generation: Generation) -> str:
+    return "tool_calls" if generation.tool_calls else _FINISH_REASONS[generation.finish_reason]
+
+
+def _calls(generation: Generation) -> list[Document]:
+    return [
+        {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+        for call in generation.tool_calls
+    ]
 
 
 def _usage(generation: Generation) -> Document:

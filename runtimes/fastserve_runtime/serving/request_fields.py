@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -37,6 +38,13 @@ class RequestFields:
         if value is not None and not isinstance(value, bool):
             raise wrong(name, value, "true or false")
         return bool(value)
+
+    def mapping(self, name: str) -> dict[str, Any]:
+        """Return an object, an empty one if it was left out."""
+        value = self.value(name)
+        if value is not None and not isinstance(value, dict):
+            raise wrong(name, value, "an object")
+        return value or {}
 
     def integer(self, name: str, least: int, most: int) -> int | None:
         """Return an integer between two bounds, which it may reach."""
@@ -75,7 +83,16 @@ class RequestFields:
         )
         if not is_harmless:
             remedy = f"Leave it out, or give {_listed(values)}." if values else "Leave it out."
-            raise Refusal(400, f"This server does not support {name} {shown(value)}. {remedy}", parameter=name)
+            raise Refusal(
+                400, f"{name} is {shown(value)}, which this server does not support. {remedy}", parameter=name
+            )
+
+
+def message_text(value: Any, place: str) -> str:
+    """Return a value that must be a string; raise a Refusal that names the place otherwise."""
+    if not isinstance(value, str):
+        raise wrong(place, value, "a string")
+    return value
 
 
 def wrong(name: str, value: Any, wanted: str) -> Refusal:
@@ -93,14 +110,11 @@ def shown(value: Any) -> str:
     """Return a value as messages show it: short, and in the words of JSON."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, (list, dict)):
-        kind = "list" if isinstance(value, list) else "object"
-        return f"a {kind} of {len(value)}" if kind == "list" else "an object"
     text = repr(value)
+    if isinstance(value, (list, dict)):
+        text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 1] + "…"
 
 
 def _listed(values: tuple[Any, ...]) -> str:
-    return " or ".join(
-        {"[]": "an empty list", "{}": "an empty object"}.get(repr(value), shown(value)) for value in values
-    )
+    return " or ".join(map(shown, values))

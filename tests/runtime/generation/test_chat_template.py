@@ -467,3 +467,27 @@ def test_a_jinja_with_known_holes_is_refused(monkeypatch):
     monkeypatch.setattr("jinja2.__version__", "3.1.5")
     with pytest.raises(EnvironmentFailure, match=r"jinja2 3\.1\.5 is installed"):
         ChatTemplate(CHATML)
+
+
+def test_the_last_message_is_continued_as_transformers_does() -> None:
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    for source in (
+        "{% for m in messages %}<{{ m.role }}>{{ m.content }}</s>{% endfor %}",
+        "{% for m in messages %}<{{ m.role }}>{{ m.content | trim }}</s>{% endfor %}",
+    ):
+        for last in ("The har", "The har ", " x", ""):
+            messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": last}]
+            (wanted,), _ = render_jinja_template([messages], chat_template=source, continue_final_message=True)
+            found = ChatTemplate(source).render(messages, add_generation_prompt=False, continue_final_message=True)
+            assert found == wanted
+            assert messages[-1]["content"] == last
+
+
+def test_a_last_message_that_a_template_leaves_out_cannot_be_continued() -> None:
+    with pytest.raises(InputError, match="does not show the last message"):
+        ChatTemplate("{{ messages[0].content }}").render(
+            [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}],
+            add_generation_prompt=False,
+            continue_final_message=True,
+        )

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastserve_runtime.generation.chat_template import ROLES
+from fastserve_runtime.generation.prompt_tokenizer import TemplateOptions
 from fastserve_runtime.generation.sampling import Sampling
 from fastserve_runtime.serving.openai_requests import (
     EmbeddingRequest,
@@ -33,7 +34,8 @@ FIELDS = """
 model messages prompt input stream stream_options max_tokens max_completion_tokens temperature top_p
 top_k stop seed n frequency_penalty presence_penalty repetition_penalty logprobs top_logprobs
 logit_bias tools tool_choice functions function_call response_format modalities audio best_of echo
-suffix encoding_format dimensions user
+suffix encoding_format dimensions user chat_template_kwargs continue_final_message
+add_generation_prompt parallel_tool_calls
 """.split()  # noqa: SIM905 -- a list of literals would fill a page
 
 
@@ -73,6 +75,7 @@ def test_any_json_object_is_read_or_refused(document, sound) -> None:
 )
 def test_what_is_in_range_is_taken_by_the_sampler(document) -> None:
     options = dict(chat_request({**CHAT, **document}).options)
+    assert options.pop("template") == TemplateOptions()
     assert (options.pop("max_new_tokens"), options.pop("stop")) == (2**31 - 1, ())
     assert set(options) == set(document)
     sampling = Sampling(**options)
@@ -114,7 +117,11 @@ def test_messages_become_roles_and_texts(messages) -> None:
             [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image_url"}]}],
             "messages[0].content[1].type",
         ),
-        ([{"role": "assistant", "content": "", "tool_calls": [{}]}], "messages[0]"),
+        ([{"role": "user", "content": None}], "messages[0].content"),
+        ([{"role": "assistant", "content": "", "function_call": {"name": "f"}}], "messages[0]"),
+        ([{"role": "assistant", "content": "", "tool_calls": [{}]}], "messages[0].tool_calls[0]"),
+        ([{"role": "assistant", "content": "", "tool_calls": 3}], "messages[0].tool_calls"),
+        ([{"role": "tool", "content": "5", "tool_call_id": 3}], "messages[0].tool_call_id"),
     ],
 )
 def test_the_place_of_what_is_wrong_in_messages_is_named(messages, parameter) -> None:
@@ -126,21 +133,23 @@ def test_the_place_of_what_is_wrong_in_messages_is_named(messages, parameter) ->
 @pytest.mark.parametrize(
     ("kind", "fields", "words"),
     [
-        ("chat", {"n": 2}, "n 2"),
-        ("chat", {"n": True}, "n true"),
-        ("chat", {"frequency_penalty": 0.5}, "frequency_penalty 0.5"),
-        ("chat", {"presence_penalty": -1}, "presence_penalty -1"),
-        ("chat", {"logit_bias": {"5": 1}}, "logit_bias"),
-        ("chat", {"logprobs": True}, "logprobs true. Leave it out, or give false"),
-        ("chat", {"top_logprobs": 3}, "top_logprobs 3"),
-        ("chat", {"tools": [{"type": "function"}]}, "or give an empty list"),
-        ("chat", {"tool_choice": "required"}, "tool_choice 'required'"),
-        ("chat", {"response_format": {"type": "json_object"}}, "response_format"),
+        ("chat", {"n": 2}, "n is 2,"),
+        ("chat", {"n": True}, "n is true,"),
+        ("chat", {"frequency_penalty": 0.5}, "frequency_penalty is 0.5,"),
+        ("chat", {"presence_penalty": -1}, "presence_penalty is -1,"),
+        ("chat", {"logit_bias": {"5": 1}}, 'logit_bias is {"5": 1}, which'),
+        (
+            "chat",
+            {"logprobs": True},
+            "logprobs is true, which this server does not support. Leave it out, or give false.",
+        ),
+        ("chat", {"top_logprobs": 3}, "top_logprobs is 3,"),
+        ("chat", {"functions": [{"name": "f"}]}, "or give []."),
         ("chat", {"modalities": ["text", "audio"]}, "modalities"),
-        ("completion", {"logprobs": 0}, "logprobs 0. Leave it out."),
-        ("completion", {"best_of": 2}, "best_of 2"),
-        ("completion", {"echo": True}, "echo true"),
-        ("completion", {"suffix": "end"}, "suffix 'end'"),
+        ("completion", {"logprobs": 0}, "logprobs is 0, which this server does not support. Leave it out."),
+        ("completion", {"best_of": 2}, "best_of is 2,"),
+        ("completion", {"echo": True}, "echo is true,"),
+        ("completion", {"suffix": "end"}, "suffix is 'end',"),
     ],
 )
 def test_what_is_not_supported_is_refused_by_name(kind, fields, words) -> None:
@@ -171,7 +180,7 @@ def test_what_asks_for_nothing_is_taken(fields) -> None:
         {"temperature": "hot"},
         {"temperature": True},
         {"temperature": float("inf")},
-        {"top_p": 0},
+        {"top_p": -0.1},
         {"top_p": 1.5},
         {"top_k": -1},
         {"repetition_penalty": 0},
@@ -194,6 +203,44 @@ def test_what_is_out_of_range_is_named(fields) -> None:
         with pytest.raises(Refusal) as refused:
             read({**sound, **fields})
         assert refused.value.parameter == next(iter(fields))
+
+
+def test_a_nucleus_of_nothing_is_the_likeliest_token() -> None:
+    options = chat_request({**CHAT, "top_p": 0, "temperature": 1.5}).options
+    assert options["temperature"] == 0
+    assert "top_p" not in options
+
+
+def test_an_answer_that_only_called_tools_has_no_text() -> None:
+    call = {"id": "a1", "type": "function", "function": {"name": "f", "arguments": '{"x": 1}'}}
+    sent = [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "content": "5", "tool_call_id": "a1"},
+        {"role": "assistant", "content": None},
+    ]
+    _, called, result, empty = chat_request({"messages": sent}).prompt
+    assert called["content"] == ""
+    # Templates write arguments themselves.
+    assert called["tool_calls"] == [{"id": "a1", "type": "function", "function": {"name": "f", "arguments": {"x": 1}}}]
+    assert result == {"role": "tool", "content": "5", "tool_call_id": "a1"}
+    assert empty == {"role": "assistant", "content": ""}
+
+
+def test_how_messages_are_rendered_may_be_said() -> None:
+    assert chat_request(CHAT).options["template"] == TemplateOptions()
+    fields = {"chat_template_kwargs": {"enable_thinking": False}, "continue_final_message": True}
+    assert chat_request({**CHAT, **fields}).options["template"] == TemplateOptions(
+        add_generation_prompt=False, continue_final_message=True, values={"enable_thinking": False}
+    )
+    for wrong in (
+        {"chat_template_kwargs": 3},
+        {"chat_template_kwargs": {"messages": []}},
+        {"continue_final_message": 1},
+        {"continue_final_message": True, "add_generation_prompt": True},
+    ):
+        with pytest.raises(Refusal):
+            chat_request({**CHAT, **wrong})
 
 
 def test_the_number_of_tokens_is_that_of_the_request_or_of_openai() -> None:
@@ -241,5 +288,5 @@ def test_embeddings_come_as_numbers_or_as_base64() -> None:
     assert embedding_request({**EMBEDDING, "encoding_format": "base64"}).encoding == "base64"
     with pytest.raises(Refusal, match="float, base64"):
         embedding_request({**EMBEDDING, "encoding_format": "int8"})
-    with pytest.raises(Refusal, match="dimensions 8"):
+    with pytest.raises(Refusal, match="dimensions is 8,"):
         embedding_request({**EMBEDDING, "dimensions": 8})
