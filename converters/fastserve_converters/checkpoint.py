@@ -9,8 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fastserve_converters.adapters import Adapter, refuse_adapter_alone
+from fastserve_converters.config_checks import check_computation
 from fastserve_converters.families import Family, family_of
 from fastserve_converters.gguf_files.finding import find_gguf
+from fastserve_converters.labels import check_head_rows, label_names
 from fastserve_converters.sentence_transformers_files import (
     SentenceFolder,
     SentenceHead,
@@ -19,12 +22,14 @@ from fastserve_converters.sentence_transformers_files import (
     read_sentence_folder,
 )
 from fastserve_converters.sentence_transformers_files.module_kinds import PICKLED_WEIGHTS, SAFE_WEIGHTS
+from fastserve_converters.stored_weights import read_weights
+from fastserve_converters.task_finding import AUTO, find_task
 from fastserve_converters.tasks import TASKS, Task
+from fastserve_converters.weight_files import refuse_head_of_another_library
 from fastserve_runtime.errors import UsageError
 
 LICENCE_FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "LICENCE.txt", "COPYING")
 MODEL_CARD = "README.md"
-_PICKLE_WEIGHTS = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
 _CARD_HEAD = re.compile(r"---\s*\n(.*?)\n---", re.DOTALL)
 # The value may also be the first of a list, on the next line.
 _LICENCE_LINE = re.compile(r"^license:[ \t]*(?:\n[ \t]*-[ \t]+)?['\"]?(\w[\w.\-]*)", re.MULTILINE)
@@ -45,6 +50,7 @@ class Checkpoint:
         weights: weight files, relative to `path`.
         licence: as the model card names it, or None.
         gguf: the GGUF file that all of it is in, or None.
+        adapter: what is merged into its weights, or None.
         notes: what the user should know of it, in sentences.
         texts: what becomes of a text before the model.
     """
@@ -60,6 +66,7 @@ class Checkpoint:
     weights: tuple[str, ...]
     licence: str | None
     gguf: Path | None = None
+    adapter: Adapter | None = None
     notes: tuple[str, ...] = ()
     texts: TextSettings = field(default_factory=TextSettings)
 
@@ -100,9 +107,9 @@ class Checkpoint:
         return {name: self.config[name] for name in ("eos_token_id",) if self.config.get(name) is not None}
 
     def weights_sha256(self) -> str:
-        """Return one digest over all weight files."""
+        """Return one digest over all weight files, and those of an adapter."""
         digest = hashlib.sha256()
-        for name in self.weights:
+        for name in (*self.weights, *(() if self.adapter is None else (self.adapter.weights,))):
             digest.update(file_sha256(self.path / name).encode())
         return digest.hexdigest()
 
@@ -134,6 +141,8 @@ def read_checkpoint(
     _check_directory(directory)
     folder = read_sentence_folder(directory)
     path = directory / folder.transformer_folder if folder else directory
+    if not (path / "config.json").is_file():
+        refuse_adapter_alone(path)
     config = read_json(path / "config.json")
     if not isinstance(config, dict):
         raise UsageError("The checkpoint's 'config.json' is not a JSON object.")
@@ -143,21 +152,29 @@ def read_checkpoint(
             "If you trust it, allow it to run with --trust-remote-code.",
         )
     family = family_of(str(config.get("model_type", "unknown")))
-    found_task = _task(config, task)
-    task_module = _task_for(found_task, family)
+    check_computation(config, family)
+    weights = read_weights(path, allow_pickle=allow_pickle)
+    found = find_task(config, family, weights.tensors, weights.task(task))
+    if task == AUTO:
+        refuse_head_of_another_library(directory)
+    task_module = _task_for(found.name, family)
+    labels = label_names(config) if task_module.HAS_LABELS else ()
+    if labels:
+        check_head_rows(labels, weights.tensors)
     sentence_head, texts, notes = _sentences(folder, task_module, config, truncate_dim, allow_pickle=allow_pickle)
     return Checkpoint(
         path=path,
         root=directory,
         family=family,
-        task=found_task,
+        task=found.name,
         config=config,
-        labels=_labels(config) if task_module.HAS_LABELS else (),
+        labels=labels,
         most_tokens=_positions(config) - family.first_position(config),
         sentence_head=sentence_head,
-        weights=_weights(path, allow_pickle=allow_pickle),
+        weights=weights.files,
         licence=_licence(directory / MODEL_CARD),
-        notes=notes,
+        adapter=weights.adapter,
+        notes=(*found.notes, *weights.notes, *notes),
         texts=texts,
     )
 
@@ -197,7 +214,7 @@ def _described_gguf(file: Path, task: str) -> Checkpoint:
 
     found = read_gguf_description(file)
     family = family_of(str(found.config["model_type"]))
-    name = _task(found.config, task)
+    name = find_task(found.config, family, (), task).name
     _task_for(name, family)
     return Checkpoint(
         path=file.parent,
@@ -257,55 +274,11 @@ def _check_directory(directory: Path) -> None:
     if not directory.is_dir():
         raise UsageError(f"'{directory}' is a file.", "Name the checkpoint's directory, which has config.json in it.")
     if not (directory / "config.json").is_file() and not (directory / "modules.json").is_file():
+        refuse_adapter_alone(directory)
         raise UsageError(
             f"'{directory}' is not a checkpoint: it has no config.json.",
             "Name a directory that save_pretrained() of Transformers or sentence-transformers has written.",
         )
-
-
-def _task(config: Mapping[str, Any], wanted: str) -> str:
-    names = config.get("architectures") or []
-    name = str(names[0]) if names else f"{config.get('model_type')}Model"
-    tasks: dict[str, Task] = {n: TASKS.load(n) for n in (*TASKS.built_in(), *TASKS.third_party())}
-    # The most of the name counts: a GPT2LMHeadModel is also some Model.
-    endings = {head: n for n, task in tasks.items() for head in task.HEADS if name.endswith(head)}
-    found = endings[max(endings, key=len)] if endings else None
-    if wanted == "auto":
-        if found is None:
-            anyway = " or ".join(f"--task {n}" for n, task in tasks.items() if task.IN_ANY_MODEL)
-            raise UsageError(
-                f"The checkpoint's architecture {name} has a head that is not supported.",
-                f"Supported are heads for {', '.join(tasks)}; its encoder alone is exported with {anyway}.",
-            )
-        return found
-    if wanted not in tasks:
-        raise UsageError(f"The task '{wanted}' is not supported.", f"Supported are: {', '.join(tasks)}.")
-    if wanted != found and not tasks[wanted].IN_ANY_MODEL:
-        raise UsageError(
-            f"The checkpoint is a {name}, which has no head for {wanted}.",
-            "Fine-tune one first, or leave --task out.",
-        )
-    return wanted
-
-
-def _labels(config: Mapping[str, Any]) -> tuple[str, ...]:
-    names = config.get("id2label") or {str(i): f"LABEL_{i}" for i in range(int(config.get("num_labels", 2)))}
-    return tuple(str(names[key]) for key in sorted(names, key=int))
-
-
-def _weights(path: Path, *, allow_pickle: bool) -> tuple[str, ...]:
-    safe = sorted(f.name for f in path.glob("model*.safetensors"))
-    if safe:
-        return tuple(safe)
-    pickles = sorted({f.name for pattern in _PICKLE_WEIGHTS for f in path.glob(pattern)})
-    if not pickles:
-        raise UsageError(f"The checkpoint '{path.name}' has no weights.", "A file model.safetensors is wanted.")
-    if not allow_pickle:
-        raise UsageError(
-            f"The checkpoint's weights '{pickles[0]}' are a pickle, which can run code when it is read.",
-            "Save it as safetensors, or accept it with --allow-pickle.",
-        )
-    return tuple(pickles)
 
 
 def _licence(card: Path) -> str | None:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fastserve_converters.edge_form import EdgeForm
+    from fastserve_converters.model_loading import LoadedModel
     from fastserve_converters.precisions import Precision
     from fastserve_converters.quantization.weights import QuantizedWeight
 
@@ -48,7 +49,7 @@ class EncoderJobs:
 
     def __init__(self, source: Mapping[str, Any]) -> None:
         self._source = source
-        self._model: torch.nn.Module | None = None
+        self._model: LoadedModel | None = None
         self._edge_form: EdgeForm | None = None
         self._programs: dict[bool, torch.export.ExportedProgram] = {}
         self._calibrations: dict[str, dict[str, NDArray[np.generic]]] = {}
@@ -70,11 +71,12 @@ class EncoderJobs:
 
         checkpoint = self._checkpoint()
         started = time.perf_counter()
-        model = self._loaded()
+        loaded = self._loaded()
         load_seconds = time.perf_counter() - started
         split = requested_texts(request, checkpoint)
-        description = build_reference(out, checkpoint, model, split, self._length)
-        return {**description, "load_seconds": load_seconds}
+        description = build_reference(out, checkpoint, loaded.model, split, self._length)
+        notes = [*loaded.notes, *description["notes"]]
+        return {**description, "notes": notes, "load_seconds": load_seconds}
 
     def _export_program(self, request: Mapping[str, Any], out: Path) -> Any:
         """Export the edge form, after proving it equal to the original on the reference's own inputs."""
@@ -267,19 +269,19 @@ class EncoderJobs:
     def _checkpoint(self) -> Checkpoint:
         return checkpoint_of(self._source)
 
-    def _loaded(self) -> torch.nn.Module:
+    def _loaded(self) -> LoadedModel:
         """Return the untouched model. Making the edge form uses it up."""
-        from fastserve_converters.model_loading import load_model
+        from fastserve_converters.model_loading import load_with_notes
 
         if self._model is None:
-            self._model = load_model(self._checkpoint(), trust_remote_code=self._source["trust_remote_code"])
+            self._model = load_with_notes(self._checkpoint(), trust_remote_code=self._source["trust_remote_code"])
         return self._model
 
     def _edge(self) -> EdgeForm:
         from fastserve_converters.edge_form import build_edge_form
 
         if self._edge_form is None:
-            model, self._model = self._loaded(), None
+            model, self._model = self._loaded().model, None
             self._edge_form = build_edge_form(model, self._checkpoint(), self._length)
         return self._edge_form
 

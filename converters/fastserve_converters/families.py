@@ -18,19 +18,22 @@ class Family:
         generates: whether its members continue texts (decoders), rather than encode them.
         positions_after_padding: whether positions are counted from behind the padding index (RoBERTa, so that
             `max_position_embeddings` 514 means 512 tokens), instead of from 0.
+        can_be_causal: whether the config's `is_decoder` makes an encoder see no later tokens.
     """
 
     name: str
     generates: bool = False
     positions_after_padding: bool = False
+    can_be_causal: bool = False
 
     def first_position(self, config: Mapping[str, Any]) -> int:
         """Return the row of the position table that belongs to the first token."""
         return int(config.get("pad_token_id", 1)) + 1 if self.positions_after_padding else 0
 
 
-_BERT, _ALBERT, _DISTILBERT = Family("BERT"), Family("ALBERT"), Family("DistilBERT")
-_ROBERTA = Family("RoBERTa", positions_after_padding=True)
+_BERT = Family("BERT", can_be_causal=True)
+_ALBERT, _DISTILBERT = Family("ALBERT"), Family("DistilBERT")
+_ROBERTA = Family("RoBERTa", positions_after_padding=True, can_be_causal=True)
 _DECODERS = {
     "llama": "Llama",
     "mistral": "Mistral",

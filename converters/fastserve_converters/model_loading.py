@@ -1,37 +1,72 @@
-"""Loading a checkpoint into PyTorch, with nothing missing, nothing invented and nothing executed."""
+"""Loading a checkpoint into PyTorch, with nothing missing, nothing invented, nothing left out and nothing executed."""
 
 from __future__ import annotations
 
 import pickle
 import re
+import tempfile
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fastserve_converters import adapters
 from fastserve_converters.checkpoint import Checkpoint
+from fastserve_converters.config_checks import keys_read_by, unknown_keys_note
 from fastserve_converters.tasks import TASKS, Task
+from fastserve_converters.weight_coverage import check_used
 from fastserve_runtime.errors import UsageError
 
 if TYPE_CHECKING:
     import torch
 
 
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model, in fp32 and eval mode, and what the user should know of how it was loaded, in sentences."""
+
+    model: torch.nn.Module
+    notes: tuple[str, ...] = ()
+
+
 def load_model(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> torch.nn.Module:
-    """Load the model in fp32 and eval mode.
+    """Load the model in fp32 and eval mode; see `load_with_notes`."""
+    return load_with_notes(checkpoint, trust_remote_code=trust_remote_code).model
+
+
+def load_with_notes(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> LoadedModel:
+    """Load the model, an adapter beside it merged.
 
     Raises:
-        UsageError: weights are missing, of another shape, not finite, or unreadable.
+        UsageError: weights are missing, left over, of another shape, not finite, or unreadable.
     """
     if checkpoint.gguf is not None:
         from fastserve_converters.gguf_files.model import load_gguf_model
 
-        return load_gguf_model(checkpoint.gguf)  # type: ignore[no-any-return]
+        return LoadedModel(load_gguf_model(checkpoint.gguf))
+    task: Task = TASKS.load(checkpoint.task)
+    with _without_adapter(checkpoint) as folder:
+        model, report = _from_pretrained(checkpoint, folder, task, trust_remote_code=trust_remote_code)
+    _check_complete(task, report, {} if checkpoint.adapter is None else checkpoint.adapter.tensors())
+    check_used(report["unexpected_keys"], generates=task.GENERATES, drops_heads=task.IN_ANY_MODEL, unused=task.UNUSED)
+    notes = [_config_note(checkpoint, model)]
+    if checkpoint.adapter is not None:
+        model = adapters.merge_adapter(model, checkpoint.adapter)
+        notes.append(_adapter_note(checkpoint.adapter))
+    model.eval()
+    _check_finite(model)
+    return LoadedModel(model, tuple(note for note in notes if note))
+
+
+def _from_pretrained(checkpoint: Checkpoint, folder: Path, task: Task, *, trust_remote_code: bool) -> tuple[Any, Any]:
     import transformers
     from safetensors import SafetensorError
 
-    task: Task = TASKS.load(checkpoint.task)
     auto = getattr(transformers, task.AUTO_CLASS)
     try:
         model, report = auto.from_pretrained(
-            str(checkpoint.path),
+            str(folder),
             dtype="float32",
             attn_implementation="eager",
             local_files_only=True,
@@ -39,25 +74,65 @@ def load_model(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> to
             use_safetensors=all(w.endswith(".safetensors") for w in checkpoint.weights),
             weights_only=True,
             output_loading_info=True,
+            # Which weight it is, is in the report, and not in the error.
+            ignore_mismatched_sizes=True,
+            # A config may ask for results in another form than is read here.
+            return_dict=True,
+            output_attentions=False,
+            output_hidden_states=False,
         )
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError, pickle.UnpicklingError) as error:
+    except (OSError, ValueError, TypeError, RuntimeError, KeyError, SafetensorError, pickle.UnpicklingError) as error:
         raise UsageError(f"The checkpoint cannot be loaded: {_first_line(error)}") from error
-    _check_complete(task, report)
-    model.eval()
-    _check_finite(model)
-    return model  # type: ignore[no-any-return]
+    return model, report
 
 
-def _check_complete(task: Task, report: dict[str, Any]) -> None:
-    missing = sorted(k for k in report["missing_keys"] if not any(part in k for part in task.UNUSED))
+@contextmanager
+def _without_adapter(checkpoint: Checkpoint) -> Iterator[Path]:
+    """Give the checkpoint's folder; a view of it without its adapter where it has one.
+
+    Where PEFT is installed, Transformers puts an adapter that it sees around the model, unmerged.
+    """
+    if checkpoint.adapter is None:
+        yield checkpoint.path
+        return
+    with tempfile.TemporaryDirectory() as view:
+        for file in checkpoint.path.iterdir():
+            if file.name not in (adapters.CONFIG, *adapters.WEIGHTS):
+                (Path(view) / file.name).symlink_to(file.absolute())
+        yield Path(view)
+
+
+def _config_note(checkpoint: Checkpoint, model: Any) -> str:
+    kind = type(model.config)
+    if not kind.__module__.startswith("transformers."):
+        return ""  # code of the checkpoint's own reads its keys as it likes
+    generates = checkpoint.family.generates
+    return unknown_keys_note(checkpoint.config, keys_read_by(kind), kind.__name__, generates=generates)
+
+
+def _adapter_note(adapter: adapters.Adapter) -> str:
+    base = f", trained on '{adapter.base}'," if adapter.base else ""
+    return f"The adapter beside the weights ({adapter.kind}{base} '{adapter.weights}') was merged into them."
+
+
+def _check_complete(task: Task, report: dict[str, Any], brought: Collection[str]) -> None:
+    """Refuse a model that lacks weights which it uses; an adapter may bring some."""
+    missing = sorted(k for k in report["missing_keys"] if k not in brought and not any(p in k for p in task.UNUSED))
     if missing:
         raise UsageError(
             f"The checkpoint lacks {len(missing)} weights, such as '{missing[0]}'.",
             "It would run with random numbers in their place; save the whole model.",
         )
-    mismatched = sorted(str(k) for k in report.get("mismatched_keys", ()))
+    mismatched = sorted(report.get("mismatched_keys", ()))
     if mismatched:
-        raise UsageError(f"The checkpoint's weight {mismatched[0]} has another shape than its config says.")
+        name, stored, wanted = mismatched[0]
+        raise UsageError(
+            f"The checkpoint's weight '{name}' has the shape {list(stored)}; its config says {list(wanted)}.",
+            "Check that config.json belongs to these weights.",
+        )
+    errors = report.get("error_msgs", ())
+    if errors:
+        raise UsageError(f"The checkpoint cannot be loaded: {str(errors[0]).splitlines()[0]}")
 
 
 def _check_finite(model: torch.nn.Module) -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from fastserve_converters.checkpoint import Checkpoint
 from fastserve_converters.data import DEFAULT_TEXTS, Sample, Split
+from fastserve_converters.labels import check_outputs
 from fastserve_converters.tasks import TASKS, Task
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
 from fastserve_runtime.text import TextPreprocessor, TokenizerSettings
@@ -93,6 +94,7 @@ def build_reference(
         calibration = preprocessor([s.text for s in split.calibration])
     prove_same_tokens(transformers_tokenizer, texts, inputs, length)
     task: Task = TASKS.load(checkpoint.task)
+    check_label_count(task, model, checkpoint, inputs)
     name, outputs = run_original(task, model, checkpoint, inputs)
     _save(out / INPUTS, inputs)
     _save(out / CALIBRATION, calibration)
@@ -107,6 +109,7 @@ def build_reference(
         "calibration": len(split.calibration),
         "labels": labels if None not in labels else None,
         "goldens": [asdict(g) for g in goldens],
+        "notes": [],
     }
     (out / DESCRIPTION).write_text(json.dumps(description))
     return description
@@ -191,6 +194,19 @@ def run_original(
     if not bool(torch.isfinite(joined).all()):
         raise UsageError("The model gives values that are not finite on the evaluation texts.", "Check its weights.")
     return task.output_name(checkpoint), joined.numpy()
+
+
+def check_label_count(
+    task: Task, model: torch.nn.Module, checkpoint: Checkpoint, inputs: Mapping[str, NDArray[np.generic]]
+) -> None:
+    """Compare the number of labels with what the model gives for one text.
+
+    Raises:
+        UsageError: they differ.
+    """
+    if checkpoint.labels:
+        _, outputs = run_original(task, model, checkpoint, {name: value[:1] for name, value in inputs.items()})
+        check_outputs(checkpoint.labels, outputs.shape[-1])
 
 
 def _save(file: Path, arrays: Mapping[str, Any]) -> None:

@@ -31,7 +31,7 @@ from fastserve_converters.job_requests import (
     checkpoint_of,
     requested_texts,
 )
-from fastserve_converters.model_loading import load_model
+from fastserve_converters.model_loading import LoadedModel, load_with_notes
 from fastserve_converters.precisions import Activations, Precision
 from fastserve_converters.quantization import twin
 from fastserve_converters.quantization.calibration import Samples
@@ -56,7 +56,7 @@ class DecoderJobs:
 
     def __init__(self, source: Mapping[str, Any]) -> None:
         self._source = source
-        self._model: Any = None
+        self._model: LoadedModel | None = None
         self._known_form: DecoderForm | None = None
         self._rounders: Recent[DecoderRounder] = Recent(1)
         self._weights: Recent[dict[str, QuantizedWeight]] = Recent(KEPT_WEIGHTS)
@@ -71,18 +71,18 @@ class DecoderJobs:
     def _reference(self, request: Mapping[str, Any], out: Path) -> Any:
         checkpoint = self._checkpoint
         started = time.perf_counter()
-        model = self._loaded()
+        loaded = self._loaded()
         load_seconds = time.perf_counter() - started
         split = requested_texts(request, checkpoint)
         tokenizer = load_tokenizer(checkpoint)
         description = build_reference(
-            out, checkpoint, model, tokenizer, checkpoint.generation(), split, self._source["length"]
+            out, checkpoint, loaded.model, tokenizer, checkpoint.generation(), split, self._source["length"]
         )
-        return {**description, "load_seconds": load_seconds}
+        return {**description, "notes": list(loaded.notes), "load_seconds": load_seconds}
 
     def _prove_form(self, request: Mapping[str, Any], out: Path) -> Any:
         """Read the model into the common form, and prove it equal to the original on the reference's own traces."""
-        model = self._loaded()
+        model = self._loaded().model
         form = self._form()
         found = list(traces.traces(_arrays(Path(request["reference"]) / INPUTS)))
         chosen = [*found[:_PROVEN_TRACES], *sorted(found, key=lambda t: len(t.tokens))[:_PROVEN_TRACES]]
@@ -201,15 +201,15 @@ class DecoderJobs:
     def _checkpoint(self) -> Checkpoint:
         return checkpoint_of(self._source)
 
-    def _loaded(self) -> Any:
+    def _loaded(self) -> LoadedModel:
         """Return the untouched model. The form shares its weights and leaves it as it is."""
         if self._model is None:
-            self._model = load_model(self._checkpoint, trust_remote_code=self._source["trust_remote_code"])
+            self._model = load_with_notes(self._checkpoint, trust_remote_code=self._source["trust_remote_code"])
         return self._model
 
     def _form(self) -> DecoderForm:
         if self._known_form is None:
-            self._known_form = read_decoder(self._loaded(), self._source["length"])
+            self._known_form = read_decoder(self._loaded().model, self._source["length"])
         return self._known_form
 
 

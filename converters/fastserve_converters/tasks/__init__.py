@@ -30,6 +30,8 @@ class Task(Protocol):
 
     Attributes:
         HEADS: endings of the architecture names in configs that are for this task.
+        HEAD_WEIGHTS: sets of weight names by which a head for this task is known where the config names no
+            architecture; one that begins with a full stop is the end of a name. May be left out.
         IN_ANY_MODEL: whether a model with another task's head can be taken for it too.
         AUTO_CLASS: the class of Transformers that loads it.
         MODEL_OUTPUT: the field of the model's result that is wanted.
@@ -40,6 +42,7 @@ class Task(Protocol):
     """
 
     HEADS: tuple[str, ...]
+    HEAD_WEIGHTS: tuple[tuple[str, ...], ...]
     IN_ANY_MODEL: bool
     AUTO_CLASS: str
     MODEL_OUTPUT: str

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fastserve_converters.tasks import Arrays
 
 HEADS = ("Model", "ForMaskedLM", "ForPreTraining")
+HEAD_WEIGHTS: tuple[tuple[str, ...], ...] = ()
 IN_ANY_MODEL = True
 AUTO_CLASS = "AutoModel"
 MODEL_OUTPUT = "last_hidden_state"

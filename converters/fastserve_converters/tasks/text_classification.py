@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from fastserve_converters.tasks import Arrays
 
 HEADS = ("ForSequenceClassification",)
+HEAD_WEIGHTS = (
+    (".pooler.dense.weight", "classifier.weight"),  # BERT
+    (".pooler.weight", "classifier.weight"),  # ALBERT
+    ("classifier.out_proj.weight",),  # RoBERTa
+    ("pre_classifier.weight", "classifier.weight"),  # DistilBERT
+)
 IN_ANY_MODEL = False
 AUTO_CLASS = "AutoModelForSequenceClassification"
 MODEL_OUTPUT = "logits"

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fastserve_converters.tasks import Arrays
 
 HEADS = ("ForCausalLM", "LMHeadModel")
+HEAD_WEIGHTS = (("lm_head.weight",),)
 IN_ANY_MODEL = False
 AUTO_CLASS = "AutoModelForCausalLM"
 MODEL_OUTPUT = "logits"
