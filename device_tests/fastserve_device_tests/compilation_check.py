@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,8 @@ def _recorded(bundle: Bundle, variant: Variant) -> str:
     words = f"; {placed.delegated} of {placed.total} operators were compiled for {placed.backend}"
     for document in bundle.evidence():
         if document.get("kind") == RECORDED and document.get("variant") == variant.id:
-            report = document.get("report")
-            figures = reckoned(report) if isinstance(report, dict) else {}
+            figures: Mapping[str, float] = {}
+            with suppress(AttributeError, TypeError, ValueError):  # evidence that is damaged tells nothing
+                figures = reckoned(document.get("report", {}))
             words += "".join(f", {name.replace('_', ' ')} {value:.4g}" for name, value in figures.items())
     return words if placed.delegated is not None else ""

@@ -12,12 +12,15 @@ import mmap
 import os
 import stat
 import zipfile
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 from fastserve_runtime.closing import ClosedAtEnd
 from fastserve_runtime.errors import BundleError, UsageError
+from fastserve_runtime.evidence_files import Evidence, read_evidence
 from fastserve_runtime.manifest import FileEntry, Manifest, parse_manifest
+from fastserve_runtime.manifest_checks import check_manifest
 
 MANIFEST = "manifest.json"
 EVIDENCE = "evidence"
@@ -51,7 +54,7 @@ class DirectoryStorage:
         self._root = root
 
     def names(self) -> list[str]:
-        """List every file. A link or a special file anywhere is an error."""
+        """List every file. A link or a special file anywhere but in the evidence is an error."""
         found = []
         for folder, folders, files in os.walk(self._root):
             for name in (*folders, *files):
@@ -60,7 +63,8 @@ class DirectoryStorage:
                 relative = path.relative_to(self._root).as_posix()
                 if stat.S_ISREG(mode):
                     found.append(relative)
-                elif not stat.S_ISDIR(mode):
+                # What is wrong with evidence keeps no bundle from being used; see `read_evidence`.
+                elif not stat.S_ISDIR(mode) and PurePosixPath(relative).parts[0] != EVIDENCE:
                     raise BundleError(f"The bundle contains '{relative}', which is a link or a special file.")
         return sorted(found)
 
@@ -203,17 +207,17 @@ class Bundle(ClosedAtEnd):
         """Return the evidence documents of this manifest: measurements and verdicts, oldest first.
 
         They lie in the directory's `evidence/`, or for a zip in the folder beside it that `evidence_folder` names.
+        Evidence is no part of what was made: what cannot be read is left out, and `evidence_notes` says so.
         """
-        folder = evidence_folder(self.location)
-        documents = []
-        for file in sorted(folder.glob("*.json")) if folder.is_dir() else []:
-            try:
-                document = json.loads(file.read_bytes())
-            except (ValueError, RecursionError) as error:
-                raise BundleError(f"The evidence file '{file.name}' is not JSON: {error}.") from error
-            if isinstance(document, dict) and document.get("manifest") == self.manifest.digest:
-                documents.append(document)
-        return sorted(documents, key=lambda d: str(d.get("time", "")))
+        return [dict(document) for document in self._evidence.documents]
+
+    def evidence_notes(self) -> list[str]:
+        """Return a sentence for every evidence file that cannot be read."""
+        return list(self._evidence.notes)
+
+    @cached_property
+    def _evidence(self) -> Evidence:
+        return read_evidence(evidence_folder(self.location), self.manifest.digest)
 
     def close(self) -> None:
         """Let go of the bundle's files. Open sessions go on."""
@@ -257,10 +261,12 @@ def open_bundle(location: str | Path) -> Bundle:
     if storage.size(MANIFEST) > MANIFEST_LIMIT:
         raise BundleError(f"The bundle's {MANIFEST} has over {MANIFEST_LIMIT} bytes.")
     try:
-        document = json.loads(bytes(storage.read(MANIFEST)))
+        # Decoded here, since the json module would guess at UTF-16 and UTF-32 too.
+        document = json.loads(bytes(storage.read(MANIFEST)).decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise BundleError(f"The bundle's {MANIFEST} is not JSON: {error}.", "Copy or export it again.") from error
     manifest = parse_manifest(document)
+    check_manifest(manifest)
     for path in manifest.files:
         check_path(path)
     return Bundle(location, storage, manifest)

@@ -14,6 +14,7 @@ import numpy as np
 from fastserve_runtime.bundle import Bundle
 from fastserve_runtime.errors import BundleError
 from fastserve_runtime.golden import Arrays, in_group, of_group
+from fastserve_runtime.npz import read_npz
 
 ROLE = "evaluation"
 """What the manifest calls the file."""
@@ -62,8 +63,7 @@ def read_evaluation(content: memoryview | bytes) -> Evaluation:
         BundleError: the file is damaged, or its arrays do not fit together.
     """
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            arrays: Arrays = {name: file[name] for name in file.files}
+        arrays: Arrays = read_npz(io.BytesIO(content))
         inputs, reference = (of_group(group, arrays) for group in GROUPS)
     except Exception as error:  # numpy and zipfile raise a dozen kinds for damaged files
         raise BundleError(f"The evaluation samples are damaged: {error}.", "Export the bundle again.") from error

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastserve_runtime.errors import BundleError
+from fastserve_runtime.npz import read_npz
 
 Arrays = dict[str, NDArray[np.generic]]
 GROUPS = ("inputs", "reference", "artifact")
@@ -58,8 +59,7 @@ def read_golden(content: memoryview | bytes) -> Golden:
         BundleError: it is damaged, or holds something else.
     """
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            arrays: Arrays = {name: file[name] for name in file.files}
+        arrays: Arrays = read_npz(io.BytesIO(content))
         return Golden(
             arrays["texts"].astype(np.str_),
             arrays["kinds"].astype(np.str_),

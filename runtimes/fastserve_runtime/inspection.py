@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from fastserve_runtime.bundle import Bundle
-from fastserve_runtime.errors import BundleError
+from fastserve_runtime.errors import one_line
 from fastserve_runtime.generation.inspection import generation_document, generation_lines
 from fastserve_runtime.manifest import Signature, TensorSpec, Variant, describe_dims
 from fastserve_runtime.quantities import format_size, format_time
@@ -16,6 +17,9 @@ CONVERSION = "conversion"
 """The kind of evidence that tells what conversion did: to the graph, and to the output of each layer."""
 COMPILATION = "compilation"
 """The kind of evidence that holds what a compiler told when a variant was made for a target."""
+MEASUREMENT = "measurement"
+_DAMAGE = (AttributeError, KeyError, TypeError, ValueError, ArithmeticError)
+"""What reading the fields of a document raises that is not what it should be."""
 _NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
 _WORST_LAYERS = 3
 VARIANT_HEADINGS = ("variant", "size", "quality", "p90", "peak memory", "needs", "placement")
@@ -24,7 +28,8 @@ VARIANT_HEADINGS = ("variant", "size", "quality", "p90", "peak memory", "needs",
 def inspection(bundle: Bundle) -> dict[str, Any]:
     """Return a bundle's content as JSON: its id, the manifest, the size of each variant on a device, the evidence.
 
-    `generation` is null unless the bundle generates text; see `generation_document`.
+    `notes` say what evidence is left out. `generation` is null unless the bundle generates text; see
+    `generation_document`.
     """
     manifest = bundle.manifest
     return {
@@ -34,6 +39,7 @@ def inspection(bundle: Bundle) -> dict[str, Any]:
         "sizes": {v.id: device_size(bundle, v) for v in manifest.variants},
         "generation": generation_document(manifest),
         "evidence": bundle.evidence(),
+        "notes": evidence_notes(bundle),
     }
 
 
@@ -59,19 +65,34 @@ def source_lines(bundle: Bundle) -> list[str]:
 
 
 def variant_rows(bundle: Bundle) -> tuple[str, list[tuple[str, ...]]]:
-    """Return a title that names the machines of the measurements, and a row of VARIANT_HEADINGS for every variant.
-
-    Raises:
-        BundleError: an evidence file is not what it should be.
-    """
-    measured = {str(d.get("variant")): d for d in bundle.evidence() if d.get("kind") == "measurement"}
-    try:
-        machines = sorted({d["machine"]["processor"] for d in measured.values()})
-        rows = [_variant_row(bundle, v, measured.get(v.id)) for v in bundle.manifest.variants]
-    except (KeyError, TypeError, ValueError) as error:
-        raise BundleError(f"An evidence file of the bundle is damaged: {error}.", "Export the bundle again.") from error
+    """Return a title that names the machines of the measurements, and a row of VARIANT_HEADINGS for every variant."""
+    measured = {str(d.get("variant")): told for d, told in _told(bundle, MEASUREMENT)}
+    machines = sorted({told[0] for told in measured.values()})
+    rows = [_variant_row(bundle, v, measured[v.id][1:] if v.id in measured else None) for v in bundle.manifest.variants]
     title = f"p90 and memory measured on {', '.join(machines)}" if machines else "no measurements"
     return title, rows
+
+
+def evidence_notes(bundle: Bundle) -> list[str]:
+    """Return a sentence for every piece of evidence that cannot be read or shown, and is left out."""
+    notes = bundle.evidence_notes()
+    for document in bundle.evidence():
+        kind = str(document.get("kind"))
+        try:
+            _TELLERS.get(kind, list)(document)
+        except _DAMAGE as error:
+            variant = str(document.get("variant"))
+            notes.append(f"The {kind} evidence of '{variant:.60}' is damaged and was left out: {one_line(error)}.")
+    return notes
+
+
+def _told(bundle: Bundle, *kinds: str) -> Iterator[tuple[Mapping[str, Any], list[str]]]:
+    """Yield each sound document of these kinds with what is told of it."""
+    for document in bundle.evidence():
+        kind = str(document.get("kind"))
+        if kind in kinds:
+            with suppress(*_DAMAGE):  # `evidence_notes` tells of it
+                yield document, _TELLERS[kind](document)
 
 
 def variant_lines(variant: Variant) -> list[str]:
@@ -82,58 +103,45 @@ def variant_lines(variant: Variant) -> list[str]:
 
 
 def conversion_lines(bundle: Bundle) -> dict[str, list[str]]:
-    """Say what conversion did to each variant, by its id, as far as the bundle's evidence tells.
-
-    Raises:
-        BundleError: an evidence file is not what it should be.
-    """
+    """Say what conversion did to each variant, by its id, as far as the bundle's evidence tells."""
     lines: dict[str, list[str]] = {v.id: [] for v in bundle.manifest.variants}
-    tellers = {CONVERSION: _conversion_lines, COMPILATION: _compilation_lines}
-    for document in bundle.evidence():
-        tell, own = tellers.get(str(document.get("kind"))), lines.get(str(document.get("variant")))
-        if tell is not None and own is not None:
-            own += tell(document)
+    for document, told in _told(bundle, CONVERSION, COMPILATION):
+        lines.get(str(document.get("variant")), []).extend(told)
     return lines
 
 
 def _conversion_lines(document: Mapping[str, Any]) -> list[str]:
     lines = []
-    try:
-        graph, layers, twin = (document.get(name) for name in ("graph_optimization", "layers", "twin"))
-        if graph:
-            before, after = graph["before"], graph["after"]
-            gone = {n: before[n] - after.get(n, 0) for n in before if before[n] > after.get(n, 0)}
-            come = {n: after[n] - before.get(n, 0) for n in after if after[n] > before.get(n, 0)}
-            total = f"{sum(before.values())} operators to {sum(after.values())}"
-            lines.append(f"graph: {total}; gone: {_counted(gone)}; new: {_counted(come)}")
-        if layers:
-            known = {name: db for name, db in layers["sqnr_db"].items() if db is not None}
-            worst = sorted(known, key=known.__getitem__)[:_WORST_LAYERS]
-            shown = ", ".join(f"{name} {known[name]:.1f} dB" for name in worst)
-            lines.append(f"layers: SQNR of {len(known)} against fp32; lowest: {shown}")
-        if twin and twin["sqnr_db"] is not None:
-            lines.append(f"twin: SQNR {twin['sqnr_db']:.1f} dB against {twin['executor']}")
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise BundleError(f"An evidence file of the bundle is damaged: {error}.", "Export the bundle again.") from error
+    graph, layers, twin = (document.get(name) for name in ("graph_optimization", "layers", "twin"))
+    if graph:
+        before, after = graph["before"], graph["after"]
+        gone = {n: before[n] - after.get(n, 0) for n in before if before[n] > after.get(n, 0)}
+        come = {n: after[n] - before.get(n, 0) for n in after if after[n] > before.get(n, 0)}
+        total = f"{sum(before.values())} operators to {sum(after.values())}"
+        lines.append(f"graph: {total}; gone: {_counted(gone)}; new: {_counted(come)}")
+    if layers:
+        known = {name: db for name, db in layers["sqnr_db"].items() if db is not None}
+        worst = sorted(known, key=known.__getitem__)[:_WORST_LAYERS]
+        shown = ", ".join(f"{name} {known[name]:.1f} dB" for name in worst)
+        lines.append(f"layers: SQNR of {len(known)} against fp32; lowest: {shown}")
+    if twin and twin["sqnr_db"] is not None:
+        lines.append(f"twin: SQNR {twin['sqnr_db']:.1f} dB against {twin['executor']}")
     return lines
 
 
 def _compilation_lines(document: Mapping[str, Any]) -> list[str]:
     """Say what a compiler made for a target, and what it reckons of it, which nobody measured."""
-    try:
-        report, target = document["report"], document["target"]
-        lines = [f"made for {target} from what gives the outputs of {document['outputs_of']}"]
-        if "cpu" in report["operators"]:
-            taken = sum(count for where, count in report["operators"].items() if where != "cpu")
-            left = report["operators"]["cpu"]
-            lines.append(f"compiled: {taken} operators on the target's processor; left to the CPU: {_counted(left)}")
-        estimates = {name: f"{value:.4g}" for name, value in report.get("estimates", {}).items()}
-        if estimates:
-            scope = f" ({report['estimates_of']})" if "estimates_of" in report else ""
-            told = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in estimates.items())
-            lines.append(f"predicted{scope}: {told}")
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise BundleError(f"An evidence file of the bundle is damaged: {error}.", "Export the bundle again.") from error
+    report, target = document["report"], document["target"]
+    lines = [f"made for {target} from what gives the outputs of {document['outputs_of']}"]
+    if "cpu" in report["operators"]:
+        taken = sum(count for where, count in report["operators"].items() if where != "cpu")
+        left = report["operators"]["cpu"]
+        lines.append(f"compiled: {taken} operators on the target's processor; left to the CPU: {_counted(left)}")
+    estimates = {name: f"{value:.4g}" for name, value in report.get("estimates", {}).items()}
+    if estimates:
+        scope = f" ({report['estimates_of']})" if "estimates_of" in report else ""
+        told = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in estimates.items())
+        lines.append(f"predicted{scope}: {told}")
     return lines
 
 
@@ -142,28 +150,34 @@ def _counted(operators: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {count}" for name, count in ordered) or "none"
 
 
-def _variant_row(bundle: Bundle, variant: Variant, measurement: Mapping[str, Any] | None) -> tuple[str, ...]:
+def _variant_row(bundle: Bundle, variant: Variant, figures: Sequence[str] | None) -> tuple[str, ...]:
     mark = " (chosen)" if variant.id == bundle.manifest.chosen else ""
     placement = variant.expected_placement
     return (
         variant.id + mark,
         format_size(device_size(bundle, variant)),
-        *_figures(measurement),
+        *(("-", "-", "-") if figures is None else figures),
         f"{variant.requires.engine} ≥ {variant.requires.least_version}",
         f"{placement.backend}: {placement.delegated} of {placement.total}",
     )
 
 
-def _figures(measurement: Mapping[str, Any] | None) -> tuple[str, str, str]:
-    if measurement is None:
-        return "-", "-", "-"
-    quality = measurement.get("quality")
-    latency = measurement["latency"]
+def _measurement(document: Mapping[str, Any]) -> list[str]:
+    """Return the processor, and the figures of a variant's row."""
+    quality, latency = document.get("quality"), document["latency"]
     p90 = format_time(latency["p90"]) if latency["trustworthy"] else "not trustworthy"
-    peak = measurement["memory"]["peak"]
-    mark = " *" if measurement["brings_pytorch"] else ""
+    peak = document["memory"]["peak"]
+    mark = " *" if document["brings_pytorch"] else ""
     memory = "unknown" if peak is None else f"{format_size(peak)}{mark}"
-    return ("-" if quality is None else f"{quality['value']:.4f}", p90, memory)
+    return [str(document["machine"]["processor"]), "-" if quality is None else f"{quality['value']:.4f}", p90, memory]
+
+
+_TELLERS: Mapping[str, Callable[[Mapping[str, Any]], list[str]]] = {
+    MEASUREMENT: _measurement,
+    CONVERSION: _conversion_lines,
+    COMPILATION: _compilation_lines,
+}
+"""Kind of evidence → what is told of a document of it."""
 
 
 def _signature(signature: Signature) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,10 @@ from fastserve_converters.layer_map import LAYER_MAP
 from fastserve_converters.reference import TOKENIZER, TOKENIZER_CONFIG
 from fastserve_runtime.evaluation import MOST_SAMPLES, PLACE, ROLE, Evaluation, write_evaluation
 from fastserve_runtime.golden import Arrays, Golden, write_golden
+from fastserve_runtime.lengths import MASK
 from fastserve_runtime.manifest import SCHEMA_VERSION
 from fastserve_runtime.pipelines import PIPELINES
+from fastserve_runtime.text import KIND as TEXTS
 
 LAYER_MAP_ROLE = "layer-map"
 _GENAI = "onnxruntime-genai"
@@ -161,5 +163,16 @@ def _variant(candidate: Candidate, reference: Entry) -> tuple[dict[str, Any], li
         "golden": golden,
         "graphs": graphs,
         "target": candidate.target,
+        **({"padding": padding_of(graphs)} if reference.result["preprocessing"]["kind"] == TEXTS else {}),
     }
     return document, files
+
+
+def padding_of(graphs: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return how a text's tokens are padded for an encoder, in the words of Transformers' tokenizers.
+
+    Args:
+        graphs: by name, as a manifest has them.
+    """
+    masks = [t for graph in graphs.values() for t in graph["inputs"] if t["name"] == MASK]
+    return "do_not_pad" if masks and all(isinstance(mask["dims"][-1], dict) for mask in masks) else "max_length"

@@ -9,7 +9,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from fastserve_runtime.bundle import Bundle
-from fastserve_runtime.inspection import VARIANT_HEADINGS, conversion_lines, source_lines, variant_lines, variant_rows
+from fastserve_runtime.inspection import (
+    VARIANT_HEADINGS,
+    conversion_lines,
+    evidence_notes,
+    source_lines,
+    variant_lines,
+    variant_rows,
+)
 from fastserve_runtime.verdict import Outcome, Verdict
 
 OUTCOME_STYLES = {Outcome.PASS: "green", Outcome.NOT_RUN: "yellow"}
@@ -27,6 +34,7 @@ def inspection_tables(bundle: Bundle) -> Iterator[RenderableType]:
         yield f"[bold]{escape(variant.id)}[/]"
         lines = (*variant_lines(variant), *converted[variant.id])
         yield from (escape(f"  {line}") for line in lines)
+    yield from (f"[dim]Note:[/] {escape(note)}" for note in evidence_notes(bundle))
 
 
 def verdict_table(verdicts: Sequence[Verdict]) -> Table:

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import stat
 import sys
 import zipfile
@@ -14,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastserve_runtime import bundle as bundle_module
+from fastserve_runtime import evidence_files
 from fastserve_runtime.bundle import check_path, evidence_folder, open_bundle
 from fastserve_runtime.canonical_json import digest
 from fastserve_runtime.errors import BundleError, UsageError
@@ -519,10 +521,26 @@ def test_a_bundle_without_evidence_has_none(write, parts):
         assert bundle.evidence() == []
 
 
-@pytest.mark.parametrize("content", [b"{", b"\xff", b"[" * 100_000])
-def test_evidence_that_is_not_json_is_refused_by_name(write, parts, content):
+@pytest.mark.parametrize("content", [b"{", b"\xff", b"[" * 100_000, "{}".encode("utf-16")])
+def test_evidence_that_is_not_json_is_left_out_with_a_note(write, parts, content):
     location = write(*parts)
-    evidence_folder(location).mkdir()
-    (evidence_folder(location) / "bad.json").write_bytes(content)
-    with open_bundle(location) as bundle, pytest.raises(BundleError, match=r"evidence file 'bad.json' is not JSON"):
-        bundle.evidence()
+    folder = evidence_folder(location)
+    folder.mkdir()
+    (folder / "bad.json").write_bytes(content)
+    (folder / "good.json").write_text(json.dumps({"manifest": digest(parts[0])}))
+    with open_bundle(location) as bundle:
+        assert len(bundle.evidence()) == 1
+        (note,) = bundle.evidence_notes()
+    assert note.startswith("The evidence file 'bad.json' was left out: it is not JSON")
+
+
+def test_evidence_that_is_too_large_or_a_link_is_left_out(write, parts, monkeypatch):
+    monkeypatch.setattr(evidence_files, "MOST_BYTES", 100)
+    location = write(*parts)
+    folder = evidence_folder(location)
+    folder.mkdir()
+    (folder / "large.json").write_text(json.dumps({"manifest": digest(parts[0]), "more": "x" * 100}))
+    (folder / "link.json").symlink_to("/dev/zero")
+    with open_bundle(location) as bundle:
+        assert bundle.evidence() == []
+        assert [re.findall("'(.*)'", note) for note in bundle.evidence_notes()] == [["large.json"], ["link.json"]]

@@ -3,11 +3,11 @@ import json
 import pytest
 
 from fastserve_runtime.bundle import open_bundle
-from fastserve_runtime.errors import BundleError
 from fastserve_runtime.inspection import (
     VARIANT_HEADINGS,
     conversion_lines,
     device_size,
+    evidence_notes,
     inspection,
     source_lines,
     variant_lines,
@@ -48,6 +48,12 @@ def measurement(**changes):
 def cells(bundle, variant="first"):
     rows = variant_rows(bundle)[1]
     return dict(zip(VARIANT_HEADINGS, next(row for row in rows if row[0].startswith(variant)), strict=True))
+
+
+def assert_noted(bundle, kind, variant):
+    (note,) = evidence_notes(bundle)
+    assert note.startswith(f"The {kind} evidence of '{variant}' is damaged and was left out")
+    assert inspection(bundle)["notes"] == [note]
 
 
 def test_the_document_holds_the_manifest_sizes_and_evidence(opened):
@@ -114,10 +120,14 @@ def test_figures_in_doubt_unknown_or_not_judged_are_marked(opened, changes, head
     assert cells(opened(measurement(**changes)))[heading] == cell
 
 
-@pytest.mark.parametrize("changes", [{"latency": {}}, {"memory": None}, {"machine": 3}, {"quality": {"value": "x"}}])
-def test_evidence_that_is_not_what_it_should_be_is_named(opened, changes):
-    with pytest.raises(BundleError, match="An evidence file of the bundle is damaged"):
-        variant_rows(opened(measurement(**changes)))
+@pytest.mark.parametrize(
+    "changes",
+    [{"latency": {}}, {"memory": None}, {"memory": {"peak": 10**400}}, {"machine": 3}, {"quality": {"value": "x"}}],
+)
+def test_evidence_that_is_not_what_it_should_be_is_left_out_with_a_note(opened, changes):
+    bundle = opened(measurement(**changes))
+    assert [cells(bundle)[h] for h in ("quality", "p90", "peak memory")] == ["-", "-", "-"]
+    assert_noted(bundle, "measurement", "first")
 
 
 def test_graphs_and_operators_are_told(opened):
@@ -156,10 +166,10 @@ def test_conversion_says_nothing_of_what_was_not_looked_at(opened):
 
 
 @pytest.mark.parametrize("changes", [{"layers": {"sqnr_db": 3}}, {"twin": [1]}, {"graph_optimization": {"before": {}}}])
-def test_damaged_conversion_evidence_is_named(opened, changes):
+def test_damaged_conversion_evidence_is_noted(opened, changes):
     bundle = opened(conversion(**changes))
-    with pytest.raises(BundleError, match="evidence file of the bundle is damaged"):
-        conversion_lines(bundle)
+    assert conversion_lines(bundle)["first"] == []
+    assert_noted(bundle, "conversion", "first")
 
 
 def compilation(**changes):
@@ -187,10 +197,10 @@ def test_compilation_without_estimates_or_placement_says_nothing_of_them(opened)
 
 
 @pytest.mark.parametrize("changes", [{"operators": 3}, {"operators": {"npu": "many", "cpu": {}}}, {"estimates": [1]}])
-def test_damaged_compilation_evidence_is_named(opened, changes):
+def test_damaged_compilation_evidence_is_noted(opened, changes):
     bundle = opened(compilation(**changes))
-    with pytest.raises(BundleError, match="evidence file of the bundle is damaged"):
-        conversion_lines(bundle)
+    assert conversion_lines(bundle)["second"] == []
+    assert_noted(bundle, "compilation", "second")
 
 
 def test_tensors_that_differ_in_a_layers_number_are_told_together(opened):

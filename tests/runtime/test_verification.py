@@ -273,12 +273,6 @@ def test_outputs_are_judged_as_their_task_says(task, name, kind):
     assert output_kind(task, name) == kind
 
 
-def test_a_task_that_is_not_known_here_is_not_run(verified):
-    verification = verified(manifest=lambda document: document.update(task="speech-recognition"))
-    assert outcomes(verification) == {"quality": "NOT_RUN"}
-    assert "There is no pipeline 'speech-recognition'" in verification.verdicts[0].message
-
-
 def test_outputs_from_elsewhere_can_be_judged(tmp_path):
     document, contents = text_bundle()
     bundle = open_bundle(write_directory(tmp_path / "text.fsb", document, contents))

@@ -11,6 +11,7 @@ from fastserve_runtime.errors import EXIT_OK
 from fastserve_runtime.inspection import (
     VARIANT_HEADINGS,
     conversion_lines,
+    evidence_notes,
     inspection,
     source_lines,
     variant_lines,
@@ -36,4 +37,6 @@ def run(arguments: Namespace) -> int:
             show(f"\n{printable(variant.id)}")
             for line in (*variant_lines(variant), *converted[variant.id]):
                 show(f"  {printable(line)}")
+        for note in evidence_notes(bundle):
+            show(f"\nNote: {printable(note)}")
     return EXIT_OK

@@ -69,6 +69,13 @@ def cache_bytes(variant: Variant, context: int) -> int:
     return max(sum(_bytes(t, context) for t in _caches(graph)) for graph in variant.graphs.values())
 
 
+def cache_tensors(variant: Variant) -> list[TensorSpec]:
+    """Return the tensors that hold keys and values: those of a variant's state, or else the inputs of its graphs."""
+    if variant.state:
+        return [state.tensor for state in variant.state]
+    return [tensor for graph in variant.graphs.values() for tensor in _caches(graph)]
+
+
 def _caches(graph: Graph) -> list[TensorSpec]:
     inputs = graph.signature.inputs
     return [t for t in inputs if _CACHE_INPUT.search(t.name) and len(t.dims) >= _CACHE_DIMENSIONS]

@@ -11,6 +11,7 @@ from fastserve_runtime.generation.chat_template import ChatTemplate
 from fastserve_runtime.generation.grammar import Grammar, GrammarCompiler, GrammarConstraint
 from fastserve_runtime.generation.sampling import Sampling
 from fastserve_runtime.generation.traces import PROMPT, TOKENS
+from fastserve_runtime.manifest_checks import PROMPTS
 from fastserve_runtime.parsing import Fields
 from fastserve_runtime.text import open_tokenizer
 from fastserve_runtime.token_ids import vocabulary_size
@@ -18,7 +19,7 @@ from fastserve_runtime.token_ids import vocabulary_size
 if TYPE_CHECKING:
     from fastserve_runtime.session import Tensors
 
-KIND = "prompt-tokenizer"
+KIND = PROMPTS
 Message = Mapping[str, Any]
 
 

@@ -7,11 +7,9 @@ is claimed must be that of the bytes which are there, before memory is taken for
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import tempfile
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +19,7 @@ import numpy as np
 
 from fastserve_runtime.errors import FastServeError, InputError, UsageError, one_line
 from fastserve_runtime.generation.chat_template import ROLES
+from fastserve_runtime.npz import read_npz
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,7 +30,6 @@ FORMAT, VERSION = "fastserve-session", 1
 _ABOUT, _TOKENS, _CACHE = "about", "tokens", "cache/"
 _LARGEST_ABOUT = 64 * 2**20
 """Bytes of JSON that are read at most."""
-_MEMBER_END = ".npy"
 
 
 @dataclass(frozen=True)
@@ -84,7 +82,7 @@ def read_session(stream: BinaryIO) -> SavedSession:
         InputError: it is damaged, of another version, or no session at all.
     """
     try:
-        arrays = _arrays(stream)
+        arrays = read_npz(stream)
         return _session(arrays)
     except FastServeError:
         raise
@@ -172,44 +170,10 @@ def check_fits(saved: SavedSession, *, model_id: str, context: int, vocabulary: 
 def _is_session(path: Path) -> bool:
     try:
         with path.open("rb") as stream:
-            read = _arrays(stream, only=_ABOUT)
+            read = read_npz(stream, only=_ABOUT)
             return bool(json.loads(read[_ABOUT].tobytes())["format"] == FORMAT)
     except Exception:  # whatever is wrong with it, it is no session that may be overwritten
         return False
-
-
-def _arrays(stream: BinaryIO, *, only: str = "") -> dict[str, NDArray[Any]]:
-    size = stream.seek(0, io.SEEK_END)
-    stream.seek(0)
-    arrays = {}
-    with zipfile.ZipFile(stream) as archive:
-        members = archive.infolist()
-        if any(m.file_size != m.compress_size for m in members):
-            raise _damaged("its members are compressed")
-        if sum(m.file_size for m in members) > size:
-            raise _damaged("its members are larger than the file")
-        for member in members:
-            name = member.filename.removesuffix(_MEMBER_END)
-            if name in arrays:
-                raise _damaged(f"it has '{name}' twice")
-            if not only or name == only:
-                with archive.open(member) as content:
-                    arrays[name] = _array(content, member.file_size)
-    return arrays
-
-
-def _array(content: Any, size: int) -> NDArray[Any]:
-    """Read one array; numpy's own reader takes memory for what a header claims before it looks for it."""
-    version = np.lib.format.read_magic(content)
-    if version != (1, 0):
-        raise _damaged(f"it has an array of version {version}")
-    shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(content)
-    count = 1
-    for length in shape:
-        count *= int(length)
-    if is_fortran or dtype.itemsize * count != size - content.tell() or min(shape, default=0) < 0:
-        raise _damaged("an array is not what its header says")
-    return np.frombuffer(content.read(), dtype).reshape(shape)  # refuses arrays of objects
 
 
 def _session(arrays: Mapping[str, NDArray[Any]]) -> SavedSession:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastserve_runtime.errors import BundleError
+from fastserve_runtime.manifest import Manifest
+from fastserve_runtime.manifest_checks import check_outputs, not_of_task, tensors_named
 from fastserve_runtime.metrics import Interval, bootstrap, ratio_interval, spearman
 from fastserve_runtime.parsing import Fields
 from fastserve_runtime.pipelines._text_pipeline import TextPipeline
@@ -94,6 +96,19 @@ def open_pipeline(session: Session, preprocessor: TextPreprocessor, settings: Ma
         fields.texts("labels"),
         is_multi_label=settings.get("problem_type") == "multi_label_classification",
     )
+
+
+def check_manifest(manifest: Manifest) -> None:
+    """Refuse a bundle whose model gives no logits, or not one for each label; see `manifest_checks`.
+
+    Raises:
+        BundleError: naming what it gives.
+    """
+    check_outputs(manifest, OUTPUT_KINDS)
+    labels = Fields(dict(manifest.task_settings), "task_settings").texts("labels")
+    for scores in tensors_named(manifest, LOGITS):
+        if isinstance(scores.dims[-1], int) and scores.dims[-1] != len(labels):
+            raise not_of_task(manifest, f"its model scores {scores.dims[-1]} labels and {len(labels)} are named")
 
 
 def compared_values(outputs: Arrays, inputs: Arrays) -> dict[str, NDArray[np.generic]]:  # noqa: ARG001 -- as of others

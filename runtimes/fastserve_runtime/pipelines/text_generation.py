@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fastserve_runtime.closing import ClosedAtEnd
-from fastserve_runtime.errors import EnvironmentFailure, UsageError
+from fastserve_runtime.errors import BundleError, EnvironmentFailure, UsageError, one_line
 from fastserve_runtime.generation.context import Overflow, fit
 from fastserve_runtime.generation.detokenization import TokenStream
 from fastserve_runtime.generation.finish import FinishReason, Generation
@@ -27,7 +27,10 @@ from fastserve_runtime.generation.token_loop import TokenLoop
 from fastserve_runtime.generation.tools import ToolCall, ToolUse
 from fastserve_runtime.generation.traces import INPUTS, LOG_PROBABILITIES, NEXT_TOKEN
 from fastserve_runtime.generation.workload import GenerationWorkload
+from fastserve_runtime.manifest import Manifest
+from fastserve_runtime.manifest_checks import not_of_task
 from fastserve_runtime.session import Session
+from fastserve_runtime.text import KIND as TOKENIZER
 
 if TYPE_CHECKING:
     from fastserve_runtime.session import Tensors
@@ -305,9 +308,28 @@ def open_decoder(session: Session, context: int | None = None) -> TokenDecoder:
     )
 
 
+def check_manifest(manifest: Manifest) -> None:
+    """Refuse a bundle whose inputs are not prompts; see `manifest_checks`.
+
+    Raises:
+        BundleError: naming what they are.
+    """
+    if manifest.preprocessing.kind == TOKENIZER:
+        raise not_of_task(manifest, "its model takes whole texts and continues none")
+
+
 def open_pipeline(session: Session, preprocessor: PromptTokenizer, settings: Mapping[str, Any]) -> TextGeneration:  # noqa: ARG001
     """Make the pipeline of this task."""
-    return TextGeneration(session, preprocessor, open_decoder(session, preprocessor.settings.context))
+    context = preprocessor.settings.context
+    try:
+        decoder = open_decoder(session, context)
+    except (UsageError, MemoryError) as error:
+        # The context is the bundle's, and nobody else's mistake.
+        raise BundleError(
+            f"The bundle's context of {context} tokens does not fit its model: {one_line(error)}.",
+            "Export the bundle again.",
+        ) from error
+    return TextGeneration(session, preprocessor, decoder)
 
 
 def open_workload(session: Session, inputs: Tensors, timed: int | None = None) -> GenerationWorkload:
