@@ -82,6 +82,11 @@ class Checkpoint:
         found = [f for f in self.root.rglob("*") if f.is_file() and (f.suffix in wanted or f.name in _texts())]
         return tuple(sorted(f for f in found if not any(p.startswith(".") for p in f.relative_to(self.root).parts)))
 
+    @property
+    def truncate_dim(self) -> int | None:
+        """So many numbers are kept of a sentence embedding; None: all of them."""
+        return None if self.sentence_head is None else self.sentence_head.truncate_dim
+
     def licence_files(self) -> tuple[Path, ...]:
         """Return the licence and model card files that there are."""
         return tuple(self.root / name for name in _texts() if (self.root / name).is_file())

@@ -36,6 +36,7 @@ def source_of(checkpoint: Checkpoint, length: int, *, allow_pickle: bool, trust_
         "length": length,
         "allow_pickle": allow_pickle,
         "trust_remote_code": trust_remote_code,
+        "truncate_dim": checkpoint.truncate_dim,
     }
 
 
@@ -50,6 +51,7 @@ def checkpoint_of(source: Mapping[str, Any]) -> Checkpoint:
         task=source["task"],
         allow_pickle=source["allow_pickle"],
         trust_remote_code=source["trust_remote_code"],
+        truncate_dim=source.get("truncate_dim"),
     )
     checkpoint.check_length(source["length"])
     return checkpoint

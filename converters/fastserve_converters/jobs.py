@@ -21,9 +21,9 @@ class Jobs:
     """Does jobs on one model after another.
 
     A job is an object with `job` (what is done), `source` (how to load the model: `path`, `task`, `length` in tokens,
-    `allow_pickle`, `trust_remote_code`) and `out` (an empty folder); its answer is the stage's result, which is also
-    written to that folder. The result of `reference` may have `notes`: what the user should know of the model, in
-    sentences.
+    `allow_pickle`, `trust_remote_code`, `truncate_dim`) and `out` (an empty folder); its answer is the stage's result,
+    which is also written to that folder. The result of `reference` may have `notes`: what the user should know of the
+    model, in sentences.
     """
 
     def __init__(self) -> None:

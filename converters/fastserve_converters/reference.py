@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from fastserve_converters.checkpoint import Checkpoint
 from fastserve_converters.data import DEFAULT_TEXTS, Sample, Split
 from fastserve_converters.labels import check_outputs
+from fastserve_converters.lower_case import with_lower_case
 from fastserve_converters.tasks import TASKS, Task
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
 from fastserve_runtime.text import TextPreprocessor, TokenizerSettings
@@ -144,7 +145,7 @@ def load_tokenizer(checkpoint: Checkpoint) -> Any:
             "The checkpoint's tokenizer has no fast form, which a device needs.",
             "Convert it with Transformers and save its tokenizer.json beside the model.",
         )
-    return tokenizer
+    return with_lower_case(tokenizer) if checkpoint.texts.lower_case else tokenizer
 
 
 def prove_same_tokens(

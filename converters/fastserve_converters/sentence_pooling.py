@@ -90,7 +90,8 @@ class SentencePooling(torch.nn.Module):
                 result = next(means)(all_layers)
             features[module.target] = result
         embedding = features[SENTENCE]
-        return embedding if self.truncate_dim is None else embedding[:, : self.truncate_dim]
+        kept = self.truncate_dim
+        return embedding if kept in (None, embedding.shape[-1]) else embedding[:, :kept]
 
     def _pooled(self, mode: str, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         weights = mask.unsqueeze(-1)

@@ -69,6 +69,7 @@ def export(
     targets: Sequence[str] | None = None,
     sequence_length: int | None = None,
     context: int | None = None,
+    truncate_dim: int | None = None,
     max_size: str | int | None = None,
     max_memory: str | int | None = None,
     max_latency: str | float | None = None,
@@ -102,8 +103,11 @@ def export(
         formats: some of `onnx`, `tflite`, `executorch`; all that are installed if left out.
         precisions: some of those that the formats have; fp32 and dynamic int8 if left out.
         targets: also make what these need of their own, such as `onnx:qnn-htp`, or those of a class (`npu`), or `all`.
-        sequence_length: tokens a text is padded or cut to; 64 if left out.
+        sequence_length: tokens a text is padded or cut to; 64 if left out, or where sentence-transformers cuts texts
+            of the model, if that is sooner.
         context: tokens of prompt and new text together, for a model that generates text; 1024 if left out.
+        truncate_dim: keep so many numbers of a sentence embedding, as Matryoshka models are made for; as many as the
+            model's own files say if left out.
         max_size: most bytes on the device, model and tokenizer: `"25MB"` or a number.
         max_memory: most bytes of peak memory of the whole process.
         max_latency: most p90 latency: `"30ms"` or seconds.
@@ -151,6 +155,7 @@ def export(
         targets=None if targets is None else tuple(targets),
         sequence_length=sequence_length,
         context=context,
+        truncate_dim=truncate_dim,
         budget=limits,
         keep=keep,
         data=tuple(Path(d) for d in data),

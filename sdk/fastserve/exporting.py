@@ -20,6 +20,7 @@ from fastserve.candidate import Candidate
 from fastserve.converter_process import ConverterProcess
 from fastserve.devices import DEVICES, Device
 from fastserve.evidence import evidence_of
+from fastserve.export_length import check_asked_length, export_length, length_notes
 from fastserve.manifest_writer import bundle_content
 from fastserve.mixing import check_limited
 from fastserve.model_source import ModelSource, find_model
@@ -47,10 +48,6 @@ from fastserve_converters.tasks import TASKS, Task
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
 from fastserve_runtime.machine import Machine
 
-DEFAULT_SEQUENCE_LENGTH = 64
-LEAST_SEQUENCE_LENGTH = 4
-DEFAULT_CONTEXT = 1024
-LEAST_CONTEXT = 32
 CACHE_REMEDY = "Name a folder that can be written with --cache-dir, or in the environment variable FASTSERVE_CACHE_DIR."
 
 
@@ -66,6 +63,7 @@ class ExportRequest:
     targets: tuple[str, ...] | None = None
     sequence_length: int | None = None
     context: int | None = None
+    truncate_dim: int | None = None
     budget: Budget = field(default_factory=Budget)
     keep: str = "formats"
     data: tuple[Path, ...] = ()
@@ -142,7 +140,7 @@ def run_export(request: ExportRequest, reporter: Reporter | None = None) -> Expo
     )
     _check_data(request, tables, checkpoint.labels)
     task: Task = TASKS.load(checkpoint.task)
-    length = _length(request, checkpoint, task)
+    length = export_length(checkpoint, request.sequence_length, request.context)
     check_applies(request.budget, generates=task.GENERATES)
     check_named(request.targets, generates=task.GENERATES)
     formats, notes = _formats(request.formats)
@@ -208,7 +206,7 @@ def run_export(request: ExportRequest, reporter: Reporter | None = None) -> Expo
         threads=request.threads,
         length=length,
         generates=task.GENERATES,
-        notes=(*notes, *_notes(request, reference, checkpoint), *_target_notes(judged)),
+        notes=(*notes, *_notes(request, reference, checkpoint, length), *_target_notes(judged)),
         stages=tuple(stages.times),
         reference=reference.folder,
         seconds=time.perf_counter() - started,
@@ -240,13 +238,9 @@ def _check(request: ExportRequest) -> None:
         )
     if request.threads < 1:
         raise UsageError(f"{request.threads} threads were asked for.", "Ask for at least 1.")
-    if request.sequence_length is not None and request.sequence_length < LEAST_SEQUENCE_LENGTH:
-        raise UsageError(
-            f"A sequence length of {request.sequence_length} was asked for.",
-            f"Ask for at least {LEAST_SEQUENCE_LENGTH} tokens.",
-        )
-    if request.context is not None and request.context < LEAST_CONTEXT:
-        raise UsageError(f"A context of {request.context} tokens was asked for.", f"Ask for at least {LEAST_CONTEXT}.")
+    if request.truncate_dim is not None and request.truncate_dim < 1:
+        raise UsageError(f"Embeddings were to be cut to {request.truncate_dim} numbers.", "Ask for at least 1.")
+    check_asked_length(request.sequence_length, request.context)
 
 
 def _check_places(request: ExportRequest, cache_dir: Path) -> None:
@@ -261,22 +255,6 @@ def _check_places(request: ExportRequest, cache_dir: Path) -> None:
 def _check_data(request: ExportRequest, tables: Sequence[Table], labels: Sequence[str]) -> None:
     """Refuse data that the steps would refuse, while nothing is loaded yet."""
     samples_of(tables, text_column=request.text_column, label_column=request.label_column, labels=labels)
-
-
-def _length(request: ExportRequest, checkpoint: Checkpoint, task: Task) -> int:
-    """Return for how many tokens the model is exported."""
-    if task.GENERATES and request.sequence_length is not None:
-        raise UsageError(
-            f"--seq-len was given, and {checkpoint.task} has no texts of fixed length.", "Say --context instead."
-        )
-    if not task.GENERATES and request.context is not None:
-        raise UsageError(f"--context was given, and {checkpoint.task} generates no text.", "Say --seq-len instead.")
-    if task.GENERATES:
-        length = min(DEFAULT_CONTEXT, checkpoint.most_tokens) if request.context is None else request.context
-    else:
-        length = DEFAULT_SEQUENCE_LENGTH if request.sequence_length is None else request.sequence_length
-    checkpoint.check_length(length)
-    return length
 
 
 def _formats(wanted: Sequence[str] | None) -> tuple[list[str], list[str]]:
@@ -360,10 +338,11 @@ def _target_notes(candidates: Sequence[Candidate]) -> Iterator[str]:
         )
 
 
-def _notes(request: ExportRequest, reference: Entry, checkpoint: Checkpoint) -> Iterator[str]:
+def _notes(request: ExportRequest, reference: Entry, checkpoint: Checkpoint, length: int) -> Iterator[str]:
     count = reference.result["evaluation"]
     task: Task = TASKS.load(checkpoint.task)
     yield from checkpoint.notes
+    yield from length_notes(checkpoint, length, was_asked=request.sequence_length is not None)
     yield from reference.result.get("notes", ())
     unit = "stretches of text" if task.GENERATES else "texts"
     if not request.data:

@@ -80,6 +80,7 @@ class Stages:
             "model": digest.hexdigest(),
             "task": self.checkpoint.task,
             "length": self.length,
+            "truncate_dim": self.checkpoint.truncate_dim,
             "converters": sources_digest(),
             "task_code": part_digest(TASKS.load(self.checkpoint.task)),
         }

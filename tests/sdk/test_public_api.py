@@ -86,6 +86,7 @@ def test_the_signature_of_export() -> None:
         "targets": None,
         "sequence_length": None,
         "context": None,
+        "truncate_dim": None,
         "max_size": None,
         "max_memory": None,
         "max_latency": None,

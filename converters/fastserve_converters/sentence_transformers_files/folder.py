@@ -141,8 +141,9 @@ def _kept(width: int | None, wanted: int | None, usual: int | None) -> int | Non
         raise UsageError(
             f"Embeddings were to be cut to {wanted} numbers; they have {width}.", f"Say --truncate-dim {width} or less."
         )
-    kept = usual if wanted is None else wanted
-    return None if kept is None or (width is not None and kept >= width) else kept
+    if wanted is not None:
+        return wanted
+    return None if usual is None or (width is not None and usual >= width) else usual
 
 
 def read_sentence_folder(root: Path) -> SentenceFolder | None:

@@ -74,6 +74,7 @@ def export_again(jobs: ReferenceJobs, variant: Variant, samples: Path, reporter:
     key = {
         "model": [file_sha256(f) for f in files],
         "length": jobs.source["length"],
+        "truncate_dim": jobs.source["truncate_dim"],
         "task": jobs.checkpoint.task,
         "recipe": recipe,
         "converters": sources_digest(),

@@ -125,6 +125,7 @@ class ReferenceModel(ClosedAtEnd):
                 task=manifest.task,
                 allow_pickle=self._allow_pickle,
                 trust_remote_code=self._trust_remote_code,
+                truncate_dim=manifest.task_settings.get("truncate_dim"),
             )
             self._checkpoints[manifest.task] = checkpoint, checkpoint.weights_sha256()
         checkpoint, digest = self._checkpoints[manifest.task]

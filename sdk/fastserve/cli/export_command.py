@@ -10,7 +10,8 @@ import typer
 
 from fastserve.budget import budget_from_flags
 from fastserve.cli.failures import error_console, failures_shown, output_console
-from fastserve.exporting import DEFAULT_CONTEXT, DEFAULT_SEQUENCE_LENGTH, ExportRequest, run_export
+from fastserve.export_length import DEFAULT_CONTEXT, DEFAULT_SEQUENCE_LENGTH
+from fastserve.exporting import ExportRequest, run_export
 from fastserve.progress import terminal_reporter
 from fastserve.report import export_document, print_export
 from fastserve_runtime.errors import EXIT_NOTHING_FITS
@@ -42,12 +43,14 @@ def export(
         ),
     ] = None,
     seq_len: Annotated[
-        int | None, typer.Option(help=f"Tokens a text is padded or cut to; {DEFAULT_SEQUENCE_LENGTH} if left out.")
+        int | None,
+        typer.Option(help=f"Tokens a text is padded or cut to; at most {DEFAULT_SEQUENCE_LENGTH} if left out."),
     ] = None,
     context: Annotated[
         int | None,
         typer.Option(help=f"Tokens of prompt and new text together; {DEFAULT_CONTEXT} if left out."),
     ] = None,
+    truncate_dim: Annotated[int | None, typer.Option(help="Keep so many numbers of a sentence embedding.")] = None,
     max_size: Annotated[str | None, typer.Option(help="Most bytes on the device, such as 25MB.")] = None,
     max_memory: Annotated[str | None, typer.Option(help="Most peak memory, such as 120MB.")] = None,
     max_latency: Annotated[str | None, typer.Option(help="Most p90 latency, such as 30ms.")] = None,
@@ -93,6 +96,7 @@ def export(
             targets=listed_words(targets),
             sequence_length=seq_len,
             context=context,
+            truncate_dim=truncate_dim,
             budget=budget,
             keep=keep,
             data=tuple(data or ()),

@@ -192,7 +192,7 @@ def test_a_model_may_be_cut_to_some_numbers(sentence_folder) -> None:
     root = sentence_folder(MEAN, files={"config_sentence_transformers.json": {"truncate_dim": 8}})
     assert head(root).truncate_dim == 8
     assert head(root, truncate_dim=16).truncate_dim == 16
-    assert head(root, truncate_dim=32).truncate_dim is None
+    assert head(root, truncate_dim=32).truncate_dim == 32
     with pytest.raises(UsageError, match="to be cut to 33 numbers; they have 32"):
         head(root, truncate_dim=33)
 
