@@ -12,7 +12,7 @@ from typing import Any
 from fastserve_converters.adapters import Adapter, refuse_adapter_alone
 from fastserve_converters.config_checks import check_computation
 from fastserve_converters.families import Family, family_of
-from fastserve_converters.gguf_files.finding import find_gguf
+from fastserve_converters.gguf_files.finding import find_gguf, gguf_files, named, parts_of
 from fastserve_converters.labels import check_head_rows, label_names
 from fastserve_converters.sentence_transformers_files import (
     SentenceFolder,
@@ -49,7 +49,8 @@ class Checkpoint:
         sentence_head: how sentences are embedded, or None.
         weights: weight files, relative to `path`.
         licence: as the model card names it, or None.
-        gguf: the GGUF file that all of it is in, or None.
+        gguf: the GGUF file that all of it is in, or the first of its parts; or None.
+        gguf_generation: how that file advises to generate, as a `generation_config.json` would say it.
         adapter: what is merged into its weights, or None.
         notes: what the user should know of it, in sentences.
         texts: what becomes of a text before the model.
@@ -66,6 +67,7 @@ class Checkpoint:
     weights: tuple[str, ...]
     licence: str | None
     gguf: Path | None = None
+    gguf_generation: Mapping[str, Any] = field(default_factory=dict)
     adapter: Adapter | None = None
     notes: tuple[str, ...] = ()
     texts: TextSettings = field(default_factory=TextSettings)
@@ -73,7 +75,7 @@ class Checkpoint:
     def files(self) -> tuple[Path, ...]:
         """Return the files that the result depends on, in a fixed order."""
         if self.gguf is not None:
-            return (self.gguf, *self.licence_files())
+            return (*parts_of(self.gguf), *self.licence_files())
         wanted = {".json", ".txt", ".safetensors", ".model", ".py"} | {Path(w).suffix for w in self.weights}
         if self.sentence_head is not None and any(
             _is_pickled(self.root / f) for f in self.sentence_head.weight_folders
@@ -105,7 +107,9 @@ class Checkpoint:
 
     def generation(self) -> Mapping[str, Any]:
         """Return how the checkpoint advises to generate: its `generation_config.json`, or what its config says."""
-        if self.gguf is None and (self.path / "generation_config.json").is_file():
+        if self.gguf is not None:
+            return self.gguf_generation
+        if (self.path / "generation_config.json").is_file():
             found = read_json(self.path / "generation_config.json")
             if isinstance(found, dict):
                 return found
@@ -179,9 +183,17 @@ def read_checkpoint(
         weights=weights.files,
         licence=_licence(directory / MODEL_CARD),
         adapter=weights.adapter,
-        notes=(*found.notes, *weights.notes, *notes),
+        notes=(*found.notes, *weights.notes, *notes, *_unread(path)),
         texts=texts,
     )
+
+
+def _unread(directory: Path) -> tuple[str, ...]:
+    """Return a note on GGUF files beside the weights that are read."""
+    beside = gguf_files(directory)
+    if not beside:
+        return ()
+    return (f"The folder also has GGUF files ({named(beside)}), which were not read: name one to export it.",)
 
 
 def _sentences(
@@ -230,9 +242,11 @@ def _described_gguf(file: Path, task: str) -> Checkpoint:
         labels=(),
         most_tokens=_positions(found.config),
         sentence_head=None,
-        weights=(file.name,),
+        weights=tuple(part.name for part in parts_of(file)),
         licence=found.licence or _licence(file.parent / MODEL_CARD),
         gguf=file,
+        gguf_generation=found.generation,
+        notes=found.notes,
     )
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastserve_converters.gguf_files.header import GgufHeader
+from fastserve_converters.gguf_files.vocabulary import special_ids
 from fastserve_runtime.errors import UsageError
 
 _BLOCK = "blk."
@@ -76,6 +77,9 @@ class Metadata:
 def config_of(header: GgufHeader) -> dict[str, Any]:
     """Return the content of a `config.json` for the model in a file.
 
+    Args:
+        header: read with the arrays of a vocabulary, which tell where texts end.
+
     Raises:
         UsageError: the architecture, or something in it, is not supported; or a number is missing.
     """
@@ -93,7 +97,7 @@ def config_of(header: GgufHeader) -> dict[str, Any]:
     config = make(metadata)
     config["vocab_size"] = metadata.rows("token_embd.weight")
     config["tie_word_embeddings"] = not metadata.has("output.weight")
-    config.update(_special_tokens(header.metadata, config["vocab_size"]))
+    config.update(special_ids(header))
     return config
 
 
@@ -115,17 +119,6 @@ def _check_kind(metadata: Metadata) -> None:
     kind = metadata.header.metadata.get("general.type", "model")
     if kind != "model":
         raise UsageError(f"The GGUF file has no whole model: its type is '{kind}'.", "Name the model's own file.")
-
-
-def _special_tokens(metadata: Mapping[str, Any], vocabulary: int) -> dict[str, Any]:
-    """Return the ids of special tokens; a text ends at any of those that end a turn or a text."""
-    names = {"bos_token_id": ("bos",), "pad_token_id": ("padding",), "eos_token_id": ("eos", "eot", "eom")}
-    found: dict[str, Any] = {}
-    for name, keys in names.items():
-        values = [metadata.get(f"tokenizer.ggml.{key}_token_id") for key in keys]
-        known = sorted({v for v in values if isinstance(v, int) and 0 <= v < vocabulary})
-        found[name] = None if not known else known[0] if len(known) == 1 else known
-    return found
 
 
 def _decoder(metadata: Metadata, model_type: str, architecture: str) -> dict[str, Any]:

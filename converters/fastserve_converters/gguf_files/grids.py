@@ -18,6 +18,7 @@ from fastserve_converters.decoder.form import DecoderForm
 from fastserve_converters.gguf_files.configs import config_of
 from fastserve_converters.gguf_files.header import GgufHeader, StoredTensor, read_header
 from fastserve_converters.gguf_files.tensors import original_rows, stored_blocks
+from fastserve_converters.gguf_files.vocabulary import ARRAYS
 from fastserve_converters.precisions import WeightScheme
 from fastserve_converters.quantization.weights import QuantizedWeight
 
@@ -78,12 +79,12 @@ def gguf_grids(file: Path, form: DecoderForm) -> dict[str, QuantizedWeight]:
         UsageError: the file is damaged, or its model is not supported.
         EnvironmentFailure: it cannot be read, or the gguf package is missing.
     """
-    header = read_header(file)
+    header = read_header(file, arrays=ARRAYS)
     config = config_of(header)
     found = {}
     for layer, names in _stored_names(form, header).items():
         tensors = [header.tensors.get(f"{name}.weight") for name in names]
-        weight = _joined_grid(header, config, [t for t in tensors if t is not None])
+        weight = _joined_grid(config, [t for t in tensors if t is not None])
         if weight is not None and _is_same(weight, form, layer):
             found[layer] = weight
     return found
@@ -104,9 +105,7 @@ def _stored_names(form: DecoderForm, header: GgufHeader) -> dict[str, tuple[str,
     return names
 
 
-def _joined_grid(
-    header: GgufHeader, config: Mapping[str, Any], tensors: Sequence[StoredTensor]
-) -> QuantizedWeight | None:
+def _joined_grid(config: Mapping[str, Any], tensors: Sequence[StoredTensor]) -> QuantizedWeight | None:
     """Return the rows of several tensors below each other, or None where they have no common grid."""
     kinds = {tensor.kind for tensor in tensors}
     if len(kinds) != 1 or not kinds <= set(_GRIDS):
@@ -114,7 +113,7 @@ def _joined_grid(
     grid = _GRIDS[kinds.pop()]
     blocks = []
     for tensor in tensors:
-        stored = stored_blocks(header, tensor)
+        stored = stored_blocks(tensor)
         order = original_rows(tensor.name, config)
         blocks.append(stored if order is None else stored[order])
     return grid.read(np.concatenate(blocks))

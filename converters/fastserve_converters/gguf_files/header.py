@@ -13,17 +13,18 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from fastserve_converters.gguf_files.finding import parts_of
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
 
 Value = int | float | bool | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...]
 
-SUFFIX = ".gguf"
 _MAGIC = b"GGUF"
 _VERSIONS = (2, 3)
 _ALIGNMENT = 32
 _MOST_DIMENSIONS = 4
 _MOST_NUMBERS = 1024
 """Longer arrays of numbers are read only where they are asked for, as those of the vocabulary are not always."""
+_SPLIT_COUNT, _SPLIT_NUMBER, _SPLIT_TENSORS = "split.count", "split.no", "split.tensors.count"
 _STRING, _ARRAY = 8, 9
 _NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 
@@ -33,12 +34,14 @@ class StoredTensor:
     """Where a tensor lies.
 
     Attributes:
+        file: which it is in.
         kind: ggml's name of its type, such as `Q4_1`.
         shape: of its elements, the axis of neighbours last.
         start: of its first byte in the file.
         size: in bytes.
     """
 
+    file: Path
     name: str
     kind: str
     shape: tuple[int, ...]
@@ -51,7 +54,7 @@ class GgufHeader:
     """What stands before the tensors' data.
 
     Attributes:
-        path: the file.
+        path: the file, or the first of its parts.
         metadata: by key; arrays that were passed over are left out.
         tensors: by name.
     """
@@ -62,16 +65,40 @@ class GgufHeader:
 
 
 def read_header(file: Path, *, arrays: Container[str] = ()) -> GgufHeader:
-    """Read the header of a file.
+    """Read the header of a file, and of the parts that belong to it.
 
     Args:
-        file: the file.
+        file: the file, or the first of its parts, which has the metadata of all.
         arrays: keys of arrays to read whatever their length; others of text or of many numbers are passed over.
 
     Raises:
-        UsageError: it is no GGUF file, of a version or kind that is not supported, cut off, or damaged.
+        UsageError: it is no GGUF file, of a version or kind that is not supported, cut off, or damaged; or its parts
+            do not belong together.
         EnvironmentFailure: it cannot be read, or the gguf package is missing.
     """
+    first, *others = parts_of(file)
+    header = _read_part(first, arrays)
+    count = header.metadata.get(_SPLIT_COUNT, 1)
+    if count != 1 + len(others):
+        raise UsageError(
+            f"'{first.name}' says that its checkpoint has {count} parts; by its name there are {1 + len(others)}.",
+            "Give the parts the names that llama-gguf-split gave them.",
+        )
+    tensors = dict(header.tensors)
+    for number, part in enumerate(others, 1):
+        found = _read_part(part, ())
+        if found.metadata.get(_SPLIT_NUMBER) != number or tensors.keys() & found.tensors.keys():
+            raise UsageError(f"'{part.name}' is not part {number + 1} of '{first.name}'.", "Download it again.")
+        tensors.update(found.tensors)
+    wanted = header.metadata.get(_SPLIT_TENSORS, len(tensors))
+    if wanted != len(tensors):
+        raise UsageError(
+            f"The parts of '{first.name}' have {len(tensors)} tensors; {wanted} are wanted.", "Download them again."
+        )
+    return GgufHeader(first, header.metadata, tensors)
+
+
+def _read_part(file: Path, arrays: Container[str]) -> GgufHeader:
     try:
         with file.open("rb") as stream:
             if stream.read(len(_MAGIC)) != _MAGIC:
@@ -139,7 +166,7 @@ class _Reader:
         total = math.prod(shape) // block * size
         if start + offset + total > len(self._content):
             raise self._damaged(f"it ends before the tensor '{name}' does")
-        return StoredTensor(name, kind_name, shape, start + offset, total)
+        return StoredTensor(self._file, name, kind_name, shape, start + offset, total)
 
     def _value(self, kind: int, *, is_wanted: bool) -> Value | None:
         if kind == _STRING:

@@ -14,6 +14,7 @@ import numpy as np
 from fastserve_converters.gguf_files.configs import config_of
 from fastserve_converters.gguf_files.header import GgufHeader, missing_package, read_header
 from fastserve_converters.gguf_files.tensors import parameter, reals
+from fastserve_converters.gguf_files.vocabulary import ARRAYS
 from fastserve_runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def load_gguf_model(file: Path) -> Any:
     import torch
     import transformers
 
-    header = read_header(file)
+    header = read_header(file, arrays=ARRAYS)
     config = config_of(header)
     settings = transformers.AutoConfig.for_model(**config)
     with torch.device("meta"):
@@ -60,7 +61,7 @@ def _state(header: GgufHeader, config: dict[str, Any], shapes: dict[str, tuple[i
         tensor = stored.pop(gguf_name, None)
         if tensor is None:
             raise UsageError(f"The GGUF file '{header.path.name}' lacks the tensor '{gguf_name}'.")
-        values = parameter(header, tensor, config)
+        values = parameter(tensor, config)
         if values.shape != shapes[name]:
             raise UsageError(
                 f"The tensor '{gguf_name}' has the shape {list(values.shape)}; {list(shapes[name])} is wanted.",
@@ -106,7 +107,7 @@ def _stretch_positions(model: Any, header: GgufHeader) -> None:
     tensor = header.tensors.get(_FACTORS)
     if tensor is None:
         return
-    factors = torch.from_numpy(reals(header, tensor).reshape(-1))
+    factors = torch.from_numpy(reals(tensor).reshape(-1))
     rotary = getattr(model.base_model, "rotary_emb", None)
     if rotary is None or rotary.inv_freq.shape != factors.shape or not bool((factors > 0).all()):
         raise UsageError(f"The tensor '{_FACTORS}' does not fit the model's positions.", "Download the file again.")

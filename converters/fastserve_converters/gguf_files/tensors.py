@@ -9,19 +9,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastserve_converters.gguf_files.header import GgufHeader, StoredTensor
+from fastserve_converters.gguf_files.header import StoredTensor
 from fastserve_runtime.errors import UsageError
 
 _ROTATED = re.compile(r"\.attn_([qk])\.(weight|bias)$")
 
 
-def stored_blocks(header: GgufHeader, tensor: StoredTensor) -> NDArray[np.uint8]:
+def stored_blocks(tensor: StoredTensor) -> NDArray[np.uint8]:
     """Return the bytes of a tensor, shape [rows, bytes of a row]; a view of the file."""
-    content = np.memmap(header.path, np.uint8, mode="r", offset=tensor.start, shape=(tensor.size,))
+    content = np.memmap(tensor.file, np.uint8, mode="r", offset=tensor.start, shape=(tensor.size,))
     return content.reshape(int(np.prod(tensor.shape[:-1])), -1)
 
 
-def reals(header: GgufHeader, tensor: StoredTensor) -> NDArray[np.float32]:
+def reals(tensor: StoredTensor) -> NDArray[np.float32]:
     """Return the numbers of a tensor as llama.cpp has them, float32, of its shape.
 
     Raises:
@@ -31,7 +31,7 @@ def reals(header: GgufHeader, tensor: StoredTensor) -> NDArray[np.float32]:
     from gguf.quants import dequantize
 
     kind = GGMLQuantizationType[tensor.kind]
-    blocks = stored_blocks(header, tensor)
+    blocks = stored_blocks(tensor)
     plain = {GGMLQuantizationType.F32: np.float32, GGMLQuantizationType.F16: np.float16}
     try:
         found = dequantize(blocks.view(plain[kind]) if kind in plain else blocks, kind)
@@ -61,18 +61,17 @@ def original_rows(name: str, config: Mapping[str, Any]) -> NDArray[np.intp] | No
     return rows.reshape(heads, -1, 2).swapaxes(1, 2).reshape(-1)
 
 
-def parameter(header: GgufHeader, tensor: StoredTensor, config: Mapping[str, Any]) -> NDArray[np.float32]:
+def parameter(tensor: StoredTensor, config: Mapping[str, Any]) -> NDArray[np.float32]:
     """Return a tensor as Transformers has it.
 
     Args:
-        header: of the file.
-        tensor: one of its.
+        tensor: one of a file's.
         config: the model's.
 
     Raises:
         UsageError: its type is not supported, or its rows are not those that the config tells.
     """
-    values = reals(header, tensor)
+    values = reals(tensor)
     order = original_rows(tensor.name, config)
     if order is not None:
         if len(order) != len(values):

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
+import gguf
 import pytest
+import torch
 
+from decoder_checkpoints import save_decoder_checkpoint
+from fastserve_converters.checkpoint import read_checkpoint
 from fastserve_converters.gguf_files.description import read_gguf_description
 from fastserve_converters.gguf_files.finding import find_gguf
 from fastserve_converters.gguf_files.header import read_header
+from fastserve_converters.gguf_files.model import load_gguf_model
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
 from gguf_writing import Kind, gguf_model, tokenizer_metadata, write_gguf
 
@@ -135,18 +141,108 @@ def test_gguf_checkpoints_are_found(tmp_path) -> None:
     second.touch()
     with pytest.raises(UsageError, match=r"2 GGUF files: a.gguf, b.gguf"):
         find_gguf(tmp_path)
-    (tmp_path / "config.json").touch()
-    assert find_gguf(tmp_path) is None
     assert find_gguf(second) == second
+    second.unlink()
+    (tmp_path / "config.json").touch()  # as repositories of GGUF files have it
+    assert find_gguf(tmp_path) == first
+    (tmp_path / "model.safetensors").touch()
+    assert find_gguf(tmp_path) is None
+    assert find_gguf(first) == first
 
 
-def test_parts_of_checkpoints_are_refused(tmp_path) -> None:
-    for part in (1, 2):
-        (tmp_path / f"model-0000{part}-of-00002.gguf").touch()
-    with pytest.raises(UsageError, match="one of 2 parts"):
-        find_gguf(tmp_path)
-    with pytest.raises(UsageError, match="one of 2 parts"):
-        find_gguf(tmp_path / "model-00002-of-00002.gguf")
-    whole = tmp_path / "model-00001-of-00001.gguf"
-    whole.touch()
-    assert find_gguf(whole) == whole
+def test_parts_of_a_checkpoint_are_read_as_one(model, tmp_path) -> None:
+    whole = write_gguf(tmp_path / "whole.gguf", model, "llama", more=tokenizer_metadata("gpt-2"))
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    parts = [folder / f"m-0000{i}-of-00002.gguf" for i in (1, 2)]
+    _split(whole, parts)
+    assert find_gguf(folder) == find_gguf(parts[1]) == parts[0]
+    header, expected = read_header(parts[0]), read_header(whole)
+    assert header.tensors.keys() == expected.tensors.keys()
+    assert {tensor.file for tensor in header.tensors.values()} == set(parts)
+    checkpoint = read_checkpoint(folder)
+    assert checkpoint.weights == tuple(part.name for part in parts)
+    assert set(parts) <= set(checkpoint.files())
+    loaded = load_gguf_model(parts[0])
+    for key, value in model.state_dict().items():
+        torch.testing.assert_close(loaded.state_dict()[key], value, rtol=0, atol=0)
+    other = parts[1].rename(folder / "other")
+    with pytest.raises(UsageError, match=r"one of 2 parts.*'m-00002-of-00002.gguf' is not beside it"):
+        find_gguf(parts[0])
+    parts[1].write_bytes(parts[0].read_bytes())
+    with pytest.raises(UsageError, match="is not part 2 of"):
+        read_header(parts[0])
+    other.rename(parts[1])
+    renamed = parts[0].rename(folder / "m.gguf")
+    with pytest.raises(UsageError, match="has 2 parts; by its name there are 1"):
+        read_header(renamed)
+
+
+def _split(whole: Path, parts: list[Path]) -> None:
+    """Write a file as the parts that llama-gguf-split makes of it."""
+    reader = gguf.GGUFReader(whole)
+    share = -(-len(reader.tensors) // len(parts))
+    for number, part in enumerate(parts):
+        writer = gguf.GGUFWriter(part, "llama")
+        for name, field in reader.fields.items() if number == 0 else ():
+            if not name.startswith("GGUF.") and name != "general.architecture":
+                kind = field.types[0]
+                writer.add_key_value(name, field.contents(), kind, field.types[-1] if len(field.types) > 1 else None)
+        writer.add_uint16("split.no", number)
+        writer.add_uint16("split.count", len(parts))
+        writer.add_int32("split.tensors.count", len(reader.tensors))
+        for tensor in reader.tensors[number * share : (number + 1) * share]:
+            writer.add_tensor(tensor.name, tensor.data)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+
+
+def test_weights_beside_gguf_files_are_exported_with_a_note(tmp_path) -> None:
+    save_decoder_checkpoint(tmp_path)
+    (tmp_path / "b.gguf").touch()
+    checkpoint = read_checkpoint(tmp_path)
+    assert checkpoint.gguf is None
+    assert any("also has GGUF files (b.gguf), which were not read" in note for note in checkpoint.notes)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "more", "ends"),
+    [
+        (["<|end_of_text|>", "<|eot_id|>", "<|eom_id|>", "a"], {}, [0, 1, 2]),
+        (["<s>", "</s>", "<|im_end|>", "<|endoftext|>"], {}, [0, 1, 2, 3]),
+        (["x", "<end_of_turn>", "_<EOT>", "<EOT>"], {}, [0, 1, 2, 3]),
+        (["x", "a", "b", "c"], {"tokenizer.ggml.eot_token_id": 2, "tokenizer.ggml.eom_token_id": 3}, [0, 2, 3]),
+        (["x", "a", "b", "c"], {}, 0),
+        (["<|return|>", "<|call|>", "<|end|>", "c"], {}, [0, 1]),
+        (["x", "<|tool_response>", "</s>", "<turn|>"], {}, [0, 1, 3]),
+        (["x", "<|fim_pad|>", "<|repo_name|>", "<|file_sep|>"], {"tokenizer.ggml.fim_pad_token_id": 3}, [0, 2, 3]),
+    ],
+)
+def test_texts_end_where_llama_cpp_ends_them(tokens, more, ends, model, tmp_path) -> None:
+    metadata = {**tokenizer_metadata("gpt-2"), "tokenizer.ggml.tokens": tokens, **more}
+    found = read_gguf_description(write_gguf(tmp_path / "m.gguf", model, "llama", more=metadata))
+    assert found.config["eos_token_id"] == found.generation["eos_token_id"] == ends
+
+
+def test_advice_on_sampling_is_taken_or_named(model, tmp_path) -> None:
+    keys = {"temp": 0.6, "top_k": 20, "top_p": 0.95, "min_p": 0.0, "penalty_repeat": 1.1, "penalty_last_n": 64}
+    more = {**tokenizer_metadata("gpt-2"), **{f"general.sampling.{k}": v for k, v in keys.items()}}
+    found = read_gguf_description(write_gguf(tmp_path / "m.gguf", model, "llama", more=more))
+    advice = {"temperature": 0.6, "top_k": 20, "top_p": 0.95, "repetition_penalty": 1.1, "do_sample": True}
+    assert found.generation == {"eos_token_id": 0, **advice}
+    (note,) = found.notes
+    assert "general.sampling.penalty_last_n (64)" in note
+    assert "min_p" not in note
+    more |= {"general.sampling.temp": 0.0, "general.sampling.mirostat": 2, "general.sampling.top_p": 1.5}
+    found = read_gguf_description(write_gguf(tmp_path / "n.gguf", model, "llama", more=more))
+    assert found.generation == {"eos_token_id": 0, "repetition_penalty": 1.1}
+    assert "mirostat (2)" in found.notes[0]
+    assert "top_p (1.5)" in found.notes[0]
+
+
+def test_a_split_that_is_not_named_is_noted(model, tmp_path) -> None:
+    more = {**tokenizer_metadata("gpt-2"), "tokenizer.ggml.pre": ""}
+    found = read_gguf_description(write_gguf(tmp_path / "m.gguf", model, "llama", more=more))
+    assert "does not say how its tokenizer splits" in found.notes[0]
