@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
 
 Activations = Literal["float32", "float16", "dynamic-int8", "int8", "int16"]
 """What layers multiply with: floats, integers whose scale each call finds, or integers of a scale set beforehand."""
@@ -27,6 +27,8 @@ class WeightScheme:
         symmetric: whether zero is in the middle; else there is a zero point beside each scale.
         scale: the type that scales are stored in.
         minimum: whether a real number of that type is added to each group, as some GGUF files have it.
+        pair_limit: the most that the integers of two neighbouring columns, the first and the second, the third and the
+            fourth, may add up to, whatever the sign; None for any. Scales are as much larger as that takes.
     """
 
     bits: int
@@ -34,12 +36,19 @@ class WeightScheme:
     symmetric: bool = True
     scale: Literal["float32", "float16", "bfloat16"] = "float32"
     minimum: bool = False
+    pair_limit: int | None = None
+
+    def as_document(self) -> dict[str, Any]:
+        """Return its fields for a manifest; a limit that it does not have is left out."""
+        return {name: value for name, value in asdict(self).items() if name != "pair_limit" or value is not None}
 
     @property
     def name(self) -> str:
         """The scheme in short, such as `int4-g32-asymmetric`."""
         group = "" if self.group is None else f"-g{self.group}"
-        return f"int{self.bits}{group}{'' if self.symmetric else '-asymmetric'}{'-minimum' if self.minimum else ''}"
+        zero = "" if self.symmetric else "-asymmetric"
+        pairs = "" if self.pair_limit is None else f"-pairs{self.pair_limit}"
+        return f"int{self.bits}{group}{zero}{'-minimum' if self.minimum else ''}{pairs}"
 
 
 INT8 = WeightScheme(8)

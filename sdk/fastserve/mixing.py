@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from fastserve.budget import Budget
@@ -76,7 +76,7 @@ def mixed_assignment(mix: Mix, room: int) -> dict[str, dict[str, Any] | None]:
         costs.append(size_cost(units, mix.most_size - room))
     if mix.most_latency is not None:
         costs.append(time_cost(units, measured_seconds(mix), mix.most_latency))
-    return {name: None if s is None else asdict(s) for name, s in choose(units, costs).items()}
+    return {name: None if s is None else s.as_document() for name, s in choose(units, costs).items()}
 
 
 def measured_seconds(mix: Mix) -> dict[WeightScheme | None, float]:

@@ -6,6 +6,7 @@ Inference" (arXiv 1712.05877): real = (integer - zero point) x scale.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ from fastserve_converters.precisions import WeightScheme
 
 _LEAST_SCALE = 1e-12
 _SCALE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+_LEAST_WIDENING = 1 + 2**-10
 _CLIPPING = np.linspace(1.0, 0.6, 11)
 """Shares of the range that are tried where a clipped range is wanted: rounding the many finer may be worth cutting off
 the few largest (OCTAV, arXiv 2206.06501, finds the same optimum for symmetric ranges in closed form)."""
@@ -100,7 +102,9 @@ def grid(
     """
     best_scale, best_zero = _range_grid(grouped, scheme, 1.0)
     if scheme.bits == 8:
-        return best_scale, best_zero
+        if scheme.pair_limit is None:
+            return best_scale, best_zero
+        return widened(best_scale, scheme.pair_limit, lambda s: rounded(grouped, s, best_zero, scheme)), best_zero
     best_error = _group_error(grouped, best_scale, best_zero, scheme, importance)
     for share in _CLIPPING[1:]:
         scale, zero = _range_grid(grouped, scheme, float(share))
@@ -118,6 +122,32 @@ def rounded(
     """Return the nearest whole numbers on the grid, shape [rows, groups, columns of a group]."""
     least, most = grid_limits(scheme)
     return np.asarray(np.clip(np.rint(grouped / scale[..., None]) + zero_point[..., None], least, most), np.float32)
+
+
+def pair_sums(integers: NDArray[np.number]) -> NDArray[np.float32]:
+    """Return the largest magnitude that two neighbours of the last axis add up to; an odd last one stands alone."""
+    values = np.asarray(integers, np.float32)
+    if values.shape[-1] % 2:
+        values = np.concatenate([values, np.zeros_like(values[..., :1])], axis=-1)
+    largest: NDArray[np.float32] = np.abs(values[..., 0::2] + values[..., 1::2]).max(-1)
+    return largest
+
+
+def widened(
+    scale: NDArray[np.float32], limit: int, integers: Callable[[NDArray[np.float32]], NDArray[np.number]]
+) -> NDArray[np.float32]:
+    """Return scales that are enlarged, each no more than it takes, until no pair of integers exceeds a limit.
+
+    Args:
+        scale: the smallest that may be.
+        limit: see `WeightScheme.pair_limit`.
+        integers: gives the integers of any scales, with one axis more than these.
+    """
+    while True:
+        sums = pair_sums(integers(scale))
+        if not bool((sums > limit).any()):
+            return scale
+        scale = np.where(sums > limit, scale * np.maximum(sums / limit, _LEAST_WIDENING), scale).astype(np.float32)
 
 
 def stored_scale(scale: NDArray[np.floating], scheme: WeightScheme) -> NDArray[np.float32]:

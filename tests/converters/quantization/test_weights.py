@@ -13,6 +13,7 @@ from fastserve_converters.quantization.weights import (
     QuantizedWeight,
     fits,
     grid,
+    pair_sums,
     quantize_nearest,
     rounded,
     stored_bytes,
@@ -48,6 +49,36 @@ def test_eight_bits_are_off_by_half_a_step_at_most(weight: np.ndarray, scheme: W
     # A rounded zero point may cost another half step at the ends of an asymmetric range.
     most = 0.5 if scheme.symmetric else 1.0
     assert (np.abs(found.dequantized() - weight) <= most * step * (1 + 1e-4) + 1e-6).all()
+
+
+@given(
+    arrays(np.float32, st.tuples(st.just(3), st.integers(1, 17)), elements=st.floats(-1e3, 1e3, width=32)),
+    st.integers(127, 254),
+)
+def test_pairs_of_columns_keep_to_a_limit(weight: np.ndarray, limit: int) -> None:
+    free = quantize_nearest(weight, WeightScheme(8))
+    found = quantize_nearest(weight, WeightScheme(8, pair_limit=limit))
+    assert (pair_sums(found.values) <= limit).all()
+    assert (np.abs(found.dequantized() - weight) <= 0.5 * found.scale * (1 + 1e-4) + 1e-6).all()
+    fits_already = pair_sums(free.values) <= limit
+    np.testing.assert_array_equal(found.values[fits_already], free.values[fits_already])
+
+
+def test_a_limit_on_pairs_costs_what_it_takes_and_no_more() -> None:
+    alternating = np.tile(np.array([1, -1], np.float32), 8)[None]
+    scheme = WeightScheme(8, pair_limit=128)
+    assert np.abs(quantize_nearest(alternating, scheme).values).max() == 127, "products of two signs cannot add up"
+    assert np.abs(quantize_nearest(np.abs(alternating), scheme).values).max() == 64
+    normal = np.random.default_rng(0).standard_normal((64, 384)).astype(np.float32)
+    free, limited, halved = (
+        np.square(q.dequantized() - normal).sum()
+        for q in (
+            quantize_nearest(normal, WeightScheme(8)),
+            quantize_nearest(normal, scheme),
+            _in_seven_bits(normal),
+        )
+    )
+    assert limited < 1.8 * free < 0.5 * halved
 
 
 def test_a_zero_point_uses_the_whole_grid_for_values_of_one_sign() -> None:
@@ -119,3 +150,9 @@ def test_minima_are_added_to_their_groups() -> None:
     )
     assert weight.dequantized().tolist() == [[-1.0, 29.0, 7.0, 7.5]]
     assert scheme.name == "int4-g2-minimum"
+
+
+def _in_seven_bits(weight: np.ndarray) -> QuantizedWeight:
+    scale = np.abs(weight).max(1, keepdims=True) / 63
+    values = np.rint(weight / scale).astype(np.int8)
+    return QuantizedWeight(values, scale, np.zeros_like(values[:, :1]), WeightScheme(8))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from fastserve_converters.artifact import Artifact
 from fastserve_converters.formats import ExportJob, least_tokens
+from fastserve_converters.formats.onnx.products import PRODUCTS
 from fastserve_converters.layer_map import group_by_module, write_layer_map
 from fastserve_converters.precisions import FP32, INT8, RANGE_METHODS, Choices, Precision, WeightScheme
 
@@ -30,12 +31,12 @@ PRECISIONS: Mapping[str, Precision] = {
     "fp32": FP32,
     "fp16": Precision(None, None, "float16", base="fp32"),
     "fp32-fused": Precision(None, None, "float32", has_dynamic_length=True),
-    "int8-dynamic": Precision(INT8, INT8, "dynamic-int8", has_dynamic_length=True, calibration=_SMOOTHING),
-    "int8-embedding-int4": Precision(INT8, _INT4, "dynamic-int8", has_dynamic_length=True, calibration=_SMOOTHING),
+    "int8-dynamic": Precision(PRODUCTS, INT8, "dynamic-int8", has_dynamic_length=True, calibration=_SMOOTHING),
+    "int8-embedding-int4": Precision(PRODUCTS, _INT4, "dynamic-int8", has_dynamic_length=True, calibration=_SMOOTHING),
     "int8-weight-only": Precision(_INT8_GROUPED, INT8, "float32", has_dynamic_length=True),
     "int4": Precision(_INT4, _INT4, "dynamic-int8", has_dynamic_length=True, rounding="gptq", calibration=_SMOOTHING),
     "int8-static": Precision(
-        INT8,
+        PRODUCTS,
         INT8,
         "int8",
         base="fp32",
@@ -50,7 +51,7 @@ PRECISIONS: Mapping[str, Precision] = {
         has_dynamic_length=True,
         rounding="gptq",
         calibration=_SMOOTHING,
-        choices=Choices(linear=(INT8, _INT4, None), embedding=(INT8, _INT4)),
+        choices=Choices(linear=(PRODUCTS, _INT4, None), embedding=(INT8, _INT4)),
     ),
 }
 

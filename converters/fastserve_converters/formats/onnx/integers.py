@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastserve_converters.formats.onnx.products import PRODUCTS
+from fastserve_converters.precisions import WeightScheme
+from fastserve_converters.quantization.weights import QuantizedWeight, pair_sums, quantize_nearest, widened
+
 if TYPE_CHECKING:
     import onnx_ir as ir
-
-    from fastserve_converters.quantization.weights import QuantizedWeight
 
 _MOST = 127
 _LEAST_HALF, _MOST_HALF = 2.0**-14, 65504.0
@@ -94,6 +96,8 @@ def int8_matrix(
     name: str,
     weight: QuantizedWeight,
     factors: NDArray[np.float32] | None = None,
+    *,
+    scheme: WeightScheme = PRODUCTS,
 ) -> Int8Matrix:
     """Return the weights as int8 with one scale for each output channel.
 
@@ -107,18 +111,20 @@ def int8_matrix(
         name: the layer's.
         weight: shape [outputs, inputs].
         factors: by which each input's weights are multiplied; None for 1.
+        scheme: what the matrix keeps to: int8, symmetric, a scale a row.
     """
     import onnx_ir as ir
 
     rows, columns = weight.values.shape
-    if has_one_scale_a_row(weight) and factors is None:
-        return Int8Matrix(initializers.add(f"{name}.int8", weight.values.T), weight.scale[:, 0].astype(np.float32))
-    reals = weight.dequantized() if factors is None else weight.dequantized() * factors
-    scale = np.maximum(np.abs(reals).max(axis=1) / _MOST, np.float32(1e-12)).astype(np.float32)
+    limit = scheme.pair_limit or 2 * _MOST
     if weight.scheme.bits == 8:
-        values = np.rint(reals / scale[:, None]).astype(np.int8)
-        return Int8Matrix(initializers.add(f"{name}.int8", values.T), scale)
+        is_kept = has_one_scale_a_row(weight) and factors is None and pair_sums(weight.values).max() <= limit
+        reals = weight.dequantized() if factors is None else weight.dequantized() * factors
+        kept = weight if is_kept else quantize_nearest(reals, scheme)
+        return Int8Matrix(initializers.add(f"{name}.int8", kept.values.T), kept.scale[:, 0].astype(np.float32))
     groups = weight.scale.shape[1]
+    by_group = None if factors is None else factors.astype(np.float32).reshape(1, groups, columns // groups)
+    scale = _scale_of_loaded(weight, by_group, limit)
     to_float = {"to": ir.DataType.FLOAT}
     stored = unsigned(weight.values, weight.scheme.bits).reshape(rows, groups, columns // groups)
     zeros = unsigned(weight.zero_point, weight.scheme.bits)[..., None]
@@ -131,13 +137,35 @@ def int8_matrix(
         ],
     )
     scaled = tape.op("Mul", [centred, tape.op("Cast", [initializers.add(f"{name}.ratio", steps)], to_float)])
-    if factors is not None:
-        by_group = factors.reshape(1, groups, columns // groups)
+    if by_group is not None:
         scaled = tape.op("Mul", [scaled, initializers.add(f"{name}.factors", by_group)])
     shape = initializers.add(f"{name}.shape", np.array([rows, columns], np.int64))
     flat = tape.op("Reshape", [tape.op("Round", [scaled]), shape])
     integers = tape.op("Cast", [tape.op("Clip", [flat, *_limits(initializers)])], {"to": ir.DataType.INT8})
     return Int8Matrix(tape.op("Transpose", [integers], {"perm": [1, 0]}), scale)
+
+
+def _scale_of_loaded(weight: QuantizedWeight, factors: NDArray[np.float32] | None, limit: int) -> NDArray[np.float32]:
+    """Return the scale of each row whose integers, as they are once ONNX Runtime has loaded them, keep to a limit.
+
+    Args:
+        weight: of fewer than eight bits.
+        factors: shape [1, groups, columns of a group]; None for 1.
+        limit: see `WeightScheme.pair_limit`.
+    """
+    rows, columns = weight.values.shape
+    groups = weight.scale.shape[1]
+    values = weight.values.reshape(rows, groups, columns // groups).astype(np.float32)
+    centred = values - weight.zero_point[..., None].astype(np.float32)
+    reals = centred * weight.scale[..., None] * (1 if factors is None else factors)
+
+    def loaded(scale: NDArray[np.float32]) -> NDArray[np.float32]:
+        scaled = centred * compact(weight.scale / scale[:, None])[..., None].astype(np.float32)
+        integers = np.rint(scaled if factors is None else scaled * factors)
+        return np.clip(integers.reshape(rows, columns), -_MOST, _MOST)
+
+    least = np.maximum(np.abs(reals).max(axis=(1, 2)) / _MOST, np.float32(1e-12)).astype(np.float32)
+    return widened(least, limit, loaded)
 
 
 def _limits(initializers: Initializers) -> list[ir.Value]:

@@ -25,6 +25,7 @@ from fastserve_converters.formats.onnx.integers import (
 from fastserve_converters.formats.onnx.linears import Linear, find_linears, replace
 from fastserve_converters.formats.onnx.portable import BIAS, module_of
 from fastserve_converters.formats.onnx.smoothing import Balancing
+from fastserve_converters.precisions import INT8
 from fastserve_converters.quantization.weights import QuantizedWeight
 
 if TYPE_CHECKING:
@@ -219,7 +220,7 @@ def _write_unpacked_linear(graph: ir.Graph, linear: Linear, weight: QuantizedWei
     from onnx_ir import tape as tapes
 
     tape, initializers = tapes.Tape(), Initializers(graph)
-    matrix = int8_matrix(tape, initializers, module_of(linear.name), weight)
+    matrix = int8_matrix(tape, initializers, module_of(linear.name), weight, scheme=INT8)
     scale = initializers.add(f"{module_of(linear.name)}.scale", matrix.scale)
     reals = tape.op("Mul", [tape.op("Cast", [matrix.values], {"to": ir.DataType.FLOAT}), scale])
     output = tape.op("MatMul", [linear.input, reals], name=f"{linear.name}/product")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 
 from fastserve_converters.formats.onnx.integers import Initializers
 from fastserve_converters.formats.onnx.portable import module_of
+from fastserve_converters.formats.onnx.products import PAIR_LIMIT
+from fastserve_converters.quantization.weights import widened
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -99,17 +102,34 @@ def quantized_groups(model: ir.Model, original: ir.Model, modules: Mapping[str, 
     return result
 
 
+def limit_pairs(model: ir.Model) -> None:
+    """Enlarge the scales of weights in int8, in place, until their products come out the same in every kernel.
+
+    See `products`. The weights are still in float in front of their QuantizeLinear.
+
+    Args:
+        model: with symmetric weights, shape [inputs, outputs], that have a scale for each output or one for all.
+    """
+    initializers = Initializers(model.graph)
+    for node, real, scale, zero in _rounded_constants(model):
+        if real.ndim != 2 or zero.dtype != np.int8 or zero.any():
+            continue
+        integers = partial(_rounded_rows, real.T)
+        found = widened(np.array(np.broadcast_to(scale, real.shape[1])), PAIR_LIMIT, integers)
+        while scale.size == 1 and found.min() < found.max():
+            found = widened(np.full_like(found, found.max()), PAIR_LIMIT, integers)
+        enlarged = initializers.add(f"{node.outputs[0].name}/scale", found if scale.size > 1 else found[0])
+        for user in (node, *node.outputs[0].consumers()):
+            user.replace_input_with(1, enlarged)
+
+
 def fold_weights(model: ir.Model) -> None:
     """Replace every constant that a QuantizeLinear rounds in each call by its integers, in place."""
     from onnx_ir import convenience
     from onnx_ir.passes import common
 
     initializers = Initializers(model.graph)
-    for node in [n for n in model.graph if n.op_type == "QuantizeLinear"]:
-        found = [convenience.get_const_tensor(value) if value is not None else None for value in node.inputs[:3]]
-        if any(tensor is None for tensor in found):
-            continue
-        real, scale, zero = (tensor.numpy() for tensor in found if tensor is not None)
+    for node, real, scale, zero in _rounded_constants(model):
         shape = [1] * real.ndim
         if scale.ndim:
             shape[node.attributes["axis"].as_int() if "axis" in node.attributes else 1] = -1
@@ -120,6 +140,28 @@ def fold_weights(model: ir.Model) -> None:
         convenience.replace_all_uses_with(node.outputs[0], folded)
         model.graph.remove(node, safe=True)
     common.RemoveUnusedNodesPass()(model)
+
+
+def _rounded_constants(
+    model: ir.Model,
+) -> list[tuple[ir.Node, NDArray[np.float32], NDArray[np.float32], NDArray[np.integer[Any]]]]:
+    """Return every QuantizeLinear of a constant: the node, the constant, its scale and its zero point."""
+    from onnx_ir import convenience
+
+    found = []
+    for node in model.graph:
+        if node.op_type != "QuantizeLinear":
+            continue
+        constants = [convenience.get_const_tensor(value) if value is not None else None for value in node.inputs[:3]]
+        if all(tensor is not None for tensor in constants):
+            real, scale, zero = (tensor.numpy() for tensor in constants if tensor is not None)
+            found.append((node, real, scale, zero))
+    return found
+
+
+def _rounded_rows(rows: NDArray[np.float32], scale: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Round rows as QuantizeLinear does to int8 without zero points."""
+    return np.asarray(np.clip(np.rint(rows / scale[:, None]), -128, 127), np.float32)
 
 
 def scale_channels_behind_products(model: ir.Model) -> None:

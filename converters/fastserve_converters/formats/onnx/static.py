@@ -108,6 +108,7 @@ def quantize_int8(
             ),
         )
     model: ir.Model = ir.from_proto(quantized)
+    quantizers.limit_pairs(model)
     restoration = restoring.restore(model, ir.load(file), held_out, modules)
     quantizers.fold_weights(model)
     quantizers.scale_channels_behind_products(model)

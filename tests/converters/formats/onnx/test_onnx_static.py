@@ -20,11 +20,13 @@ from fastserve_converters.encoder_signature import example_inputs, signature_of
 from fastserve_converters.formats import ExportJob, onnx
 from fastserve_converters.formats.onnx.files import MODEL
 from fastserve_converters.formats.onnx.layers import quantize_embeddings
+from fastserve_converters.formats.onnx.products import PAIR_LIMIT
+from fastserve_converters.formats.onnx.quantizers import fold_weights, limit_pairs
 from fastserve_converters.formats.onnx.restoring import LEAST_ACCURACY, accuracy
 from fastserve_converters.model_loading import load_model
 from fastserve_converters.precisions import INT8
 from fastserve_converters.quantization.twin import comparison, read_outputs
-from fastserve_converters.quantization.weights import quantize_nearest
+from fastserve_converters.quantization.weights import pair_sums, quantize_nearest
 
 FULL = 16
 SHARP = "model.encoder.layer.1.attention.self"
@@ -131,6 +133,53 @@ def test_weights_are_stored_as_integers(static: Callable[[bool, str], Path]) -> 
     assert rounded == []
     matrices = [i for i in stored.values() if len(i.dims) == 2 and i.data_type == onnx_library.TensorProto.INT8]
     assert len(matrices) == 12
+
+
+def test_no_product_of_weights_can_come_beyond_16_bits(static: Callable[[bool, str], Path]) -> None:
+    for is_sharp in (False, True):
+        graph = onnx_library.load(str(static(is_sharp, "int8-static") / MODEL)).graph
+        matrices = [onnx_library.numpy_helper.to_array(i) for i in graph.initializer]
+        stored = [m for m in matrices if m.dtype == np.int8 and m.ndim == 2]
+        assert len(stored) > 6
+        assert max(float(pair_sums(m.T).max()) for m in stored) == PAIR_LIMIT
+
+
+@pytest.mark.parametrize("scale", [np.full(24, 0.01, np.float32), np.array(0.01, np.float32)])
+def test_scales_of_weights_are_enlarged_where_pairs_ask_for_it(scale: np.ndarray) -> None:
+    weight = np.zeros((6, 24), np.float32)
+    weight[:2, 3] = 1.27
+    weight[1:3, 5] = 1.27
+    weight[:2, 7] = (1.27, -1.27)
+    model = quantized_weight(weight, scale)
+    limit_pairs(model)
+    fold_weights(model)
+    (dequantize,) = model.graph
+    integers, found = (value.const_value.numpy() for value in dequantize.inputs[:2])
+    assert pair_sums(integers.T).max() == PAIR_LIMIT
+    assert integers[0, 3] == 64
+    if scale.ndim:
+        assert integers[:3, 5].tolist() == [0, 127, 127], "other pairs are never added"
+        assert integers[:2, 7].tolist() == [127, -127]
+        assert (found[[0, 5, 7]] == scale[0]).all()
+    else:
+        assert found.shape == ()
+
+
+def quantized_weight(weight: np.ndarray, scale: np.ndarray) -> ir.Model:
+    tensor, made = onnx_library.TensorProto, onnx_library.helper.make_node
+    constants = {"weight": weight, "scale": scale, "zero": np.zeros(scale.shape, np.int8)}
+    graph = onnx_library.helper.make_graph(
+        [
+            made("QuantizeLinear", ["weight", "scale", "zero"], ["integers"], axis=1),
+            made("DequantizeLinear", ["integers", "scale", "zero"], ["reals"], axis=1),
+        ],
+        "graph",
+        [],
+        [onnx_library.helper.make_tensor_value_info("reals", tensor.FLOAT, weight.shape)],
+        [onnx_library.numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    opsets = [onnx_library.helper.make_opsetid("", 20)]
+    return ir.from_proto(onnx_library.helper.make_model(graph, opset_imports=opsets, ir_version=9))
 
 
 @pytest.mark.parametrize("precision", ["int8-static", "a16w8"])
