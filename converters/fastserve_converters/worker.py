@@ -18,12 +18,15 @@ import traceback
 from typing import Any, TextIO
 
 from fastserve_runtime.errors import EXIT_ENVIRONMENT, FastServeError, is_disk_full
+from fastserve_runtime.lifeline import ask_kernel
 
 
 def main() -> None:
     """Serve jobs until standard input ends."""
     # Ctrl-C goes to the whole terminal; the process that asked for the job decides what becomes of it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The thread that waits for the end of the input has to wait for native code that does not let other threads run.
+    ask_kernel()
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     # Offline whatever a library thinks: what the user named is on disk already.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,11 +12,10 @@ from pathlib import Path
 from typing import TextIO
 
 from fastserve_device_tests.needs import Needs
+from fastserve_runtime.lifeline import end_with_parent, lifeline
 from fastserve_runtime.memory import parse_status
 
 _LOOK_EVERY_SECONDS = 0.2
-_LIFELINE = "FASTSERVE_LIFELINE"
-"""Names the end of a pipe in a child's environment; nobody writes into it, and it ends with the parent."""
 
 
 @dataclass(frozen=True)
@@ -62,35 +60,33 @@ def run_limited(command: Sequence[str], environment: Mapping[str, str], *, secon
         memory: most bytes of their own that it and what it started may hold in memory (`RssAnon`).
     """
     end = time.monotonic() + seconds
-    lifeline, held = os.pipe()
-    try:
-        with subprocess.Popen(
+    with (
+        lifeline() as line,
+        subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, **environment, _LIFELINE: str(lifeline)},
-            pass_fds=(lifeline,),
+            env={**os.environ, **environment, **line.environment},
+            pass_fds=(line.descriptor,),
             start_new_session=True,
-        ) as process:
-            broken = None
-            try:
-                while True:
-                    try:
-                        output, errors = process.communicate(timeout=_LOOK_EVERY_SECONDS)
-                    except subprocess.TimeoutExpired:
-                        # Its answer ends only when nobody is left to write: a browser may outlive what started it.
-                        if process.poll() is None and broken is None:
-                            broken = _broken_limit(process.pid, end, seconds, memory)
-                        if process.returncode is not None or broken is not None:
-                            _end_group(process.pid)
-                        continue
-                    return Ended(process.returncode, output, errors, broken)
-            finally:
-                _end_group(process.pid)
-    finally:
-        os.close(lifeline)
-        os.close(held)
+        ) as process,
+    ):
+        broken = None
+        try:
+            while True:
+                try:
+                    output, errors = process.communicate(timeout=_LOOK_EVERY_SECONDS)
+                except subprocess.TimeoutExpired:
+                    # Its answer ends only when nobody is left to write: a browser may outlive what started it.
+                    if process.poll() is None and broken is None:
+                        broken = _broken_limit(process.pid, end, seconds, memory)
+                    if process.returncode is not None or broken is not None:
+                        _end_group(process.pid)
+                    continue
+                return Ended(process.returncode, output, errors, broken)
+        finally:
+            _end_group(process.pid)
 
 
 def begin_answer() -> TextIO:
@@ -103,21 +99,6 @@ def begin_answer() -> TextIO:
     answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     return answer
-
-
-def end_with_parent() -> None:
-    """End this process, and all that it started, as soon as the one that called `run_limited` is gone.
-
-    Where this process was not started by `run_limited`, nothing happens.
-    """
-    lifeline = os.environ.pop(_LIFELINE, None)
-    if lifeline is not None:
-        threading.Thread(target=_end_at_end_of, args=(int(lifeline),), daemon=True).start()
-
-
-def _end_at_end_of(lifeline: int) -> None:
-    os.read(lifeline, 1)
-    os.killpg(0, signal.SIGKILL)
 
 
 def _broken_limit(pid: int, end: float, seconds: float, memory: int) -> str | None:

@@ -2,6 +2,6 @@
 
 import sys
 
-from fastserve_runtime.commands import main
+from fastserve_runtime.starting import main
 
 sys.exit(main())

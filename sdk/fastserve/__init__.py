@@ -5,7 +5,8 @@
     pipeline = fastserve.load("my-model.fsb")
     embeddings = pipeline(["a sentence", "another"])
 
-Importing this package imports no PyTorch; exporting starts a process that does.
+Importing this package imports next to nothing: every name below comes with its module when it is first used (PEP 562).
+PyTorch is imported in none but the process that exporting starts.
 """
 
 from __future__ import annotations
@@ -13,27 +14,47 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from fastserve.bisecting import Bisection, bisect
-from fastserve.budget import Budget, Limit, budget_from_flags
-from fastserve.candidate import Candidate
-from fastserve.conforming import conform
-from fastserve.exporting import ExportRequest, ExportResult, run_export
-from fastserve.packing import pack
-from fastserve.progress import Reporter
-from fastserve_converters.tasks import Quality
-from fastserve_runtime import (
-    Bundle,
-    BundleError,
-    EnvironmentFailure,
-    FastServeError,
-    UsageError,
-    Verdict,
-    __version__,
-    load,
-    open_bundle,
-    verify,
-)
+from fastserve_runtime import __version__
+
+if TYPE_CHECKING:
+    from fastserve.bisecting import Bisection, bisect
+    from fastserve.budget import Budget, Limit
+    from fastserve.candidate import Candidate
+    from fastserve.conforming import conform
+    from fastserve.exporting import ExportResult
+    from fastserve.packing import pack
+    from fastserve.progress import Reporter
+    from fastserve_converters.tasks import Quality
+    from fastserve_runtime import (
+        Bundle,
+        BundleError,
+        EnvironmentFailure,
+        FastServeError,
+        UsageError,
+        Verdict,
+        load,
+        open_bundle,
+        verify,
+    )
+
+_MODULE_OF = {
+    name: module
+    for module, names in {
+        "fastserve.bisecting": "Bisection bisect",
+        "fastserve.budget": "Budget Limit",
+        "fastserve.candidate": "Candidate",
+        "fastserve.conforming": "conform",
+        "fastserve.exporting": "ExportResult",
+        "fastserve.packing": "pack",
+        "fastserve_converters.tasks": "Quality",
+        "fastserve_runtime": (
+            "Bundle BundleError EnvironmentFailure FastServeError UsageError Verdict load open_bundle verify"
+        ),
+    }.items()
+    for name in names.split()
+}
 
 __all__ = [
     "Bisection",
@@ -138,6 +159,9 @@ def export(
         UsageError: the model, a setting or the data is wrong, or the output exists.
         EnvironmentFailure: a converter is missing, or every one failed.
     """
+    from fastserve.budget import budget_from_flags
+    from fastserve.exporting import ExportRequest, run_export
+
     limits = budget or budget_from_flags(
         max_size=max_size,
         max_memory=max_memory,
@@ -173,3 +197,17 @@ def export(
         allow_pickle=allow_pickle,
     )
     return run_export(request, reporter)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    from importlib import import_module
+
+    found: object = getattr(import_module(_MODULE_OF[name]), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

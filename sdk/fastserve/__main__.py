@@ -1,5 +1,5 @@
 """`python -m fastserve` is the command line."""
 
-from fastserve.cli import main
+from fastserve.starting import main
 
 main()

@@ -58,13 +58,18 @@ class SilentReporter:
 
 
 class TerminalReporter:
-    """Shows a bar with the remaining time on a terminal, or a line a step where there is none."""
+    """Shows a bar with the remaining time on a terminal, or a line a step where there is none.
 
-    def __init__(self, console: Console, progress: Progress) -> None:
+    Attributes:
+        finished: names of the steps that have ended.
+    """
+
+    def __init__(self, console: Console, progress: Progress, finished: list[str] | None = None) -> None:
         self._console = console
         self._progress = progress
         self._task = progress.add_task("", total=None)
         self._weights: dict[str, float] = {}
+        self.finished = [] if finished is None else finished
 
     def plan(self, steps: Sequence[Step]) -> None:
         """Set the bar's length."""
@@ -79,12 +84,18 @@ class TerminalReporter:
 
     def finish(self, name: str) -> None:
         """Advance the bar."""
+        self.finished.append(name)
         self._progress.advance(self._task, self._weights.get(name, 0))
 
 
 @contextmanager
-def terminal_reporter(console: Console) -> Iterator[TerminalReporter]:
-    """Show progress for the length of a `with` block; the bar goes away at its end."""
+def terminal_reporter(console: Console, finished: list[str] | None = None) -> Iterator[TerminalReporter]:
+    """Show progress for the length of a `with` block; the bar goes away at its end.
+
+    Args:
+        console: where it is shown.
+        finished: gets the names of the steps that have ended.
+    """
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -94,4 +105,4 @@ def terminal_reporter(console: Console) -> Iterator[TerminalReporter]:
     )
     progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
     with progress:
-        yield TerminalReporter(console, progress)
+        yield TerminalReporter(console, progress, finished)

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -68,3 +69,42 @@ def _wait_until_gone(pid: int) -> None:
             return
         time.sleep(0.1)
     pytest.fail(f"the converter process {pid} outlived its user")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
+@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGKILL])
+def test_a_stopped_export_ends_what_measures(kind: signal.Signals, tiny_bert: Path, tmp_path: Path) -> None:
+    command = [*FASTSERVE, "export", str(tiny_bert), "-o", str(tmp_path / "out.fsb"), *WORDS]
+    process = subprocess.Popen(
+        [*command, "--cache-dir", str(tmp_path / "cache")], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stderr is not None
+    assert any("Measure onnx fp32" in line for line in process.stderr)
+    for _ in range(300):
+        children = _children(process.pid)
+        if len(children) > 1:
+            break
+        time.sleep(0.02)
+    assert len(children) == 2, "the converter process and the measuring process"
+    process.send_signal(kind)
+    assert process.wait(60) == -kind
+    process.stderr.close()
+    for child in children:
+        _wait_until_gone(child)
+
+
+@pytest.mark.parametrize("module", ["fastserve", "fastserve_runtime"])
+def test_ctrl_c_while_libraries_are_imported_is_told_without_a_traceback(module: str) -> None:
+    stopped = (
+        "import os, signal, sys, importlib.abc\n"
+        "class Stop(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name in ('fastserve.cli', 'fastserve_runtime.commands'):\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Stop())\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        f"from {module}.starting import main\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", stopped], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (130, "Error: Interrupted.\n")

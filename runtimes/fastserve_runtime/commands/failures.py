@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from fastserve_runtime.commands.streams import printable, show_document, tell
 from fastserve_runtime.failure import Failure, failure_of, tell_warnings
+from fastserve_runtime.interruption import ctrl_c_raised
 
 
 def run_with_failures_told(command: Callable[[], int], *, as_json: bool = False, debug: bool = False) -> int:
@@ -22,7 +23,8 @@ def run_with_failures_told(command: Callable[[], int], *, as_json: bool = False,
     logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, stream=sys.stderr)
     tell_warnings(lambda message: tell(f"Warning: {printable(message)}"))
     try:
-        return command()
+        with ctrl_c_raised():
+            return command()
     except (Exception, KeyboardInterrupt) as error:
         failure = failure_of(error)
         if debug:

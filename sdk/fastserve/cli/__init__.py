@@ -14,6 +14,7 @@ from fastserve.cli import (
     serve_command,
     targets_command,
 )
+from fastserve_runtime.commands.streams import prepare_streams
 
 app = typer.Typer(
     name="fastserve",
@@ -48,4 +49,5 @@ def _common(
 
 def main() -> None:
     """Run the command line."""
+    prepare_streams()
     app()

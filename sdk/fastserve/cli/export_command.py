@@ -78,7 +78,12 @@ def export(
     allow_pickle: Annotated[bool, typer.Option("--allow-pickle", help="Accept weights that are a pickle.")] = False,
 ) -> None:
     """Export a model into a bundle of the most accurate variants that fit a budget."""
-    with failures_shown(as_json=as_json, debug=debug):
+    finished: list[str] = []
+
+    def after_interruption() -> str:
+        return "Finished steps are kept; the same command goes on from them." if finished else ""
+
+    with failures_shown(as_json=as_json, debug=debug, after_interruption=after_interruption):
         budget = budget_from_flags(
             max_size=max_size,
             max_memory=max_memory,
@@ -113,7 +118,7 @@ def export(
             trust_remote_code=trust_remote_code,
             allow_pickle=allow_pickle,
         )
-        with terminal_reporter(error_console()) as reporter:
+        with terminal_reporter(error_console(), finished) as reporter:
             result = run_export(request, reporter)
         if as_json:
             typer.echo(json.dumps(export_document(result), indent=2))

@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import typer
@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from fastserve_runtime.failure import Failure, failure_of, tell_warnings
+from fastserve_runtime.interruption import ctrl_c_raised
 
 
 def error_console() -> Console:
@@ -28,18 +29,22 @@ def output_console() -> Console:
 
 
 @contextmanager
-def failures_shown(*, as_json: bool = False, debug: bool = False) -> Iterator[None]:
+def failures_shown(
+    *, as_json: bool = False, debug: bool = False, after_interruption: Callable[[], str] = str
+) -> Iterator[None]:
     """Turn errors inside the block into a message and an exit code.
 
     Args:
         as_json: also print the error as a JSON document on standard output, which has nothing else then.
         debug: show tracebacks and the engines' logs.
+        after_interruption: returns what to say after Ctrl-C, in a sentence; by itself nothing.
     """
     _set_up_logging(debug=debug)
     try:
-        yield
+        with ctrl_c_raised():
+            yield
     except (Exception, KeyboardInterrupt) as error:
-        failure = failure_of(error, after_interruption="Finished steps are kept; the same command goes on from them.")
+        failure = failure_of(error, after_interruption=after_interruption())
         if debug:
             traceback.print_exception(error)
         _tell(failure, as_json=as_json)

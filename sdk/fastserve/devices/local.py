@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from typing import Any
 
 from fastserve.devices import OUTPUTS, MeasurementJob
 from fastserve_runtime.errors import EnvironmentFailure
+from fastserve_runtime.lifeline import lifeline
 from fastserve_runtime.machine import Machine, this_machine
 
 NAME = "local"
@@ -61,14 +63,18 @@ def _run(request: Mapping[str, Any], out: Path, *, debug: bool) -> dict[str, Any
     request_file.write_text(json.dumps({**request, "result": str(result_file)}))
     command = [sys.executable, "-m", "fastserve_runtime.measuring", str(request_file)]
     try:
-        done = subprocess.run(
-            command + (["--debug"] if debug else []),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=None if debug else subprocess.PIPE,
-            timeout=TIMEOUT_SECONDS,
-            check=False,
-        )
+        with lifeline() as line:
+            done = subprocess.run(
+                command + (["--debug"] if debug else []),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=None if debug else subprocess.PIPE,
+                timeout=TIMEOUT_SECONDS,
+                check=False,
+                env={**os.environ, **line.environment},
+                pass_fds=(line.descriptor,),
+                start_new_session=True,
+            )
     except subprocess.TimeoutExpired as error:
         raise EnvironmentFailure(f"Measuring hung and was ended after {TIMEOUT_SECONDS} s.") from error
     try:
