@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from fastserve_converters.data import DEFAULT_TEXTS
 
@@ -54,6 +56,7 @@ def save_tokenizer(folder: Path, *, roberta: bool) -> int:
     tokenizer.train_from_iterator(texts(), trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{start} $A {end}",
+        pair=f"{start} $A {end} {end} $B {end}" if roberta else f"{start} $A {end} $B:1 {end}:1",
         special_tokens=[(t, tokenizer.token_to_id(t)) for t in (start, end)],
     )
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
@@ -68,7 +71,9 @@ def save_checkpoint(
     classify: bool = False,
     layers: int = 2,
     sentence: bool = False,
+    labels: Sequence[str] = LABELS,
     seed: int = 0,
+    **config_fields: Any,
 ) -> Path:
     """Save a small model of a family with random weights: width 32, 2 heads, 66 positions."""
     import torch
@@ -76,9 +81,10 @@ def save_checkpoint(
 
     folder.mkdir(parents=True, exist_ok=True)
     pad = save_tokenizer(folder, roberta=family == "roberta")
-    common = {"vocab_size": VOCABULARY, "pad_token_id": pad, "max_position_embeddings": 66}
+    common: dict[str, Any] = {"vocab_size": VOCABULARY, "pad_token_id": pad, "max_position_embeddings": 66}
     if classify:
-        common |= {"id2label": dict(enumerate(LABELS)), "label2id": {n: i for i, n in enumerate(LABELS)}}
+        common |= {"id2label": dict(enumerate(labels)), "label2id": {n: i for i, n in enumerate(labels)}}
+    common |= config_fields
     if family == "distilbert":
         config = transformers.DistilBertConfig(dim=32, hidden_dim=64, n_layers=layers, n_heads=2, **common)
     else:

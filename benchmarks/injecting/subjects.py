@@ -114,10 +114,10 @@ def held_out_texts(
 
 
 def _left_texts(bundle: Path) -> tuple[str, ...]:
-    from fastserve_converters.data import read_samples, split_samples
+    from fastserve_converters.data import Columns, read_samples, split_samples
     from fastserve_runtime.golden import read_golden
 
-    split = split_samples(read_samples((), text_column="text", label_column="", labels=()), SEED)
+    split = split_samples(read_samples((), Columns(), None), SEED)
     with open_bundle(bundle) as opened:
         variant = opened.manifest.variants[0]
         assert variant.golden is not None

@@ -108,12 +108,13 @@ def write_texts(subject: Subject, out: Path) -> dict[str, Any]:
     Labelled texts that are no calibration texts all count, not only as many as an export looks at.
     """
     from fastserve_converters.checkpoint import read_checkpoint
-    from fastserve_converters.data import Split, read_samples, split_samples
+    from fastserve_converters.data import ClassLabels, Columns, Split, read_samples, split_samples
     from fastserve_converters.model_loading import load_model
     from fastserve_converters.reference import build_reference
 
     checkpoint = read_checkpoint(subject.checkpoint)
-    samples = read_samples(subject.data, text_column="sentence", label_column="sentiment", labels=checkpoint.labels)
+    labels = ClassLabels(checkpoint.labels) if checkpoint.labels else None
+    samples = read_samples(subject.data, Columns("sentence", label="sentiment"), labels)
     split = split_samples(samples, SEED)
     if subject.data:
         seen = {s.text for s in split.calibration}

@@ -11,9 +11,17 @@ from typing import Any
 
 from fastserve_converters.adapters import Adapter, refuse_adapter_alone
 from fastserve_converters.config_checks import check_computation
+from fastserve_converters.cross_encoder import (
+    TEXT_CLASSIFICATION,
+    check_scores_pairs,
+    head_of,
+    ranking_or,
+    read_cross_encoder,
+)
 from fastserve_converters.families import Family, family_of
 from fastserve_converters.gguf_files.finding import find_gguf, gguf_files, named, parts_of
 from fastserve_converters.labels import check_head_rows, label_names
+from fastserve_converters.pair_inputs import read_pair_inputs
 from fastserve_converters.sentence_transformers_files import (
     SentenceFolder,
     SentenceHead,
@@ -54,6 +62,9 @@ class Checkpoint:
         adapter: what is merged into its weights, or None.
         notes: what the user should know of it, in sentences.
         texts: what becomes of a text before the model.
+        takes_pairs: whether it is exported for pairs of texts rather than for single ones.
+        has_token_types: whether the texts of a pair are told apart by `token_type_ids`.
+        activation: what makes its logits scores, where its files say so: `sigmoid`, `identity` or `softmax`.
     """
 
     path: Path
@@ -71,6 +82,9 @@ class Checkpoint:
     adapter: Adapter | None = None
     notes: tuple[str, ...] = ()
     texts: TextSettings = field(default_factory=TextSettings)
+    takes_pairs: bool = False
+    has_token_types: bool = False
+    activation: str | None = None
 
     def files(self) -> tuple[Path, ...]:
         """Return the files that the result depends on, in a fixed order."""
@@ -130,6 +144,7 @@ def read_checkpoint(
     allow_pickle: bool = False,
     trust_remote_code: bool = False,
     truncate_dim: int | None = None,
+    pairs: bool = False,
 ) -> Checkpoint:
     """Describe a checkpoint.
 
@@ -139,6 +154,7 @@ def read_checkpoint(
         allow_pickle: accept weights that are pickles.
         trust_remote_code: accept a config that names code of its own.
         truncate_dim: so many numbers are kept of a sentence embedding, whatever the checkpoint says.
+        pairs: describe it for pairs of texts, where its task leaves the choice.
 
     Raises:
         UsageError: there is no checkpoint, or it is of a kind that is not supported or not allowed.
@@ -146,7 +162,7 @@ def read_checkpoint(
     gguf = find_gguf(directory)
     if gguf is not None:
         _check_no_truncation(truncate_dim)
-        return _described_gguf(gguf, task)
+        return _described_gguf(gguf, task, pairs=pairs)
     _check_directory(directory)
     folder = read_sentence_folder(directory)
     path = directory / folder.transformer_folder if folder else directory
@@ -163,19 +179,23 @@ def read_checkpoint(
     family = family_of(str(config.get("model_type", "unknown")))
     check_computation(config, family)
     weights = read_weights(path, allow_pickle=allow_pickle)
-    found = find_task(config, family, weights.tensors, weights.task(task))
+    found = find_task(config, family, weights.tensors, head_of(weights.task(task)))
     if task == AUTO:
         refuse_head_of_another_library(directory)
-    task_module = _task_for(found.name, family)
-    labels = label_names(config) if task_module.HAS_LABELS else ()
-    if labels:
-        check_head_rows(labels, weights.tensors)
+    scores = label_names(config) if found.name == TEXT_CLASSIFICATION else ()
+    if scores:
+        check_head_rows(scores, weights.tensors)
+    marks = read_cross_encoder(directory, config) if found.name == TEXT_CLASSIFICATION else None
+    found_task = ranking_or(found.name, task, marks, len(scores))
+    task_module = _task_for(found_task, family)
+    labels = scores if task_module.HAS_LABELS else ()
+    inputs = read_pair_inputs(path, family, config, task_module, labels, wanted=pairs or marks is not None)
     sentence_head, texts, notes = _sentences(folder, task_module, config, truncate_dim, allow_pickle=allow_pickle)
     return Checkpoint(
         path=path,
         root=directory,
         family=family,
-        task=found.name,
+        task=found_task,
         config=config,
         labels=labels,
         most_tokens=_positions(config) - family.first_position(config),
@@ -183,8 +203,18 @@ def read_checkpoint(
         weights=weights.files,
         licence=_licence(directory / MODEL_CARD),
         adapter=weights.adapter,
-        notes=(*found.notes, *weights.notes, *notes, *_unread(path)),
+        notes=(
+            *found.notes,
+            *weights.notes,
+            *notes,
+            *_unread(path),
+            *(marks.notes_for(found_task) if marks else ()),
+            *inputs.notes,
+        ),
         texts=texts,
+        takes_pairs=inputs.takes_pairs,
+        has_token_types=inputs.has_token_types,
+        activation=marks.activation_of(len(scores)) if marks else None,
     )
 
 
@@ -214,7 +244,8 @@ def _sentences(
         return head, folder.texts(includes_prompt=head.includes_prompt), notes
     _check_no_truncation(truncate_dim)
     if folder is not None and folder.is_cross_encoder:
-        return None, folder.texts(), (*folder.settings.notes(), *folder.transformer.notes)
+        check_scores_pairs(folder)
+        return None, folder.texts(), folder.transformer.notes
     return None, TextSettings(), ()
 
 
@@ -226,13 +257,13 @@ def _check_no_truncation(truncate_dim: int | None) -> None:
         )
 
 
-def _described_gguf(file: Path, task: str) -> Checkpoint:
+def _described_gguf(file: Path, task: str, *, pairs: bool) -> Checkpoint:
     from fastserve_converters.gguf_files.description import read_gguf_description
 
     found = read_gguf_description(file)
     family = family_of(str(found.config["model_type"]))
     name = find_task(found.config, family, (), task).name
-    _task_for(name, family)
+    read_pair_inputs(file.parent, family, found.config, _task_for(name, family), (), wanted=pairs)
     return Checkpoint(
         path=file.parent,
         root=file.parent,

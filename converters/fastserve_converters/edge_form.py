@@ -1,10 +1,11 @@
 """The form of an encoder that every exporter, fused kernel and NPU takes well.
 
 Inputs are `input_ids` (int32) and `attention_mask` (float32), both [1, tokens], where the number of tokens is fixed or
-open up to a length; outputs are named. Inside there is no boolean, integer or gather arithmetic on masks: the mask is
-made additive with a finite constant, and the position and token-type embeddings, which are the same for every input,
-become constants. The rewrite works on modules by what they are called in all encoder families of Transformers, not on
-one model class, and is proven equal to the original before anything is exported.
+open up to a length; outputs are named. A model for pairs of texts that has token types takes `token_type_ids` (int32)
+too. Inside there is no boolean, integer or gather arithmetic on masks: the mask is made additive with a finite
+constant, and the position and, for single texts, token-type embeddings, which are the same for every input, become
+constants. The rewrite works on modules by what they are called in all encoder families of Transformers, not on one
+model class, and is proven equal to the original before anything is exported.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from fastserve_converters.checkpoint import Checkpoint
 from fastserve_converters.sentence_pooling import SentencePooling, build_sentence_pooling, first_columns
 from fastserve_converters.tasks import TASKS, Task
 from fastserve_runtime.errors import EnvironmentFailure
+from fastserve_runtime.text import TOKEN_TYPES
 
 MASK_PENALTY = -100.0
 """Added to the attention scores of padding. exp(-100) vanishes beside any score that trained attention gives, and
@@ -41,6 +43,24 @@ class ConstantRows(torch.nn.Module):
         return self.rows if self.rows.shape[1] == 1 else first_columns(self.rows, indices.shape[1])
 
 
+class TokenTypeRows(torch.nn.Module):
+    """Stands for a token-type embedding of which pairs of texts use two rows: chooses between them by a product.
+
+    So there is no gather for a table of two rows, and no precision rounds them.
+    """
+
+    def __init__(self, table: torch.Tensor) -> None:
+        super().__init__()
+        self.register_buffer("first", table[:1].detach().clone()[None])
+        self.register_buffer("difference", (table[1:2] - table[:1]).detach().clone()[None])
+        self.first: torch.Tensor
+        self.difference: torch.Tensor
+
+    def forward(self, types: torch.Tensor) -> torch.Tensor:
+        """Return each token's row, shape [n, tokens, width], for types of 0 and 1, shape [n, tokens]."""
+        return self.first + types.to(torch.float32).unsqueeze(-1) * self.difference
+
+
 class EdgeForm(torch.nn.Module):
     """An encoder, with its head, for sequences up to a length and batches of one."""
 
@@ -54,25 +74,33 @@ class EdgeForm(torch.nn.Module):
         self.output = task.output_name(checkpoint)
         self._field = task.MODEL_OUTPUT
         self._more_outputs = {"output_hidden_states": True} if head is not None and head.needs_all_layers else {}
+        self.has_token_types = checkpoint.has_token_types
         fold_embeddings(model, checkpoint, length)
         for name in task.UNUSED:
             if getattr(model, name, None) is not None:
                 setattr(model, name, None)
         accepted = inspect.signature(model.forward).parameters
         # Given only so that the model does not work them out from the ids; the folded embeddings ignore them.
-        self._unused_indices = tuple(n for n in ("position_ids", "token_type_ids") if n in accepted)
+        folded = ("position_ids",) if self.has_token_types else ("position_ids", TOKEN_TYPES)
+        self._unused_indices = tuple(n for n in folded if n in accepted)
         self.register_buffer("zeros", torch.zeros(1, length, dtype=torch.int32), persistent=False)
         self.zeros: torch.Tensor
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> dict[str, torch.Tensor]:
+    def forward(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor | None = None
+    ) -> dict[str, torch.Tensor]:
         """Return the named output.
 
         Args:
             input_ids: int32, shape [1, tokens], at most the length.
             attention_mask: float32, 1 for tokens and 0 for padding, shape [1, tokens].
+            token_type_ids: int32, 1 for tokens of a pair's second text, else 0, shape [1, tokens]; where the model
+                takes it.
         """
         additive = ((1.0 - attention_mask) * MASK_PENALTY)[:, None, None, :]
         indices = dict.fromkeys(self._unused_indices, first_columns(self.zeros, input_ids.shape[1]))
+        if token_type_ids is not None:
+            indices[TOKEN_TYPES] = token_type_ids
         result = self.model(input_ids=input_ids, attention_mask=additive, **indices, **self._more_outputs)
         value: torch.Tensor = getattr(result, self._field)
         if self.head is not None:
@@ -94,7 +122,10 @@ def build_edge_form(model: torch.nn.Module, checkpoint: Checkpoint, length: int)
 
 
 def fold_embeddings(model: torch.nn.Module, checkpoint: Checkpoint, length: int) -> None:
-    """Replace position and token-type embeddings, wherever they are, by the rows that a sequence uses."""
+    """Replace position and token-type embeddings, wherever they are, by the rows that a sequence uses.
+
+    A model for pairs that has token types keeps its choice between two of them.
+    """
     first = checkpoint.family.first_position(checkpoint.config)
     for module in list(model.modules()):
         positions = getattr(module, "position_embeddings", None)
@@ -103,7 +134,10 @@ def fold_embeddings(model: torch.nn.Module, checkpoint: Checkpoint, length: int)
             module.position_embeddings = ConstantRows(rows[None])
         types = getattr(module, "token_type_embeddings", None)
         if isinstance(types, torch.nn.Embedding):
-            module.token_type_embeddings = ConstantRows(types.weight[:1].detach().clone()[None])
+            if checkpoint.has_token_types:
+                module.token_type_embeddings = TokenTypeRows(types.weight)
+            else:
+                module.token_type_embeddings = ConstantRows(types.weight[:1].detach().clone()[None])
 
 
 def prove_equal(edge_form: EdgeForm, inputs: Mapping[str, torch.Tensor], reference: torch.Tensor) -> float:
@@ -113,7 +147,7 @@ def prove_equal(edge_form: EdgeForm, inputs: Mapping[str, torch.Tensor], referen
 
     Args:
         edge_form: the rewritten model.
-        inputs: `input_ids` and `attention_mask`, shape [n, length].
+        inputs: by name, shape [n, length].
         reference: the original's output, shape [n, ...].
 
     Raises:
@@ -123,7 +157,7 @@ def prove_equal(edge_form: EdgeForm, inputs: Mapping[str, torch.Tensor], referen
     with torch.no_grad():
         for row, expected in enumerate(reference):
             mask = inputs["attention_mask"][row : row + 1]
-            actual = edge_form(inputs["input_ids"][row : row + 1], mask)[edge_form.output][0]
+            actual = edge_form(**{name: value[row : row + 1] for name, value in inputs.items()})[edge_form.output][0]
             if actual.ndim == 2 and len(actual) == mask.shape[1]:
                 actual, expected = actual[mask[0] > 0], expected[mask[0] > 0]
             difference = float((actual - expected).abs().max())

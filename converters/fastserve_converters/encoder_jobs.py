@@ -179,7 +179,7 @@ class EncoderJobs:
             module=edge_form,
             program=self._exported(has_dynamic_length=plan.has_dynamic_length),
             signature=self._signature(has_dynamic_length=plan.has_dynamic_length),
-            example=example_inputs(self._length),
+            example=self._example(),
             precision=request["precision"],
             plan=plan,
             weights=self._quantized(plan, request),
@@ -285,12 +285,15 @@ class EncoderJobs:
             self._edge_form = build_edge_form(model, self._checkpoint(), self._length)
         return self._edge_form
 
+    def _example(self) -> dict[str, torch.Tensor]:
+        return example_inputs(self._length, has_token_types=self._edge().has_token_types)
+
     def _exported(self, *, has_dynamic_length: bool) -> torch.export.ExportedProgram:
         import torch
 
         if has_dynamic_length not in self._programs:
             signature = self._signature(has_dynamic_length=has_dynamic_length)
-            example = example_inputs(self._length)
+            example = self._example()
             self._programs[has_dynamic_length] = torch.export.export(
                 self._edge(), (), example, dynamic_shapes=dynamic_shapes(signature)
             )

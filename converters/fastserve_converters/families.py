@@ -19,20 +19,22 @@ class Family:
         positions_after_padding: whether positions are counted from behind the padding index (RoBERTa, so that
             `max_position_embeddings` 514 means 512 tokens), instead of from 0.
         can_be_causal: whether the config's `is_decoder` makes an encoder see no later tokens.
+        token_types: whether its members are trained to tell the two texts of a pair apart by `token_type_ids`.
     """
 
     name: str
     generates: bool = False
     positions_after_padding: bool = False
     can_be_causal: bool = False
+    token_types: bool = False
 
     def first_position(self, config: Mapping[str, Any]) -> int:
         """Return the row of the position table that belongs to the first token."""
         return int(config.get("pad_token_id", 1)) + 1 if self.positions_after_padding else 0
 
 
-_BERT = Family("BERT", can_be_causal=True)
-_ALBERT, _DISTILBERT = Family("ALBERT"), Family("DistilBERT")
+_BERT = Family("BERT", can_be_causal=True, token_types=True)
+_ALBERT, _DISTILBERT = Family("ALBERT", token_types=True), Family("DistilBERT")
 _ROBERTA = Family("RoBERTa", positions_after_padding=True, can_be_causal=True)
 _DECODERS = {
     "llama": "Llama",

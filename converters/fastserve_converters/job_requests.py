@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from fastserve_converters.checkpoint import Checkpoint, read_checkpoint
-from fastserve_converters.data import Split, read_samples, split_samples
+from fastserve_converters.data import Columns, Split, read_samples, split_samples
+from fastserve_converters.tasks import TASKS, Task
 
 Handler = Callable[[Mapping[str, Any], Path], Any]
 """Does one job: the request, an empty folder for files, and the stage's result, JSON."""
@@ -37,6 +38,7 @@ def source_of(checkpoint: Checkpoint, length: int, *, allow_pickle: bool, trust_
         "allow_pickle": allow_pickle,
         "trust_remote_code": trust_remote_code,
         "truncate_dim": checkpoint.truncate_dim,
+        "pairs": checkpoint.takes_pairs,
     }
 
 
@@ -52,6 +54,7 @@ def checkpoint_of(source: Mapping[str, Any]) -> Checkpoint:
         allow_pickle=source["allow_pickle"],
         trust_remote_code=source["trust_remote_code"],
         truncate_dim=source.get("truncate_dim"),
+        pairs=source.get("pairs", False),
     )
     checkpoint.check_length(source["length"])
     return checkpoint
@@ -63,10 +66,8 @@ def requested_texts(request: Mapping[str, Any], checkpoint: Checkpoint) -> Split
     Raises:
         UsageError: they cannot be read.
     """
-    samples = read_samples(
-        [Path(f) for f in request["data"]],
-        text_column=request["text_column"],
-        label_column=request["label_column"],
-        labels=checkpoint.labels,
-    )
-    return split_samples(samples, request["seed"])
+    task: Task = TASKS.load(checkpoint.task)
+    columns = Columns(request["text_column"], request.get("text_pair_column"), request["label_column"])
+    files = [Path(f) for f in request["data"]]
+    samples = read_samples(files, columns, task.label_kind(checkpoint), takes_pairs=checkpoint.takes_pairs)
+    return split_samples(samples, request["seed"], by_query=task.RANKS)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastserve_converters.checkpoint import Checkpoint
-from fastserve_converters.data import DEFAULT_TEXTS, Sample, Split
+from fastserve_converters.data import Sample, Split
+from fastserve_converters.golden_texts import golden_texts
 from fastserve_converters.labels import check_outputs
 from fastserve_converters.lower_case import with_lower_case
 from fastserve_converters.tasks import TASKS, Task
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
-from fastserve_runtime.text import TextPreprocessor, TokenizerSettings
+from fastserve_runtime.text import TOKEN_TYPES, TextPreprocessor, TokenizerSettings
+from fastserve_runtime.text_pairs import PairSettings, Text
 
 if TYPE_CHECKING:
     import torch
@@ -32,39 +33,6 @@ CALIBRATION = "calibration.npz"
 DESCRIPTION = "reference.json"
 _VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 _BATCH = 32
-
-
-@dataclass(frozen=True)
-class GoldenText:
-    """A text that ships in the bundle's goldens, what kind of input it is, and whether it counts in quality."""
-
-    text: str
-    kind: str
-    realistic: bool
-
-
-def golden_texts(evaluation: Sequence[Sample], preprocessor: TextPreprocessor) -> list[GoldenText]:
-    """Choose golden inputs: short, padded, exactly full and non-Latin ones, and degenerate ones.
-
-    Realistic texts come from the evaluation data, so that they look like what the model will see.
-    """
-    length = preprocessor.settings.sequence_length
-    texts = [s.text for s in evaluation]
-    tokens = np.array([preprocessor.count_tokens(t) for t in texts])
-    order = np.argsort(tokens, kind="stable")
-    short = [texts[i] for i in order[:2]]
-    padded = [texts[order[len(order) * part // 4]] for part in (1, 2, 3)]
-    foreign = non_latin_texts()
-    return [
-        *(GoldenText(t, "short", realistic=True) for t in short),
-        *(GoldenText(t, "padded", realistic=True) for t in padded),
-        GoldenText(_filling(texts, preprocessor), "full", realistic=True),
-        *(GoldenText(t, "non-latin", realistic=True) for t in foreign),
-        GoldenText("", "empty", realistic=False),
-        GoldenText(" \t\n", "empty", realistic=False),
-        GoldenText("a " * (2 * length), "extreme", realistic=False),
-        GoldenText("\u0000\u200b\ufffd\U0001f469\u200d\U0001f4bb\U0001f525" * length, "extreme", realistic=False),
-    ]
 
 
 def build_reference(
@@ -84,15 +52,16 @@ def build_reference(
         sequence_length=length,
         pad_id=int(transformers_tokenizer.pad_token_id or 0),
         pad_token=str(transformers_tokenizer.pad_token or "[PAD]"),
+        pairs=PairSettings(checkpoint.has_token_types) if checkpoint.takes_pairs else None,
     )
     transformers_tokenizer.backend_tokenizer.save(str(out / TOKENIZER))
     preprocessor = TextPreprocessor((out / TOKENIZER).read_bytes(), settings)
     goldens = golden_texts(split.evaluation, preprocessor)
-    texts = [s.text for s in split.evaluation] + [g.text for g in goldens]
+    texts = [s.content for s in split.evaluation] + [g.content for g in goldens]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # over-long texts are cut off here on purpose
         inputs = preprocessor(texts)
-        calibration = preprocessor([s.text for s in split.calibration])
+        calibration = preprocessor([s.content for s in split.calibration])
     prove_same_tokens(transformers_tokenizer, texts, inputs, length)
     task: Task = TASKS.load(checkpoint.task)
     check_label_count(task, model, checkpoint, inputs)
@@ -105,11 +74,12 @@ def build_reference(
         "output": name,
         "output_dims": [1, *outputs.shape[1:]],
         "task_settings": task.settings(checkpoint),
-        "preprocessing": {"kind": "tokenizer", "settings": asdict(settings)},
+        "preprocessing": {"kind": "tokenizer", "settings": settings.as_document()},
         "evaluation": len(split.evaluation),
         "calibration": len(split.calibration),
         "labels": labels if None not in labels else None,
-        "goldens": [asdict(g) for g in goldens],
+        "queries": _query_numbers(split.evaluation) if task.RANKS else None,
+        "goldens": [g.as_document() for g in goldens],
         "notes": [],
     }
     (out / DESCRIPTION).write_text(json.dumps(description))
@@ -149,20 +119,32 @@ def load_tokenizer(checkpoint: Checkpoint) -> Any:
 
 
 def prove_same_tokens(
-    tokenizer: Any, texts: Sequence[str], inputs: Mapping[str, NDArray[np.generic]], length: int
+    tokenizer: Any, texts: Sequence[Text], inputs: Mapping[str, NDArray[np.generic]], length: int
 ) -> None:
     """Compare the bundle's preprocessing with Transformers' own.
 
     Raises:
         EnvironmentFailure: they give different ids.
     """
-    expected = tokenizer(list(texts), padding="max_length", truncation=True, max_length=length)["input_ids"]
-    for text, ours, theirs in zip(texts, inputs["input_ids"], expected, strict=True):
-        if ours.tolist() != list(theirs):
-            raise different_tokens(text)
+    singles = [text for text in texts if isinstance(text, str)]
+    pairs = [text for text in texts if not isinstance(text, str)]
+    both = [list(side) for side in zip(*pairs, strict=True)] if pairs else [singles]
+    expected = tokenizer(
+        *both, padding="max_length", truncation=True, max_length=length, return_token_type_ids=TOKEN_TYPES in inputs
+    )
+    for name in {"input_ids", TOKEN_TYPES} & inputs.keys():
+        for text, ours, theirs in zip(texts, inputs[name], expected[name], strict=True):
+            if ours.tolist() != list(theirs):
+                raise different_tokens(text)
 
 
-def different_tokens(text: str) -> EnvironmentFailure:
+def _query_numbers(samples: Sequence[Sample]) -> list[int]:
+    """Return the number of each sample's query, its first text."""
+    numbers: dict[str, int] = {}
+    return [numbers.setdefault(sample.text, len(numbers)) for sample in samples]
+
+
+def different_tokens(text: Text) -> EnvironmentFailure:
     """Return the failure that the bundle's tokenizer and Transformers' own disagree about a text."""
     return EnvironmentFailure(
         f"The bundle's tokenizer and Transformers' give different tokens for {text!r:.60}.",
@@ -179,19 +161,19 @@ def run_original(
     """
     import torch
 
-    ids = torch.from_numpy(inputs["input_ids"].astype(np.int64))
-    mask = torch.from_numpy(inputs["attention_mask"].astype(np.int64))
+    tensors = {name: torch.from_numpy(value.astype(np.int64)) for name, value in inputs.items()}
+    mask = tensors["attention_mask"]
     order = torch.argsort(mask.sum(1), stable=True)
     results: dict[int, torch.Tensor] = {}
     with torch.inference_mode():
         for rows in torch.split(order, _BATCH):
             longest = int(mask[rows].sum(1).max())
-            batch = {"input_ids": ids[rows, :longest], "attention_mask": mask[rows, :longest]}
+            batch = {name: value[rows, :longest] for name, value in tensors.items()}
             outputs = task.reference_outputs(model, checkpoint, batch)
             if outputs.ndim == 3:
-                outputs = torch.nn.functional.pad(outputs, (0, 0, 0, ids.shape[1] - longest))
+                outputs = torch.nn.functional.pad(outputs, (0, 0, 0, mask.shape[1] - longest))
             results |= {int(row): output for row, output in zip(rows, outputs, strict=True)}
-    joined = torch.stack([results[i] for i in range(len(ids))])
+    joined = torch.stack([results[i] for i in range(len(mask))])
     if not bool(torch.isfinite(joined).all()):
         raise UsageError("The model gives values that are not finite on the evaluation texts.", "Check its weights.")
     return task.output_name(checkpoint), joined.numpy()
@@ -212,29 +194,3 @@ def check_label_count(
 
 def _save(file: Path, arrays: Mapping[str, Any]) -> None:
     np.savez(file, **arrays)
-
-
-def _filling(texts: Sequence[str], preprocessor: TextPreprocessor) -> str:
-    """Return a text of exactly the exported number of tokens, or the nearest below that words can give."""
-    length = preprocessor.settings.sequence_length
-    words = " ".join(texts).split()
-    low, high = 1, min(len(words), length)
-    while low < high:
-        middle = (low + high + 1) // 2
-        if preprocessor.count_tokens(" ".join(words[:middle])) <= length:
-            low = middle
-        else:
-            high = middle - 1
-    text = " ".join(words[:low])
-    for _ in range(length):
-        if preprocessor.count_tokens(f"{text} .") > length:
-            break
-        text = f"{text} ."
-    return text
-
-
-def non_latin_texts() -> list[str]:
-    """Return a text in each of some scripts: Japanese, Arabic, Devanagari, Cyrillic."""
-    wanted = ["ja", "ar", "hi", "ru"]
-    rows = [json.loads(line) for line in DEFAULT_TEXTS.read_text(encoding="utf-8").splitlines()]
-    return [next(r["text"] for r in rows if r["language"] == language) for language in wanted]

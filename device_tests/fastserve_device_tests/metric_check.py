@@ -32,7 +32,7 @@ def check_metric(subject: Subject) -> Iterator[Verdict]:
     samples = subject.evaluation if is_hardware else subject.evaluation.first(FEW)
     outputs = run_golden(subject.task, subject.session, samples.inputs)
     actual = pipeline.compared_values(outputs, samples.inputs)
-    quality = pipeline.task_metric(samples.reference, actual, samples.inputs, SEED)
+    quality = pipeline.task_metric(samples.reference, actual, samples.inputs, SEED, subject.task_settings)
     yield judged_metric(subject, quality)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from fastserve_device_tests.targets import Target
 from fastserve_runtime.evaluation import Evaluation
@@ -15,7 +17,11 @@ from fastserve_runtime.verdict import Outcome, Verdict
 
 @dataclass(frozen=True)
 class Subject:
-    """A variant, opened on a target, with the golden samples of its task, and those by which its metric is taken."""
+    """A variant, opened on a target, with the golden samples of its task, and those by which its metric is taken.
+
+    Attributes:
+        task_settings: the manifest's, which say what the outputs mean.
+    """
 
     task: str
     variant: Variant
@@ -23,6 +29,7 @@ class Subject:
     session: Session
     target: Target
     evaluation: Evaluation | None = None
+    task_settings: Mapping[str, Any] = field(default_factory=dict)
 
     def verdict(self, check: str, judgement: Judgement, message: str = "") -> Verdict:
         """Return the verdict of a comparison; the message tells what a mismatch means."""

@@ -89,7 +89,10 @@ def check_variant(location: Path, variant_id: str, target: Target) -> Iterator[V
             try:
                 computed = as_computed(target, variant)
                 evaluation = evaluation_of(bundle)
-                yield from all_checks(Subject(bundle.manifest.task, computed, golden, session, target, evaluation))
+                manifest = bundle.manifest
+                yield from all_checks(
+                    Subject(manifest.task, computed, golden, session, target, evaluation, manifest.task_settings)
+                )
             except FastServeError as error:
                 message = refusal(str(error), engine.NAME, engine.version())
                 yield Verdict(variant_id, target.NAME, RUN, Outcome.RUN_FAILED, message)

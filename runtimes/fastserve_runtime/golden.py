@@ -1,7 +1,7 @@
 """Golden inputs and outputs that ship with a bundle: `.npz` files without pickles.
 
-Each holds, for every sample: the text, what kind of input it is, whether it is realistic, the tensors, the
-reference's outputs, and this artifact's outputs on the building machine.
+Each holds, for every sample: the text (of a pair both), what kind of input it is, whether it is realistic, the tensors,
+the reference's outputs, and this artifact's outputs on the building machine.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 
 from fastserve_runtime.errors import BundleError
 from fastserve_runtime.npz import read_npz
+from fastserve_runtime.text_pairs import Text
 
 Arrays = dict[str, NDArray[np.generic]]
 GROUPS = ("inputs", "reference", "artifact")
+_PAIR_TEXTS = "pair_texts"
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Golden:
         inputs: by name, shape [n, ...]; one sample is fed at a time.
         reference: the reference's outputs by name.
         artifact: the artifact's outputs on the building machine by name.
+        pair_texts: the second texts of a model that takes pairs, shape [n]; None for one that takes single texts.
     """
 
     texts: NDArray[np.str_]
@@ -39,11 +42,21 @@ class Golden:
     inputs: Arrays
     reference: Arrays
     artifact: Arrays
+    pair_texts: NDArray[np.str_] | None = None
+
+    @property
+    def samples(self) -> list[Text]:
+        """The raw inputs: texts, or pairs of texts."""
+        if self.pair_texts is None:
+            return [str(text) for text in self.texts]
+        return [(str(one), str(other)) for one, other in zip(self.texts, self.pair_texts, strict=True)]
 
 
 def write_golden(golden: Golden) -> bytes:
     """Return the golden as the bytes of an `.npz` file; equal goldens give equal bytes."""
     arrays: dict[str, Any] = {"texts": golden.texts, "kinds": golden.kinds, "realistic": golden.realistic}
+    if golden.pair_texts is not None:
+        arrays[_PAIR_TEXTS] = golden.pair_texts
     for group in GROUPS:
         arrays |= in_group(group, getattr(golden, group))
     buffer = io.BytesIO()
@@ -61,10 +74,11 @@ def read_golden(content: memoryview | bytes) -> Golden:
     try:
         arrays: Arrays = read_npz(io.BytesIO(content))
         return Golden(
-            arrays["texts"].astype(np.str_),
-            arrays["kinds"].astype(np.str_),
-            arrays["realistic"].astype(bool),
-            *(of_group(group, arrays) for group in GROUPS),
+            texts=arrays["texts"].astype(np.str_),
+            kinds=arrays["kinds"].astype(np.str_),
+            realistic=arrays["realistic"].astype(bool),
+            **{group: of_group(group, arrays) for group in GROUPS},
+            pair_texts=arrays[_PAIR_TEXTS].astype(np.str_) if _PAIR_TEXTS in arrays else None,
         )
     except Exception as error:  # numpy and zipfile raise a dozen kinds for damaged files
         raise BundleError(f"A golden file is damaged: {error}.", "Export the bundle again.") from error

@@ -100,6 +100,13 @@ def spearman(reference: Floats, actual: Floats) -> float:
     return float(np.sum(left * right)) / spread if spread else 0.0
 
 
+def micro_f1(reference: NDArray[np.bool_], actual: NDArray[np.bool_]) -> float:
+    """Return the F1 score of decisions over all samples and labels together; 1 where neither side has any."""
+    both = int(np.count_nonzero(reference & actual))
+    decided = int(np.count_nonzero(reference) + np.count_nonzero(actual))
+    return 2 * both / decided if decided else 1.0
+
+
 def cosine_matrix(embeddings: Floats) -> NDArray[np.float64]:
     """Return the cosine of every row with every row, shape [n, n]."""
     rows = np.asarray(embeddings, np.float64)

@@ -37,6 +37,10 @@ class Fields:
             raise self._wrong(name, "a whole number of at least 0")
         return value
 
+    def flag(self, name: str) -> bool:
+        """Return a truth value."""
+        return self._typed(name, bool, "true or false")
+
     def optional_count(self, name: str) -> int | None:
         """Return an integer that is not negative, or None where the field is null."""
         return None if self._required(name) is None else self.count(name)

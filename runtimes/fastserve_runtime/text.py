@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, UsageError
 from fastserve_runtime.parsing import Fields
+from fastserve_runtime.text_pairs import PairSettings, Text, checked_samples
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from fastserve_runtime.session import Tensors
 
 KIND = "tokenizer"
+TOKEN_TYPES = "token_type_ids"  # noqa: S105 -- the name of an input
 LongText = Literal["truncate", "split"]
 """What becomes of a text with more tokens than the model takes: cut off, or split into windows to be joined again."""
 LONG_TEXT: tuple[LongText, ...] = get_args(LongText)
@@ -32,12 +34,14 @@ class TokenizerSettings:
         pad_id: the id that fills the rest.
         pad_token: its text.
         add_special_tokens: whether the tokenizer's template ([CLS] … [SEP]) is applied.
+        pairs: how pairs of texts are given to a model that takes them; None for one that takes single texts.
     """
 
     sequence_length: int
     pad_id: int
     pad_token: str
     add_special_tokens: bool = True
+    pairs: PairSettings | None = None
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> TokenizerSettings:
@@ -48,7 +52,12 @@ class TokenizerSettings:
             fields.count("pad_id"),
             fields.text("pad_token"),
             bool(document.get("add_special_tokens", True)),
+            PairSettings.from_document(document.get("pairs")),
         )
+
+    def as_document(self) -> dict[str, Any]:
+        """Return the settings as a manifest has them; `from_document` reads them back."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -56,7 +65,8 @@ class Windows:
     """Texts as a model takes them: each is one window of tokens, or several where long texts are split.
 
     Attributes:
-        tensors: `input_ids` (int32) and `attention_mask` (float32), shape [windows, sequence_length].
+        tensors: `input_ids` (int32) and `attention_mask` (float32), shape [windows, sequence_length]; of pairs, where
+            the model tells their texts apart by it, also `token_type_ids` (int32).
         special: which tokens are special or padding, bool, the same shape.
         text_of: the number of the text that a window belongs to, ascending, shape [windows].
     """
@@ -102,59 +112,73 @@ def open_tokenizer(tokenizer_json: bytes) -> Any:
 
 
 class TextPreprocessor:
-    """Makes `input_ids` (int32) and `attention_mask` (float32), both of shape [n, sequence_length], from texts."""
+    """Makes `input_ids` (int32) and `attention_mask` (float32), both of shape [n, sequence_length], from texts.
+
+    From pairs of texts, where the settings say that a model takes such; then also `token_type_ids` (int32) for a model
+    that has token types. A pair that is too long loses the last tokens of whichever text is longer (`longest_first`).
+    """
 
     def __init__(self, tokenizer_json: bytes, settings: TokenizerSettings) -> None:
         tokenizer = open_tokenizer(tokenizer_json)
         length = settings.sequence_length
-        special = tokenizer.num_special_tokens_to_add(False) if settings.add_special_tokens else 0  # noqa: FBT003
+        special = tokenizer.num_special_tokens_to_add(settings.pairs is not None) if settings.add_special_tokens else 0
         if length <= special:
             raise BundleError(f"A sequence length of {length} leaves no room beside {special} special tokens.")
         try:
-            tokenizer.enable_truncation(length)
+            tokenizer.enable_truncation(length, strategy="longest_first")
             tokenizer.enable_padding(length=length, pad_id=settings.pad_id, pad_token=settings.pad_token)
         except OverflowError as error:
             raise BundleError(f"The tokenizer cannot take the bundle's settings {settings}: {error}.") from error
         self._tokenizer = tokenizer
         self.settings = settings
 
-    def __call__(self, texts: Sequence[str]) -> Tensors:
+    @property
+    def takes_pairs(self) -> bool:
+        """Whether the model takes pairs of texts, and no single ones."""
+        return self.settings.pairs is not None
+
+    def __call__(self, texts: Sequence[Text]) -> Tensors:
         """Tokenize, truncate with a warning, and pad; see `windows`."""
         return self.windows(texts, "truncate").tensors
 
-    def windows(self, texts: Sequence[str], long_text: LongText = "truncate") -> Windows:
+    def windows(self, texts: Sequence[Text], long_text: LongText = "truncate") -> Windows:
         """Tokenize and pad; texts with too many tokens are cut off with a warning, or split into several windows.
 
         Windows do not overlap; each has the special tokens of a whole text.
 
         Raises:
-            UsageError: there is no text, one of them is not a string, or `long_text` is neither.
+            UsageError: there is no text, one of them is not what the model takes, `long_text` is neither, or a pair of
+                texts is to be split.
         """
         import numpy as np
 
-        wrong = [t for t in texts if not isinstance(t, str)]
-        if wrong or not texts:
-            given = f"{wrong[0]!r:.60}" if wrong else "no text"
-            raise UsageError(f"A text is wanted; {given} was given.", "Give one string or several.")
-        checked_long_text(long_text)
+        clean = checked_samples(texts, takes_pairs=self.takes_pairs)
+        if checked_long_text(long_text) == "split" and self.takes_pairs:
+            raise UsageError(
+                "Pairs of texts cannot be split into windows.",
+                "Leave --long-text out, or give shorter texts, such as the passages of a document one by one.",
+            )
         length = self.settings.sequence_length
-        clean = [_clean(t) for t in texts]
         encodings = self._tokenizer.encode_batch(clean, add_special_tokens=self.settings.add_special_tokens)
         cut = sum(bool(e.overflowing) for e in encodings)
         if cut and long_text == "truncate":
-            warnings.warn(f"{cut} of {len(texts)} texts have more than {length} tokens and are cut off.", stacklevel=2)
+            what = "pairs" if self.takes_pairs else "texts"
+            warnings.warn(f"{cut} of {len(clean)} {what} have more than {length} tokens and are cut off.", stacklevel=2)
         parts = [[e, *e.overflowing] if long_text == "split" else [e] for e in encodings]
         rows = [part for text in parts for part in text]
+        tensors: dict[str, NDArray[np.generic]] = {
+            "input_ids": np.array([e.ids for e in rows], np.int32),
+            "attention_mask": np.array([e.attention_mask for e in rows], np.float32),
+        }
+        if self.settings.pairs is not None and self.settings.pairs.token_types:
+            tensors[TOKEN_TYPES] = np.array([e.type_ids for e in rows], np.int32)
         return Windows(
-            tensors={
-                "input_ids": np.array([e.ids for e in rows], np.int32),
-                "attention_mask": np.array([e.attention_mask for e in rows], np.float32),
-            },
+            tensors=tensors,
             special=np.array([e.special_tokens_mask for e in rows], bool),
-            text_of=np.repeat(np.arange(len(texts)), [len(text) for text in parts]),
+            text_of=np.repeat(np.arange(len(clean)), [len(text) for text in parts]),
         )
 
-    def differing(self, texts: Sequence[str], inputs: Tensors) -> list[str]:
+    def differing(self, texts: Sequence[Text], inputs: Tensors) -> list[str]:
         """Return the names of inputs, made of texts before, that these texts do not give now."""
         import numpy as np
 
@@ -163,12 +187,22 @@ class TextPreprocessor:
             tensors = self(texts)
         return [n for n, before in inputs.items() if n not in tensors or not np.array_equal(tensors[n], before)]
 
-    def count_tokens(self, text: str) -> int:
-        """Return how many tokens a text has, special ones included, before it is cut off or padded."""
-        encoding = self._tokenizer.encode(_clean(text), add_special_tokens=self.settings.add_special_tokens)
-        # Each overflowing part has special tokens of its own; padding is marked as special too.
-        rest = sum(is_special == 0 for part in encoding.overflowing for is_special in part.special_tokens_mask)
-        return int(sum(encoding.attention_mask) + rest)
+    def count_tokens(self, text: Text) -> int:
+        """Return how many tokens a text or pair has, special ones included, before it is cut off or padded."""
+        (clean,) = checked_samples([text], takes_pairs=self.takes_pairs)
+        both = (clean,) if isinstance(clean, str) else clean
+        encoding = self._tokenizer.encode(*both, add_special_tokens=self.settings.add_special_tokens)
+        if len(both) == 1:
+            # Each overflowing part has special tokens of its own; padding is marked as special too.
+            rest = sum(is_special == 0 for part in encoding.overflowing for is_special in part.special_tokens_mask)
+            return int(sum(encoding.attention_mask) + rest)
+        if not encoding.overflowing:
+            return int(sum(encoding.attention_mask))
+        # The parts of a pair repeat one another's texts.
+        alone = [self._tokenizer.encode(part, add_special_tokens=False) for part in both]
+        own = sum(sum(e.attention_mask) + sum(sum(p.attention_mask) for p in e.overflowing) for e in alone)
+        special = self._tokenizer.num_special_tokens_to_add(True) if self.settings.add_special_tokens else 0  # noqa: FBT003
+        return int(own + special)
 
 
 def checked_long_text(name: str) -> LongText:
@@ -181,8 +215,3 @@ def checked_long_text(name: str) -> LongText:
         if name == known:
             return known
     raise UsageError(f"Long texts cannot be treated by '{name}'.", f"Choose {' or '.join(LONG_TEXT)}.")
-
-
-def _clean(text: str) -> str:
-    # Lone surrogates, from bytes that were no UTF-8, cannot be tokenized.
-    return text.encode("utf-8", "replace").decode("utf-8")

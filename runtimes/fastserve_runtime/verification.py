@@ -166,6 +166,8 @@ def whole_golden(bundle: Bundle, variant: Variant, file: str) -> Golden:
     golden = read_golden(bundle.read(file))
     inputs, outputs = _golden_names(bundle.manifest.task, variant)
     parts: dict[str, NDArray[np.generic] | None] = {"texts": golden.texts, "realistic": golden.realistic}
+    if golden.pair_texts is not None:
+        parts["pair_texts"] = golden.pair_texts
     for group, names in (("inputs", inputs), ("reference", outputs), ("artifact", outputs)):
         arrays: Arrays = getattr(golden, group)
         parts |= {f"{group}/{name}": arrays.get(name) for name in names}
@@ -208,7 +210,7 @@ def _golden_names(task: str, variant: Variant) -> tuple[tuple[str, ...], tuple[s
 
 def _check_preprocessing(bundle: Bundle, variant: Variant, golden: Golden) -> Verdict:
     try:
-        differing = open_pipeline_input(bundle).differing(golden.texts.tolist(), golden.inputs)
+        differing = open_pipeline_input(bundle).differing(golden.samples, golden.inputs)
     except EnvironmentFailure as error:
         return Verdict(variant.id, variant.format, PREPROCESSING, Outcome.NOT_RUN, str(error))
     if differing:

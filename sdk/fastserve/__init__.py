@@ -102,6 +102,8 @@ def export(
     data: Sequence[str | os.PathLike[str]] = (),
     text_column: str = "text",
     label_column: str = "label",
+    text_pair_column: str | None = None,
+    pairs: bool = False,
     range_method: str = "min-max",
     threads: int = 1,
     seed: int = 0,
@@ -140,6 +142,8 @@ def export(
         data: CSV, JSON lines, Parquet or text files for calibration and evaluation.
         text_column: the column of the text.
         label_column: the column of the label, by name or id; may be absent.
+        text_pair_column: the column of the second text; the model is then exported for pairs of texts.
+        pairs: export a classifier for pairs of texts, also without such a column; what ranks texts always is.
         range_method: how static precisions find the ranges of activations: `min-max`, `percentile` or `mse`.
         threads: how many threads one inference may use.
         seed: for splitting the data and for bootstrap intervals.
@@ -185,6 +189,8 @@ def export(
         data=tuple(Path(d) for d in data),
         text_column=text_column,
         label_column=label_column,
+        text_pair_column=text_pair_column,
+        pairs=pairs,
         range_method=range_method,
         threads=threads,
         seed=seed,

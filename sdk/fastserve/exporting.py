@@ -34,7 +34,7 @@ from fastserve.target_variants import make_target_candidates, planned_target_ste
 from fastserve.variants import Making, make_candidates, planned_steps
 from fastserve.writable import check_writable
 from fastserve_converters.checkpoint import Checkpoint, read_checkpoint
-from fastserve_converters.data import Table, read_tables, samples_of
+from fastserve_converters.data import Columns, Table, read_tables, samples_of, unused_texts
 from fastserve_converters.formats import (
     FORMATS,
     check_installed,
@@ -69,6 +69,8 @@ class ExportRequest:
     data: tuple[Path, ...] = ()
     text_column: str = "text"
     label_column: str = "label"
+    text_pair_column: str | None = None
+    pairs: bool = False
     range_method: str = "min-max"
     threads: int = 1
     seed: int = 0
@@ -79,6 +81,16 @@ class ExportRequest:
     debug_dir: Path | None = None
     trust_remote_code: bool = False
     allow_pickle: bool = False
+
+    @property
+    def columns(self) -> Columns:
+        """Which columns of the data are read."""
+        return Columns(self.text_column, self.text_pair_column, self.label_column)
+
+    @property
+    def wants_pairs(self) -> bool:
+        """Whether the model is asked for pairs of texts: by itself, or by naming the column of the second ones."""
+        return self.pairs or self.text_pair_column is not None
 
 
 @dataclass(frozen=True)
@@ -130,15 +142,16 @@ def run_export(request: ExportRequest, reporter: Reporter | None = None) -> Expo
     cache_dir = request.cache_dir or default_cache_dir()
     _check_places(request, cache_dir)
     tables = read_tables(request.data)
-    _check_data(request, tables, ())
+    _check_data(request, tables, None)
     source = find_model(request.model, allow_pickle=request.allow_pickle, trust_remote_code=request.trust_remote_code)
     checkpoint = read_checkpoint(
         source.directory,
         task=request.task,
         allow_pickle=request.allow_pickle,
         trust_remote_code=request.trust_remote_code,
+        pairs=request.wants_pairs,
     )
-    _check_data(request, tables, checkpoint.labels)
+    _check_data(request, tables, checkpoint)
     task: Task = TASKS.load(checkpoint.task)
     length = export_length(checkpoint, request.sequence_length, request.context)
     check_applies(request.budget, generates=task.GENERATES)
@@ -168,7 +181,9 @@ def run_export(request: ExportRequest, reporter: Reporter | None = None) -> Expo
         target_steps = (s for plan in plans for s in planned_target_steps(plan, wanted[plan.name]))
         stages.reporter.plan([*_steps(available, precisions), *target_steps])
         reference = stages.reference(
-            DataSettings(request.data, request.text_column, request.label_column, request.seed)
+            DataSettings(
+                request.data, request.text_column, request.text_pair_column, request.label_column, request.seed
+            )
         )
         program = stages.program(reference)
         making = Making(
@@ -206,7 +221,12 @@ def run_export(request: ExportRequest, reporter: Reporter | None = None) -> Expo
         threads=request.threads,
         length=length,
         generates=task.GENERATES,
-        notes=(*notes, *_notes(request, reference, checkpoint, length), *_target_notes(judged)),
+        notes=(
+            *notes,
+            *_data_notes(request, tables, checkpoint),
+            *_notes(request, reference, checkpoint, length),
+            *_target_notes(judged),
+        ),
         stages=tuple(stages.times),
         reference=reference.folder,
         seconds=time.perf_counter() - started,
@@ -252,9 +272,13 @@ def _check_places(request: ExportRequest, cache_dir: Path) -> None:
         check_writable(request.debug_dir, "The folder", "Name another with --debug-dir.", make=True)
 
 
-def _check_data(request: ExportRequest, tables: Sequence[Table], labels: Sequence[str]) -> None:
-    """Refuse data that the steps would refuse, while nothing is loaded yet."""
-    samples_of(tables, text_column=request.text_column, label_column=request.label_column, labels=labels)
+def _check_data(request: ExportRequest, tables: Sequence[Table], checkpoint: Checkpoint | None) -> None:
+    """Refuse data that the steps would refuse, while nothing is loaded; without a checkpoint, what no model takes."""
+    if checkpoint is None:
+        samples_of(tables, request.columns, None)
+        return
+    task: Task = TASKS.load(checkpoint.task)
+    samples_of(tables, request.columns, task.label_kind(checkpoint), takes_pairs=checkpoint.takes_pairs)
 
 
 def _formats(wanted: Sequence[str] | None) -> tuple[list[str], list[str]]:
@@ -338,13 +362,28 @@ def _target_notes(candidates: Sequence[Candidate]) -> Iterator[str]:
         )
 
 
+def _data_notes(request: ExportRequest, tables: Sequence[Table], checkpoint: Checkpoint) -> Iterator[str]:
+    """Name columns of texts that are not used, such as the second texts of pairs."""
+    used = [name for name in (request.text_column, request.text_pair_column, request.label_column) if name is not None]
+    names = dict.fromkeys(name for table in tables for name in unused_texts(table, used))
+    task: Task = TASKS.load(checkpoint.task)
+    for name in names:
+        way = (
+            f" If the model takes pairs of texts, export it with --text-pair-column {name}."
+            if task.PAIRS == "optional" and not checkpoint.takes_pairs
+            else ""
+        )
+        yield f"The data's column '{name}' holds texts too and is not used: '{request.text_column}' is.{way}"
+
+
 def _notes(request: ExportRequest, reference: Entry, checkpoint: Checkpoint, length: int) -> Iterator[str]:
     count = reference.result["evaluation"]
     task: Task = TASKS.load(checkpoint.task)
     yield from checkpoint.notes
     yield from length_notes(checkpoint, length, was_asked=request.sequence_length is not None)
     yield from reference.result.get("notes", ())
-    unit = "stretches of text" if task.GENERATES else "texts"
+    texts = "pairs of texts" if checkpoint.takes_pairs else "texts"
+    unit = "stretches of text" if task.GENERATES else texts
     if not request.data:
         yield (
             f"No --data was given: quality was judged on {count} {unit} that ship with FastServe. "
@@ -354,7 +393,7 @@ def _notes(request: ExportRequest, reference: Entry, checkpoint: Checkpoint, len
         label = "" if reference.result["labels"] is None else ", with labels"
         yield f"Quality was judged on {count} {unit} of your data{label}."
         if count < 200 and not task.GENERATES:
-            yield f"{count} evaluation texts are few: the interval of the quality is wide."
+            yield f"{count} evaluation {texts} are few: the interval of the quality is wide."
     if checkpoint.licence is None and not checkpoint.licence_files():
         yield "The checkpoint's licence is unknown: find it before you pass the bundle on."
     elif checkpoint.licence is None:

@@ -12,7 +12,7 @@ from fastserve.bundle_writer import BundleFile
 from fastserve.cache import Entry
 from fastserve.candidate import Candidate
 from fastserve.model_source import ModelSource
-from fastserve.stages import read_arrays
+from fastserve.stages import query_numbers, read_arrays
 from fastserve_converters.artifact import GENAI_CONFIG
 from fastserve_converters.checkpoint import MODEL_CARD, Checkpoint
 from fastserve_converters.layer_map import LAYER_MAP
@@ -112,6 +112,7 @@ def evaluation_of(reference: Entry, task: str) -> Evaluation | None:
         {name: value[:count] for name, value in read_arrays(reference.folder / file).items()}
         for file in ("inputs.npz", "reference.npz")
     )
+    inputs |= {name: numbers[:count] for name, numbers in query_numbers(reference).items()}
     values: Arrays = {name: np.asarray(value, np.float32) for name, value in compared(outputs, inputs).items()}
     return Evaluation(inputs, values)
 
@@ -132,6 +133,7 @@ def golden_of(candidate: Candidate, reference: Entry) -> Golden:
         inputs=inputs,
         reference=expected,
         artifact=actual,
+        pair_texts=np.array([g["pair"] for g in goldens]) if any("pair" in g for g in goldens) else None,
     )
 
 

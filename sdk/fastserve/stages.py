@@ -28,6 +28,7 @@ from fastserve_converters.reference import CALIBRATION
 from fastserve_converters.sources_digest import sources_digest
 from fastserve_converters.tasks import TASKS, Quality, Task
 from fastserve_runtime.engines import installed_engine
+from fastserve_runtime.retrieval import QUERY
 
 REFERENCE_TOOLS = ("torch", "transformers", "tokenizers", "numpy")
 
@@ -47,6 +48,7 @@ class DataSettings:
 
     files: tuple[Path, ...]
     text_column: str
+    text_pair_column: str | None
     label_column: str
     seed: int
 
@@ -81,6 +83,7 @@ class Stages:
             "task": self.checkpoint.task,
             "length": self.length,
             "truncate_dim": self.checkpoint.truncate_dim,
+            "pairs": self.checkpoint.takes_pairs,
             "converters": sources_digest(),
             "task_code": part_digest(TASKS.load(self.checkpoint.task)),
         }
@@ -97,13 +100,14 @@ class Stages:
             **self._model_key,
             "tools": tool_versions(REFERENCE_TOOLS),
             "data": [file_sha256(f) if f.is_file() else None for f in data.files],
-            "columns": [data.text_column, data.label_column],
+            "columns": [data.text_column, data.text_pair_column, data.label_column],
             "seed": data.seed,
         }
         job = {
             "job": "reference",
             "data": [str(f.absolute()) for f in data.files],
             "text_column": data.text_column,
+            "text_pair_column": data.text_pair_column,
             "label_column": data.label_column,
             "seed": data.seed,
         }
@@ -244,8 +248,9 @@ class Stages:
                     reference.folder / "inputs.npz",
                 )
             )
-            known = None if labels is None else np.array(labels, np.int64)
-            return asdict(task.quality(expected, actual, inputs, known, seed))
+            known = None if labels is None else np.array(labels)
+            settings = reference.result["task_settings"]
+            return asdict(task.quality(expected, actual, inputs | query_numbers(reference), known, seed, settings))
 
         return Quality(**self.staged("quality", quality_step(format_name, precision), key, build).result)
 
@@ -308,6 +313,12 @@ class Stages:
         self.times.append(StageTime(step, entry.seconds, cached))
         self.reporter.finish(step)
         return entry
+
+
+def query_numbers(reference: Entry) -> dict[str, Any]:
+    """Return the number of each evaluation sample's query, where the task ranks a query's documents; else nothing."""
+    numbers = reference.result.get("queries")
+    return {} if numbers is None else {QUERY: np.array(numbers, np.int32)}
 
 
 def read_arrays(file: Path) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import torch
 from checkpoints import texts
 from fastserve_converters.checkpoint import read_checkpoint
 from fastserve_converters.data import Sample, Split
+from fastserve_converters.golden_texts import golden_texts
 from fastserve_converters.model_loading import load_model
 from fastserve_converters.reference import (
     CALIBRATION,
@@ -23,7 +23,6 @@ from fastserve_converters.reference import (
     OUTPUTS,
     TOKENIZER,
     build_reference,
-    golden_texts,
     load_tokenizer,
     prove_same_tokens,
     run_original,
@@ -97,7 +96,7 @@ def test_the_written_tokenizer_gives_the_written_inputs(built, preprocessor: Tex
 
 def test_goldens_are_of_every_kind_and_only_degenerate_ones_do_not_count(built, preprocessor) -> None:
     goldens = golden_texts(SPLIT.evaluation, preprocessor)
-    assert [asdict(g) for g in goldens] == built[1]["goldens"]
+    assert [g.as_document() for g in goldens] == built[1]["goldens"]
     assert Counter(g.kind for g in goldens) == {
         "short": 2,
         "padded": 3,

@@ -12,7 +12,7 @@ from fastserve_converters.checkpoint import read_checkpoint
 from fastserve_converters.sentence_transformers_files import SentenceHead
 from fastserve_converters.sentence_transformers_files.modules.normalize import Normalize
 from fastserve_converters.sentence_transformers_files.modules.pooling import Pooling
-from fastserve_converters.tasks import TASKS, Quality, feature_extraction, text_classification
+from fastserve_converters.tasks import TASKS, Quality, feature_extraction, text_classification, text_ranking
 from fastserve_runtime.errors import UsageError
 from fastserve_runtime.metrics import similarity_spearman
 
@@ -28,10 +28,10 @@ def judged(reference: np.ndarray, actual: np.ndarray, *, task=text_classificatio
 
 
 def test_tasks_are_found_by_their_names_on_the_hub() -> None:
-    assert TASKS.built_in() == ("feature-extraction", "text-classification", "text-generation")
+    assert TASKS.built_in() == ("feature-extraction", "text-classification", "text-generation", "text-ranking")
     assert TASKS.load("feature-extraction") is feature_extraction
     assert TASKS.load("text-classification") is text_classification
-    assert [TASKS.load(name).GENERATES for name in TASKS.built_in()] == [False, False, True]
+    assert [TASKS.load(name).GENERATES for name in TASKS.built_in()] == [False, False, True, False]
 
 
 def test_an_unknown_task_is_named_with_the_nearest() -> None:
@@ -55,6 +55,7 @@ def test_settings_of_a_classifier_are_its_labels_and_problem_type(folder) -> Non
     assert text_classification.settings(checkpoint) == {
         "labels": ["no", "yes"],
         "problem_type": "multi_label_classification",
+        "activation": "sigmoid",
     }
     assert text_classification.output_name(checkpoint) == "logits"
 
@@ -160,3 +161,69 @@ def test_the_seed_decides_the_interval_and_nothing_else(task, values: np.ndarray
     one, same, other = (judged(values, noisy, task=task, seed=seed) for seed in (1, 1, 2))
     assert one == same
     assert one.value == other.value
+
+
+REGRESSION, MULTI_LABEL = {"problem_type": "regression"}, {"problem_type": "multi_label_classification"}
+
+
+def compared(task, reference: np.ndarray, actual: np.ndarray, settings: dict, *, labels=None, inputs=None) -> Quality:
+    return task.quality({"logits": reference}, {"logits": actual}, inputs or {}, labels, 0, settings)
+
+
+def test_values_are_judged_by_their_correlation_and_a_worse_one_is_not_as_good() -> None:
+    values = RANDOM.normal(size=(200, 1))
+    noisy = values + RANDOM.normal(size=values.shape)
+    same = compared(text_classification, values, 2 * values + 1, REGRESSION)
+    worse = compared(text_classification, values, noisy, {"problem_type": None})
+    assert same.name == worse.name == "Spearman correlation"
+    assert same.value == pytest.approx(1)
+    assert same.beside["Pearson correlation"] == pytest.approx(1)
+    assert 0.4 < worse.value < 0.9
+    assert worse.low < worse.value < worse.high
+    assert compared(text_classification, values, values * np.nan, REGRESSION).value == 0
+    labelled = compared(text_classification, values, noisy, REGRESSION, labels=-values[:, 0])
+    assert labelled.value == worse.value
+    assert labelled.beside["reference's Spearman correlation with the labels"] == pytest.approx(-1)
+    assert labelled.beside["Spearman correlation with the labels"] == pytest.approx(-worse.value)
+
+
+def test_several_values_are_judged_by_the_mean_of_their_correlations() -> None:
+    values = RANDOM.normal(size=(50, 2))
+    assert compared(text_classification, values, values * [1, -1], REGRESSION).value == pytest.approx(0)
+
+
+def test_labels_that_may_all_be_right_are_judged_one_by_one() -> None:
+    logits = np.array([[2.0, -1], [-3, 1], [1, 1], [-1, -1]])
+    other = logits * [[1, 1], [1, -1], [1, 1], [1, 1]]
+    found = compared(text_classification, logits, other, MULTI_LABEL)
+    assert found.name == "agreement per label"
+    assert found.value == pytest.approx(7 / 8)
+    # 3 decisions in common, of 4 and 3
+    assert found.beside["micro-F1 against the reference"] == pytest.approx(2 * 3 / 7)
+    truth = np.array([[1, 0], [0, 1], [1, 0], [0, 0]])
+    labelled = compared(text_classification, logits, other, MULTI_LABEL, labels=truth)
+    assert labelled.name == "micro-F1 ÷ reference's"
+    assert labelled.beside["reference's micro-F1"] == pytest.approx(2 * 3 / 7)
+    assert labelled.beside["micro-F1"] == pytest.approx(2 * 2 / 6)
+    assert labelled.value == pytest.approx((4 / 6) / (6 / 7))
+    broken = compared(text_classification, logits, other * np.nan, MULTI_LABEL, labels=truth)
+    assert broken.value == broken.beside["micro-F1"] == 0
+
+
+def test_rankings_are_judged_by_scores_and_with_relevance_by_ndcg() -> None:
+    queries = np.repeat(np.arange(6), 10)
+    scores, relevance = RANDOM.normal(size=(60, 1)), np.tile([2.0, 1, *[0] * 8], 6)
+    noisy = scores + RANDOM.normal(size=scores.shape)
+    inputs = {"query": queries}
+    plain = compared(text_ranking, scores, noisy, {}, inputs=inputs)
+    assert plain.name == "Spearman correlation"
+    assert plain.value < 0.95
+    assert 0.5 < plain.beside["nDCG@10 against the reference's order"] < 1
+    labelled = compared(text_ranking, scores, noisy, {}, inputs=inputs, labels=relevance)
+    assert labelled.name == "nDCG@10 ÷ reference's"
+    assert labelled.samples == 6
+    assert labelled.value == pytest.approx(labelled.beside["nDCG@10"] / labelled.beside["reference's nDCG@10"])
+    assert 0 < labelled.beside["MRR@10"] <= 1
+    assert labelled.beside["Spearman correlation"] == plain.value
+    # Where no query has a relevant document there is nothing to judge by.
+    assert compared(text_ranking, scores, noisy, {}, inputs=inputs, labels=relevance * 0).name == plain.name

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from contextlib import redirect_stdout
 from io import StringIO
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -41,9 +42,13 @@ def workshop(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Path:
     folder = tmp_path_factory.mktemp("workshop")
     save_checkpoint(folder / "my-model", sentence=True, layers=1)
     save_checkpoint(folder / "my-classifier", classify=True, layers=1)
+    save_checkpoint(folder / "my-nli", classify=True, layers=1)
+    save_checkpoint(folder / "my-reranker", classify=True, layers=1, labels=["LABEL_0"])
     save_decoder_checkpoint(folder / "my-llm", layers=1, positions=512)
     lines = [text.replace("\n", " ").replace('"', "'") for text in texts()]
     (folder / "reviews.csv").write_text("text\n" + "\n".join(f'"{line}"' for line in lines), encoding="utf-8")
+    pairs = "".join(f'"{one}","{other}"\n' for one, other in pairwise(lines))
+    (folder / "pairs.csv").write_text("sentence1,sentence2\n" + pairs, encoding="utf-8")
     return folder
 
 

@@ -4,10 +4,13 @@ A kind of file is one module here: `delimited`, `json_file`, `parquet`, `plain_t
 every value is the text that the file spells; nothing is guessed from it. `samples` makes samples of tables.
 """
 
+from fastserve_converters.data.labels import ClassLabels, Label, LabelKind, LabelSets, Numbers
+from fastserve_converters.data.pairs import unused_texts
 from fastserve_converters.data.samples import (
     DEFAULT_LABEL_COLUMN,
     DEFAULT_TEXTS,
     LEAST_TEXTS,
+    Columns,
     Sample,
     read_samples,
     read_tables,
@@ -29,6 +32,12 @@ __all__ = [
     "LEAST_TEXTS",
     "MOST_CALIBRATION",
     "MOST_EVALUATION",
+    "ClassLabels",
+    "Columns",
+    "Label",
+    "LabelKind",
+    "LabelSets",
+    "Numbers",
     "Sample",
     "Split",
     "Table",
@@ -36,4 +45,5 @@ __all__ = [
     "read_tables",
     "samples_of",
     "split_samples",
+    "unused_texts",
 ]

@@ -1,45 +1,177 @@
-"""What is written in a column of labels, as ids of classes."""
+"""What is written in a column of labels, as ids of classes, sets of them, or numbers."""
 
 from __future__ import annotations
 
+import json
+import math
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
 
 from fastserve_converters.data.table import Table, Value
 from fastserve_runtime.errors import UsageError
 
+Label: TypeAlias = int | float | tuple[int, ...]
+"""A class's id, a number, or of several labels a 1 or a 0 for each class."""
 _ID = re.compile(r"(0|[1-9][0-9]*)(\.0+)?")
 """A class's id; tools that know no missing integers write it as `1.0`."""
+_SEPARATORS = ";|"
+_LAST_SEPARATOR = ","
+"""Separates labels where none of the others stands there, since names of classes may have it inside."""
 
 
-def label_ids(table: Table, column: str, labels: Sequence[str]) -> list[int | None]:
-    """Return the ids of a column's labels, one a row; None where nothing is written.
+class UnknownLabel(ValueError):
+    """What is written is no label; its text is what was."""
+
+
+class LabelKind(Protocol):
+    """What a label is, which the model's task says."""
+
+    @property
+    def wanted(self) -> str:
+        """What may be written, for messages."""
+
+    def label_of(self, value: Value) -> Label | None:
+        """Return the label that a value means; None where nothing is written.
+
+        Raises:
+            UnknownLabel: it is none.
+        """
+
+
+@dataclass(frozen=True)
+class ClassLabels:
+    """One of several classes, by its name or id.
+
+    Attributes:
+        names: in the order of their ids.
+    """
+
+    names: Sequence[str]
+
+    @property
+    def wanted(self) -> str:
+        """The names."""
+        return ", ".join(self.names)
+
+    def label_of(self, value: Value) -> int | None:
+        """Return the class's id; see `LabelKind.label_of`."""
+        if value is None:
+            return None
+        text = str(value)
+        for spelling in (text, text.strip()):
+            if spelling in self.names:
+                return self.names.index(spelling)
+        if not text.strip():
+            return None
+        number = _ID.fullmatch(text.strip())
+        if number and int(number.group(1)) < len(self.names):
+            return int(number.group(1))
+        raise UnknownLabel(text.strip())
+
+
+@dataclass(frozen=True)
+class LabelSets:
+    """Any number of several classes: a list, or a text of names or ids between `;`, `|` or commas.
+
+    A list may be JSON in a text. A list of exactly as many zeros and ones as there are classes tells of each whether it
+    is right, as the data that Transformers trains on has it. An empty list or text means that none is.
+
+    Attributes:
+        names: in the order of their ids.
+    """
+
+    names: Sequence[str]
+
+    @property
+    def wanted(self) -> str:
+        """The names, and how several are written."""
+        return f"{', '.join(self.names)}; several as a list, or between ';'"
+
+    def label_of(self, value: Value) -> tuple[int, ...] | None:
+        """Return a 1 for each class that is right, shape [classes]; see `LabelKind.label_of`."""
+        if value is None:
+            return None
+        if isinstance(value, dict):
+            raise UnknownLabel(json.dumps(value))
+        parts = value if isinstance(value, list) else self._parts(value)
+        if self._are_flags(parts):
+            return tuple(int(float(str(part))) for part in parts)
+        one = ClassLabels(self.names)
+        ids = {found for part in parts if (found := one.label_of(part)) is not None}
+        return tuple(int(i in ids) for i in range(len(self.names)))
+
+    def _parts(self, text: str) -> list[Value]:
+        if text.strip() in self.names:
+            return [text]
+        if text.strip().startswith("["):
+            try:
+                found = json.loads(text)
+            except ValueError as error:
+                raise UnknownLabel(text.strip()) from error
+            return [part if isinstance(part, str) else json.dumps(part) for part in found]
+        separators = _SEPARATORS if any(sign in text for sign in _SEPARATORS) else _LAST_SEPARATOR
+        return [part.strip() for part in re.split(f"[{re.escape(separators)}]", text)]
+
+    def _are_flags(self, parts: Sequence[Value]) -> bool:
+        spelled = [str(part).strip() for part in parts]
+        if len(spelled) != len(self.names) or any(part in self.names for part in spelled):
+            return False
+        are_floats = all(part in {"0.0", "1.0"} for part in spelled)
+        # Ids would not be there twice.
+        return are_floats or (all(part in {"0", "1"} for part in spelled) and len(set(spelled)) < len(spelled))
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """A number: what a regression should give, or how relevant a document is.
+
+    Attributes:
+        least: no number is less.
+    """
+
+    least: float = -math.inf
+
+    @property
+    def wanted(self) -> str:
+        """The range."""
+        return "a number" if math.isinf(self.least) else f"a number of at least {self.least:g}"
+
+    def label_of(self, value: Value) -> float | None:
+        """Return the number; see `LabelKind.label_of`."""
+        if value is None or (isinstance(value, str) and not value.strip()):
+            return None
+        text = value.strip() if isinstance(value, str) else json.dumps(value)
+        try:
+            number = float(text)
+        except ValueError as error:
+            raise UnknownLabel(text) from error
+        if not math.isfinite(number) or number < self.least or "_" in text:
+            raise UnknownLabel(text)
+        return number
+
+
+def labels_of(table: Table, column: str, kind: LabelKind) -> list[Label | None]:
+    """Return a column's labels, one a row; None where nothing is written.
 
     Args:
         table: the data.
-        column: its column of labels, each a class's name or id.
-        labels: the names of the classes in the order of their ids.
+        column: its column of labels.
+        kind: what they are.
 
     Raises:
         UsageError: a label is none that the model knows.
     """
-    return [_label_id(value, labels, table, row) for row, value in enumerate(table.values(column))]
+    return [_label(value, kind, table, row) for row, value in enumerate(table.values(column))]
 
 
-def _label_id(value: Value, labels: Sequence[str], table: Table, row: int) -> int | None:
-    if value is None:
-        return None
-    text = str(value)
-    for spelling in (text, text.strip()):
-        if spelling in labels:
-            return labels.index(spelling)
-    if not text.strip():
-        return None
-    number = _ID.fullmatch(text.strip())
-    if number and int(number.group(1)) < len(labels):
-        return int(number.group(1))
-    raise UsageError(
-        f"The data file '{table.file.name}' has the label '{text.strip()}' in {table.unit} {table.numbers[row]}, "
-        "which the model does not know.",
-        f"It knows: {', '.join(labels)}.",
-    )
+def _label(value: Value, kind: LabelKind, table: Table, row: int) -> Label | None:
+    try:
+        return kind.label_of(value)
+    except UnknownLabel as error:
+        raise UsageError(
+            f"The data file '{table.file.name}' has the label '{error}' in {table.unit} {table.numbers[row]}, "
+            "which the model does not know.",
+            f"It knows: {kind.wanted}.",
+        ) from error

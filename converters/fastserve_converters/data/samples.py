@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, cast
 
-from fastserve_converters.data.labels import label_ids
+from fastserve_converters.data.labels import Label, LabelKind, labels_of
+from fastserve_converters.data.pairs import pairs_of
 from fastserve_converters.data.plain_text import COLUMN
 from fastserve_converters.data.splitting import LEAST_EVALUATION
 from fastserve_converters.data.table import Table
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
+from fastserve_runtime.text_pairs import Text
 
 LEAST_TEXTS = 4
 DEFAULT_LABEL_COLUMN = "label"
@@ -30,11 +32,32 @@ READERS: Mapping[str, str] = {
 
 
 @dataclass(frozen=True)
+class Columns:
+    """Which columns of the data are read.
+
+    Attributes:
+        text: of the text; plain text files have one text a line.
+        pair: of the second text, for a model that takes pairs of texts.
+        label: of the label; only the usual name may be absent everywhere.
+    """
+
+    text: str = "text"
+    pair: str | None = None
+    label: str = DEFAULT_LABEL_COLUMN
+
+
+@dataclass(frozen=True)
 class Sample:
-    """One text, with the id of its label where labels were given."""
+    """One text, or a pair of texts, with its label where labels were given."""
 
     text: str
-    label: int | None = None
+    label: Label | None = None
+    pair: str | None = None
+
+    @property
+    def content(self) -> Text:
+        """The text or the pair, as the model is given it."""
+        return self.text if self.pair is None else (self.text, self.pair)
 
 
 class Reader(Protocol):
@@ -44,19 +67,15 @@ class Reader(Protocol):
         """Read a file of its kind; a `UsageError` names what is wrong with it and where."""
 
 
-def read_samples(files: Sequence[Path], *, text_column: str, label_column: str, labels: Sequence[str]) -> list[Sample]:
+def read_samples(
+    files: Sequence[Path], columns: Columns, labels: LabelKind | None, *, takes_pairs: bool = False
+) -> list[Sample]:
     """Read texts from data files, in order; see `read_tables` and `samples_of`.
 
-    Args:
-        files: none of them: the texts that ship with this package.
-        text_column: the column of the text; plain text files have one text a line.
-        label_column: the column of the label, by name or id; may be absent.
-        labels: the model's class names; empty: labels are not read.
-
     Raises:
-        UsageError: a file cannot be read, lacks the column, has too few texts, or a label is unknown.
+        UsageError: a file cannot be read, lacks a column, has too few texts, or a label is unknown.
     """
-    return samples_of(read_tables(files), text_column=text_column, label_column=label_column, labels=labels)
+    return samples_of(read_tables(files), columns, labels, takes_pairs=takes_pairs)
 
 
 def read_tables(files: Sequence[Path]) -> list[Table]:
@@ -69,26 +88,31 @@ def read_tables(files: Sequence[Path]) -> list[Table]:
     return [_read(file) for file in files]
 
 
-def samples_of(tables: Sequence[Table], *, text_column: str, label_column: str, labels: Sequence[str]) -> list[Sample]:
-    """Make samples of tables, in order; rows whose text is empty are left out.
+def samples_of(
+    tables: Sequence[Table], columns: Columns, labels: LabelKind | None, *, takes_pairs: bool = False
+) -> list[Sample]:
+    """Make samples of tables, in order; rows with an empty text are left out.
 
     Args:
         tables: none of them: the texts that ship with this package are taken.
-        text_column: the column of the text.
-        label_column: the column of the label, by name or id; only the usual name may be absent everywhere.
-        labels: the model's class names; empty: labels are not read.
+        columns: which are read.
+        labels: what labels are; None: they are not read.
+        takes_pairs: whether the model takes pairs of texts.
 
     Raises:
-        UsageError: a column is missing or there twice, there are too few texts, or a label is unknown or missing.
+        UsageError: a column is missing, not named or there twice, there are too few texts, or a label is unknown or
+            missing.
     """
     if not tables:
-        return [Sample(text) for text in _read(DEFAULT_TEXTS).texts(COLUMN)]
-    _check_label_column(tables, label_column, labels)
-    samples = [s for table in tables for s in _samples(table, text_column, label_column, labels)]
-    count = len({s.text for s in samples})
+        texts = _read(DEFAULT_TEXTS).texts(COLUMN)
+        return [Sample(a, pair=b) for a, b in pairs_of(texts)] if takes_pairs else [Sample(text) for text in texts]
+    _check_pair_column(tables, columns, takes_pairs=takes_pairs)
+    _check_label_column(tables, columns.label, labels)
+    samples = [s for table in tables for s in _samples(table, columns, labels)]
+    count = len({s.content for s in samples})
     if count < LEAST_TEXTS:
         raise UsageError(
-            f"The data has {count} different texts.",
+            f"The data has {count} different {'pairs of texts' if takes_pairs else 'texts'}.",
             f"At least {LEAST_TEXTS} are needed, and {LEAST_EVALUATION} or more for a quality that means something.",
         )
     return samples
@@ -112,24 +136,44 @@ def _read(file: Path) -> Table:
     return table
 
 
-def _samples(table: Table, text_column: str, label_column: str, labels: Sequence[str]) -> Iterator[Sample]:
-    texts = table.texts(COLUMN if table.is_plain else text_column)
-    has_labels = bool(labels) and table.has(label_column)
-    ids = label_ids(table, label_column, labels) if has_labels else [None] * len(texts)
-    for row, (text, label) in enumerate(zip(texts, ids, strict=True)):
-        if not text.strip():
+def _samples(table: Table, columns: Columns, kind: LabelKind | None) -> Iterator[Sample]:
+    texts = table.texts(COLUMN if table.is_plain else columns.text)
+    pairs: Sequence[str | None] = [None] * len(texts) if columns.pair is None else table.texts(columns.pair)
+    known = kind if kind is not None and table.has(columns.label) else None
+    labels = [None] * len(texts) if known is None else labels_of(table, columns.label, known)
+    for row, (text, pair, label) in enumerate(zip(texts, pairs, labels, strict=True)):
+        if not text.strip() or (pair is not None and not pair.strip()):
             continue
-        if has_labels and label is None:
+        if known is not None and label is None:
             raise UsageError(
                 f"There is no label in {table.place(row)}.",
-                f"Write one there ({', '.join(labels)}), or remove the row.",
+                f"Write one there ({known.wanted}), or remove the row.",
             )
-        yield Sample(text, label)
+        yield Sample(text, label, pair)
 
 
-def _check_label_column(tables: Sequence[Table], column: str, labels: Sequence[str]) -> None:
+def _check_pair_column(tables: Sequence[Table], columns: Columns, *, takes_pairs: bool) -> None:
+    if columns.pair is not None and columns.pair.strip() == columns.text.strip():
+        raise UsageError(f"The column '{columns.pair}' is named for both texts of a pair.", "Name two columns.")
+    if not takes_pairs:
+        return
+    plain = next((table for table in tables if table.is_plain), None)
+    if plain is not None:
+        raise UsageError(
+            f"The data file '{plain.file.name}' has one text a line, and the model takes pairs of texts.",
+            "Give a table with a column for each of the two, and name them with --text-column and --text-pair-column.",
+        )
+    if columns.pair is None:
+        names = ", ".join(dict.fromkeys(name for table in tables for name in table.names))
+        raise UsageError(
+            "The model takes pairs of texts, and no column was named for the second one.",
+            f"The data has: {names}. Name it with --text-pair-column.",
+        )
+
+
+def _check_label_column(tables: Sequence[Table], column: str, labels: LabelKind | None) -> None:
     """Refuse a name that was given and that no file has: its labels would be missed in silence."""
-    if not labels or column == DEFAULT_LABEL_COLUMN or any(table.has(column) for table in tables):
+    if labels is None or column == DEFAULT_LABEL_COLUMN or any(table.has(column) for table in tables):
         return
     names = dict.fromkeys(name for table in tables for name in table.names)
     raise UsageError(

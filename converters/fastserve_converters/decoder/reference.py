@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from fastserve_converters.decoder.prompts import (
     settings_document,
     tokenizer_config,
 )
+from fastserve_converters.golden_texts import GoldenText, non_latin_texts
 from fastserve_converters.reference import (
     CALIBRATION,
     DESCRIPTION,
@@ -28,8 +29,6 @@ from fastserve_converters.reference import (
     OUTPUTS,
     TOKENIZER,
     TOKENIZER_CONFIG,
-    GoldenText,
-    non_latin_texts,
 )
 from fastserve_converters.tasks import TASKS, Task
 from fastserve_runtime.errors import UsageError
@@ -110,7 +109,7 @@ def build_reference(
         "evaluation": len(evaluation),
         "calibration": len(calibration),
         "labels": None,
-        "goldens": [asdict(g) for g in goldens],
+        "goldens": [g.as_document() for g in goldens],
     }
     (out / DESCRIPTION).write_text(json.dumps(description))
     return description

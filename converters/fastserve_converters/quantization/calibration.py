@@ -13,7 +13,8 @@ from fastserve_runtime.errors import UsageError
 from fastserve_runtime.lengths import own_tokens
 
 Samples = Mapping[str, NDArray[np.generic]]
-"""`input_ids` (int32) and `attention_mask` (float32), both of shape [samples, length], padded."""
+"""`input_ids` (int32), `attention_mask` (float32) and where a model takes it `token_type_ids` (int32), all of shape
+[samples, length], padded."""
 
 LEAST_SAMPLES = 16
 """Fewer say little about the range of an activation: its extremes come with rare tokens."""
@@ -47,7 +48,7 @@ def check(samples: Samples, length: int) -> None:
     missing = [name for name in wanted if name not in samples]
     if missing:
         raise UsageError(f"The calibration data has no '{missing[0]}'.", f"It must have {' and '.join(wanted)}.")
-    for name in wanted:
+    for name in samples:
         shape = samples[name].shape
         if len(shape) != 2 or shape[1] != length or shape[0] != len(samples[wanted[0]]):
             raise UsageError(

@@ -6,7 +6,7 @@ Third parties add theirs by the entry-point group `fastserve.tasks`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from fastserve_runtime.plugins import PartFolder
 from fastserve_runtime.quality import Quality
@@ -17,10 +17,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fastserve_converters.checkpoint import Checkpoint
+    from fastserve_converters.data import LabelKind
 
     Arrays = Mapping[str, NDArray[np.generic]]
 
-__all__ = ["TASKS", "Quality", "Task"]
+__all__ = ["TASKS", "Pairs", "Quality", "Task"]
+
+Pairs = Literal["never", "optional", "always"]
 
 TASKS = PartFolder("fastserve_converters.tasks", "fastserve.tasks", "task")
 
@@ -39,6 +42,8 @@ class Task(Protocol):
         HAS_LABELS: whether the config's class names mean something.
         POOLS: whether sentence-transformers files apply.
         GENERATES: whether it continues texts, which decoders do, rather than to encode them.
+        RANKS: whether it orders texts for a query, so that a query's documents are judged together.
+        PAIRS: whether it takes pairs of texts: `never`, `optional` (where the user says so) or `always`.
     """
 
     HEADS: tuple[str, ...]
@@ -50,12 +55,17 @@ class Task(Protocol):
     HAS_LABELS: bool
     POOLS: bool
     GENERATES: bool
+    RANKS: bool
+    PAIRS: Pairs
 
     def output_name(self, checkpoint: Checkpoint) -> str:
         """Return the name of the exported output."""
 
     def settings(self, checkpoint: Checkpoint) -> dict[str, Any]:
         """Return what the pipeline needs to know: JSON for the manifest's `task_settings`."""
+
+    def label_kind(self, checkpoint: Checkpoint) -> LabelKind | None:
+        """Return what the labels of its data are; None where it reads none."""
 
     def reference_outputs(
         self, model: torch.nn.Module, checkpoint: Checkpoint, inputs: Mapping[str, torch.Tensor]
@@ -65,13 +75,30 @@ class Task(Protocol):
         Args:
             model: as loaded, before any rewriting.
             checkpoint: its description.
-            inputs: `input_ids` and `attention_mask` (int64), shape [n, tokens].
+            inputs: `input_ids`, `attention_mask` and where it has token types `token_type_ids` (int64), shape
+                [n, tokens].
 
         Returns:
             The task's output, shape [n, ...].
         """
 
     def quality(
-        self, reference: Arrays, actual: Arrays, inputs: Arrays, labels: NDArray[np.int64] | None, seed: int
+        self,
+        reference: Arrays,
+        actual: Arrays,
+        inputs: Arrays,
+        labels: NDArray[np.generic] | None,
+        seed: int,
+        settings: Mapping[str, Any] = {},
     ) -> Quality:
-        """Compare a variant's outputs on the evaluation samples with the reference's."""
+        """Compare a variant's outputs on the evaluation samples with the reference's.
+
+        Args:
+            reference: the reference's outputs by name, shape [n, ...].
+            actual: the variant's.
+            inputs: of the samples, and what the reference stage says of them beside (`query`).
+            labels: classes or numbers, shape [n]; of several labels a text, 1 for each that is right, shape
+                [n, labels]. None where there are none.
+            seed: of the bootstrap.
+            settings: what `settings` returned.
+        """

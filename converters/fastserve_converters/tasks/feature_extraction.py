@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from fastserve_converters.tasks import Quality
+from fastserve_converters.tasks import Pairs, Quality
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,6 +30,8 @@ UNUSED = ("pooler",)
 HAS_LABELS = False
 POOLS = True
 GENERATES = False
+RANKS = False
+PAIRS: Pairs = "never"
 
 
 def output_name(checkpoint: Checkpoint) -> str:
@@ -41,6 +43,10 @@ def settings(checkpoint: Checkpoint) -> dict[str, Any]:
     """Return how sentences are embedded, for people who read the manifest; the pipeline needs nothing."""
     head = checkpoint.sentence_head
     return {} if head is None else head.settings()
+
+
+def label_kind(checkpoint: Checkpoint) -> None:
+    """Return None: labels are not read."""
 
 
 def reference_outputs(
@@ -69,8 +75,9 @@ def quality(
     reference: Arrays,
     actual: Arrays,
     inputs: Arrays,
-    labels: NDArray[np.int64] | None,
+    labels: NDArray[np.generic] | None,
     seed: int,
+    settings: Mapping[str, Any] = {},
 ) -> Quality:
     """Compare embeddings; hidden states are averaged over their tokens first."""
     from fastserve_runtime.pipelines import feature_extraction as pipeline

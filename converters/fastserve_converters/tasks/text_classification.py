@@ -1,7 +1,9 @@
-"""Task `text-classification`: logits of classes.
+"""Task `text-classification`: logits of classes, of labels that may all be right, or values.
 
-Quality is, with labels, the variant's accuracy divided by the reference's; without, how often both give the same class
-(then called agreement, because it says nothing about being right).
+Quality of classes is, with labels, the variant's accuracy divided by the reference's; without, how often both give the
+same class (then called agreement, because it says nothing about being right). Where several labels may be right it is
+the micro-F1 divided by the reference's, or how often both decide alike on a label. Of values (regression) it is
+Spearman's correlation with the reference's.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from fastserve_converters.tasks import Quality
+from fastserve_converters.tasks import Pairs, Quality
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fastserve_converters.checkpoint import Checkpoint
+    from fastserve_converters.data import LabelKind
     from fastserve_converters.tasks import Arrays
 
 HEADS = ("ForSequenceClassification",)
@@ -33,9 +36,13 @@ UNUSED: tuple[str, ...] = ()
 HAS_LABELS = True
 POOLS = False
 GENERATES = False
+RANKS = False
+PAIRS: Pairs = "optional"
 
 AGREEMENT = "top-1 agreement"
 ACCURACY_RATIO = "accuracy ÷ reference's"
+LABEL_AGREEMENT = "agreement per label"
+MICRO_F1_RATIO = "micro-F1 ÷ reference's"
 
 
 def output_name(checkpoint: Checkpoint) -> str:
@@ -44,8 +51,27 @@ def output_name(checkpoint: Checkpoint) -> str:
 
 
 def settings(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Return the class names in the order of the logits, and the problem type."""
-    return {"labels": list(checkpoint.labels), "problem_type": checkpoint.config.get("problem_type")}
+    """Return the class names in the order of the logits, the problem type, and an activation other than softmax."""
+    from fastserve_runtime.pipelines.text_classification import USUAL_ACTIVATIONS, problem_type
+
+    labels = list(checkpoint.labels)
+    problem = problem_type(checkpoint.config.get("problem_type"), len(labels))
+    found = {"labels": labels, "problem_type": problem}
+    # A cross-encoder's plain logits of several classes are shown as Transformers shows them.
+    own = checkpoint.activation if len(labels) == 1 or checkpoint.activation != "identity" else None
+    activation = own or USUAL_ACTIVATIONS.get(str(problem), "softmax")
+    return found | ({"activation": activation} if activation != "softmax" else {})
+
+
+def label_kind(checkpoint: Checkpoint) -> LabelKind:
+    """Return what labels are: a class, several of them, or a number."""
+    from fastserve_converters.data import ClassLabels, LabelSets, Numbers
+    from fastserve_runtime.pipelines.text_classification import MULTI_LABEL, REGRESSION
+
+    problem = settings(checkpoint)["problem_type"]
+    if problem == REGRESSION:
+        return Numbers()
+    return LabelSets(checkpoint.labels) if problem == MULTI_LABEL else ClassLabels(checkpoint.labels)
 
 
 def reference_outputs(
@@ -62,17 +88,31 @@ def quality(
     reference: Arrays,
     actual: Arrays,
     inputs: Arrays,
-    labels: NDArray[np.int64] | None,
+    labels: NDArray[np.generic] | None,
     seed: int,
+    settings: Mapping[str, Any] = {},
 ) -> Quality:
-    """Compare the best classes."""
+    """Compare what both say of each text: its class, its labels, or its value."""
+    import numpy as np
+
+    from fastserve_runtime.pipelines.text_classification import MULTI_LABEL, REGRESSION, problem_type
+
+    name = next(iter(reference))
+    left, right = (np.asarray(outputs[name], np.float64) for outputs in (reference, actual))
+    problem = problem_type(settings.get("problem_type"), left.shape[-1])
+    judge = {REGRESSION: _values_quality, MULTI_LABEL: _label_sets_quality}.get(str(problem), _classes_quality)
+    return judge(left, right, labels, seed)
+
+
+def _classes_quality(
+    reference: NDArray[np.float64], actual: NDArray[np.float64], labels: NDArray[np.generic] | None, seed: int
+) -> Quality:
     import numpy as np
 
     from fastserve_runtime.metrics import mean_interval, ratio_interval
 
-    name = next(iter(reference))
-    expected, found = (np.asarray(outputs[name]).argmax(-1) for outputs in (reference, actual))
-    finite = np.isfinite(np.asarray(actual[name], np.float64)).all(-1)
+    expected, found = reference.argmax(-1), actual.argmax(-1)
+    finite = np.isfinite(actual).all(-1)
     same = ((expected == found) & finite).astype(np.float64)
     if labels is None:
         interval = mean_interval(same, seed=seed)
@@ -86,3 +126,53 @@ def quality(
         AGREEMENT: float(same.mean()),
     }
     return Quality(ACCURACY_RATIO, interval.value, interval.low, interval.high, len(same), beside)
+
+
+def _label_sets_quality(
+    reference: NDArray[np.float64], actual: NDArray[np.float64], labels: NDArray[np.generic] | None, seed: int
+) -> Quality:
+    """Compare decisions on every label; `labels` has 1 where one is right, shape [n, labels]."""
+    import numpy as np
+
+    from fastserve_runtime.metrics import bootstrap, mean_interval, micro_f1
+
+    # A probability of one half is a logit of 0.
+    expected, found = np.asarray(reference >= 0), np.asarray(actual >= 0)
+    finite = np.asarray(np.isfinite(actual).all(-1))[:, None]
+    same = np.asarray((expected == found) & finite).mean(-1)
+    found &= finite
+    if labels is None:
+        interval = mean_interval(same, seed=seed)
+        beside = {"micro-F1 against the reference": micro_f1(expected, found)}
+        return Quality(LABEL_AGREEMENT, interval.value, interval.low, interval.high, len(same), beside)
+    truth = np.asarray(labels, bool)
+
+    def ratio(rows: NDArray[np.int64]) -> float:
+        below = micro_f1(truth[rows], expected[rows])
+        return micro_f1(truth[rows], found[rows]) / below if below else 0.0
+
+    count = len(truth)
+    interval = bootstrap(ratio(np.arange(count)), count, ratio, seed=seed, resamples=1000, confidence=0.95)
+    beside = {
+        "micro-F1": micro_f1(truth, found),
+        "reference's micro-F1": micro_f1(truth, expected),
+        LABEL_AGREEMENT: float(same.mean()),
+    }
+    return Quality(MICRO_F1_RATIO, interval.value, interval.low, interval.high, count, beside)
+
+
+def _values_quality(
+    reference: NDArray[np.float64], actual: NDArray[np.float64], labels: NDArray[np.generic] | None, seed: int
+) -> Quality:
+    """Compare values; with labels, beside it how both go with these."""
+    import numpy as np
+
+    from fastserve_runtime.scores import mean_pearson, mean_spearman, score_quality
+
+    beside: dict[str, float] = {}
+    if labels is not None:
+        truth = np.asarray(labels, np.float64).reshape(len(labels), -1)
+        for whose, values in (("", actual), ("reference's ", reference)):
+            beside[f"{whose}Spearman correlation with the labels"] = mean_spearman(truth, values)
+            beside[f"{whose}Pearson correlation with the labels"] = mean_pearson(truth, values)
+    return score_quality(reference, actual, seed, beside)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from fastserve_converters.tasks import Quality
+from fastserve_converters.tasks import Pairs, Quality
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,6 +29,8 @@ UNUSED: tuple[str, ...] = ()
 HAS_LABELS = False
 POOLS = False
 GENERATES = True
+RANKS = False
+PAIRS: Pairs = "never"
 
 PERPLEXITY_RATIO = "reference's perplexity ÷ variant's"
 _BLOCK = 32
@@ -45,6 +47,10 @@ def settings(checkpoint: Checkpoint) -> dict[str, Any]:
     return {}
 
 
+def label_kind(checkpoint: Checkpoint) -> None:
+    """Return None: labels are not read."""
+
+
 def reference_outputs(
     model: torch.nn.Module, checkpoint: Checkpoint, inputs: Mapping[str, torch.Tensor]
 ) -> torch.Tensor:
@@ -53,7 +59,14 @@ def reference_outputs(
     return logits
 
 
-def quality(reference: Arrays, actual: Arrays, inputs: Arrays, labels: NDArray[np.int64] | None, seed: int) -> Quality:
+def quality(
+    reference: Arrays,
+    actual: Arrays,
+    inputs: Arrays,
+    labels: NDArray[np.generic] | None,
+    seed: int,
+    settings: Mapping[str, Any] = {},
+) -> Quality:
     """Compare what both think of the next tokens of the evaluation traces; see `Task.quality`."""
     import numpy as np
 

@@ -64,6 +64,12 @@ def parser() -> argparse.ArgumentParser:
         choices=LONG_TEXT,
         help="Truncate texts with too many tokens (if left out), or split them; not for text generation.",
     )
+    run.add_argument(
+        "--pair",
+        action="store_true",
+        help="Take the texts two by two, for a model of pairs; in lines with a tab between.",
+    )
+    run.add_argument("--query", metavar="TEXT", help="Rank the texts for this query, with a model that ranks texts.")
     add_flags(run)
     verify = _add(commands, "verify", "Check a bundle's files, and that its variants compute what they should here.")
     bench = _add(commands, "bench", "Measure latency, memory and start-up of a variant on the bundle's own texts.")

@@ -71,8 +71,13 @@ def flag_of(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def is_generation(bundle: Path, options: GenerationOptions, long_text: str | None) -> bool:
+def is_generation(bundle: Path, options: GenerationOptions, others: Sequence[str]) -> bool:
     """Return whether a bundle generates text.
+
+    Args:
+        bundle: which.
+        options: those for generating text.
+        others: the flags that were given for models that do not.
 
     Raises:
         UsageError: an option was given that says nothing to this bundle, or there is no bundle.
@@ -81,7 +86,7 @@ def is_generation(bundle: Path, options: GenerationOptions, long_text: str | Non
     with open_bundle(bundle) as source:
         task = source.manifest.task
     generates = task == TASK
-    strange = (["--long-text"] if long_text is not None else []) if generates else options.given_flags()
+    strange = others if generates else options.given_flags()
     if strange:
         raise UsageError(
             f"{', '.join(strange)} cannot be used with a bundle of the task '{task}'.",

@@ -18,6 +18,7 @@ from fastserve_runtime.token_ids import vocabulary_size
 
 if TYPE_CHECKING:
     from fastserve_runtime.session import Tensors
+    from fastserve_runtime.text_pairs import Text
 
 KIND = PROMPTS
 Message = Mapping[str, Any]
@@ -173,12 +174,12 @@ class PromptTokenizer:
             self._grammars = GrammarCompiler(self.tokenizer.to_str(), self.settings.ends)
         return self._grammars.constraint(grammar)
 
-    def differing(self, texts: Sequence[str], inputs: Tensors) -> list[str]:
+    def differing(self, texts: Sequence[Text], inputs: Tensors) -> list[str]:
         """Return the names of inputs of traces (see `traces`), made of prompts before, that do not begin with them now.
 
         An empty text stands for the token that texts begin with.
         """
         empty = [] if self.settings.beginning is None else [self.settings.beginning]
-        rows = zip(texts, inputs[TOKENS], inputs[PROMPT], strict=True)
+        rows = zip(map(str, texts), inputs[TOKENS], inputs[PROMPT], strict=True)
         equal = all((self.encode(text) or empty) == tokens[: int(count)].tolist() for text, tokens, count in rows)
         return [] if equal else [TOKENS]

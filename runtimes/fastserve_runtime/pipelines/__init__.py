@@ -7,13 +7,13 @@ judged (`embedding`, `hidden`, `logits`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Protocol
 
 from fastserve_runtime.plugins import PartFolder
 from fastserve_runtime.session import Session
 from fastserve_runtime.text import LongText
+from fastserve_runtime.text_pairs import Inputs
 
 PIPELINES = PartFolder("fastserve_runtime.pipelines", "fastserve_runtime.pipelines", "pipeline")
 
@@ -24,11 +24,11 @@ class Pipeline(Protocol):
     task: str
     session: Session
 
-    def __call__(self, inputs: str | Sequence[str], *, long_text: LongText = "truncate") -> Any:
+    def __call__(self, inputs: Inputs, *, long_text: LongText = "truncate") -> Any:
         """Run the model on one input or several.
 
         Args:
-            inputs: one text, or several.
+            inputs: one text, or several; of a model that takes pairs of texts, one pair `(str, str)` or several.
             long_text: what becomes of a text with more tokens than the model takes: `truncate` cuts it off with a
                 warning; `split` runs it in windows and joins their results.
         """

@@ -9,6 +9,7 @@ from fastserve_runtime.batching import run_samples
 from fastserve_runtime.closing import ClosedAtEnd
 from fastserve_runtime.session import Session
 from fastserve_runtime.text import LongText, TextPreprocessor, Windows
+from fastserve_runtime.text_pairs import Inputs, Text, as_samples
 
 if TYPE_CHECKING:
     from fastserve_runtime.session import Tensor
@@ -27,7 +28,11 @@ class TextPipeline(ClosedAtEnd):
         """Let go of the model."""
         self.session.close()
 
-    def _outputs(self, texts: Sequence[str], long_text: LongText) -> tuple[Windows, dict[str, Tensor]]:
+    def _samples(self, inputs: Inputs) -> tuple[list[Text], bool]:
+        """Return a call's samples, and whether it was one sample rather than several."""
+        return as_samples(inputs, takes_pairs=self.preprocessor.takes_pairs)
+
+    def _outputs(self, texts: Sequence[Text], long_text: LongText) -> tuple[Windows, dict[str, Tensor]]:
         """Return the texts' windows, one a text unless long ones are split, and the model's outputs for each."""
         windows = self.preprocessor.windows(texts, long_text)
         return windows, run_samples(self.session, windows.tensors)

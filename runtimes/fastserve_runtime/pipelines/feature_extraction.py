@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from fastserve_runtime.pipelines._text_pipeline import TextPipeline
 from fastserve_runtime.quality import Quality
 from fastserve_runtime.session import Session
 from fastserve_runtime.text import LongText, TextPreprocessor, Windows
+from fastserve_runtime.text_pairs import Inputs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,19 +40,17 @@ class FeatureExtraction(TextPipeline):
 
     task = "feature-extraction"
 
-    def __call__(
-        self, inputs: str | Sequence[str], *, long_text: LongText = "truncate"
-    ) -> Embeddings | list[Embeddings]:
+    def __call__(self, inputs: Inputs, *, long_text: LongText = "truncate") -> Embeddings | list[Embeddings]:
         """Embed one text or several; `long_text` says what becomes of those with too many tokens."""
-        texts = [inputs] if isinstance(inputs, str) else list(inputs)
+        texts, is_one = self._samples(inputs)
         windows, outputs = self._outputs(texts, long_text)
         if SENTENCE_EMBEDDING in outputs:
             rows = outputs[SENTENCE_EMBEDDING].astype(np.float32, copy=False)
             embeddings = np.stack([mean_embedding(rows, windows, i) for i in range(len(texts))])
-            return embeddings[0] if isinstance(inputs, str) else embeddings
+            return embeddings[0] if is_one else embeddings
         hidden = outputs[LAST_HIDDEN_STATE].astype(np.float32, copy=False)
         states = [joined_states(hidden, windows, i) for i in range(len(texts))]
-        return states[0] if isinstance(inputs, str) else states
+        return states[0] if is_one else states
 
 
 def check_manifest(manifest: Manifest) -> None:
@@ -106,7 +105,13 @@ def compared_values(outputs: Arrays, inputs: Arrays) -> dict[str, NDArray[np.gen
     return {name: _sentence_vectors(value, inputs) for name, value in outputs.items()}
 
 
-def task_metric(reference: Arrays, actual: Arrays, inputs: Arrays, seed: int) -> Quality:
+def task_metric(
+    reference: Arrays,
+    actual: Arrays,
+    inputs: Arrays,
+    seed: int,
+    settings: Mapping[str, Any] = {},  # noqa: ARG001 -- as of others
+) -> Quality:
     """Compare the similarities of all pairs of texts; hidden states are averaged over their tokens first."""
     name = next(iter(reference))
     left, right = (_sentence_vectors(outputs[name], inputs) for outputs in (reference, actual))

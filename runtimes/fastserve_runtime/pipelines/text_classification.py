@@ -1,4 +1,4 @@
-"""Task `text-classification`: the label of a text, with a score for every label."""
+"""Task `text-classification`: the label of a text or of a pair of texts, its labels, or a value."""
 
 from __future__ import annotations
 
@@ -11,29 +11,41 @@ import numpy as np
 from fastserve_runtime.errors import BundleError
 from fastserve_runtime.manifest import Manifest
 from fastserve_runtime.manifest_checks import check_outputs, not_of_task, tensors_named
-from fastserve_runtime.metrics import Interval, bootstrap, ratio_interval, spearman
+from fastserve_runtime.metrics import ratio_interval
 from fastserve_runtime.parsing import Fields
 from fastserve_runtime.pipelines._text_pipeline import TextPipeline
+from fastserve_runtime.pipelines.activations import activation_of, sigmoid, softmax
 from fastserve_runtime.quality import Quality
+from fastserve_runtime.scores import CORRELATION, score_quality
 from fastserve_runtime.session import Session
 from fastserve_runtime.text import LongText, TextPreprocessor
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from fastserve_runtime.pipelines.activations import Activation
+    from fastserve_runtime.text_pairs import Inputs
+
     Arrays = Mapping[str, NDArray[np.generic]]
+
+__all__ = ["CORRELATION", "Classification", "MultiLabelClassification", "TextClassification", "sigmoid", "softmax"]
 
 LOGITS = "logits"
 OUTPUT_KINDS: Mapping[str, str] = {LOGITS: "logits"}
 EXPECTED_ACCURACY = "expected accuracy ÷ reference's"
-CORRELATION = "Spearman correlation"
+EXPECTED_LABEL_ACCURACY = "expected accuracy per label ÷ reference's"
+REGRESSION, MULTI_LABEL = "regression", "multi_label_classification"
+"""Values of `problem_type`, as Transformers' configs have them; any other one means labels that exclude each other."""
+USUAL_ACTIVATIONS: Mapping[str, str] = {REGRESSION: "identity", MULTI_LABEL: "sigmoid"}
+THRESHOLD = 0.5
+"""Labels with this score or more are given, where several may be right."""
 
 
 @dataclass(frozen=True)
 class Classification:
     """The best label of a text, its score, and every label's score.
 
-    Scores are softmax probabilities; sigmoid ones where the model's labels do not exclude each other.
+    Scores are softmax probabilities; of a regression the values that the model gives, as they are.
     """
 
     label: str
@@ -41,60 +53,75 @@ class Classification:
     scores: Mapping[str, float]
 
 
+@dataclass(frozen=True)
+class MultiLabelClassification(Classification):
+    """Where several labels may be right: those whose own probability is at least 0.5, the likeliest first.
+
+    `label` and `score` are the likeliest one's, whether it is that likely or not.
+    """
+
+    labels: tuple[str, ...]
+
+
 class TextClassification(TextPipeline):
-    """Called with a text, returns its `Classification`; with several, a list.
+    """Called with a text, or a pair where the model takes pairs, returns its `Classification`; with several, a list.
 
     A long text that is split gets the mean of its windows' scores, weighted by their tokens.
+
+    Attributes:
+        labels: the names of the model's outputs.
+        problem_type: `regression`, `multi_label_classification`, or what means labels that exclude each other.
     """
 
     task = "text-classification"
 
     def __init__(
-        self, session: Session, preprocessor: TextPreprocessor, labels: Sequence[str], *, is_multi_label: bool
+        self,
+        session: Session,
+        preprocessor: TextPreprocessor,
+        labels: Sequence[str],
+        *,
+        problem_type: str | None = None,
+        activation: Activation = softmax,
     ) -> None:
         super().__init__(session, preprocessor)
         self.labels = tuple(labels)
-        self.is_multi_label = is_multi_label
+        self.problem_type = problem_type
+        self._activation = activation
 
-    def __call__(
-        self, inputs: str | Sequence[str], *, long_text: LongText = "truncate"
-    ) -> Classification | list[Classification]:
-        """Classify one text or several; `long_text` says what becomes of those with too many tokens."""
-        texts = [inputs] if isinstance(inputs, str) else list(inputs)
+    def __call__(self, inputs: Inputs, *, long_text: LongText = "truncate") -> Classification | list[Classification]:
+        """Classify one text (or pair) or several; `long_text` says what becomes of those with too many tokens."""
+        texts, is_one = self._samples(inputs)
         windows, outputs = self._outputs(texts, long_text)
         logits = outputs[LOGITS].astype(np.float64)
         if logits.shape[-1] != len(self.labels):
             raise BundleError(f"The model scores {logits.shape[-1]} labels; its bundle names {len(self.labels)}.")
-        scores = sigmoid(logits) if self.is_multi_label else softmax(logits)
+        scores = self._activation(logits)
         own = [windows.of_text(i) for i in range(len(texts))]
         results = [self._classified(windows.weights(rows) @ scores[rows]) for rows in own]
-        return results[0] if isinstance(inputs, str) else results
+        return results[0] if is_one else results
 
     def _classified(self, scores: NDArray[np.float64]) -> Classification:
         best = int(scores.argmax())
         named = {label: float(score) for label, score in zip(self.labels, scores, strict=True)}
-        return Classification(self.labels[best], float(scores[best]), named)
-
-
-def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return probabilities over the last axis."""
-    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
-
-
-def sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return each logit's own probability."""
-    return np.asarray(1 / (1 + np.exp(-np.clip(logits, -500, 500))))
+        if self.problem_type != MULTI_LABEL:
+            return Classification(self.labels[best], float(scores[best]), named)
+        order = np.argsort(-scores, kind="stable")
+        likely = tuple(self.labels[i] for i in order if scores[i] >= THRESHOLD)
+        return MultiLabelClassification(self.labels[best], float(scores[best]), named, likely)
 
 
 def open_pipeline(session: Session, preprocessor: TextPreprocessor, settings: Mapping[str, Any]) -> TextClassification:
     """Make the pipeline of this task; `settings` are the manifest's `task_settings` with `labels`."""
     fields = Fields(dict(settings), "task_settings")
+    labels = fields.texts("labels")
+    problem = problem_type(settings.get("problem_type"), len(labels))
     return TextClassification(
         session,
         preprocessor,
-        fields.texts("labels"),
-        is_multi_label=settings.get("problem_type") == "multi_label_classification",
+        labels,
+        problem_type=problem,
+        activation=activation_of(settings, USUAL_ACTIVATIONS.get(str(problem), "softmax")),
     )
 
 
@@ -111,34 +138,43 @@ def check_manifest(manifest: Manifest) -> None:
             raise not_of_task(manifest, f"its model scores {scores.dims[-1]} labels and {len(labels)} are named")
 
 
+def problem_type(named: str | None, labels: int) -> str | None:
+    """Return the problem type that a config means: one output is a value unless it says otherwise."""
+    return REGRESSION if labels == 1 and named != MULTI_LABEL else named
+
+
 def compared_values(outputs: Arrays, inputs: Arrays) -> dict[str, NDArray[np.generic]]:  # noqa: ARG001 -- as of others
     """Return what `task_metric` compares: the logits."""
     return dict(outputs)
 
 
-def task_metric(reference: Arrays, actual: Arrays, inputs: Arrays, seed: int) -> Quality:  # noqa: ARG001 -- as of others
+def task_metric(
+    reference: Arrays,
+    actual: Arrays,
+    inputs: Arrays,  # noqa: ARG001 -- as of others
+    seed: int,
+    settings: Mapping[str, Any] = {},
+) -> Quality:
     """Compare accuracies without labels, by the reference's own probabilities.
 
     If these are calibrated, the class that a variant chooses is right as often as the reference says. So a flip between
     two classes that are as good as equal costs nothing, unlike in the agreement: quantization lowers that to 96 % where
-    the accuracy stays. A single score has no classes; the metric is its rank correlation then.
+    the accuracy stays. Where several labels may be right, each is decided for itself. Values of a regression have no
+    classes; the metric is their rank correlation then.
     """
     left, right = (np.asarray(next(iter(a.values())), np.float64) for a in (reference, actual))
-    if left.shape[-1] == 1:
-        name, interval = CORRELATION, _correlation(left[:, 0], right[:, 0], seed)
+    problem = problem_type(settings.get("problem_type"), left.shape[-1])
+    if problem == REGRESSION:
+        return score_quality(left, right, seed)
+    finite = np.asarray(np.isfinite(right).all(-1))
+    known = np.where(finite[:, None], right, 0.0)
+    if problem == MULTI_LABEL:
+        chances = sigmoid(left)
+        found = np.where(finite[:, None], np.where(known >= 0, chances, 1 - chances), 0.0).mean(-1)
+        name, best = EXPECTED_LABEL_ACCURACY, np.maximum(chances, 1 - chances).mean(-1)
     else:
-        name = EXPECTED_ACCURACY
         chances, rows = softmax(left), np.arange(len(left))
-        finite = np.asarray(np.isfinite(right).all(-1))
-        found = np.where(finite, chances[rows, np.where(finite[:, None], right, 0.0).argmax(-1)], 0.0)
-        interval = ratio_interval(found, chances.max(-1), seed=seed)
+        found = np.where(finite, chances[rows, known.argmax(-1)], 0.0)
+        name, best = EXPECTED_ACCURACY, chances.max(-1)
+    interval = ratio_interval(found, best, seed=seed)
     return Quality(name, interval.value, interval.low, interval.high, len(left))
-
-
-def _correlation(left: NDArray[np.float64], right: NDArray[np.float64], seed: int) -> Interval:
-    if not np.isfinite(right).all():
-        return Interval(0.0, 0.0, 0.0)
-    value = spearman(left, right)
-    return bootstrap(
-        value, len(left), lambda rows: spearman(left[rows], right[rows]), seed=seed, resamples=1000, confidence=0.95
-    )

@@ -62,6 +62,13 @@ def export(
     ] = "formats",
     data: Annotated[list[Path] | None, typer.Option(help="CSV, JSON lines, Parquet or text; may be repeated.")] = None,
     text_column: Annotated[str, typer.Option(help="The data's column of the text.")] = "text",
+    text_pair_column: Annotated[
+        str | None,
+        typer.Option(help="The data's column of the second text; the model is then exported for pairs of texts."),
+    ] = None,
+    pairs: Annotated[
+        bool, typer.Option("--pairs", help="Export a classifier for pairs of texts (NLI, STS); rankers always are.")
+    ] = False,
     label_column: Annotated[str, typer.Option(help="The data's column of the label.")] = "label",
     range_method: Annotated[
         str, typer.Option(help="How static precisions find activations' ranges: min-max, percentile or mse.")
@@ -107,6 +114,8 @@ def export(
             data=tuple(data or ()),
             text_column=text_column,
             label_column=label_column,
+            text_pair_column=text_pair_column,
+            pairs=pairs,
             range_method=range_method,
             threads=threads,
             seed=seed,

@@ -14,11 +14,9 @@ import fastserve_runtime
 from fastserve.cli.bundle_commands import AsJson, Bundle, Debug, EngineOption, Threads, VariantOption
 from fastserve.cli.failures import failures_shown, output_console
 from fastserve_runtime.commands.generation_options import GenerationOptions, is_generation
-from fastserve_runtime.commands.given_texts import given_texts
 from fastserve_runtime.commands.streams import prepare_streams
+from fastserve_runtime.commands.text_outputs import TextOptions, text_outputs
 from fastserve_runtime.errors import EXIT_OK
-from fastserve_runtime.results import result_documents
-from fastserve_runtime.text import DEFAULT_LONG_TEXT, checked_long_text
 
 
 def run(
@@ -33,6 +31,13 @@ def run(
     long_text: Annotated[
         str | None,
         typer.Option(help="truncate texts with too many tokens (if left out), or split them; not for text generation."),
+    ] = None,
+    pair: Annotated[
+        bool,
+        typer.Option("--pair", help="Take the texts two by two, for a model of pairs; in lines with a tab between."),
+    ] = False,
+    query: Annotated[
+        str | None, typer.Option(help="Rank the texts for this query, with a model that ranks texts.")
     ] = None,
     max_new_tokens: Annotated[
         int | None, typer.Option(help="Generate at most so many tokens; 256 if left out.")
@@ -81,38 +86,33 @@ def run(
             verbose=verbose,
         )
         opening: dict[str, Any] = {"variant": variant, "engine": engine, "threads": threads}
-        if is_generation(bundle, options, long_text):
+        text_options = TextOptions(long_text, pair, query)
+        if is_generation(bundle, options, text_options.given_flags()):
             from fastserve_runtime.commands.generation import generate
 
             prepare_streams()
             code = generate(bundle, words, options, as_json=as_json, **opening)
         else:
-            code = _show_outputs(bundle, given_texts(words), long_text, opening, as_json=as_json)
+            code = _show_outputs(bundle, words, text_options, opening, as_json=as_json)
     if code != EXIT_OK:
         raise typer.Exit(code)
 
 
 def _show_outputs(
-    bundle: Path, texts: list[str], long_text: str | None, opening: dict[str, Any], *, as_json: bool
+    bundle: Path, words: list[str], options: TextOptions, opening: dict[str, Any], *, as_json: bool
 ) -> int:
     with fastserve_runtime.load(bundle, **opening) as pipeline:
-        results = pipeline(texts, long_text=checked_long_text(long_text or DEFAULT_LONG_TEXT))
-    documents = result_documents(texts, results)
-    outputs = [document["output"] for document in documents]
+        outputs = text_outputs(pipeline, words, options)
     if as_json:
-        typer.echo(json.dumps(documents, indent=2))
-    elif isinstance(outputs[0], dict):
-        _print_labels(texts, outputs)
+        typer.echo(json.dumps(outputs.documents, indent=2))
+    elif outputs.table is not None:
+        table = Table(*outputs.table.headings)
+        for row in outputs.table.rows:
+            table.add_row(*map(escape, row))
+        output_console().print(table)
     else:
-        _print_embeddings(texts, results)
+        _print_embeddings([document["text"] for document in outputs.documents], outputs.arrays)
     return EXIT_OK
-
-
-def _print_labels(texts: list[str], rows: list[dict[str, Any]]) -> None:
-    table = Table("text", "label", "score")
-    for text, row in zip(texts, rows, strict=True):
-        table.add_row(escape(text), escape(row["label"]), f"{row['score']:.3f}")
-    output_console().print(table)
 
 
 def _print_embeddings(texts: list[str], embeddings: Any) -> None:

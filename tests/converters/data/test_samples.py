@@ -18,6 +18,8 @@ from fastserve_converters.data import (
     LEAST_TEXTS,
     MOST_CALIBRATION,
     MOST_EVALUATION,
+    ClassLabels,
+    Columns,
     Sample,
     read_samples,
     split_samples,
@@ -33,7 +35,8 @@ EXPECTED = [Sample(text, LABELS.index(name)) for text, name in zip(TEXTS, NAMES,
 def read(
     *files: Path, text_column: str = "text", label_column: str = "label", labels: Sequence[str] = LABELS
 ) -> list[Sample]:
-    return read_samples(files, text_column=text_column, label_column=label_column, labels=labels)
+    kind = ClassLabels(labels) if labels else None
+    return read_samples(files, Columns(text_column, label=label_column), kind)
 
 
 def write(file: Path, rows: list[dict]) -> Path:

@@ -10,7 +10,13 @@ from scipy import special
 import fastserve_runtime
 from fastserve_runtime.errors import BundleError
 from fastserve_runtime.pipelines import text_classification
-from fastserve_runtime.pipelines.text_classification import Classification, open_pipeline, sigmoid, softmax
+from fastserve_runtime.pipelines.text_classification import (
+    Classification,
+    MultiLabelClassification,
+    open_pipeline,
+    sigmoid,
+    softmax,
+)
 from manifests import LABELS, expected_embeddings, text_bundle, write_directory
 
 logits = arrays(float, st.tuples(st.integers(1, 3), st.integers(1, 5)), elements=st.floats(-1e4, 1e4))
@@ -70,11 +76,8 @@ def test_a_bundle_without_labels_is_refused(settings):
 
 @pytest.mark.parametrize("labels", [[], LABELS[:3], [*LABELS, "more"]])
 def test_labels_that_are_not_as_many_as_the_models_are_refused(load, labels):
-    with (
-        load(labels=labels) as classify,
-        pytest.raises(BundleError, match=f"scores 4 labels; its bundle names {len(labels)}"),
-    ):
-        classify("a")
+    with pytest.raises(BundleError, match=f"its model scores 4 labels and {len(labels)} are named"):
+        load(labels=labels)
 
 
 @given(logits)
@@ -118,3 +121,54 @@ def test_a_single_score_is_compared_by_its_order():
     found = text_classification.task_metric(scores, {"logits": -scores["logits"]}, {}, 0)
     assert (found.name, found.value) == ("Spearman correlation", pytest.approx(-1))
     assert text_classification.task_metric(scores, {"logits": scores["logits"] * np.inf}, {}, 0).value == 0
+
+
+def test_values_are_given_as_they_are(load):
+    with load(problem_type="regression", activation="identity") as values:
+        result = values("a b")
+    np.testing.assert_allclose(list(result.scores.values()), expected_embeddings(["a b"])[0], rtol=1e-5)
+
+
+def test_labels_that_do_not_exclude_each_other_are_a_list(load):
+    with load(problem_type="multi_label_classification") as classify:
+        result = classify("a b")
+    likely = [label for label, score in result.scores.items() if score >= 0.5]
+    assert isinstance(result, MultiLabelClassification)
+    assert sorted(result.labels) == sorted(likely)
+    assert 0 < len(likely) < len(LABELS)
+    assert list(result.labels) == sorted(likely, key=result.scores.__getitem__, reverse=True)
+    assert result.label == result.labels[0]
+
+
+def test_a_named_activation_makes_the_scores(load):
+    with load(activation="sigmoid") as classify:
+        result = classify("a b")
+    expected = special.expit(expected_embeddings(["a b"])[0].astype(float))
+    np.testing.assert_allclose(list(result.scores.values()), expected, rtol=1e-5)
+    assert not isinstance(result, MultiLabelClassification)
+
+
+@pytest.mark.parametrize(
+    ("named", "labels", "found"),
+    [
+        (None, 1, "regression"),
+        ("single_label_classification", 1, "regression"),
+        ("multi_label_classification", 1, "multi_label_classification"),
+        ("regression", 3, "regression"),
+        (None, 3, None),
+    ],
+)
+def test_one_output_is_a_value_unless_the_config_says_otherwise(named, labels, found):
+    assert text_classification.problem_type(named, labels) == found
+
+
+def test_decisions_on_labels_are_weighed_by_the_reference():
+    settings = {"problem_type": "multi_label_classification"}
+    reference = {"logits": np.array([[5.0, -5, 0.01]] * 20)}
+    flipped_even = {"logits": np.array([[5.0, -5, -0.01]] * 20)}
+    flipped_sure = {"logits": np.array([[-5.0, -5, 0.01]] * 20)}
+    assert text_classification.task_metric(reference, reference, {}, 0, settings).value == pytest.approx(1)
+    assert text_classification.task_metric(reference, flipped_even, {}, 0, settings).value > 0.99
+    assert text_classification.task_metric(reference, flipped_sure, {}, 0, settings).value < 0.7
+    broken = {"logits": reference["logits"] * np.nan}
+    assert text_classification.task_metric(reference, broken, {}, 0, settings).value == 0

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastserve_converters.encoder_signature import sample_inputs
 from fastserve_converters.formats.tflite.file import constant_of, operator_name, read_model, write_model
 from fastserve_converters.formats.tflite.layers import name_layer_outputs
 from fastserve_converters.formats.tflite.taps import name_apart
@@ -29,13 +30,14 @@ _TOLERANCE = 1e-5
 _REPORT = "Please report it with the checkpoint's config."
 
 
-def convert(module: torch.nn.Module, length: int, path: Path) -> None:
-    """Write a model whose inputs `input_ids` and `attention_mask` may have any number of tokens up to a length.
+def convert(module: torch.nn.Module, length: int, path: Path, *, has_token_types: bool) -> None:
+    """Write a model whose inputs (`input_ids`, `attention_mask`, …) may have any number of tokens up to a length.
 
     Args:
         module: a form without constants that depend on the number of tokens.
         length: the most tokens.
         path: of the file to write.
+        has_token_types: whether the module takes `token_type_ids` too.
 
     Raises:
         EnvironmentFailure: the result would not compute what the module does.
@@ -44,13 +46,14 @@ def convert(module: torch.nn.Module, length: int, path: Path) -> None:
 
     traced = tracing_length(module, length)
     # Keyword arguments and a dictionary of outputs give the signature its names.
-    litert_torch.convert(module, sample_kwargs=_example(traced, traced)).export(str(path))
+    example = _example(traced, traced, has_token_types=has_token_types)
+    litert_torch.convert(module, sample_kwargs=example).export(str(path))
     model = read_model(path)
     open_length(model, traced)
     name_layer_outputs(model, module)
     name_apart(model)
     write_model(model, path)
-    prove_equal(module, path, {max(1, length // 3), length})
+    prove_equal(module, path, {max(1, length // 3), length}, has_token_types=has_token_types)
 
 
 def tracing_length(module: torch.nn.Module, length: int) -> int:
@@ -120,7 +123,7 @@ def _opened(dims: Any, length: int) -> list[int]:
     return [-1 if d and d % length == 0 else int(d) for d in dims]
 
 
-def prove_equal(module: torch.nn.Module, path: Path, lengths: set[int]) -> None:
+def prove_equal(module: torch.nn.Module, path: Path, lengths: set[int], *, has_token_types: bool) -> None:
     """Run a converted model at some lengths beside its module.
 
     Raises:
@@ -131,7 +134,7 @@ def prove_equal(module: torch.nn.Module, path: Path, lengths: set[int]) -> None:
 
     runner = Interpreter(model_path=str(path), num_threads=1).get_signature_runner()
     for length in sorted(lengths):
-        example = _example(length, max(1, length - 1))
+        example = _example(length, max(1, length - 1), has_token_types=has_token_types)
         with torch.no_grad():
             expected = module(**example)
         actual = runner(**{name: value.numpy() for name, value in example.items()})
@@ -144,10 +147,8 @@ def prove_equal(module: torch.nn.Module, path: Path, lengths: set[int]) -> None:
                 )
 
 
-def _example(length: int, tokens: int) -> Mapping[str, torch.Tensor]:
+def _example(length: int, tokens: int, *, has_token_types: bool) -> Mapping[str, torch.Tensor]:
     import torch
 
-    mask = torch.ones(1, length, dtype=torch.float32)
-    mask[:, tokens:] = 0.0
-    ids = torch.arange(1, length + 1, dtype=torch.int32)[None]
-    return {"input_ids": ids, "attention_mask": mask}
+    sample = sample_inputs(length, tokens, has_token_types=has_token_types)
+    return {name: torch.from_numpy(value) for name, value in sample.items()}

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastserve_converters.encoder_signature import sample_inputs
 from fastserve_converters.formats.tflite.file import constant_of, operators, read_model, tensor_name
 from fastserve_converters.layer_map import Place, Tap
 from fastserve_converters.program_places import RESHAPED, program_places
+from fastserve_runtime.text import TOKEN_TYPES
 
 if TYPE_CHECKING:
     import torch
@@ -51,10 +53,8 @@ def find_taps(
         factors: torch module name → what its output is multiplied with in the file.
     """
     length = min(_TOKENS, _most_tokens(program))
-    ids = np.arange(1, length + 1, dtype=np.int32)[None]
-    mask = np.ones((1, length), np.float32)
-    mask[:, -(length // 3) :] = 0
-    sample = {"input_ids": ids, "attention_mask": mask}
+    has_token_types = TOKEN_TYPES in program.graph_signature.user_inputs
+    sample = sample_inputs(length, length - length // 3, has_token_types=has_token_types)
     tensors = _tensor_values(path, sample)
     taken: set[str] = set()
     taps = []

@@ -1,0 +1,90 @@
+"""Task `text-ranking`: how well a document answers a query, read together (rerankers, cross-encoders).
+
+Quality is, without labels, Spearman's correlation between the variant's and the reference's scores, with nDCG@10
+against the reference's order beside it; with labels (how relevant a document is) the variant's nDCG@10 divided by the
+reference's, with both and the MRR@10 beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from fastserve_converters.tasks import Pairs, Quality
+from fastserve_converters.tasks.text_classification import reference_outputs
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from fastserve_converters.checkpoint import Checkpoint
+    from fastserve_converters.data import LabelKind
+    from fastserve_converters.tasks import Arrays
+
+__all__ = ["reference_outputs"]
+
+HEADS: tuple[str, ...] = ()
+# What architecture a config names does not tell a reranker from a classifier; marks of sentence-transformers do.
+IN_ANY_MODEL = False
+AUTO_CLASS = "AutoModelForSequenceClassification"
+MODEL_OUTPUT = "logits"
+UNUSED: tuple[str, ...] = ()
+HAS_LABELS = False
+POOLS = False
+GENERATES = False
+RANKS = True
+PAIRS: Pairs = "always"
+
+NDCG_RATIO = "nDCG@10 ÷ reference's"
+
+
+def output_name(checkpoint: Checkpoint) -> str:
+    """Return `logits`."""
+    return MODEL_OUTPUT
+
+
+def settings(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return what makes logits scores."""
+    return {"activation": checkpoint.activation or "sigmoid"}
+
+
+def label_kind(checkpoint: Checkpoint) -> LabelKind:
+    """Return what labels are: how relevant a document is, 0 if not at all."""
+    from fastserve_converters.data import Numbers
+
+    return Numbers(least=0)
+
+
+def quality(
+    reference: Arrays,
+    actual: Arrays,
+    inputs: Arrays,
+    labels: NDArray[np.generic] | None,
+    seed: int,
+    settings: Mapping[str, Any] = {},
+) -> Quality:
+    """Compare scores, or with labels the rankings of each query's documents."""
+    import numpy as np
+
+    from fastserve_runtime.metrics import ratio_interval
+    from fastserve_runtime.pipelines.text_ranking import task_metric
+    from fastserve_runtime.retrieval import QUERY, counted, ndcg_by_query, reciprocal_ranks
+
+    compared = task_metric(reference, actual, inputs, seed, settings)
+    queries = inputs.get(QUERY)
+    if labels is None or queries is None:
+        return compared
+    relevance = np.asarray(labels, np.float64)
+    if not any(True for _ in counted(relevance, queries)):
+        return compared
+    left, right = (np.asarray(next(iter(a.values())), np.float64)[:, 0] for a in (reference, actual))
+    wanted, found = (ndcg_by_query(relevance, scores, queries) for scores in (left, right))
+    interval = ratio_interval(found, wanted, seed=seed)
+    beside = {
+        "nDCG@10": float(found.mean()),
+        "reference's nDCG@10": float(wanted.mean()),
+        "MRR@10": float(reciprocal_ranks(relevance, right, queries).mean()),
+        "reference's MRR@10": float(reciprocal_ranks(relevance, left, queries).mean()),
+        compared.name: compared.value,
+    }
+    return Quality(NDCG_RATIO, interval.value, interval.low, interval.high, len(found), beside)

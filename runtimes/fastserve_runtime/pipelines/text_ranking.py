@@ -1,0 +1,147 @@
+"""Task `text-ranking`: how well documents answer a query, and their order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastserve_runtime.errors import BundleError, UsageError
+from fastserve_runtime.manifest import Manifest
+from fastserve_runtime.manifest_checks import check_outputs, not_of_task, tensors_named
+from fastserve_runtime.pipelines._text_pipeline import TextPipeline
+from fastserve_runtime.pipelines.activations import activation_of, sigmoid
+from fastserve_runtime.quality import Quality
+from fastserve_runtime.retrieval import DEPTH, QUERY, mean_ndcg, order_relevance
+from fastserve_runtime.scores import score_quality
+from fastserve_runtime.session import Session
+from fastserve_runtime.text import LongText, TextPreprocessor
+from fastserve_runtime.text_pairs import Inputs
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from fastserve_runtime.pipelines.activations import Activation
+
+    Arrays = Mapping[str, NDArray[np.generic]]
+
+LOGITS = "logits"
+OUTPUT_KINDS: Mapping[str, str] = {LOGITS: "logits"}
+NDCG = f"nDCG@{DEPTH} against the reference's order"
+_USUAL_ACTIVATION = "sigmoid"
+
+
+@dataclass(frozen=True)
+class RankedDocument:
+    """A document in its place.
+
+    Attributes:
+        index: which of the given documents it is, from 0.
+        score: how well it answers the query; more is better.
+        text: the document.
+    """
+
+    index: int
+    score: float
+    text: str
+
+
+class TextRanking(TextPipeline):
+    """Called with a pair of query and document, returns its score; with several, an array of scores, shape [n].
+
+    `rank` orders documents by their scores.
+    """
+
+    task = "text-ranking"
+
+    def __init__(self, session: Session, preprocessor: TextPreprocessor, activation: Activation = sigmoid) -> None:
+        super().__init__(session, preprocessor)
+        self._activation = activation
+
+    def __call__(self, inputs: Inputs, *, long_text: LongText = "truncate") -> float | NDArray[np.float64]:
+        """Score one pair of query and document, or several."""
+        pairs, is_one = self._samples(inputs)
+        _, outputs = self._outputs(pairs, long_text)
+        logits = outputs[LOGITS].astype(np.float64)
+        if logits.shape[-1] != 1:
+            raise BundleError(f"The model gives {logits.shape[-1]} scores for a document; a ranking needs one.")
+        scores = self._activation(logits)[:, 0]
+        return float(scores[0]) if is_one else scores
+
+    def rank(
+        self,
+        query: str,
+        documents: Sequence[str],
+        *,
+        top_k: int | None = None,
+        long_text: LongText = "truncate",
+    ) -> list[RankedDocument]:
+        """Return documents, the best first; of equal ones the earlier given.
+
+        Args:
+            query: what is looked for.
+            documents: at least one.
+            top_k: return so many of the best; all if left out.
+            long_text: `truncate`, since pairs cannot be split.
+
+        Raises:
+            UsageError: there is no document, or `top_k` is below 1.
+        """
+        if isinstance(documents, str) or not documents:
+            given = "one string" if isinstance(documents, str) else "none"
+            raise UsageError(f"Documents are wanted; {given} was given.", "Give a list of at least one text.")
+        if top_k is not None and top_k < 1:
+            raise UsageError(f"The best {top_k} documents were asked for.", "Ask for at least 1.")
+        scores = np.atleast_1d(self([(query, document) for document in documents], long_text=long_text))
+        order = np.argsort(-scores, kind="stable")[:top_k]
+        return [RankedDocument(int(i), float(scores[i]), documents[i]) for i in order]
+
+
+def open_pipeline(session: Session, preprocessor: TextPreprocessor, settings: Mapping[str, Any]) -> TextRanking:
+    """Make the pipeline of this task; `settings` are the manifest's `task_settings`."""
+    return TextRanking(session, preprocessor, activation_of(settings, _USUAL_ACTIVATION))
+
+
+def check_manifest(manifest: Manifest) -> None:
+    """Refuse a bundle whose model gives no logits, not one for each document, or takes no pairs; see `manifest_checks`.
+
+    Raises:
+        BundleError: naming what it gives or takes.
+    """
+    check_outputs(manifest, OUTPUT_KINDS)
+    for scores in tensors_named(manifest, LOGITS):
+        if isinstance(scores.dims[-1], int) and scores.dims[-1] != 1:
+            raise not_of_task(manifest, f"its model gives {scores.dims[-1]} scores for a document")
+    if manifest.preprocessing.settings.get("pairs") is None:
+        raise not_of_task(manifest, "its preprocessing takes no pairs of texts")
+
+
+def compared_values(outputs: Arrays, inputs: Arrays) -> dict[str, NDArray[np.generic]]:  # noqa: ARG001 -- as of others
+    """Return what `task_metric` compares: the logits."""
+    return dict(outputs)
+
+
+def task_metric(
+    reference: Arrays,
+    actual: Arrays,
+    inputs: Arrays,
+    seed: int,
+    settings: Mapping[str, Any] = {},  # noqa: ARG001 -- as of others
+) -> Quality:
+    """Compare scores by their rank correlation, and beside it the order of each query's documents.
+
+    Args:
+        reference: logits, shape [n, 1].
+        actual: likewise.
+        inputs: have `query`, the number of each sample's query, shape [n], where several documents share one.
+        seed: of the bootstrap.
+        settings: the manifest's `task_settings`.
+    """
+    left, right = (np.asarray(next(iter(a.values())), np.float64) for a in (reference, actual))
+    queries = inputs.get(QUERY)
+    beside = {}
+    if queries is not None:
+        beside[NDCG] = mean_ndcg(order_relevance(left[:, 0], queries), right[:, 0], queries)
+    return score_quality(left, right, seed, beside)
