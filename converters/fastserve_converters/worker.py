@@ -17,7 +17,7 @@ import threading
 import traceback
 from typing import Any, TextIO
 
-from fastserve_runtime.errors import EXIT_ENVIRONMENT, FastServeError, is_disk_full
+from fastserve_runtime.errors import EXIT_ENVIRONMENT, DiskFull, FastServeError, is_disk_full
 from fastserve_runtime.lifeline import ask_kernel
 
 
@@ -59,18 +59,25 @@ def _answer(jobs: Any, request: dict[str, Any]) -> dict[str, Any]:
     step = request["job"]
     try:
         return {"result": jobs.run(request)}
-    except FastServeError as error:
+    except Exception as error:
+        if is_disk_full(error):
+            traceback.print_exception(error)
+            full = DiskFull(f" in the {step} step")
+            return _failure(full.problem, full.remedy, stops_all=True)
+        return _told(step, error)
+
+
+def _told(step: str, error: Exception) -> dict[str, Any]:
+    """Say what went wrong in a step."""
+    if isinstance(error, FastServeError):
         stops_all = error.exit_code != EXIT_ENVIRONMENT
         return _failure(error.problem, error.remedy, error.exit_code, stops_all=stops_all)
-    except MemoryError:
+    if isinstance(error, MemoryError):
         return _failure(f"The {step} step ran out of memory.", "Close other programs.", stops_all=True)
-    except Exception as error:  # converters raise whatever they like; the log has the rest
-        traceback.print_exc()
-        if is_disk_full(error):
-            problem = f"The disk is full, or a file grew too large, in the {step} step."
-            return _failure(problem, "Free some space.", stops_all=True)
-        lines = str(error).strip().splitlines() or [""]
-        return _failure(f"{type(error).__name__}: {lines[0][:300]}", "--debug shows the converter's log.")
+    # Converters raise whatever they like; the log has the rest.
+    traceback.print_exception(error)
+    lines = str(error).strip().splitlines() or [""]
+    return _failure(f"{type(error).__name__}: {lines[0][:300]}", "--debug shows the converter's log.")
 
 
 def _failure(

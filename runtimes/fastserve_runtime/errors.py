@@ -7,6 +7,7 @@ for every command; `docs/exit-codes.md` lists them.
 from __future__ import annotations
 
 import errno
+import os
 
 EXIT_OK = 0
 EXIT_ENVIRONMENT = 1
@@ -15,6 +16,8 @@ EXIT_NOTHING_FITS = 3
 EXIT_CONFORMANCE = 4
 EXIT_BUNDLE = 5
 EXIT_INTERRUPTED = 130
+
+_FULL_DISK = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
 class FastServeError(Exception):
@@ -61,12 +64,38 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()).rstrip(".")
 
 
+class DiskFull(EnvironmentFailure):
+    """A file could not grow: nothing that comes after it can be written either."""
+
+    def __init__(self, doing: str = "") -> None:
+        """Say so.
+
+        Args:
+            doing: what could not be done, or in which step, as the end of the sentence; may be empty.
+        """
+        super().__init__(f"The disk is full, or a file grew too large{doing}.", "Free some space.")
+
+
 def is_disk_full(error: BaseException) -> bool:
-    """Whether an error, or one that it was raised from, says that a file could not grow."""
-    full = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
+    """Whether an error, or one that it was raised from, says that a file could not grow.
+
+    Libraries written in other languages raise errors of their own, which have the system's words in them.
+    """
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, OSError) and cause.errno in full:
+        if isinstance(cause, DiskFull) or (isinstance(cause, OSError) and cause.errno in _FULL_DISK):
+            return True
+        if not isinstance(cause, FastServeError) and says_disk_full(str(cause)):
             return True
         cause = cause.__cause__ or cause.__context__
     return False
+
+
+def says_disk_full(words: str) -> bool:
+    """Whether words of a library or a process that ended say that a file could not grow."""
+    import re
+
+    system = "|".join(re.escape(os.strerror(number)) for number in _FULL_DISK)
+    # Behind them: numpy's `tofile`, and PyTorch's writer of archives.
+    pattern = rf"{system}|\b\d+ requested and \d+ written\b|PytorchStreamWriter failed writing"
+    return re.search(pattern, words) is not None

@@ -7,7 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TextIO
 
-from fastserve_runtime.errors import EXIT_ENVIRONMENT, EXIT_INTERRUPTED, FastServeError, is_disk_full
+from fastserve_runtime.errors import (
+    EXIT_ENVIRONMENT,
+    EXIT_INTERRUPTED,
+    DiskFull,
+    FastServeError,
+    is_disk_full,
+    one_line,
+)
 
 
 @dataclass(frozen=True)
@@ -30,20 +37,25 @@ def failure_of(error: BaseException, *, after_interruption: str = "") -> Failure
         error: what was raised.
         after_interruption: what to do after Ctrl-C.
     """
+    if isinstance(error, Exception) and is_disk_full(error):
+        return _disk_full(error)
     if isinstance(error, FastServeError):
         return Failure(error.problem, error.remedy, error.exit_code)
     if isinstance(error, KeyboardInterrupt):
         return Failure("Interrupted.", after_interruption, EXIT_INTERRUPTED)
     if isinstance(error, OSError):
-        if is_disk_full(error):
-            problem = f"The disk is full, or a file grew too large: {error.strerror}."
-            return Failure(problem, "Free some space.", EXIT_ENVIRONMENT)
         problem = f"{error.strerror or error}" + (f": '{error.filename}'." if error.filename else ".")
         return Failure(problem, "Check the path and your permissions.", EXIT_ENVIRONMENT)
     if isinstance(error, ModuleNotFoundError) and error.name == "numpy":
         return Failure("numpy is not installed.", "Install it: pip install numpy.", EXIT_ENVIRONMENT)
     problem = f"FastServe met an error that it did not expect: {type(error).__name__}: {error}"
     return Failure(problem, "Please report it with what --debug shows.", EXIT_ENVIRONMENT)
+
+
+def _disk_full(error: Exception) -> Failure:
+    """Say so whatever became of it on its way: what a library could not write is mostly told as damage."""
+    told = error if isinstance(error, DiskFull) else DiskFull(f" ({one_line(error)})")
+    return Failure(told.problem, told.remedy, told.exit_code)
 
 
 def tell_warnings(tell: Callable[[str], object]) -> None:

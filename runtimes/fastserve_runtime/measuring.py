@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastserve_runtime.engines import installed_engine
-from fastserve_runtime.errors import EXIT_OK, FastServeError
+from fastserve_runtime.errors import EXIT_OK, FastServeError, is_disk_full
+from fastserve_runtime.failure import failure_of
 from fastserve_runtime.latency import LEAST_SECONDS, MOST_SECONDS, latency_fields, measure_latency
 from fastserve_runtime.lifeline import end_with_parent
 from fastserve_runtime.machine import this_machine
@@ -135,8 +136,12 @@ def main(arguments: list[str]) -> int:
     try:
         result: dict[str, Any] = {"measurement": measure(request)}
         code = EXIT_OK
-    except FastServeError as error:
-        result, code = {"problem": error.problem, "remedy": error.remedy}, error.exit_code
+    except Exception as error:
+        if not isinstance(error, FastServeError) and not is_disk_full(error):
+            raise
+        told = failure_of(error)
+        result = {"problem": told.problem, "remedy": told.remedy, "is_disk_full": is_disk_full(error)}
+        code = told.exit_code
     Path(request["result"]).write_text(json.dumps(result))
     return code
 

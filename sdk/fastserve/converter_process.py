@@ -13,8 +13,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
+from fastserve.writable import has_no_room
 from fastserve_runtime.closing import ClosedAtEnd
-from fastserve_runtime.errors import EXIT_USAGE, EnvironmentFailure, UsageError
+from fastserve_runtime.errors import EXIT_USAGE, DiskFull, EnvironmentFailure, UsageError, says_disk_full
 
 _LOG_LINES_SHOWN = 3
 
@@ -69,7 +70,10 @@ class ConverterProcess(ClosedAtEnd):
         if not line.endswith("\n"):
             code = process.wait()
             self.close()
-            raise EnvironmentFailure(f"The converter process died ({_describe_exit(code)}).{self._last_words()}")
+            words = self._last_words()
+            if says_disk_full(words) or has_no_room(Path(tempfile.gettempdir())):
+                raise DiskFull(f", and the converter process died ({_describe_exit(code)})")
+            raise EnvironmentFailure(f"The converter process died ({_describe_exit(code)}).{words}")
         answer = json.loads(line)
         if "result" not in answer:
             if answer["exit_code"] == EXIT_USAGE:

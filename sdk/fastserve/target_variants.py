@@ -21,7 +21,7 @@ from fastserve.variants import Making, artifact_size
 from fastserve_converters.lowerings import load_lowering
 from fastserve_device_tests.compilation import compiler_versions
 from fastserve_device_tests.targets import compiler_of
-from fastserve_runtime.errors import EnvironmentFailure, UsageError
+from fastserve_runtime.errors import DiskFull, EnvironmentFailure, UsageError
 
 _NOT_OF_THE_MANIFEST = {"report", "format", "trusted_executor"}
 
@@ -55,6 +55,8 @@ def make_target_candidates(
             else:
                 base = next(c for c in portable if (c.format, c.precision) == (plan.base, precision))
                 yield _compiled(making, stages, plan, candidate, base)
+        except DiskFull:
+            raise
         except (EnvironmentFailure, UsageError) as error:
             yield replace(candidate, failure=f"compiling failed: {error}")
 

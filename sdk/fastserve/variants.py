@@ -17,7 +17,7 @@ from fastserve.progress import Step
 from fastserve.stages import Stages
 from fastserve.step_names import export_step, measure_step, quality_step, sensitivity_step, twin_step
 from fastserve_converters.precisions import Precision, has_twin
-from fastserve_runtime.errors import EnvironmentFailure, UsageError
+from fastserve_runtime.errors import DiskFull, EnvironmentFailure, UsageError
 
 LEAST_TWIN_SQNR_DB = 10
 """Against the same quantized model elsewhere. Engines round activations in ways of their own (a scale a tensor or a
@@ -96,7 +96,7 @@ def make_candidates(making: Making, format_name: str, wanted: Sequence[str]) -> 
                 else:
                     artifact = _mixed_artifact(making, candidate, base, precisions, done)
             except (EnvironmentFailure, UsageError) as error:
-                if isinstance(error, JobFailed) and error.stops_all:
+                if isinstance(error, DiskFull) or (isinstance(error, JobFailed) and error.stops_all):
                     raise
                 candidate = replace(candidate, failure=f"export failed: {error}")
             else:
@@ -161,6 +161,8 @@ def _measured(making: Making, candidate: Candidate, artifact: Entry) -> Candidat
             threads=making.threads,
             remeasure=making.remeasure,
         )
+    except DiskFull:
+        raise  # the next one could not be written either
     except (EnvironmentFailure, UsageError) as error:
         return replace(candidate, failure=f"measuring failed: {error}")
     quality = stages.quality(entry, reference, candidate.format, candidate.precision, making.seed)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from pathlib import Path
 
-from fastserve_runtime.errors import EnvironmentFailure, is_disk_full
+from fastserve_runtime.errors import DiskFull, EnvironmentFailure, is_disk_full
+
+_LEAST_ROOM = 64 * 1024
+"""Bytes: a page for every file that a step has open."""
 
 
 def check_writable(folder: Path, what: str, remedy: str, *, make: bool = False) -> None:
@@ -28,5 +32,13 @@ def check_writable(folder: Path, what: str, remedy: str, *, make: bool = False) 
             probe.flush()
     except OSError as error:
         if is_disk_full(error):
-            raise EnvironmentFailure(f"The disk of '{folder}' is full.", "Free some space.") from error
+            raise DiskFull(f": nothing can be written into '{folder}'") from error
         raise EnvironmentFailure(f"{what} '{folder}' cannot be written: {error.strerror}.", remedy) from error
+
+
+def has_no_room(folder: Path) -> bool:
+    """Whether the disk of a folder is full: what a process that died there could not write may be why."""
+    try:
+        return shutil.disk_usage(folder).free < _LEAST_ROOM
+    except OSError:
+        return False

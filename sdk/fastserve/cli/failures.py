@@ -7,7 +7,7 @@ import logging
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import typer
 from rich.console import Console
@@ -57,7 +57,8 @@ def _tell(failure: Failure, *, as_json: bool) -> None:
     if failure.remedy:
         console.print(escape(failure.remedy), highlight=False, soft_wrap=True)
     if as_json:
-        typer.echo(json.dumps(failure.as_document(), indent=2))
+        with suppress(OSError):  # standard output may be what failed
+            typer.echo(json.dumps(failure.as_document(), indent=2))
 
 
 def _set_up_logging(*, debug: bool) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from fastserve.devices import OUTPUTS, MeasurementJob
-from fastserve_runtime.errors import EnvironmentFailure
+from fastserve.writable import has_no_room
+from fastserve_runtime.errors import DiskFull, EnvironmentFailure, says_disk_full
 from fastserve_runtime.lifeline import lifeline
 from fastserve_runtime.machine import Machine, this_machine
 
@@ -80,12 +81,16 @@ def _run(request: Mapping[str, Any], out: Path, *, debug: bool) -> dict[str, Any
     try:
         answer = json.loads(result_file.read_text())
     except (OSError, ValueError) as error:
+        if has_no_room(out) or (not debug and says_disk_full(done.stderr.decode(errors="replace"))):
+            raise DiskFull(" while measuring") from error
         words = [] if debug else done.stderr.decode(errors="replace").strip().splitlines()
         last = f" Its last words: {words[-1]}" if words else ""
         raise EnvironmentFailure(f"The measuring process died with exit code {done.returncode}.{last}") from error
     finally:
         request_file.unlink(missing_ok=True)
         result_file.unlink(missing_ok=True)
+    if answer.get("is_disk_full"):
+        raise DiskFull(" while measuring")
     if "measurement" not in answer:
         raise EnvironmentFailure(answer["problem"], answer["remedy"])
     measurement: dict[str, Any] = answer["measurement"]
