@@ -11,6 +11,7 @@ from fastserve_runtime.bundle import Bundle
 from fastserve_runtime.errors import one_line
 from fastserve_runtime.generation.inspection import generation_document, generation_lines
 from fastserve_runtime.manifest import Signature, TensorSpec, Variant, describe_dims
+from fastserve_runtime.quality import reference_name
 from fastserve_runtime.quantities import format_size, format_time
 
 CONVERSION = "conversion"
@@ -169,7 +170,16 @@ def _measurement(document: Mapping[str, Any]) -> list[str]:
     peak = document["memory"]["peak"]
     mark = " *" if document["brings_pytorch"] else ""
     memory = "unknown" if peak is None else f"{format_size(peak)}{mark}"
-    return [str(document["machine"]["processor"]), "-" if quality is None else f"{quality['value']:.4f}", p90, memory]
+    return [str(document["machine"]["processor"]), "-" if quality is None else _quality(quality), p90, memory]
+
+
+def _quality(quality: Mapping[str, Any]) -> str:
+    """Write a quality; a ratio with the figures that it is of, since it may be above 1."""
+    beside = quality.get("beside") or {}
+    ratios = [
+        f"{n} {v:.4f} of {beside[reference_name(n)]:.4f}" for n, v in beside.items() if reference_name(n) in beside
+    ]
+    return f"{quality['value']:.4f}" + (f" ({', '.join(ratios)})" if ratios else "")
 
 
 _TELLERS: Mapping[str, Callable[[Mapping[str, Any]], list[str]]] = {

@@ -16,7 +16,7 @@ class Quality:
         low: lower end of its 95 % bootstrap interval.
         high: upper end.
         samples: how many evaluation samples it rests on.
-        beside: other figures worth seeing, by name.
+        beside: other figures worth seeing, by name; the same figure of the reference is called `reference_name`.
     """
 
     name: str
@@ -25,3 +25,8 @@ class Quality:
     high: float
     samples: int
     beside: Mapping[str, float] = field(default_factory=dict)
+
+
+def reference_name(name: str) -> str:
+    """Return what a figure of the reference is called beside a variant's own."""
+    return f"reference's {name}"

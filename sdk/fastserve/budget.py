@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,23 @@ METRICS: Mapping[str, tuple[str, str]] = {
 }
 """Metric → its comparison and unit: bytes on the device, bytes of peak memory, seconds of p90 latency, of p90 time to
 first token, of p90 time per output token (as MLPerf Inference defines both), task quality."""
-_FLAGS = {"latency": "--max-latency", "ttft": "--max-ttft", "tpot": "--max-tpot"}
+_FLAGS = {
+    "size": "--max-size",
+    "memory": "--max-memory",
+    "latency": "--max-latency",
+    "ttft": "--max-ttft",
+    "tpot": "--max-tpot",
+}
+_LEAST_PLAIN_BYTES = 1000
+"""Fewer bytes without a unit are megabytes whose unit was forgotten."""
+_SENSIBLE = {
+    "size": (1, 1e12, "MB"),
+    "memory": (1e6, 1e13, "MB"),
+    "latency": (1e-6, 3600.0, "ms"),
+    "ttft": (1e-6, 3600.0, "ms"),
+    "tpot": (1e-6, 3600.0, "ms"),
+}
+"""Metric → the least and the most that anything could be limited by, and the unit that is meant mostly."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +143,7 @@ def budget_from_flags(
     """Make a budget from what the command line or Python gives: texts with units, or plain bytes, seconds, numbers.
 
     Raises:
-        UsageError: a value is no such quantity, or not above 0.
+        UsageError: a value is no such quantity, not above 0, or a text of a quantity that must be a slip.
     """
     given = {
         "size": None if max_size is None else parse_size(str(max_size)),
@@ -136,6 +153,10 @@ def budget_from_flags(
         "tpot": _seconds(max_tpot),
         "quality": None if min_quality is None else parse_quality(str(min_quality)),
     }
+    texts = {"size": max_size, "memory": max_memory, "latency": max_latency, "ttft": max_ttft, "tpot": max_tpot}
+    for metric, text in texts.items():
+        if isinstance(text, str):
+            _check_sensible(metric, text, given[metric])
     limits = [Limit(metric, METRICS[metric][0], value, METRICS[metric][1]) for metric, value in given.items() if value]
     return Budget(tuple(limits))
 
@@ -145,6 +166,21 @@ def format_figure(value: float, unit: str) -> str:
     if unit == "B":
         return format_size(value)
     return format_time(value) if unit == "s" else f"{value:g}"
+
+
+def _check_sensible(metric: str, text: str, value: float | None) -> None:
+    least, most, unit = _SENSIBLE[metric]
+    if unit == "MB" and value is not None and value < _LEAST_PLAIN_BYTES and text.strip()[-1:].isdigit():
+        raise UsageError(
+            f"{_FLAGS[metric]} of '{text}' is {value:g} byte{'' if value == 1 else 's'}, which nothing could meet.",
+            f"Did you mean {text.strip()}MB? Write {text.strip()}B for bytes.",
+        )
+    if value is None or least <= value <= most:
+        return
+    never = "nothing could meet" if value < least else "everything meets"
+    number = re.match(r"[0-9.]+", text.strip())
+    meant = f"Did you mean {number.group()}{unit}?" if number else f"Write it in {unit}."
+    raise UsageError(f"{_FLAGS[metric]} of '{text}' is a limit that {never}.", meant)
 
 
 def _seconds(value: str | float | None) -> float | None:

@@ -71,7 +71,8 @@ class ConverterProcess(ClosedAtEnd):
             code = process.wait()
             self.close()
             words = self._last_words()
-            if says_disk_full(words) or has_no_room(Path(tempfile.gettempdir())):
+            places = (Path(tempfile.gettempdir()), *([Path(job["out"])] if "out" in job else []))
+            if says_disk_full(self._logged()) or any(map(has_no_room, places)):
                 raise DiskFull(f", and the converter process died ({_describe_exit(code)})")
             raise EnvironmentFailure(f"The converter process died ({_describe_exit(code)}).{words}")
         answer = json.loads(line)
@@ -110,11 +111,16 @@ class ConverterProcess(ClosedAtEnd):
             )
         return self._process
 
-    def _last_words(self) -> str:
+    def _logged(self) -> str:
         if self._log is None:
             return ""
         self._log.seek(0)
-        lines = [x.strip() for x in self._log.read().decode(errors="replace").splitlines() if x.strip()]
+        return self._log.read().decode(errors="replace")
+
+    def _last_words(self) -> str:
+        if self._log is None:
+            return ""
+        lines = [x.strip() for x in self._logged().splitlines() if x.strip()]
         return " Its last words: " + " | ".join(lines[-_LOG_LINES_SHOWN:]) if lines else ""
 
 

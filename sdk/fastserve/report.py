@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from fastserve.budget import Breach
 from fastserve.candidate import Candidate
 from fastserve.exporting import ExportResult
 from fastserve.ranking import explain_nothing_fits
+from fastserve_runtime.quality import reference_name
 from fastserve_runtime.quantities import format_size, format_time
 
 _TIMES = "p90: at full length; typical: median over the texts, each as long as it is"
@@ -94,9 +95,30 @@ def export_table(result: ExportResult) -> Table:
         table.add_column(heading, justify="right")
     table.add_column("Pareto", justify="center")
     table.add_column("verdict")
+    compared = compared_names(result.candidates)
+    for position, name in enumerate(compared):
+        table.columns.insert(2 + position, Column(f"{name} (reference)", justify="right"))
     for candidate in result.candidates:
-        table.add_row(*_cells(candidate), _verdict(candidate, result), style=_style(candidate, result))
+        cells = list(_cells(candidate))
+        cells[2:2] = [_compared(candidate, name) for name in compared]
+        table.add_row(*cells, _verdict(candidate, result), style=_style(candidate, result))
     return table
+
+
+def compared_names(candidates: Sequence[Candidate]) -> list[str]:
+    """Return the names of figures beside the quality that are known of the reference too, such as `accuracy`.
+
+    A ratio of both may be above 1, which says nothing by itself.
+    """
+    names = [name for c in candidates if c.quality is not None for name in c.quality.beside]
+    return [name for name in dict.fromkeys(names) if reference_name(name) in names]
+
+
+def _compared(candidate: Candidate, name: str) -> str:
+    beside = {} if candidate.quality is None else candidate.quality.beside
+    if name not in beside or reference_name(name) not in beside:
+        return "-"
+    return f"{beside[name]:.4f} ({beside[reference_name(name)]:.4f})"
 
 
 def _cells(candidate: Candidate) -> Iterator[str]:

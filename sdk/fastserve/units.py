@@ -50,7 +50,8 @@ def parse_quality(text: str) -> float:
     except ValueError:
         value = math.nan
     if not 0 < value <= 1:
-        raise UsageError(f"'{text}' is not a quality.", "Write a number above 0 and up to 1, such as 0.99.")
+        hint = f"Did you mean {number}%? " if not is_percent and 1 < value <= 100 else ""
+        raise UsageError(f"'{text}' is not a quality.", f"{hint}Write a number above 0 and up to 1, such as 0.99.")
     return value
 
 

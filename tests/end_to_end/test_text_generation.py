@@ -137,7 +137,7 @@ def test_the_bundle_is_measured_on_the_device(bundle: Path) -> None:
 
 def test_a_budget_that_nothing_fits_writes_nothing_and_names_the_limit(exported, words, tmp_path: Path) -> None:
     out = tmp_path / "none.fsb"
-    done = fastserve_command(*words, "-o", out, "--precision", "fp32,int8", "--max-tpot", "1ns")
+    done = fastserve_command(*words, "-o", out, "--precision", "fp32,int8", "--max-tpot", "1us")
     assert done.returncode == EXIT_NOTHING_FITS, done.stderr
     document = json.loads(done.stdout)
     assert [limit.partition(" ")[0] for limit in document["binding_limits"]] == ["tpot"]

@@ -138,6 +138,37 @@ def test_a_flag_is_a_limit_or_refused_never_dropped(flags: dict[str, str | float
         budget_from_flags(**flags)
 
 
+@pytest.mark.parametrize(
+    ("flags", "problem", "remedy"),
+    [
+        (
+            {"max_size": "30"},
+            "--max-size of '30' is 30 bytes, which nothing could meet.",
+            "Did you mean 30MB? Write 30B for bytes.",
+        ),
+        ({"max_size": "1"}, "--max-size of '1' is 1 byte,", "Did you mean 1MB?"),
+        ({"max_memory": "120"}, "--max-memory of '120' is 120 bytes", "Did you mean 120MB?"),
+        ({"max_memory": "120kB"}, "--max-memory of '120kB' is a limit that nothing could meet.", "Did you mean 120MB?"),
+        ({"max_size": "25000000GB"}, "--max-size of '25000000GB' is a limit that everything meets.", "25000000MB?"),
+        ({"max_latency": "30ns"}, "--max-latency of '30ns' is a limit that nothing could meet.", "Did you mean 30ms?"),
+        ({"max_tpot": "300min"}, "--max-tpot of '300min' is a limit that everything meets.", "Did you mean 300ms?"),
+        ({"min_quality": "99"}, "'99' is not a quality.", "Did you mean 99%?"),
+    ],
+)
+def test_a_limit_that_must_be_a_slip_is_questioned(flags: dict[str, str], problem: str, remedy: str) -> None:
+    with pytest.raises(UsageError) as failure:
+        budget_from_flags(**flags)
+    assert problem in failure.value.problem
+    assert remedy in failure.value.remedy
+
+
+def test_bytes_may_be_as_few_as_somebody_writes_on_purpose() -> None:
+    budget = budget_from_flags(max_size="30B", max_latency="1us")
+    assert [limit.value for limit in budget.limits] == [30, pytest.approx(1e-6)]
+    assert budget_from_flags(max_size=30).limits[0].value == 30
+    assert budget_from_flags(max_size="1000").limits[0].value == 1000
+
+
 @given(st.sampled_from(["max_latency", "max_ttft", "max_tpot"]), st.integers(1, 10**6))
 def test_times_are_the_same_as_texts_and_as_seconds(flag: str, milliseconds: int) -> None:
     (limit,) = budget_from_flags(**{flag: f"{milliseconds}ms"}).limits

@@ -86,7 +86,7 @@ def test_a_generator_that_was_not_measured_meets_no_limit_on_times() -> None:
 def test_what_was_made_for_a_target_is_judged_by_size_and_quality_alone(make_candidate: Make) -> None:
     own = replace(make_candidate(size=100, quality=0.9), target="onnx:qnn-htp", measurement=None)
     assert own.fits
-    strict = budget_from_flags(max_latency="1us", max_memory="1B")
+    strict = budget_from_flags(max_latency="1us", max_memory="1MB")
     assert strict.breaches(own.figures(), own.doubts()) == ()
     breaches = budget_from_flags(max_size="99B", min_quality=0.95).breaches(own.figures(), own.doubts())
     assert [b.limit.metric for b in breaches] == ["size", "quality"]

@@ -115,7 +115,7 @@ def test_a_limit_on_size_leaves_it_out_and_one_on_latency_does_not(for_qnn: Expo
     fitting = [c.id for c in strict.candidates if c.fits]
     assert fitting == [smallest]
     assert set(strict.shipped) == ({"onnx-fp32"} if smallest == "onnx-fp32" else set()), "nothing ships without it"
-    slow = export(QNN, max_latency="1ns")
+    slow = export(QNN, max_latency="1us")
     assert [c.id for c in slow.candidates if c.fits] == [OWN]
     assert slow.bundle is None, "no variant would run here"
     generous = export(QNN, max_size=max(sizes.values()), min_quality=0.9)

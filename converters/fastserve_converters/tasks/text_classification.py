@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from fastserve_converters.tasks import Pairs, Quality
+from fastserve_runtime.quality import reference_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -122,7 +123,7 @@ def _classes_quality(
     interval = ratio_interval(right, reference_right, seed=seed)
     beside = {
         "accuracy": float(right.mean()),
-        "reference's accuracy": float(reference_right.mean()),
+        reference_name("accuracy"): float(reference_right.mean()),
         AGREEMENT: float(same.mean()),
     }
     return Quality(ACCURACY_RATIO, interval.value, interval.low, interval.high, len(same), beside)
