@@ -124,7 +124,7 @@ def check_can_merge(adapter: Adapter, *, allow_pickle: bool) -> None:
         raise UsageError(
             f"The checkpoint has an adapter ({adapter.kind}, '{adapter.weights}') beside its weights, and the package "
             "peft, which would merge it, is not installed.",
-            f"{_MERGE}; or install peft (pip install '.[peft]' in FastServe's folder).",
+            f"{_MERGE}; or install peft: pip install peft.",
         )
 
 

@@ -54,7 +54,8 @@ def failure_of(error: BaseException, *, after_interruption: str = "") -> Failure
 
 def _disk_full(error: Exception) -> Failure:
     """Say so whatever became of it on its way: what a library could not write is mostly told as damage."""
-    told = error if isinstance(error, DiskFull) else DiskFull(f" ({one_line(error)})")
+    words = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
+    told = error if isinstance(error, DiskFull) else DiskFull(f" ({words})")
     return Failure(told.problem, told.remedy, told.exit_code)
 
 

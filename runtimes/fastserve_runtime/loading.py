@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from fastserve_runtime.engines import ENGINES, engines_for, installed_engine
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, UsageError
+from fastserve_runtime.installation import update_command
 from fastserve_runtime.manifest import Manifest, Variant
 from fastserve_runtime.session import Engine, ModelSource, Session
 from fastserve_runtime.token_ids import id_rows, vocabulary_size
@@ -159,7 +160,7 @@ def unmet(variant: Variant, engine: Engine, version: str) -> EnvironmentFailure 
     if is_family and least and version_key(version) < version_key(least):
         return EnvironmentFailure(
             f"Variant '{variant.id}' needs {engine.NAME} {least} or later; {version} is installed.",
-            f"Update it: {engine.INSTALL}>={least}.",
+            f"Update it: {update_command(engine.INSTALL, least)}.",
         )
     missing = engine.lacking(variant)
     if missing:

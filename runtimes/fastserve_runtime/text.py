@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, UsageError
+from fastserve_runtime.installation import install_command
 from fastserve_runtime.parsing import Fields
 from fastserve_runtime.text_pairs import PairSettings, Text, checked_samples
 
@@ -103,7 +104,7 @@ def open_tokenizer(tokenizer_json: bytes) -> Any:
     except ImportError as error:
         raise EnvironmentFailure(
             f"The tokenizers library cannot be imported: {error}.",
-            "Install it: pip install 'fastserve-runtime[text]'.",
+            f"Install it: {install_command('text')}.",
         ) from error
     try:
         return Tokenizer.from_buffer(tokenizer_json)

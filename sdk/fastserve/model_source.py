@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from fastserve_converters.formats import installation_hint
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
 
 HUB_PREFIX = "hf:"
@@ -75,7 +76,7 @@ def _download(identifier: str, revision: str | None, patterns: list[str]) -> Mod
     except ImportError as error:
         raise EnvironmentFailure(
             "Models on the hub need the package huggingface_hub, which is not installed.",
-            "Install a converter, such as pip install '.[onnx]' in FastServe's folder.",
+            f"Install a converter: {installation_hint('onnx')}.",
         ) from error
     try:
         folder = Path(snapshot_download(identifier, revision=revision, allow_patterns=patterns))

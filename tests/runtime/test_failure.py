@@ -24,6 +24,24 @@ def test_a_full_disk_is_named(number):
     assert failure.exit_code == 1
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "I/O error: No space left on device (os error 28)",
+        "4096 requested and 512 written",
+        "PytorchStreamWriter failed writing file data/0: file write failed",
+    ],
+)
+def test_a_full_disk_is_told_from_the_words_of_libraries_whatever_became_of_them(words):
+    damage = UsageError("The checkpoint cannot be loaded.", "Export it again.")
+    damage.__cause__ = RuntimeError(words)
+    for error in (damage, RuntimeError(words)):
+        failure = failure_of(error)
+        assert "The disk is full" in failure.problem
+        assert (failure.remedy, failure.exit_code) == ("Free some space.", 1)
+    assert "disk" not in failure_of(UsageError(f"The text '{words}' is odd.")).problem
+
+
 def test_an_error_of_the_system_names_the_file_where_there_is_one():
     assert failure_of(PermissionError(errno.EACCES, "Denied", "/a")).problem == "Denied: '/a'."
     assert failure_of(OSError("odd")).problem == "odd."

@@ -420,7 +420,7 @@ def test_the_least_version_is_compared_by_numbers(tmp_path, versions, installed,
         assert caught.value.problem == (
             f"Variant 'first' needs onnxruntime {least} or later; {installed} is installed."
         )
-        assert caught.value.remedy == f"Update it: pip install onnxruntime>={least}."
+        assert caught.value.remedy == f"Update it: pip install 'onnxruntime>={least}'."
 
 
 releases = st.lists(st.integers(0, 30), min_size=1, max_size=4).map(lambda numbers: ".".join(map(str, numbers)))

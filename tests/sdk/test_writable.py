@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fastserve.writable import check_writable
+from fastserve.writable import check_writable, has_no_room
 from fastserve_runtime.errors import EnvironmentFailure
 
 
@@ -30,7 +30,9 @@ def test_what_cannot_be_a_folder_is_named_with_what_to_do(tmp_path: Path, make: 
     assert failure.value.remedy == "Name another."
 
 
-@pytest.mark.parametrize(("number", "words"), [(errno.ENOSPC, "is full"), (errno.EROFS, "Read-only file system")])
+@pytest.mark.parametrize(
+    ("number", "words"), [(errno.ENOSPC, "The disk is full"), (errno.EROFS, "Read-only file system")]
+)
 def test_a_full_disk_is_told_from_one_that_cannot_be_written(tmp_path: Path, monkeypatch, number, words) -> None:
     def fail(**_: object) -> None:
         raise OSError(number, "Read-only file system")
@@ -38,3 +40,10 @@ def test_a_full_disk_is_told_from_one_that_cannot_be_written(tmp_path: Path, mon
     monkeypatch.setattr(tempfile, "TemporaryFile", fail)
     with pytest.raises(EnvironmentFailure, match=words):
         check_writable(tmp_path, "The folder", "")
+
+
+def test_a_disk_with_room_is_told_from_one_without(tmp_path: Path, monkeypatch) -> None:
+    assert not has_no_room(tmp_path)
+    assert not has_no_room(tmp_path / "missing")
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 4096}))
+    assert has_no_room(tmp_path)

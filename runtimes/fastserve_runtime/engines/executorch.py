@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fastserve_runtime.engine_logs import native_output_logged
 from fastserve_runtime.engines._distribution import module_folder
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, UsageError, one_line
+from fastserve_runtime.installation import NATIVE_EXECUTORCH
 from fastserve_runtime.manifest import Dim, Graph, Signature, SymbolicDim, TensorSpec, Variant
 from fastserve_runtime.named_session import NamedSession
 from fastserve_runtime.session import ModelSource, Placement
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 NAME = "executorch"
 FORMAT = "executorch"
 FAMILY = "executorch"
-INSTALL = "pip install fastserve-executorch"
+INSTALL = NATIVE_EXECUTORCH
 
 _VERSION_FILE = "executorch_version.txt"
 _SCALARS = {"int": "int64", "float": "float64", "bool": "bool"}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, InputError, UsageError, one_line
 from fastserve_runtime.generation.template_limits import LimitReached, Meter, measured_by
+from fastserve_runtime.installation import install_command
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -163,13 +164,13 @@ def _compiled(source: str) -> Any:
     except ImportError as error:
         raise EnvironmentFailure(
             f"The jinja2 library, which chat templates need, cannot be imported: {error}.",
-            "Install it: pip install 'fastserve-runtime[text]'.",
+            f"Install it: {install_command('text')}.",
         ) from error
     version = tuple(int(part) for part in jinja2.__version__.split(".")[:3] if part.isdigit())
     if version < (3, 1, 6):
         raise EnvironmentFailure(
             f"jinja2 {jinja2.__version__} is installed; its sandbox has known holes before 3.1.6.",
-            "Update it: pip install 'fastserve-runtime[text]'.",
+            f"Update it: {install_command('text')}.",
         )
     from fastserve_runtime.generation.template_sandbox import MeteredEnvironment
 

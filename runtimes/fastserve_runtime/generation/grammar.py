@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fastserve_runtime.errors import EnvironmentFailure, UsageError, one_line
+from fastserve_runtime.installation import install_command
 
 if TYPE_CHECKING:
     import numpy as np
@@ -161,7 +162,7 @@ def _library() -> Any:
     except ImportError as error:
         raise EnvironmentFailure(
             f"The llguidance library, which grammars, response formats and tools need, cannot be imported: {error}.",
-            "Install it: pip install llguidance.",
+            f"Install it: {install_command('grammar')}.",
         ) from error
     return llguidance
 

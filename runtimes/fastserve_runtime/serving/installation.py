@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastserve_runtime.errors import EnvironmentFailure
+from fastserve_runtime.installation import install_command
 
 
 def check_installed() -> None:
@@ -17,6 +18,6 @@ def check_installed() -> None:
     except ImportError as error:
         raise EnvironmentFailure(
             f"The libraries of the server cannot be imported: {error}.",
-            "Install them: pip install 'fastserve-runtime[serve]'.",
+            f"Install them: {install_command('serve')}.",
         ) from error
     del starlette, uvicorn

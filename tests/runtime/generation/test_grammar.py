@@ -117,5 +117,5 @@ def test_a_tokenizer_of_another_kind_is_refused_by_name() -> None:
 
 def test_the_library_is_named_where_it_is_missing(byte_tokenizer, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "llguidance", None)
-    with pytest.raises(EnvironmentFailure, match="pip install llguidance"):
+    with pytest.raises(EnvironmentFailure, match="pip install 'llguidance>="):
         GrammarCompiler(byte_tokenizer.to_str(), ()).constraint(Grammar.of_json_object())
