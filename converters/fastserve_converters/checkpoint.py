@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fastserve_converters.adapters import Adapter, refuse_adapter_alone
+from fastserve_converters.checkpoint_files import PICKLES, readable_files
 from fastserve_converters.config_checks import check_computation
 from fastserve_converters.cross_encoder import (
     TEXT_CLASSIFICATION,
@@ -87,16 +88,15 @@ class Checkpoint:
     activation: str | None = None
 
     def files(self) -> tuple[Path, ...]:
-        """Return the files that the result depends on, in a fixed order."""
+        """Return the files that steps may read, and so those that the result depends on, in a fixed order."""
         if self.gguf is not None:
-            return (*parts_of(self.gguf), *self.licence_files())
-        wanted = {".json", ".txt", ".safetensors", ".model", ".py"} | {Path(w).suffix for w in self.weights}
-        if self.sentence_head is not None and any(
-            _is_pickled(self.root / f) for f in self.sentence_head.weight_folders
-        ):
-            wanted.add(Path(PICKLED_WEIGHTS).suffix)
-        found = [f for f in self.root.rglob("*") if f.is_file() and (f.suffix in wanted or f.name in _texts())]
-        return tuple(sorted(f for f in found if not any(p.startswith(".") for p in f.relative_to(self.root).parts)))
+            return tuple(parts_of(self.gguf))
+        return readable_files(self.root, pickles=self._has_pickles())
+
+    def _has_pickles(self) -> bool:
+        weights = (*self.weights, *(() if self.adapter is None else (self.adapter.weights,)))
+        folders = () if self.sentence_head is None else self.sentence_head.weight_folders
+        return any(Path(w).suffix in PICKLES for w in weights) or any(_is_pickled(self.root / f) for f in folders)
 
     @property
     def truncate_dim(self) -> int | None:

@@ -19,6 +19,7 @@ from fastserve_converters.job_requests import (
     SIGNATURE,
     TWIN,
     Handler,
+    calibration_place,
     checkpoint_of,
     requested_texts,
 )
@@ -184,7 +185,11 @@ class EncoderJobs:
             plan=plan,
             weights=self._quantized(plan, request),
             calibration=samples,
-            samples=calibration.first_inputs(Path(request["reference"]), max(evidence.SAMPLES, twin.SAMPLES)),
+            samples=(
+                calibration.first_inputs(Path(request["reference"]), max(evidence.SAMPLES, twin.SAMPLES))
+                if plan.looks_at_samples
+                else {}
+            ),
             range_method=plan.range_method(request["range_method"]),
             base=Path(request["base"]) if request.get("base") else None,
             out=out,
@@ -235,17 +240,17 @@ class EncoderJobs:
 
         if not plan.needs_calibration:
             return {}
-        folder = request["reference"]
-        if folder not in self._calibrations:
+        place = calibration_place(request)
+        if place not in self._calibrations:
             try:
-                samples = calibration.read(Path(folder), self._length)
+                samples = calibration.read(Path(request["reference"]), self._length)
             except UsageError:
                 if plan.can_do_without_calibration:
                     return {}
                 raise
             check_activations(self._edge(), samples)
-            self._calibrations[folder] = samples
-        return self._calibrations[folder]
+            self._calibrations[place] = samples
+        return self._calibrations[place]
 
     def _quantized(self, plan: Precision, request: Mapping[str, Any]) -> dict[str, QuantizedWeight]:
         """Return the integers of a precision; the last few are kept."""
@@ -253,7 +258,7 @@ class EncoderJobs:
 
         edge_form = self._edge()
         assignment = layers.assignment(edge_form, plan, request["assignment"])
-        key = (plan.rounding, request["reference"], frozenset(assignment.items()))
+        key = (plan.rounding, calibration_place(request), frozenset(assignment.items()))
 
         def made() -> dict[str, QuantizedWeight]:
             samples = self._calibration(plan, request)

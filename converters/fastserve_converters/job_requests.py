@@ -8,6 +8,7 @@ from typing import Any
 
 from fastserve_converters.checkpoint import Checkpoint, read_checkpoint
 from fastserve_converters.data import Columns, Split, read_samples, split_samples
+from fastserve_converters.reference import CALIBRATION
 from fastserve_converters.tasks import TASKS, Task
 
 Handler = Callable[[Mapping[str, Any], Path], Any]
@@ -58,6 +59,11 @@ def checkpoint_of(source: Mapping[str, Any]) -> Checkpoint:
     )
     checkpoint.check_length(source["length"])
     return checkpoint
+
+
+def calibration_place(request: Mapping[str, Any]) -> str:
+    """Return where the calibration data of a request really is: folders of links to it are many."""
+    return str((Path(request["reference"]) / CALIBRATION).resolve())
 
 
 def requested_texts(request: Mapping[str, Any], checkpoint: Checkpoint) -> Split:

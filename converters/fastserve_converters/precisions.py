@@ -109,6 +109,11 @@ class Precision:
         return self.activations in {"int8", "int16"}
 
     @property
+    def looks_at_samples(self) -> bool:
+        """Whether its artifact's evidence comes from running it on a few inputs: wherever something is rounded."""
+        return self.activations != "float32" or has_twin(self)
+
+    @property
     def calibration_uses(self) -> tuple[str, ...]:
         """What calibration data is used for, in a few words each."""
         uses = {

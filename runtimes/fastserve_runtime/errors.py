@@ -36,6 +36,11 @@ class FastServeError(Exception):
         self.remedy = remedy
         super().__init__(f"{problem} {remedy}".strip())
 
+    def reword(self, text: str, other: str) -> None:
+        """Write something in another way wherever it is named."""
+        self.problem, self.remedy = self.problem.replace(text, other), self.remedy.replace(text, other)
+        self.args = (f"{self.problem} {self.remedy}".strip(),)
+
 
 class EnvironmentFailure(FastServeError):
     """The machine or its installation failed: disk full, engine or converter missing or crashed."""

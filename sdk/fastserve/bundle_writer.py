@@ -17,7 +17,7 @@ from typing import Any
 from fastserve_converters.checkpoint import file_sha256
 from fastserve_runtime.bundle import EVIDENCE, MANIFEST, evidence_folder
 from fastserve_runtime.canonical_json import canonical_json, digest
-from fastserve_runtime.errors import UsageError
+from fastserve_runtime.errors import EnvironmentFailure, UsageError
 from fastserve_runtime.manifest import parse_manifest
 
 ZIP_SUFFIX = ".zip"
@@ -32,11 +32,19 @@ _REGULAR_FILE = 0o100644 << 16
 
 @dataclass(frozen=True)
 class BundleFile:
-    """A file that goes into a bundle: its path there, its role, and where its content comes from."""
+    """A file that goes into a bundle.
+
+    Attributes:
+        path: its path there.
+        role: what it is for.
+        source: where its content comes from.
+        sha256: what the content must be, where something rests on it, such as a measurement.
+    """
 
     path: str
     role: str
     source: Path | bytes
+    sha256: str | None = None
 
 
 def write_bundle(
@@ -61,6 +69,7 @@ def write_bundle(
 
     Raises:
         UsageError: something is at that place and `force` is not set.
+        EnvironmentFailure: a file is not the one that was measured.
     """
     check_free(location, force=force)
     with _unfinished(location) as folder:
@@ -176,7 +185,13 @@ def _place(folder: Path, file: BundleFile) -> dict[str, Any]:
         target.write_bytes(file.source)
     else:
         shutil.copyfile(file.source, target)
-    return {"sha256": file_sha256(target), "bytes": target.stat().st_size, "role": file.role}
+    found = file_sha256(target)
+    if file.sha256 not in {None, found}:
+        raise EnvironmentFailure(
+            f"What was to become '{file.path}' is not what was measured: it was altered in the cache since.",
+            "Start the export again: altered steps are made again.",
+        )
+    return {"sha256": found, "bytes": target.stat().st_size, "role": file.role}
 
 
 def _write_evidence(folder: Path, documents: Mapping[str, Mapping[str, Any]]) -> None:

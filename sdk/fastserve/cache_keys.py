@@ -38,8 +38,9 @@ def runtime_digest() -> str:
 
 
 def package_digest(package: ModuleType) -> str:
-    """Return a digest of a package's code."""
+    """Return a digest of a package's files: its modules, and the data beside them."""
     assert package.__file__ is not None
     root = Path(package.__file__).parent
-    files = {f.relative_to(root).as_posix(): file_sha256(f) for f in sorted(root.rglob("*.py"))}
+    found = (f for f in root.rglob("*") if f.is_file() and f.parent.name != "__pycache__")
+    files = {f.relative_to(root).as_posix(): file_sha256(f) for f in sorted(found)}
     return hashlib.sha256(json.dumps(files).encode()).hexdigest()

@@ -18,6 +18,7 @@ class Candidate:
     Attributes:
         folder: where the artifact's files are; None where its export failed.
         artifact: fields of the manifest's variant that the exporter gave.
+        digests: SHA-256 of each of its files, by name, as they were when it was measured.
         measurement: as `fastserve_runtime.measuring` gives it; None where it failed.
         outputs: file of its outputs on evaluation and golden inputs.
         size: bytes that a device must hold: its files and the shared ones.
@@ -34,6 +35,7 @@ class Candidate:
     precision: str
     folder: Path | None = None
     artifact: Mapping[str, Any] | None = None
+    digests: Mapping[str, str] = field(default_factory=dict)
     measurement: Mapping[str, Any] | None = None
     outputs: Path | None = None
     quality: Quality | None = None

@@ -165,9 +165,10 @@ def run_export(request: ExportRequest, reporter: Reporter | None = None) -> Expo
     precisions = with_portable_bases(plans, wanted, available)
     check_limited(_mixed_precisions(available, precisions), request.budget)
     device: Device = DEVICES.load("local")
-    with ExitStack() as resources, ConverterProcess(debug=request.debug) as converter:
+    # The cache last of all: what is in use there must stay until the bundle is written.
+    with Cache(cache_dir) as cache, ExitStack() as resources, ConverterProcess(debug=request.debug) as converter:
         stages = Stages(
-            cache=Cache(cache_dir),
+            cache=cache,
             converter=converter,
             device=device,
             reporter=reporter or SilentReporter(),
@@ -188,7 +189,6 @@ def run_export(request: ExportRequest, reporter: Reporter | None = None) -> Expo
         program = stages.program(reference)
         making = Making(
             stages,
-            program,
             reference,
             request.budget,
             request.threads,
@@ -200,14 +200,14 @@ def run_export(request: ExportRequest, reporter: Reporter | None = None) -> Expo
         portable = tuple(candidates)
         for plan in plans:
             candidates += make_target_candidates(making, target_stages, plan, wanted[plan.name], portable)
-    _check_any_made(candidates)
-    judged = judge(candidates, request.budget)
-    ranked = rank(judged)
-    kept = shipped(ranked, request.keep)
-    kept += shipped_for_targets(judged) if kept else []
-    identifier = _write(request, kept, judged, reference, checkpoint, source) if kept else None
-    if request.debug_dir is not None:
-        _write_debug(request.debug_dir, judged, program)
+        _check_any_made(candidates)
+        judged = judge(candidates, request.budget)
+        ranked = rank(judged)
+        kept = shipped(ranked, request.keep)
+        kept += shipped_for_targets(judged) if kept else []
+        identifier = _write(request, kept, judged, reference, checkpoint, source) if kept else None
+        if request.debug_dir is not None:
+            _write_debug(request.debug_dir, judged, program)
     return ExportResult(
         bundle=request.output if kept else None,
         digest=identifier,

@@ -43,7 +43,10 @@ def bundle_content(
     others = genai_files(candidates, reference)
     # ONNX Runtime GenAI wants the tokenizer beside its configuration, and all it names below that.
     tokenizer = TOKENIZER if others else _TOKENIZER_PLACE
-    files = [BundleFile(tokenizer, "preprocessing", reference.folder / TOKENIZER), *others]
+    files = [
+        BundleFile(tokenizer, "preprocessing", reference.folder / TOKENIZER, reference.files.get(TOKENIZER)),
+        *others,
+    ]
     for file in checkpoint.licence_files():
         role = "model-card" if file.name == MODEL_CARD else "licence"
         files.append(BundleFile(f"licences/{file.name}", role, file))
@@ -143,7 +146,9 @@ def _variant(candidate: Candidate, reference: Entry) -> tuple[dict[str, Any], li
     folder = variant_folder(candidate)
     golden = f"golden/{candidate.id}.npz"
     names = candidate.artifact["files"]
-    files = [BundleFile(f"{folder}/{name}", "model", candidate.folder / name) for name in names]
+    files = [
+        BundleFile(f"{folder}/{name}", "model", candidate.folder / name, candidate.digests.get(name)) for name in names
+    ]
     files.append(BundleFile(golden, "golden", write_golden(golden_of(candidate, reference))))
     if (candidate.folder / LAYER_MAP).is_file():
         files.append(BundleFile(layer_map_place(candidate.id), LAYER_MAP_ROLE, candidate.folder / LAYER_MAP))

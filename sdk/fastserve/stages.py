@@ -6,8 +6,7 @@ process. So a run whose stages are all cached stays light.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,18 +17,25 @@ from fastserve.cache import Cache, Entry
 from fastserve.cache_keys import part_digest, runtime_digest, tool_versions
 from fastserve.converter_process import ConverterProcess
 from fastserve.devices import OUTPUTS, Device, MeasurementJob
+from fastserve.file_digests import files_sha256
 from fastserve.progress import Reporter
+from fastserve.step_inputs import InputFolders, StepInputs, entry_inputs, user_inputs
 from fastserve.step_names import PROGRAM_STEP, export_step, measure_step, quality_step, sensitivity_step, twin_step
-from fastserve_converters.checkpoint import Checkpoint, file_sha256
+from fastserve_converters.artifact import TWIN_OUTPUTS
+from fastserve_converters.checkpoint import Checkpoint
 from fastserve_converters.formats import FORMATS, Format, precisions_of
 from fastserve_converters.job_requests import source_of
 from fastserve_converters.precisions import Precision
-from fastserve_converters.reference import CALIBRATION
+from fastserve_converters.reference import CALIBRATION, INPUTS
+from fastserve_converters.reference import OUTPUTS as REFERENCE_OUTPUTS
 from fastserve_converters.sources_digest import sources_digest
 from fastserve_converters.tasks import TASKS, Quality, Task
 from fastserve_runtime.engines import installed_engine
+from fastserve_runtime.errors import FastServeError
 from fastserve_runtime.retrieval import QUERY
 
+MODEL_TOOLS = ("torch", "transformers")
+"""What every step on the model rests on."""
 REFERENCE_TOOLS = ("torch", "transformers", "tokenizers", "numpy")
 
 
@@ -74,44 +80,33 @@ class Stages:
     times: list[StageTime] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        digest = hashlib.sha256()
-        for file in self.checkpoint.files():
-            digest.update(file.relative_to(self.checkpoint.root).as_posix().encode() + b"\0")
-            digest.update(file_sha256(file).encode())
-        self._model_key = {
-            "model": digest.hexdigest(),
-            "task": self.checkpoint.task,
-            "length": self.length,
-            "truncate_dim": self.checkpoint.truncate_dim,
-            "pairs": self.checkpoint.takes_pairs,
-            "converters": sources_digest(),
-            "task_code": part_digest(TASKS.load(self.checkpoint.task)),
-        }
+        self._folders = InputFolders(self.cache.run_folder.new)
+        self._model = user_inputs(self.checkpoint.root, self.checkpoint.files())
+
+    @property
+    def generates(self) -> bool:
+        """Whether the model continues texts."""
+        task: Task = TASKS.load(self.checkpoint.task)
+        return task.GENERATES
 
     def precisions(self, format_name: str) -> Mapping[str, Precision]:
         """Return what precisions a format has for this model's task."""
         exporter: Format = FORMATS.load(format_name)
-        task: Task = TASKS.load(self.checkpoint.task)
-        return precisions_of(exporter, generates=task.GENERATES)
+        return precisions_of(exporter, generates=self.generates)
 
     def reference(self, data: DataSettings) -> Entry:
         """Run the original model on evaluation and golden texts."""
-        key = {
-            **self._model_key,
-            "tools": tool_versions(REFERENCE_TOOLS),
-            "data": [file_sha256(f) if f.is_file() else None for f in data.files],
-            "columns": [data.text_column, data.text_pair_column, data.label_column],
-            "seed": data.seed,
-        }
         job = {
             "job": "reference",
-            "data": [str(f.absolute()) for f in data.files],
+            # The ending says how a file is read.
+            "data_sha256": [[f.suffix.lower(), d] for f, d in zip(data.files, files_sha256(data.files), strict=True)],
             "text_column": data.text_column,
             "text_pair_column": data.text_pair_column,
             "label_column": data.label_column,
             "seed": data.seed,
         }
-        entry = self.converted("reference", "Reference outputs", key, job)
+        places = {"data": [str(f.absolute()) for f in data.files]}
+        entry = self.converted("reference", "Reference outputs", job, {}, tools=REFERENCE_TOOLS, places=places)
         # The first job of a converter process loads PyTorch and the model, which every export needs.
         whole, load = self.times.pop(), entry.result["load_seconds"]
         self.times.append(StageTime("Load model", load, whole.cached))
@@ -120,12 +115,11 @@ class Stages:
 
     def program(self, reference: Entry) -> Entry:
         """Bring the model into the form that exporters take, proven equal to the original."""
-        key = {**self._model_key, "tools": tool_versions(("torch", "transformers"))}
-        return self.converted("program", PROGRAM_STEP, key, {"job": "program", "reference": str(reference.folder)})
+        reads = {"reference": entry_inputs(reference, [INPUTS, REFERENCE_OUTPUTS])}
+        return self.converted("program", PROGRAM_STEP, {"job": "program"}, reads, tools=MODEL_TOOLS)
 
     def artifact(
         self,
-        program: Entry,
         reference: Entry,
         format_name: str,
         precision: str,
@@ -137,8 +131,7 @@ class Stages:
         """Export one format and precision.
 
         Args:
-            program: the torch program.
-            reference: the reference, which has the calibration data.
+            reference: the reference, which has the calibration data and inputs to look at the artifact with.
             format_name: which format.
             precision: one of its precisions.
             base: the artifact that this one is made from, if any.
@@ -146,48 +139,50 @@ class Stages:
             range_method: how the ranges of activations are found, where they are set beforehand.
         """
         plan = self.precisions(format_name)[precision]
-        key = {
-            **self._format_key(program, format_name, precision),
-            "base": None if base is None else base.key,
-            "calibration": reference.files[CALIBRATION] if plan.needs_calibration else None,
-            "assignment": assignment,
-            "range_method": plan.range_method(range_method) if plan.has_static_ranges else None,
-        }
+        exporter: Format = FORMATS.load(format_name)
         job = {
             "job": "artifact",
-            "range_method": range_method,
+            "range_method": plan.range_method(range_method) if plan.has_static_ranges else plan.range_methods[0],
             "format": format_name,
             "precision": precision,
-            "base": None if base is None else str(base.folder),
-            "reference": str(reference.folder),
             "assignment": assignment,
+            "prompts": reference.result["preprocessing"]["settings"] if self.generates else None,
         }
-        return self.converted("artifact", export_step(format_name, precision), key, job)
+        reads = {"reference": self._samples(plan, reference)}
+        if base is not None:
+            reads["base"] = entry_inputs(base)
+        return self.converted(
+            "artifact",
+            export_step(format_name, precision),
+            job,
+            reads,
+            tools=(*MODEL_TOOLS, *exporter.TOOLS),
+            part=exporter,
+            places={"base": None},
+        )
 
-    def sensitivity(self, program: Entry, reference: Entry, format_name: str, precision: str) -> Entry:
+    def sensitivity(self, reference: Entry, format_name: str, precision: str) -> Entry:
         """Score every layer in the schemes that a format's mixed precision may give it."""
-        key = {
-            **self._format_key(program, format_name, precision),
-            "calibration": reference.files[CALIBRATION],
-        }
-        job = {
-            "job": "sensitivity",
-            "format": format_name,
-            "precision": precision,
-            "reference": str(reference.folder),
-        }
-        return self.converted("sensitivity", sensitivity_step(format_name), key, job)
-
-    def _format_key(self, program: Entry, format_name: str, precision: str) -> dict[str, Any]:
         exporter: Format = FORMATS.load(format_name)
-        return {
-            "program": program.key,
-            "format": format_name,
-            "precision": precision,
-            "tools": tool_versions(exporter.TOOLS),
-            "converters": sources_digest(),
-            "format_code": part_digest(exporter),
-        }
+        return self.converted(
+            "sensitivity",
+            sensitivity_step(format_name),
+            {"job": "sensitivity", "format": format_name, "precision": precision},
+            {"reference": entry_inputs(reference, [CALIBRATION])},
+            tools=(*MODEL_TOOLS, *exporter.TOOLS),
+            part=exporter,
+        )
+
+    def _samples(self, plan: Precision, reference: Entry, *, is_run: bool = False) -> StepInputs:
+        """Return what a step reads of a reference for a precision.
+
+        Args:
+            plan: the precision.
+            reference: has it.
+            is_run: whether the step runs the model on the reference's inputs, whatever the precision.
+        """
+        is_looked_at = is_run or (plan.looks_at_samples and not self.generates)
+        return entry_inputs(reference, [INPUTS] * is_looked_at + [CALIBRATION] * plan.needs_calibration)
 
     def measurement(
         self,
@@ -202,8 +197,11 @@ class Stages:
         """Measure an artifact on the device, and take its outputs on all inputs."""
         engine = installed_engine(format_name)
         key = {
-            "artifact": artifact.key,
-            "reference": reference.key,
+            # What is in them counts, not what they were made from: another making may give other bytes.
+            "model": {name: artifact.files[name] for name in artifact.result["files"]},
+            "graphs": artifact.result["graphs"],
+            "inputs": reference.files[INPUTS],
+            "task": self.checkpoint.task,
             "machine": self.device.machine().fingerprint,
             "engine": [engine.NAME, engine.version()],
             "threads": threads,
@@ -218,7 +216,7 @@ class Stages:
                 model=artifact.folder / artifact.result["files"][0],
                 format_name=format_name,
                 graphs=artifact.result["graphs"],
-                inputs=reference.folder / "inputs.npz",
+                inputs=reference.folder / INPUTS,
                 threads=threads,
                 debug=self.debug,
             )
@@ -228,73 +226,114 @@ class Stages:
 
     def quality(self, measurement: Entry, reference: Entry, format_name: str, precision: str, seed: int) -> Quality:
         """Compare an artifact's outputs on the evaluation samples with the reference's."""
+        task: Task = TASKS.load(self.checkpoint.task)
+        count = reference.result["evaluation"]
+        labels, settings = reference.result["labels"], reference.result["task_settings"]
         # What was measured when does not matter here; which outputs it gave does.
         key = {
             "outputs": measurement.files[OUTPUTS],
-            "reference": reference.key,
+            "reference": {name: reference.files[name] for name in (INPUTS, REFERENCE_OUTPUTS)},
+            "evaluation": count,
+            "labels": labels,
+            "queries": reference.result.get("queries"),
+            "settings": settings,
             "seed": seed,
+            "task": [self.checkpoint.task, part_digest(task)],
             "code": [sources_digest(), runtime_digest()],
         }
 
         def build(_: Path) -> dict[str, Any]:
-            task: Task = TASKS.load(self.checkpoint.task)
-            count = reference.result["evaluation"]
-            labels = reference.result["labels"]
             expected, actual, inputs = (
                 {name: value[:count] for name, value in read_arrays(file).items()}
                 for file in (
-                    reference.folder / "reference.npz",
+                    reference.folder / REFERENCE_OUTPUTS,
                     measurement.folder / OUTPUTS,
-                    reference.folder / "inputs.npz",
+                    reference.folder / INPUTS,
                 )
             )
             known = None if labels is None else np.array(labels)
-            settings = reference.result["task_settings"]
             return asdict(task.quality(expected, actual, inputs | query_numbers(reference), known, seed, settings))
 
         return Quality(**self.staged("quality", quality_step(format_name, precision), key, build).result)
 
     def twin(self, artifact: Entry, measurement: Entry, reference: Entry, format_name: str, precision: str) -> Entry:
         """Compare an artifact's outputs with those of the same quantized model elsewhere."""
-        key = {
-            "artifact": artifact.key,
-            "outputs": measurement.files[OUTPUTS],
-            "reference": reference.key,
-            "code": [sources_digest(), runtime_digest()],
-        }
+        plan = self.precisions(format_name)[precision]
+        outputs = entry_inputs(measurement, [OUTPUTS])
         job = {
             "job": "twin",
-            "artifact": str(artifact.folder),
             "format": format_name,
             "precision": precision,
             "assignment": artifact.result["recipe"]["assignment"],
-            "reference": str(reference.folder),
-            "outputs": str(measurement.folder / OUTPUTS),
+            "evaluation": reference.result["evaluation"],
+            "outputs_sha256": outputs.digest,
         }
-        return self.converted("twin", twin_step(format_name, precision), key, job)
+        reads = {
+            "artifact": entry_inputs(artifact, [name for name in (TWIN_OUTPUTS,) if name in artifact.files]),
+            "reference": self._samples(plan, reference, is_run=True),
+        }
+        places = {"outputs": str(measurement.folder / OUTPUTS)}
+        return self.converted("twin", twin_step(format_name, precision), job, reads, tools=MODEL_TOOLS, places=places)
 
     def converted(
         self,
         stage: str,
         step: str,
-        key: Mapping[str, Any],
         job: Mapping[str, Any],
+        reads: Mapping[str, StepInputs],
+        *,
+        tools: Sequence[str],
+        part: object = None,
+        places: Mapping[str, Any] | None = None,
         converter: ConverterProcess | None = None,
     ) -> Entry:
         """Have the converter process do a stage on the model, where it is not in the cache.
 
+        All that the process is told is in the key, and it gets folders of the files that are in the key and no others.
+
         Args:
             stage: its name in the cache.
             step: its name for the user.
-            key: everything that decides its result.
-            job: what the process is asked; the model and the folder are added to it.
+            job: what the process is asked.
+            reads: field of the request → the files that it finds there; the model is added to them.
+            tools: distributions whose versions decide the result.
+            part: the module of the format or lowering that does it, which may be a third party's.
+            places: fields that say where single files are whose contents are in `job`.
             converter: which process; the export's own if left out.
         """
         process = converter or self.converter
         source = source_of(
             self.checkpoint, self.length, allow_pickle=self.allow_pickle, trust_remote_code=self.trust_remote_code
         )
-        return self.staged(stage, step, key, lambda out: process.run({**job, "source": source, "out": str(out)}))
+        key = {
+            "job": dict(job),
+            "source": {name: value for name, value in source.items() if name != "path"},
+            "model": self._model.digest,
+            "reads": {name: dict(inputs.digests) for name, inputs in reads.items()},
+            "tools": tool_versions(sorted(set(tools))),
+            "code": [sources_digest(), part_digest(part), part_digest(TASKS.load(self.checkpoint.task))],
+        }
+
+        def build(out: Path) -> Any:
+            folder = self._folders.folder(self._model)
+            model = folder if self.checkpoint.gguf is None else folder / self.checkpoint.gguf.name
+            request = {
+                **job,
+                **(places or {}),
+                **{name: str(self._folders.folder(inputs)) for name, inputs in reads.items()},
+                "source": {**source, "path": str(model)},
+                "out": str(out),
+            }
+            try:
+                return process.run(request)
+            except FastServeError as error:
+                # The user knows the model by where it really is.
+                error.reword(str(folder), str(self.checkpoint.root))
+                raise
+            finally:
+                self._model.check_unchanged()
+
+        return self.staged(stage, step, key, build)
 
     def staged(self, stage: str, step: str, key: Mapping[str, Any], build: Callable[[Path], Any]) -> Entry:
         """Do a stage where it is not in the cache, and write down its time.

@@ -9,14 +9,15 @@ from collections.abc import Mapping
 
 import fastserve_device_tests
 from fastserve.cache import Entry
-from fastserve.cache_keys import package_digest, part_digest, runtime_digest, tool_versions
+from fastserve.cache_keys import package_digest, part_digest, runtime_digest
 from fastserve.candidate import Candidate
 from fastserve.converter_process import ConverterProcess
-from fastserve.stages import Stages
+from fastserve.file_digests import files_sha256
+from fastserve.stages import MODEL_TOOLS, Stages
+from fastserve.step_inputs import entry_inputs
 from fastserve.step_names import compile_step
-from fastserve_converters.checkpoint import file_sha256
 from fastserve_converters.lowerings import Lowering
-from fastserve_converters.sources_digest import sources_digest
+from fastserve_converters.reference import CALIBRATION, INPUTS
 from fastserve_device_tests.compilation import compile_in_process, compiler_versions
 from fastserve_device_tests.targets import CompilingTarget, Target
 from fastserve_runtime.closing import ClosedAtEnd
@@ -49,7 +50,7 @@ class TargetStages(ClosedAtEnd):
         variant |= {"golden": None, "target": None}
         key = {
             "target": target.NAME,
-            "model": [file_sha256(base.folder / name) for name in base.artifact["files"]],
+            "model": files_sha256([base.folder / name for name in base.artifact["files"]]),
             "variant": variant,
             "compiler": compiler_versions(target),
             "code": [package_digest(fastserve_device_tests), runtime_digest(), part_digest(target)],
@@ -61,7 +62,6 @@ class TargetStages(ClosedAtEnd):
 
     def lowering(
         self,
-        program: Entry,
         reference: Entry,
         lowering: Lowering,
         target: Target,
@@ -72,7 +72,6 @@ class TargetStages(ClosedAtEnd):
         """Lower the torch program to a target's own artifact, and take the outputs of an executor that is trusted.
 
         Args:
-            program: the torch program.
             reference: the reference, which has the inputs and the calibration data.
             lowering: what lowers it.
             target: whose environment it needs.
@@ -81,26 +80,23 @@ class TargetStages(ClosedAtEnd):
         """
         plan = lowering.PRECISIONS[precision]
         needs = target.needs()
-        key = {
-            "target": lowering.TARGET,
-            "precision": precision,
-            "program": program.key,
-            "reference": reference.key,
-            "tools": tool_versions(lowering.TOOLS),
-            "converters": sources_digest(),
-            "lowering_code": part_digest(lowering),
-            "range_method": plan.range_method(range_method) if plan.has_static_ranges else None,
-        }
         job = {
             "job": "lowering",
             "target": lowering.TARGET,
             "precision": precision,
-            "range_method": range_method,
-            "reference": str(reference.folder),
+            "range_method": plan.range_method(range_method) if plan.has_static_ranges else plan.range_methods[0],
             "assignment": None,
         }
-        converter = self._converter_with(needs.environment)
-        return self._stages.converted("lowering", compile_step(lowering.TARGET, precision), key, job, converter)
+        names = [INPUTS, *([CALIBRATION] if plan.needs_calibration else [])]
+        return self._stages.converted(
+            "lowering",
+            compile_step(lowering.TARGET, precision),
+            job,
+            {"reference": entry_inputs(reference, names)},
+            tools=(*MODEL_TOOLS, *lowering.TOOLS),
+            part=lowering,
+            converter=self._converter_with(needs.environment),
+        )
 
     def _converter_with(self, environment: Mapping[str, str]) -> ConverterProcess:
         """Return the converter process, or one of its own where variables must be set before it starts."""

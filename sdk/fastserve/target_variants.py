@@ -76,6 +76,7 @@ def _compiled(
         candidate,
         format=entry.result["format"],
         folder=entry.folder,
+        digests=entry.files,
         artifact=_artifact(entry, {**base.artifact["recipe"], "compiler": versions}),
         outputs=base.outputs,
         quality=base.quality,
@@ -87,14 +88,13 @@ def _compiled(
 def _lowered(making: Making, stages: TargetStages, plan: TargetPlan, candidate: Candidate) -> Candidate:
     reference = making.reference
     lowering = load_lowering(plan.name)
-    entry = stages.lowering(
-        making.program, reference, lowering, plan.target, candidate.precision, range_method=making.range_method
-    )
+    entry = stages.lowering(reference, lowering, plan.target, candidate.precision, range_method=making.range_method)
     versions = tool_versions(lowering.TOOLS)
     return replace(
         candidate,
         format=lowering.FORMAT,
         folder=entry.folder,
+        digests=entry.files,
         artifact=_artifact(entry, {**entry.result["recipe"], "compiler": versions}),
         outputs=entry.folder / OUTPUTS,
         quality=making.stages.quality(entry, reference, plan.name, candidate.precision, making.seed),

@@ -34,7 +34,6 @@ class Making:
     """What candidates are made from and measured with."""
 
     stages: Stages
-    program: Entry
     reference: Entry
     budget: Budget
     threads: int
@@ -110,7 +109,6 @@ def make_candidates(making: Making, format_name: str, wanted: Sequence[str]) -> 
 
 def _artifact(making: Making, candidate: Candidate, base: Entry | None, assignment: Mapping[str, Any] | None) -> Entry:
     return making.stages.artifact(
-        making.program,
         making.reference,
         candidate.format,
         candidate.precision,
@@ -128,7 +126,7 @@ def _mixed_artifact(
     done: Sequence[Candidate],
 ) -> Entry:
     """Choose schemes for the layers within the budget, and again with less room if the file came out too large."""
-    scores = making.stages.sensitivity(making.program, making.reference, candidate.format, candidate.precision)
+    scores = making.stages.sensitivity(making.reference, candidate.format, candidate.precision)
     mix = Mix(scores.result, making.budget, precisions, done)
     room = int(scores.result["other_bytes"]) + LEAST_ROOM + shared_bytes(making.reference)
     for _ in range(_MIXED_ATTEMPTS):
@@ -150,7 +148,11 @@ def artifact_size(artifact: Entry, reference: Entry) -> int:
 def _measured(making: Making, candidate: Candidate, artifact: Entry) -> Candidate:
     stages, reference = making.stages, making.reference
     candidate = replace(
-        candidate, folder=artifact.folder, artifact=artifact.result, size=artifact_size(artifact, reference)
+        candidate,
+        folder=artifact.folder,
+        artifact=artifact.result,
+        digests=artifact.files,
+        size=artifact_size(artifact, reference),
     )
     try:
         entry = stages.measurement(

@@ -208,33 +208,47 @@ def test_licence_files_and_the_model_card_are_found(folder) -> None:
     assert [f.name for f in read_checkpoint(root).licence_files()] == ["LICENSE", "COPYING", "README.md"]
 
 
-def test_files_that_decide_the_result_are_listed_in_a_fixed_order(folder) -> None:
-    root = folder(
-        {
-            "vocab.txt": "a",
-            "1_Pooling/config.json": "{}",
-            "spiece.model": "b",
-            "modeling.py": "c",
-            "README.md": "d",
-            "LICENSE": "e",
-            "picture.png": "f",
-            "pytorch_model.bin": "g",
-            ".git/config.json": "{}",
-            ".cache.json": "{}",
-        }
-    )
+READ = {
+    "vocab.txt": "a",
+    "1_Pooling/config.json": "{}",
+    "spiece.model": "b",
+    "modeling.py": "c",
+    "chat_template.jinja": "{{ messages }}",
+    "additional_chat_templates/tools.jinja": "{{ tools }}",
+    "unheard-of.settings": "x",
+    "no_ending": "x",
+}
+NOT_READ = {
+    "README.md": "d",
+    "LICENSE": "e",
+    "picture.png": "f",
+    "pytorch_model.bin": "g",
+    "model.gguf": "h",
+    "onnx/model.onnx": "i",
+    ".git/config.json": "{}",
+    ".cache.json": "{}",
+    "checkpoint-500/model.safetensors": "j",
+    "mine.fsb/manifest.json": "{}",
+    "mine.fsb/variants/a/model.safetensors": "k",
+}
+
+
+def test_every_file_that_may_be_read_is_listed_in_a_fixed_order(folder) -> None:
+    root = folder({**READ, **NOT_READ})
     names = [f.relative_to(root).as_posix() for f in read_checkpoint(root).files()]
     assert sorted(names) == names or sorted(names, key=lambda n: n.split("/")) == names
-    assert set(names) == {
-        "1_Pooling/config.json",
-        "LICENSE",
-        "README.md",
-        "config.json",
-        "model.safetensors",
-        "modeling.py",
-        "spiece.model",
-        "vocab.txt",
-    }
+    assert set(names) == {"config.json", "model.safetensors", *READ}
+
+
+def test_files_are_reached_through_links_but_not_in_circles(folder, tmp_path: Path) -> None:
+    root = folder()
+    (tmp_path / "pooling").mkdir()
+    (tmp_path / "pooling" / "config.json").write_text("{}")
+    (root / "1_Pooling").symlink_to(tmp_path / "pooling")
+    (root / "circle").symlink_to(root)
+    (root / "broken.json").symlink_to("nowhere")
+    names = {f.relative_to(root).as_posix() for f in read_checkpoint(root).files()}
+    assert names == {"config.json", "model.safetensors", "1_Pooling/config.json"}
 
 
 def test_weights_that_are_a_pickle_belong_to_the_files(folder) -> None:

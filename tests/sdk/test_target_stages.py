@@ -42,7 +42,9 @@ class Process:
 def stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stages:
     monkeypatch.setattr(Process, "made", [])
     monkeypatch.setattr("fastserve.target_stages.ConverterProcess", Process)
-    checkpoint = SimpleNamespace(files=tuple, root=tmp_path, task="feature-extraction")
+    checkpoint = SimpleNamespace(
+        files=tuple, root=tmp_path, gguf=None, truncate_dim=None, takes_pairs=False, task="feature-extraction"
+    )
     device: Any = SimpleNamespace()
     return Stages(Cache(tmp_path / "cache"), Process(), device, SilentReporter(), checkpoint, 16)  # type: ignore[arg-type]
 
@@ -53,9 +55,9 @@ def target_stages(stages: Stages) -> TargetStages:
 
 
 def lower(stages: TargetStages, tmp_path: Path, **environment: str) -> Entry:
-    entry = Entry("key", tmp_path, {}, {}, 0.0)
+    entry = Entry("key", tmp_path, {}, {"inputs.npz": "0" * 64}, 0.0)
     target: Any = SimpleNamespace(needs=lambda: Needs(environment=environment))
-    return stages.lowering(entry, entry, LOWERING, target, "fp32", range_method="min-max")
+    return stages.lowering(entry, LOWERING, target, "fp32", range_method="min-max")
 
 
 def test_a_lowering_without_variables_shares_the_converter_and_is_done_once(

@@ -61,7 +61,7 @@ class StoringMore:
         return self._entry("sensitivity", {"units": units_document(units), "other_bytes": 0})
 
     def artifact(self, *names: Any, assignment: dict[str, Any] | None, **_: Any) -> Entry:
-        entry = self._entry("-".join(map(str, names[2:])), {"files": ["model"]})
+        entry = self._entry("-".join(map(str, names[1:])), {"files": ["model"]})
         if assignment is not None:
             stored = sum(42_000 if scheme == asdict(INT8) else 20_000 for scheme in assignment.values())
             self.sizes.append(stored)
@@ -81,7 +81,7 @@ def test_a_mixed_file_that_came_out_too_large_is_made_again_until_it_fits(tmp_pa
     stages = StoringMore(tmp_path)
     (tmp_path / "tokenizer.json").write_bytes(bytes(1000))
     reference = Entry("reference", tmp_path, {}, {}, 0.0)
-    making = Making(stages, reference, reference, budget_from_flags(max_size="3000kB"), 1, False, 0, "min-max")  # type: ignore[arg-type]
+    making = Making(stages, reference, budget_from_flags(max_size="3000kB"), 1, False, 0, "min-max")  # type: ignore[arg-type]
     *_, mixed = make_candidates(making, "executorch", ["mixed"])
     assert 1 < len(stages.sizes) <= 3
     assert stages.sizes[0] > 3_000_000

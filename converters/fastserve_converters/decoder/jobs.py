@@ -28,6 +28,7 @@ from fastserve_converters.job_requests import (
     SIGNATURE,
     TWIN,
     Handler,
+    calibration_place,
     checkpoint_of,
     requested_texts,
 )
@@ -40,7 +41,7 @@ from fastserve_converters.quantization.layers import check_finite
 from fastserve_converters.quantization.recipe import recipe_document
 from fastserve_converters.quantization.weights import QuantizedWeight
 from fastserve_converters.recent import Recent
-from fastserve_converters.reference import CALIBRATION, DESCRIPTION, INPUTS, load_tokenizer
+from fastserve_converters.reference import CALIBRATION, INPUTS, load_tokenizer
 from fastserve_runtime.errors import UsageError
 from fastserve_runtime.generation import traces
 from fastserve_runtime.policy import LOG_PROBABILITIES, comparable
@@ -118,13 +119,12 @@ class DecoderJobs:
 
     def _artifact(self, request: Mapping[str, Any], out: Path) -> Any:
         decoders, plan = self._plan(request)
-        description = json.loads((Path(request["reference"]) / DESCRIPTION).read_text())
         job = DecoderJob(
             form=self._form(),
             precision=request["precision"],
             plan=plan,
             weights=self._quantized(plan, request),
-            prompts=description["preprocessing"]["settings"],
+            prompts=request["prompts"],
             out=out,
         )
         samples = len(self._calibration(request)["input_ids"]) if plan.needs_calibration else 0
@@ -139,8 +139,7 @@ class DecoderJobs:
         """Compare an artifact's outputs on golden traces with those of the same quantized model in PyTorch."""
         plan = self._plan(request)[1]
         form = self._form()
-        description = json.loads((Path(request["reference"]) / DESCRIPTION).read_text())
-        rows = slice(description["evaluation"], description["evaluation"] + _TWIN_TRACES)
+        rows = slice(request["evaluation"], request["evaluation"] + _TWIN_TRACES)
         inputs = {n: v[rows] for n, v in _arrays(Path(request["reference"]) / INPUTS).items()}
         actual = _arrays(Path(request["outputs"]))[traces.LOG_PROBABILITIES][rows]
         weights = self._quantized(plan, request)
@@ -184,7 +183,7 @@ class DecoderJobs:
         """Return the integers of a precision; the last few are kept."""
         form = self._form()
         schemes = decoder_assignment(form, plan, request["assignment"])
-        key = (plan.rounding, request["reference"], frozenset(schemes.items()))
+        key = (plan.rounding, calibration_place(request), frozenset(schemes.items()))
 
         def made() -> dict[str, QuantizedWeight]:
             rounder = self._rounder(request) if plan.rounding == "gptq" else None
@@ -194,7 +193,7 @@ class DecoderJobs:
 
     def _rounder(self, request: Mapping[str, Any]) -> DecoderRounder:
         return self._rounders.get(
-            request["reference"], lambda: DecoderRounder(self._form(), self._calibration(request)["input_ids"])
+            calibration_place(request), lambda: DecoderRounder(self._form(), self._calibration(request)["input_ids"])
         )
 
     @cached_property

@@ -13,9 +13,9 @@ import numpy as np
 from fastserve.bisecting.reading import Inside, Reader, least_output_sqnr_db, tensors
 from fastserve.bisecting.reference_model import ReferenceJobs
 from fastserve.bisecting.transplanting import transplanted
-from fastserve.cache import Cache
 from fastserve.cache_keys import tool_versions
 from fastserve.progress import Reporter
+from fastserve.step_inputs import user_inputs
 from fastserve_converters.checkpoint import file_sha256
 from fastserve_converters.formats import FORMATS
 from fastserve_converters.layer_map import Tap, tap_of
@@ -70,12 +70,11 @@ def export_again(jobs: ReferenceJobs, variant: Variant, samples: Path, reporter:
         )
     plan: Precision = exporter.PRECISIONS[variant.precision]
     recipe = dict(variant.recipe)
-    files = [f for f in jobs.checkpoint.files() if f.is_file()]
     key = {
-        "model": [file_sha256(f) for f in files],
-        "length": jobs.source["length"],
-        "truncate_dim": jobs.source["truncate_dim"],
-        "task": jobs.checkpoint.task,
+        "model": user_inputs(jobs.checkpoint.root, jobs.checkpoint.files()).digest,
+        "source": {name: value for name, value in jobs.source.items() if name != "path"},
+        # Without calibration data, the samples are what the export looks at its artifact with.
+        "samples": None if plan.needs_calibration else file_sha256(samples),
         "recipe": recipe,
         "converters": sources_digest(),
         "tools": tool_versions(exporter.TOOLS),
@@ -103,7 +102,7 @@ def export_again(jobs: ReferenceJobs, variant: Variant, samples: Path, reporter:
             }
         )
 
-    cache = Cache(jobs.cache_dir)
+    cache = jobs.cache
     entry = cache.find(_TAPPED, key)
     if entry is None:
         reporter.start(EXPORT_AGAIN)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fastserve.cache import Cache
 from fastserve.converter_process import ConverterProcess
 from fastserve.exporting import default_cache_dir
 from fastserve.model_source import ModelSource, find_model
@@ -28,14 +29,14 @@ class ReferenceJobs:
         checkpoint: the model's files.
         source: how the process loads the model.
         has_dynamic_length: whether the variant takes any number of tokens.
-        cache_dir: where finished steps of an export are kept.
+        cache: where finished steps of an export are kept.
     """
 
     converter: ConverterProcess
     checkpoint: Checkpoint
     source: Mapping[str, Any]
     has_dynamic_length: bool
-    cache_dir: Path
+    cache: Cache
 
     def run(self, job: Mapping[str, Any]) -> Any:
         """Do one job; the model is added to it."""
@@ -81,7 +82,7 @@ class ReferenceModel(ClosedAtEnd):
     ) -> None:
         """Name the model; see `Bisector`."""
         self._name = name
-        self._cache_dir = cache_dir
+        self._cache = Cache(cache_dir or default_cache_dir())
         self._allow_pickle, self._trust_remote_code = allow_pickle, trust_remote_code
         self._any_weights = any_weights
         self._converter = ConverterProcess(debug=debug)
@@ -89,8 +90,9 @@ class ReferenceModel(ClosedAtEnd):
         self._checkpoints: dict[str, tuple[Checkpoint, str]] = {}
 
     def close(self) -> None:
-        """End the converter process."""
+        """End the converter process, and let go of what is used in the cache."""
         self._converter.close()
+        self._cache.close()
 
     def jobs(self, bundle: Bundle, variant: Variant) -> ReferenceJobs:
         """Return what does jobs on the model for a variant.
@@ -110,7 +112,7 @@ class ReferenceModel(ClosedAtEnd):
                 trust_remote_code=self._trust_remote_code,
             ),
             has_dynamic_length=not isinstance(length, int),
-            cache_dir=self._cache_dir or default_cache_dir(),
+            cache=self._cache,
         )
 
     def _checkpoint_of(self, bundle: Bundle) -> Checkpoint:

@@ -48,6 +48,8 @@ class Export:
         request = {"job": job, "source": self.source, "out": str(self.out / (name or job)), **fields}
         if job != "reference":
             request["reference"] = str(self.out / "reference")
+            request["prompts"] = self.reference["preprocessing"]["settings"]
+            request["evaluation"] = self.reference["evaluation"]
         result: dict[str, Any] = self.jobs.run(request)
         return result
 
