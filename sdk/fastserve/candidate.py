@@ -10,6 +10,9 @@ from typing import Any
 from fastserve.budget import Breach
 from fastserve_converters.tasks import Quality
 
+LEAST_SPREAD = 0.05
+"""As a share: so much the p90 of one model differs from process to process, however steady each run was."""
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -73,6 +76,18 @@ class Candidate:
         Of one inference, or of one output token of a model that generates text.
         """
         return None if self.measurement is None else _trusted(self.measurement["latency"])
+
+    @property
+    def latency_spread(self) -> tuple[float, float] | None:
+        """From the median to the p90 of the calls, in seconds: what is inside says nothing of which one is faster.
+
+        None where the p90 cannot be trusted.
+        """
+        if self.p90 is None or self.measurement is None:
+            return None
+        median: float | None = self.measurement["latency"].get("p50")
+        # The median is an upper bound too, and may be that of a lucky minute.
+        return min(self.p90 / (1 + LEAST_SPREAD), self.p90 if median is None else median), self.p90
 
     @property
     def first_token_p90(self) -> float | None:

@@ -17,6 +17,7 @@ from fastserve.budget import Budget, check_applies
 from fastserve.bundle_writer import check_free, write_bundle
 from fastserve.cache import Cache, Entry
 from fastserve.candidate import Candidate
+from fastserve.choice_reason import choice_reason
 from fastserve.converter_process import ConverterProcess
 from fastserve.devices import DEVICES, Device
 from fastserve.evidence import evidence_of
@@ -25,7 +26,7 @@ from fastserve.manifest_writer import bundle_content
 from fastserve.mixing import check_limited
 from fastserve.model_source import ModelSource, find_model
 from fastserve.progress import Reporter, SilentReporter, Step
-from fastserve.ranking import KEEP, judge, rank, shipped, shipped_for_targets
+from fastserve.ranking import KEEP, choose, judge, rank, shipped, shipped_for_targets
 from fastserve.stages import DataSettings, Stages, StageTime
 from fastserve.step_names import PROGRAM_STEP
 from fastserve.target_plans import check_named, target_plans, with_portable_bases
@@ -101,6 +102,7 @@ class ExportResult:
         bundle: where it was written; None where nothing fits.
         digest: the bundle's id; None where nothing fits.
         chosen: the best candidate that fits, or None.
+        chosen_because: what decided that, in a sentence; None where nothing fits.
         candidates: all of them, in the order they were made, judged.
         shipped: ids of those in the bundle, best first.
         machine: what latency and memory belong to.
@@ -115,6 +117,7 @@ class ExportResult:
     bundle: Path | None
     digest: str | None
     chosen: Candidate | None
+    chosen_because: str | None
     candidates: tuple[Candidate, ...]
     shipped: tuple[str, ...]
     budget: Budget
@@ -212,6 +215,7 @@ def run_export(request: ExportRequest, reporter: Reporter | None = None) -> Expo
         bundle=request.output if kept else None,
         digest=identifier,
         chosen=ranked[0] if ranked else None,
+        chosen_because=choice_reason(choose(ranked), len(ranked)) if ranked else None,
         candidates=tuple(judged),
         shipped=tuple(c.id for c in kept),
         budget=request.budget,

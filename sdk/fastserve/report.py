@@ -29,6 +29,7 @@ def export_document(result: ExportResult) -> dict[str, Any]:
         "bundle": None if result.bundle is None else str(result.bundle),
         "digest": result.digest,
         "chosen": None if result.chosen is None else result.chosen.id,
+        "chosen_because": result.chosen_because,
         "model": result.model,
         "task": result.task,
         "context" if result.generates else "sequence_length": result.length,
@@ -54,6 +55,8 @@ def export_document(result: ExportResult) -> dict[str, Any]:
 def print_export(result: ExportResult, console: Console) -> None:
     """Print the table, what binds where nothing fits, and the notes."""
     console.print(export_table(result))
+    if result.chosen_because is not None:
+        console.print(f"[dim]Note:[/] {escape(result.chosen_because)}", highlight=False)
     for note in result.notes:
         console.print(f"[dim]Note:[/] {escape(note)}", highlight=False)
     for candidate in result.candidates:
@@ -194,6 +197,8 @@ def _candidate_document(candidate: Candidate, result: ExportResult) -> dict[str,
         "shipped": candidate.id in result.shipped,
         "on_pareto_front": candidate.on_front,
         "size": candidate.size,
+        "doubts": candidate.doubts(),
+        "latency_spread": None if candidate.latency_spread is None else list(candidate.latency_spread),
         "quality": None
         if quality is None
         else {

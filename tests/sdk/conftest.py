@@ -26,6 +26,7 @@ TOKENIZER = b"{}"
 def build_measurement(
     *,
     p90: float | None = 0.01,
+    p50: float | None = None,
     most: float = 0.02,
     peak: int | None = 50_000_000,
     brings_pytorch: bool = False,
@@ -39,7 +40,7 @@ def build_measurement(
         "machine": {"processor": "Test CPU"},
         "brings_pytorch": brings_pytorch,
         "memory": {"peak": peak},
-        "latency": _latency(p90, most),
+        "latency": {**_latency(p90, most), "p50": p50},
         "sample_latency": {"p50": 0.00425, "p90": 0.006, "samples": 200},
         **first,
     }

@@ -14,12 +14,14 @@ from fastserve.budget import Budget, Limit, budget_from_flags
 from fastserve.candidate import Candidate
 from fastserve.ranking import (
     KEEP,
+    choose,
     explain_nothing_fits,
     judge,
     pareto_front,
     rank,
     shipped,
     shipped_for_targets,
+    speed_levels,
 )
 from fastserve_converters.tasks import Quality
 
@@ -86,20 +88,91 @@ def test_just_those_that_fit_are_ranked(made: list[Candidate], budget: Budget) -
 def test_nobody_that_fits_beats_the_chosen_one_beyond_the_interval(made: list[Candidate], budget: Budget) -> None:
     ranked = rank(judge(made, budget))
     assume(ranked)
-    highest = max(c.quality.value for c in ranked)
-    # Where several have the highest quality, the interval of the one that came first counts.
-    leader = next(c for c in made if c.id in ids(ranked) and c.quality.value == highest)
-    equals = [c for c in ranked if c.quality.high >= leader.quality.low]
-    assert ranked[0] == min(equals, key=lambda c: (c.p90 or float("inf"), c.size, c.id))
+    best, highest = ranked[0], max(round(c.quality.value, 4) for c in ranked)
+    leaders = [c for c in ranked if round(c.quality.value, 4) == highest]
+    least = max(round(c.quality.low, 4) for c in leaders)
+    equals = [c for c in ranked if round(c.quality.high, 4) >= least]
+    assert best in equals
+    for other in equals:
+        if other.p90 is not None:
+            # Nobody is faster beyond the measured spread of both.
+            assert best.p90 is not None
+            assert best.latency_spread[0] <= other.p90
+    slowest = min((c.p90 for c in equals if c.p90 is not None), default=None)
+    together = [c for c in equals if slowest is None or (c.latency_spread and c.latency_spread[0] <= slowest)]
+    assert best.size == min(c.size for c in together)
 
 
 @given(candidates(), st.randoms(use_true_random=False))
 def test_the_order_in_which_candidates_come_does_not_matter(made: list[Candidate], random) -> None:
-    # Equal best qualities with different intervals are a tie that only the order can break.
-    assume(len({c.quality.value for c in made if c.quality}) == sum(c.quality is not None for c in made))
     shuffled = list(made)
     random.shuffle(shuffled)
     assert ids(rank(judge(shuffled, Budget()))) == ids(rank(judge(made, Budget())))
+    assert pareto_front(shuffled) == pareto_front(made)
+
+
+@st.composite
+def noise(draw: st.DrawFn) -> Callable[[Candidate], Candidate]:
+    """Another measurement of the same: no latency is off by more than a fiftieth."""
+
+    def noisy(candidate: Candidate) -> Candidate:
+        latency = candidate.measurement["latency"]
+        factor = draw(st.floats(0.98, 1.02))
+        figures = {name: latency[name] * factor for name in ("p50", "p90")}
+        return replace(candidate, measurement={**candidate.measurement, "latency": {**latency, **figures}})
+
+    return noisy
+
+
+@settings(max_examples=100)
+@given(st.data(), noise())
+def test_noise_of_the_measurement_turns_nothing_round(data: st.DataObject, noisy) -> None:
+    # Some are equally fast in truth, and others differ by far more than the noise.
+    made = []
+    for number in range(data.draw(st.integers(1, 7))):
+        p90 = data.draw(st.sampled_from([0.001, 0.002, 0.004]))
+        (candidate,) = data.draw(st.just([numbered(number, p90, data.draw(st.integers(1, 100)))]))
+        made.append(candidate)
+    once, again = ([noisy(c) for c in made] for _ in range(2))
+    assert ids(rank(once)) == ids(rank(again)) == ids(rank(made))
+    assert pareto_front(once) == pareto_front(again)
+
+
+def numbered(number: int, p90: float, size: int) -> Candidate:
+    latency = {"p50": p90 * 0.9, "p90": p90, "most": 1.0, "trustworthy": True, "doubts": []}
+    measurement = {"brings_pytorch": False, "memory": {"peak": None}, "latency": latency}
+    quality = Quality("q", 0.99, 0.98, 1.0, 200)
+    return Candidate(f"onnx-{number}", "onnx", str(number), measurement=measurement, quality=quality, size=size)
+
+
+def test_of_two_as_fast_within_the_spread_the_smaller_wins_however_the_noise_falls(make_candidate: Make) -> None:
+    for fp32, int8 in [(0.0100, 0.0103), (0.0103, 0.0100)]:
+        made = [
+            make_candidate("onnx-fp32", p50=fp32 * 0.95, p90=fp32, size=4_700_000),
+            make_candidate("onnx-int8", p50=int8 * 0.95, p90=int8, size=1_900_000),
+        ]
+        assert ids(rank(made)) == ["onnx-int8", "onnx-fp32"]
+        assert pareto_front(made) == {"onnx-int8"}
+
+
+def test_a_chain_of_overlapping_spreads_is_no_circle(make_candidate: Make) -> None:
+    chain = [
+        make_candidate(name, p50=p50, p90=p90, size=size)
+        for name, p50, p90, size in [("a-1", 0.010, 0.011, 9), ("b-1", 0.0108, 0.012, 8), ("c-1", 0.0118, 0.013, 7)]
+    ]
+    assert speed_levels(chain) == {"a-1": 0, "b-1": 0, "c-1": 1}
+    for order in permutations(chain):
+        # The third is as fast as the second, and not as the first: all are told by the first, the fastest.
+        assert ids(rank(order)) == ["b-1", "a-1", "c-1"]
+        assert choose(order).equally_fast == tuple(c for c in order if c.id != "c-1")
+        assert pareto_front(order) == {"b-1", "c-1"}
+
+
+def test_qualities_count_to_the_digits_that_are_shown(make_candidate: Make) -> None:
+    exact = make_candidate("a-1", quality=1.0, spread=0, size=9)
+    rounded = make_candidate("b-1", quality=0.99996, spread=0, size=8)
+    other = make_candidate("c-1", quality=0.9994, spread=0, size=7)
+    assert ids(rank([exact, rounded, other])) == ["b-1", "a-1", "c-1"]
 
 
 @given(candidates(), st.sampled_from(KEEP))
@@ -124,18 +197,18 @@ def test_what_ships_is_ranked_and_begins_with_the_chosen_one(made: list[Candidat
 @given(candidates())
 def test_no_member_of_the_pareto_front_is_dominated_and_all_others_are(made: list[Candidate]) -> None:
     measured = [c for c in made if c.measurement is not None]
-    front = pareto_front(made)
+    front, levels = pareto_front(made), speed_levels(measured)
     assert front <= {c.id for c in measured}
     assert bool(front) is bool(measured)
 
     def beats(one: Candidate, other: Candidate) -> bool:
         pairs = [
             (-round(one.quality.value, 4), -round(other.quality.value, 4)),
-            (one.p90 or float("inf"), other.p90 or float("inf")),
+            (levels[one.id], levels[other.id]),
             (one.size, other.size),
         ]
         if one.peak_memory is not None and other.peak_memory is not None:
-            pairs.append((one.peak_memory, other.peak_memory))
+            pairs.append((round(one.peak_memory / 1e6), round(other.peak_memory / 1e6)))
         return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
 
     for candidate in measured:

@@ -15,7 +15,8 @@ from rich.console import Console
 from fastserve import ExportResult
 from fastserve.budget import Budget, budget_from_flags
 from fastserve.candidate import Candidate
-from fastserve.ranking import judge, rank
+from fastserve.choice_reason import choice_reason
+from fastserve.ranking import choose, judge, rank
 from fastserve.report import export_document, print_export
 from fastserve.stages import StageTime
 from fastserve_runtime.machine import Machine
@@ -32,6 +33,7 @@ def result_of(candidates: list[Candidate], budget: Budget | None = None, **field
         bundle=Path("out/model.fsb") if ranked else None,
         digest="abc" if ranked else None,
         chosen=ranked[0] if ranked else None,
+        chosen_because=choice_reason(choose(ranked), len(ranked)) if ranked else None,
         candidates=tuple(judged),
         shipped=tuple(c.id for c in ranked[:2]),
         budget=budget,
@@ -226,3 +228,40 @@ def test_what_was_made_for_a_target_stands_in_the_table_without_measurements(mak
     first, second = export_document(result)["variants"]
     assert (first["target"], first["compilation"]) == (None, None)
     assert (second["target"], second["compilation"], second["measurement"]) == ("onnx:x", compilation, None)
+
+
+def test_the_output_says_why_the_chosen_one_was_chosen(make_candidate: Callable[..., Candidate]) -> None:
+    made = [
+        make_candidate("onnx-fp32", quality=1.0, spread=0.02, p90=0.0102, p50=0.0095, size=4_700_000),
+        make_candidate("onnx-int8", quality=0.999, p90=0.0104, p50=0.0096, size=1_900_000),
+        make_candidate("onnx-int4", quality=0.5, p90=None),
+    ]
+    result = result_of(made)
+    document = export_document(result)
+    assert document["chosen_because"] == (
+        "onnx-int8 was chosen: its quality 0.9990 may be as good as the highest, 1.0000 of onnx-fp32: its interval "
+        "reaches 0.9800; of these it is as fast as the fastest within the measured spread (9.6 ms to 10.4 ms; "
+        "onnx-fp32 9.5 ms to 10.2 ms); of these it is the smallest (1.9 MB)."
+    )
+    assert " ".join(printed(result).split()).count("onnx-int8 was chosen: its quality") == 1
+    assert [v["doubts"] for v in document["variants"]] == [{}, {}, {"latency": "the process was interrupted"}]
+    assert [v["latency_spread"] for v in document["variants"]] == [[0.0095, 0.0102], [0.0096, 0.0104], None]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"quality": 0.9}, "its quality 1.0000 is the highest, and no other one's interval reaches 0.9900"),
+        ({"p90": 0.5}, "and onnx-int8 may be as good (interval from 0.9900); of these it is the fastest"),
+        ({"size": 20_000_000}, "of these it is the smallest (10.0 MB)"),
+        ({}, "all of these are of one size, so the first by name was taken"),
+    ],
+)
+def test_the_reason_names_what_decided(make_candidate: Callable[..., Candidate], changes: dict, words: str) -> None:
+    result = result_of([make_candidate("onnx-fp32"), make_candidate("onnx-int8", **changes)])
+    assert result.chosen.id == "onnx-fp32"
+    assert words in result.chosen_because
+
+
+def test_where_one_variant_fits_that_is_the_reason(make_candidate: Callable[..., Candidate]) -> None:
+    assert result_of([make_candidate()]).chosen_because == "onnx-fp32 was chosen: no other variant fits."
