@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -38,7 +37,7 @@ def mix(measured: list[Candidate] | None = None, **limits: Any) -> Mix:
 def test_the_room_of_everything_else_is_left_free() -> None:
     assert mixed_assignment(mix(max_size="1000B"), 0)["dense"] is None
     chosen = mixed_assignment(mix(max_size="1000B"), 750)
-    assert chosen["embeddings"] == asdict(INT8)
+    assert chosen["embeddings"] == INT8.as_document()
     assert chosen["dense"] == asdict(INT4)
     with pytest.raises(UsageError, match="cheapest assignment takes 160 bytes; 0 are left"):
         mixed_assignment(mix(max_size="1000B"), 1000)
@@ -55,7 +54,7 @@ def test_latency_is_predicted_from_what_was_measured(make_candidate: Make) -> No
     # 25 of 100 products in float take 5 ms, the others in int8 3.75 ms.
     chosen = mixed_assignment(mix(measured, max_latency="9ms"), 0)
     assert chosen["dense"] is None
-    assert chosen["query"] == chosen["key"] == asdict(INT8)
+    assert chosen["query"] == chosen["key"] == INT8.as_document()
     assert mixed_assignment(mix(measured, max_latency="8ms"), 0)["dense"] is not None
 
 
