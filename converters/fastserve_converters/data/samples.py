@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, cast
 
-from fastserve_converters.data.labels import Label, LabelKind, labels_of
+from fastserve_converters.data.labels import ClassLabels, Label, LabelKind, labels_of
 from fastserve_converters.data.pairs import pairs_of
 from fastserve_converters.data.plain_text import COLUMN
 from fastserve_converters.data.splitting import LEAST_EVALUATION
@@ -68,14 +68,32 @@ class Reader(Protocol):
 
 
 def read_samples(
-    files: Sequence[Path], columns: Columns, labels: LabelKind | None, *, takes_pairs: bool = False
+    files: Sequence[Path],
+    columns: Columns | None = None,
+    labels: LabelKind | Sequence[str] | None = None,
+    *,
+    text_column: str = COLUMN,
+    pair_column: str | None = None,
+    label_column: str = DEFAULT_LABEL_COLUMN,
+    takes_pairs: bool = False,
 ) -> list[Sample]:
     """Read texts from data files, in order; see `read_tables` and `samples_of`.
+
+    Args:
+        files: none of them: the texts that ship with this package are taken.
+        columns: which are read; those that the next three name if left out.
+        labels: what labels are, or the names of classes in the order of their ids; none: labels are not read.
+        text_column: see `Columns.text`.
+        pair_column: see `Columns.pair`.
+        label_column: see `Columns.label`.
+        takes_pairs: whether the model takes pairs of texts.
 
     Raises:
         UsageError: a file cannot be read, lacks a column, has too few texts, or a label is unknown.
     """
-    return samples_of(read_tables(files), columns, labels, takes_pairs=takes_pairs)
+    read = Columns(text_column, pair_column, label_column) if columns is None else columns
+    kind = (ClassLabels(tuple(labels)) if labels else None) if isinstance(labels, Sequence) else labels
+    return samples_of(read_tables(files), read, kind, takes_pairs=takes_pairs)
 
 
 def read_tables(files: Sequence[Path]) -> list[Table]:

@@ -70,6 +70,12 @@ def test_plain_text_has_one_text_a_line_whatever_the_columns_are_called(tmp_path
     assert read(tmp_path / name, text_column="body") == [Sample(t) for t in TEXTS]
 
 
+def test_columns_and_classes_may_be_named_one_by_one(tmp_path: Path) -> None:
+    file = write(tmp_path / "data.csv", rows_of(NAMES, text="body", label="mood"))
+    assert read_samples([file], text_column="body", label_column="mood", labels=LABELS) == EXPECTED
+    assert read_samples([file], text_column="body", label_column="mood", labels=()) == [Sample(t) for t in TEXTS]
+
+
 def test_columns_may_have_other_names(tmp_path: Path) -> None:
     file = write(tmp_path / "data.csv", rows_of(NAMES, text="body", label="mood"))
     assert read(file, text_column="body", label_column="mood") == EXPECTED
