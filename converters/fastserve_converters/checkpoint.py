@@ -23,6 +23,7 @@ from fastserve_converters.families import Family, family_of
 from fastserve_converters.gguf_files.finding import find_gguf, gguf_files, named, parts_of
 from fastserve_converters.labels import check_head_rows, label_names
 from fastserve_converters.pair_inputs import read_pair_inputs
+from fastserve_converters.quantized_checkpoints.description import Quantization, find_quantization
 from fastserve_converters.sentence_transformers_files import (
     SentenceFolder,
     SentenceHead,
@@ -61,6 +62,7 @@ class Checkpoint:
         gguf: the GGUF file that all of it is in, or the first of its parts; or None.
         gguf_generation: how that file advises to generate, as a `generation_config.json` would say it.
         adapter: what is merged into its weights, or None.
+        quantization: how another library has quantized its weights, or None where they are floats.
         notes: what the user should know of it, in sentences.
         texts: what becomes of a text before the model.
         takes_pairs: whether it is exported for pairs of texts rather than for single ones.
@@ -81,6 +83,7 @@ class Checkpoint:
     gguf: Path | None = None
     gguf_generation: Mapping[str, Any] = field(default_factory=dict)
     adapter: Adapter | None = None
+    quantization: Quantization | None = None
     notes: tuple[str, ...] = ()
     texts: TextSettings = field(default_factory=TextSettings)
     takes_pairs: bool = False
@@ -178,6 +181,7 @@ def read_checkpoint(
         )
     family = family_of(str(config.get("model_type", "unknown")))
     check_computation(config, family)
+    quantization = find_quantization(path, config)
     weights = read_weights(path, allow_pickle=allow_pickle)
     found = find_task(config, family, weights.tensors, head_of(weights.task(task)))
     if task == AUTO:
@@ -203,6 +207,7 @@ def read_checkpoint(
         weights=weights.files,
         licence=_licence(directory / MODEL_CARD),
         adapter=weights.adapter,
+        quantization=quantization,
         notes=(
             *found.notes,
             *weights.notes,
@@ -210,6 +215,7 @@ def read_checkpoint(
             *_unread(path),
             *(marks.notes_for(found_task) if marks else ()),
             *inputs.notes,
+            *_quantized(quantization),
         ),
         texts=texts,
         takes_pairs=inputs.takes_pairs,
@@ -224,6 +230,16 @@ def _unread(directory: Path) -> tuple[str, ...]:
     if not beside:
         return ()
     return (f"The folder also has GGUF files ({named(beside)}), which were not read: name one to export it.",)
+
+
+def _quantized(quantization: Quantization | None) -> tuple[str, ...]:
+    if quantization is None:
+        return ()
+    note = (
+        f"The checkpoint is quantized already ({quantization.words}): its weights were dequantized to float32, and the "
+        "reference is what they then compute, with activations in float32."
+    )
+    return (note,)
 
 
 def _sentences(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from fastserve_converters import adapters
 from fastserve_converters.checkpoint import Checkpoint
 from fastserve_converters.config_checks import keys_read_by, unknown_keys_note
+from fastserve_converters.quantized_checkpoints.description import KEYS, Quantization
 from fastserve_converters.tasks import TASKS, Task
 from fastserve_converters.weight_coverage import check_used
 from fastserve_runtime.errors import UsageError
@@ -64,25 +65,56 @@ def _from_pretrained(checkpoint: Checkpoint, folder: Path, task: Task, *, trust_
     from safetensors import SafetensorError
 
     auto = getattr(transformers, task.AUTO_CLASS)
+    origin: dict[str, Any] = {"local_files_only": True, "trust_remote_code": trust_remote_code}
+    # A config may ask for results in another form than is read here.
+    results = {"return_dict": True, "output_attentions": False, "output_hidden_states": False}
+    options: dict[str, Any] = {
+        "dtype": "float32",
+        "attn_implementation": "eager",
+        "use_safetensors": all(w.endswith(".safetensors") for w in checkpoint.weights),
+        "weights_only": True,
+        "output_loading_info": True,
+        # Which weight it is, is in the report, and not in the error.
+        "ignore_mismatched_sizes": True,
+    }
     try:
-        model, report = auto.from_pretrained(
-            str(folder),
-            dtype="float32",
-            attn_implementation="eager",
-            local_files_only=True,
-            trust_remote_code=trust_remote_code,
-            use_safetensors=all(w.endswith(".safetensors") for w in checkpoint.weights),
-            weights_only=True,
-            output_loading_info=True,
-            # Which weight it is, is in the report, and not in the error.
-            ignore_mismatched_sizes=True,
-            # A config may ask for results in another form than is read here.
-            return_dict=True,
-            output_attentions=False,
-            output_hidden_states=False,
-        )
+        if checkpoint.quantization is not None:
+            config = transformers.AutoConfig.from_pretrained(str(folder), **origin, **results)
+            return _dequantized(checkpoint.quantization, checkpoint, auto, config, options)
+        model, report = auto.from_pretrained(str(folder), **origin, **results, **options)
     except (OSError, ValueError, TypeError, RuntimeError, KeyError, SafetensorError, pickle.UnpicklingError) as error:
         raise UsageError(f"The checkpoint cannot be loaded: {_first_line(error)}") from error
+    return model, report
+
+
+def _dequantized(
+    quantization: Quantization, checkpoint: Checkpoint, auto: Any, config: Any, options: dict[str, Any]
+) -> tuple[Any, Any]:
+    """Load a checkpoint that is quantized, its weights as floats.
+
+    Transformers would ask for the library that quantized it, and often for a GPU.
+
+    Raises:
+        UsageError: a layer cannot be read.
+    """
+    import torch
+    import transformers
+
+    from fastserve_converters.quantized_checkpoints.weights import dequantized_state, stored_layers
+
+    for key in KEYS:
+        if hasattr(config, key):
+            delattr(config, key)
+    with torch.device("meta"):
+        empty = auto.from_config(config)
+    layers = stored_layers(quantization, checkpoint.path, checkpoint.weights)
+    state = dequantized_state(layers, empty)
+    model, report = type(empty).from_pretrained(None, config=config, state_dict=state, **options)
+    # Without its folder, it has not seen how it is to generate.
+    if (checkpoint.path / transformers.utils.GENERATION_CONFIG_NAME).is_file() and hasattr(model, "generation_config"):
+        model.generation_config = transformers.GenerationConfig.from_pretrained(
+            str(checkpoint.path), local_files_only=True
+        )
     return model, report
 
 

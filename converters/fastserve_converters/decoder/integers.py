@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from fastserve_converters.decoder.form import DecoderForm
+from fastserve_converters.decoder.own_integers import own_integers
 from fastserve_converters.decoder.rounding import DecoderRounder
 from fastserve_converters.precisions import Precision, WeightScheme
 from fastserve_converters.quantization.layers import Assignment, assignment, check_finite, weight_of
 from fastserve_converters.quantization.weights import QuantizedWeight, fits, quantize_nearest
-from fastserve_runtime.errors import UsageError
+from fastserve_converters.quantized_checkpoints.weights import StoredLayers
 
 EMBEDDING, HEAD, POSITIONS = "embedding", "head", "positions"
 
@@ -33,7 +34,11 @@ def decoder_assignment(form: DecoderForm, plan: Precision, given: Mapping[str, A
 
 
 def decoder_weights(
-    form: DecoderForm, schemes: Assignment, plan: Precision, rounder: DecoderRounder | None, gguf: Path | None
+    form: DecoderForm,
+    schemes: Assignment,
+    plan: Precision,
+    rounder: DecoderRounder | None,
+    source: Path | StoredLayers | None,
 ) -> dict[str, QuantizedWeight]:
     """Return the integers of every layer in an assignment.
 
@@ -42,7 +47,7 @@ def decoder_weights(
         schemes: of `decoder_assignment`.
         plan: the precision; its `rounding` may also be `source`: the checkpoint's own integers where it has them.
         rounder: does GPTQ, where the precision wants it.
-        gguf: the checkpoint's GGUF file, if it is one.
+        source: where the checkpoint has integers of its own, if it has; see `own_integers`.
 
     Raises:
         EnvironmentFailure: a weight is not finite, with the layer's name.
@@ -55,30 +60,8 @@ def decoder_weights(
         fine = {name: s for name, s in schemes.items() if s.bits < 8 and (name != EMBEDDING or form.is_tied)}
         found = rounder.round(fine) if fine else {}
     elif plan.rounding == "source":
-        found = own_weights(form, gguf)
+        found = own_integers(form, source)
     return {
         name: found[name] if name in found else quantize_nearest(weight_of(form, name).numpy(), scheme)
         for name, scheme in schemes.items()
     }
-
-
-def own_weights(form: DecoderForm, gguf: Path | None) -> dict[str, QuantizedWeight]:
-    """Return the integers that the checkpoint itself has.
-
-    Raises:
-        UsageError: it has none.
-    """
-    if gguf is None:
-        raise UsageError(
-            "The precision 'source' keeps a checkpoint's own integers; this one has floats.",
-            "Name another precision, or a GGUF file of type Q4_0, Q4_1 or Q8_0.",
-        )
-    from fastserve_converters.gguf_files.grids import gguf_grids
-
-    found: dict[str, QuantizedWeight] = gguf_grids(gguf, form)
-    if not found:
-        raise UsageError(
-            f"No layer of '{gguf.name}' has integers that can be kept as they are.",
-            "Name another precision, or a GGUF file of type Q4_0, Q4_1 or Q8_0.",
-        )
-    return found

@@ -40,6 +40,7 @@ from fastserve_converters.quantization.fake_quant import fake_quantized
 from fastserve_converters.quantization.layers import check_finite
 from fastserve_converters.quantization.recipe import recipe_document
 from fastserve_converters.quantization.weights import QuantizedWeight
+from fastserve_converters.quantized_checkpoints.weights import StoredLayers, stored_layers
 from fastserve_converters.recent import Recent
 from fastserve_converters.reference import CALIBRATION, INPUTS, load_tokenizer
 from fastserve_runtime.errors import UsageError
@@ -187,7 +188,7 @@ class DecoderJobs:
 
         def made() -> dict[str, QuantizedWeight]:
             rounder = self._rounder(request) if plan.rounding == "gptq" else None
-            return decoder_weights(form, schemes, plan, rounder, self._checkpoint.gguf)
+            return decoder_weights(form, schemes, plan, rounder, self._own_integers())
 
         return self._weights.get(key, made)
 
@@ -195,6 +196,13 @@ class DecoderJobs:
         return self._rounders.get(
             calibration_place(request), lambda: DecoderRounder(self._form(), self._calibration(request)["input_ids"])
         )
+
+    def _own_integers(self) -> Path | StoredLayers | None:
+        """Return where the checkpoint has integers of its own."""
+        checkpoint = self._checkpoint
+        if checkpoint.gguf is not None or checkpoint.quantization is None:
+            return checkpoint.gguf
+        return stored_layers(checkpoint.quantization, checkpoint.path, checkpoint.weights)
 
     @cached_property
     def _checkpoint(self) -> Checkpoint:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastserve_converters.decoder.form import DecoderForm
+from fastserve_converters.decoder.own_integers import is_layers_own
 from fastserve_converters.gguf_files.configs import config_of
 from fastserve_converters.gguf_files.header import GgufHeader, StoredTensor, read_header
 from fastserve_converters.gguf_files.tensors import original_rows, stored_blocks
@@ -85,7 +86,7 @@ def gguf_grids(file: Path, form: DecoderForm) -> dict[str, QuantizedWeight]:
     for layer, names in _stored_names(form, header).items():
         tensors = [header.tensors.get(f"{name}.weight") for name in names]
         weight = _joined_grid(config, [t for t in tensors if t is not None])
-        if weight is not None and _is_same(weight, form, layer):
+        if weight is not None and is_layers_own(weight, form, layer):
             found[layer] = weight
     return found
 
@@ -117,8 +118,3 @@ def _joined_grid(config: Mapping[str, Any], tensors: Sequence[StoredTensor]) -> 
         order = original_rows(tensor.name, config)
         blocks.append(stored if order is None else stored[order])
     return grid.read(np.concatenate(blocks))
-
-
-def _is_same(weight: QuantizedWeight, form: DecoderForm, layer: str) -> bool:
-    expected = form.get_submodule(layer).get_parameter("weight").detach().numpy()
-    return weight.values.shape == expected.shape and bool(np.array_equal(weight.dequantized(), expected))
