@@ -13,6 +13,7 @@ _SIZES: Mapping[str, float] = {
     "KIB": 2**10, "MIB": 2**20, "GIB": 2**30,
 }  # fmt: skip
 _TIMES: Mapping[str, float] = {"NS": 1e-9, "US": 1e-6, "µS": 1e-6, "MS": 1e-3, "S": 1, "MIN": 60}
+_AGES: Mapping[str, float] = {**_TIMES, "H": 3600, "D": 86400, "W": 604800}
 _QUANTITY = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:e([+-]?\d{1,3}))?\s*([A-Za-zµμ]*)\s*")
 
 
@@ -35,6 +36,15 @@ def parse_time(text: str) -> float:
         UsageError: it is not a time, or not above 0.
     """
     return _parse(text, _TIMES, None, "time", "30ms or 0.03s")
+
+
+def parse_age(text: str) -> float:
+    """Read an age such as `30d`, `12h` or `2w` and return seconds. A unit is needed.
+
+    Raises:
+        UsageError: it is not an age, or not above 0.
+    """
+    return _parse(text, _AGES, None, "time", "30d or 12h")
 
 
 def parse_quality(text: str) -> float:

@@ -1,4 +1,4 @@
-"""The command line: `fastserve export | run | inspect | verify | conform | bisect | targets | pack | serve`."""
+"""The command line: `fastserve export | run | inspect | verify | conform | bisect | targets | pack | serve | cache`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import fastserve_runtime
 from fastserve.cli import (
     bisect_command,
     bundle_commands,
+    cache_command,
     conform_command,
     export_command,
     run_command,
@@ -33,6 +34,7 @@ app.command("bisect")(bisect_command.bisect)
 app.command("targets")(targets_command.targets)
 app.command("pack")(bundle_commands.pack)
 app.command("serve")(serve_command.serve)
+app.add_typer(cache_command.app, name="cache")
 
 
 def _version(value: bool) -> None:
