@@ -206,7 +206,7 @@ def test_an_artifact_is_described_for_the_manifest(exported) -> None:
         "calibration": None,
         "assignment": None,
     }
-    assert (int8["recipe"]["linear"], int8["recipe"]["activations"]) == ("int8", "dynamic-int8")
+    assert (int8["recipe"]["linear"], int8["recipe"]["activations"]) == ("int8-pairs128", "dynamic-int8")
     assert fp32["expected_placement"]["total"] == sum(o["count"] for o in fp32["operators"])
     assert fp32["requires"]["engine"] == "onnxruntime"
 

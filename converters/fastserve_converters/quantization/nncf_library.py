@@ -1,4 +1,4 @@
-"""NNCF without its telemetry, progress bars and log lines."""
+"""NNCF without its telemetry, progress bars and log lines, and with the same sums on every processor."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
+from types import SimpleNamespace
 from typing import Any
 
 from fastserve_converters.precisions import RangeMethod
@@ -27,6 +28,29 @@ def quiet() -> Iterator[None]:
     """Keep NNCF's progress bars off the standard output, which it has no setting for."""
     with redirect_stdout(io.StringIO()):
         yield
+
+
+@contextmanager
+def exact_sessions() -> Iterator[None]:
+    """Let NNCF's runs in ONNX Runtime compute in float what stands between QuantizeLinear and DequantizeLinear.
+
+    It corrects biases by what a quantized layer gives, and has no setting for how its sessions optimize graphs: they
+    take kernels of integers, which lose sums on some processors (see `formats.onnx.products`).
+    """
+    import onnxruntime
+    from nncf.onnx import engine
+
+    def options() -> onnxruntime.SessionOptions:
+        made = onnxruntime.SessionOptions()
+        made.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        return made
+
+    library = engine.rt
+    engine.rt = SimpleNamespace(SessionOptions=options, InferenceSession=library.InferenceSession)
+    try:
+        yield
+    finally:
+        engine.rt = library
 
 
 def range_estimator(method: RangeMethod) -> Any:

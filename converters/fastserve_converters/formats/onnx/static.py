@@ -89,12 +89,12 @@ def quantize_int8(
     import onnx_ir as ir
 
     from fastserve_converters.formats.onnx import quantizers, restoring
-    from fastserve_converters.quantization.nncf_library import import_nncf, quiet, range_estimator
+    from fastserve_converters.quantization.nncf_library import exact_sessions, import_nncf, quiet, range_estimator
 
     nncf = import_nncf()
     for_ranges, held_out = _split(calibration)
     items = list(single_samples(for_ranges))
-    with quiet():
+    with quiet(), exact_sessions():
         quantized = nncf.quantize(
             _read(file),
             nncf.Dataset(items),
