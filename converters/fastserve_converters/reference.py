@@ -33,6 +33,8 @@ CALIBRATION = "calibration.npz"
 DESCRIPTION = "reference.json"
 _VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 _BATCH = 32
+_MANY = 0.1
+"""Share of the pairs of texts that are cut off from which on it is told."""
 
 
 def build_reference(
@@ -80,7 +82,7 @@ def build_reference(
         "labels": labels if None not in labels else None,
         "queries": _query_numbers(split.evaluation) if task.RANKS else None,
         "goldens": [g.as_document() for g in goldens],
-        "notes": [],
+        "notes": _pair_notes(transformers_tokenizer, checkpoint, split.evaluation, preprocessor),
     }
     (out / DESCRIPTION).write_text(json.dumps(description))
     return description
@@ -136,6 +138,26 @@ def prove_same_tokens(
         for text, ours, theirs in zip(texts, inputs[name], expected[name], strict=True):
             if ours.tolist() != list(theirs):
                 raise different_tokens(text)
+
+
+def _pair_notes(
+    tokenizer: Any, checkpoint: Checkpoint, samples: Sequence[Sample], preprocessor: TextPreprocessor
+) -> list[str]:
+    """Return what the user should know of pairs of texts: token types that were not asked for, and pairs cut off."""
+    if not checkpoint.takes_pairs:
+        return []
+    notes = []
+    if checkpoint.has_token_types and TOKEN_TYPES not in tokenizer.model_input_names:
+        notes.append(
+            f"Transformers gives {TOKEN_TYPES} with this class of tokenizer if asked; here the second text's tokens "
+            f"have the type 1. If the model was trained without, write 'model_input_names' without {TOKEN_TYPES} into "
+            "tokenizer_config.json."
+        )
+    length = preprocessor.settings.sequence_length
+    cut = sum(preprocessor.count_tokens(sample.content) > length for sample in samples)
+    if cut > len(samples) * _MANY:
+        notes.append(f"{cut} of {len(samples)} pairs have more than {length} tokens and are cut off: see --seq-len.")
+    return notes
 
 
 def _query_numbers(samples: Sequence[Sample]) -> list[int]:

@@ -73,6 +73,8 @@ def test_pairs_run_in_every_format_as_in_transformers(family: str, has_types: bo
     description = jobs.run({"job": "reference", "source": source, "out": str(reference), **columns})
     assert description["preprocessing"]["settings"]["pairs"] == {"token_types": has_types}
     assert [g["kind"] for g in description["goldens"]].count("full") == 1
+    # The tokenizer's class is one that gives them only if asked.
+    assert any("have the type 1" in note for note in description["notes"]) is has_types
     jobs.run({"job": "program", "source": source, "reference": str(reference), "out": str(tmp_path / "program")})
     with np.load(reference / "inputs.npz") as inputs, np.load(reference / "reference.npz") as outputs:
         samples = {name: inputs[name][-15:] for name in inputs.files}

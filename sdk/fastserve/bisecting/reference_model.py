@@ -87,7 +87,7 @@ class ReferenceModel(ClosedAtEnd):
         self._any_weights = any_weights
         self._converter = ConverterProcess(debug=debug)
         self._source: ModelSource | None = None
-        self._checkpoints: dict[str, tuple[Checkpoint, str]] = {}
+        self._checkpoints: dict[tuple[str, bool], tuple[Checkpoint, str]] = {}
 
     def close(self) -> None:
         """End the converter process, and let go of what is used in the cache."""
@@ -118,7 +118,9 @@ class ReferenceModel(ClosedAtEnd):
     def _checkpoint_of(self, bundle: Bundle) -> Checkpoint:
         """Return the model, after comparing its weights with what the bundle says that it was made from."""
         manifest = bundle.manifest
-        if manifest.task not in self._checkpoints:
+        takes_pairs = manifest.preprocessing.settings.get("pairs") is not None
+        described = manifest.task, takes_pairs
+        if described not in self._checkpoints:
             if self._source is None:
                 options = {"allow_pickle": self._allow_pickle, "trust_remote_code": self._trust_remote_code}
                 self._source = find_model(self._name, **options)
@@ -128,9 +130,10 @@ class ReferenceModel(ClosedAtEnd):
                 allow_pickle=self._allow_pickle,
                 trust_remote_code=self._trust_remote_code,
                 truncate_dim=manifest.task_settings.get("truncate_dim"),
+                pairs=takes_pairs,
             )
-            self._checkpoints[manifest.task] = checkpoint, checkpoint.weights_sha256()
-        checkpoint, digest = self._checkpoints[manifest.task]
+            self._checkpoints[described] = checkpoint, checkpoint.weights_sha256()
+        checkpoint, digest = self._checkpoints[described]
         if digest != manifest.source.weights_sha256 and not self._any_weights:
             raise UsageError(
                 f"'{self._name}' has other weights than the model that the bundle was made from "

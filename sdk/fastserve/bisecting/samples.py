@@ -15,6 +15,7 @@ from fastserve_runtime.evaluation import evaluation_of
 from fastserve_runtime.golden import Golden
 from fastserve_runtime.lengths import MASK, own_tokens
 from fastserve_runtime.manifest import Variant
+from fastserve_runtime.text_pairs import Text
 
 _PADDED_SAMPLES = 2
 
@@ -59,13 +60,17 @@ def samples_of(bundle: Bundle, variant: Variant, golden: Golden, wanted: int) ->
     """
     names = [spec.name for spec in next(iter(variant.graphs.values())).signature.inputs]
     inputs: dict[str, NDArray[Any]] = {name: golden.inputs[name][:wanted] for name in names}
-    texts = {number: str(text) for number, text in enumerate(golden.texts[:wanted])}
+    texts = {number: _shown(text) for number, text in enumerate(golden.samples[:wanted])}
     more = wanted - len(texts)
     evaluation = evaluation_of(bundle) if more > 0 else None
     if evaluation is not None:
         first = evaluation.first(more).inputs
         inputs = {name: np.concatenate([inputs[name], first[name]]) for name in names}
     return _with_padded(variant, inputs, texts)
+
+
+def _shown(text: Text) -> str:
+    return text if isinstance(text, str) else " | ".join(text)
 
 
 def _with_padded(variant: Variant, inputs: Mapping[str, NDArray[Any]], texts: Mapping[int, str]) -> Samples:
