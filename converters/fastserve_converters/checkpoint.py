@@ -37,6 +37,7 @@ from fastserve_converters.task_finding import AUTO, find_task
 from fastserve_converters.tasks import TASKS, Task
 from fastserve_converters.weight_files import refuse_head_of_another_library
 from fastserve_runtime.errors import UsageError
+from fastserve_runtime.text import POOLING_MASK, TOKEN_TYPES
 
 LICENCE_FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "LICENCE.txt", "COPYING")
 MODEL_CARD = "README.md"
@@ -100,6 +101,13 @@ class Checkpoint:
         weights = (*self.weights, *(() if self.adapter is None else (self.adapter.weights,)))
         folders = () if self.sentence_head is None else self.sentence_head.weight_folders
         return any(Path(w).suffix in PICKLES for w in weights) or any(_is_pickled(self.root / f) for f in folders)
+
+    @property
+    def more_inputs(self) -> tuple[str, ...]:
+        """What the model takes beside ids and mask; see `encoder_signature`."""
+        leaves_prompt_out = not self.texts.includes_prompt and any(self.texts.prompts.values())
+        wanted = {TOKEN_TYPES: self.has_token_types, POOLING_MASK: leaves_prompt_out}
+        return tuple(name for name, is_wanted in wanted.items() if is_wanted)
 
     @property
     def truncate_dim(self) -> int | None:

@@ -74,20 +74,24 @@ class EdgeForm(torch.nn.Module):
         self.output = task.output_name(checkpoint)
         self._field = task.MODEL_OUTPUT
         self._more_outputs = {"output_hidden_states": True} if head is not None and head.needs_all_layers else {}
-        self.has_token_types = checkpoint.has_token_types
+        self.more_inputs = checkpoint.more_inputs
         fold_embeddings(model, checkpoint, length)
         for name in task.UNUSED:
             if getattr(model, name, None) is not None:
                 setattr(model, name, None)
         accepted = inspect.signature(model.forward).parameters
         # Given only so that the model does not work them out from the ids; the folded embeddings ignore them.
-        folded = ("position_ids",) if self.has_token_types else ("position_ids", TOKEN_TYPES)
+        folded = [n for n in ("position_ids", TOKEN_TYPES) if n not in self.more_inputs]
         self._unused_indices = tuple(n for n in folded if n in accepted)
         self.register_buffer("zeros", torch.zeros(1, length, dtype=torch.int32), persistent=False)
         self.zeros: torch.Tensor
 
     def forward(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor | None = None
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        token_type_ids: torch.Tensor | None = None,
+        pooling_mask: torch.Tensor | None = None,
     ) -> dict[str, torch.Tensor]:
         """Return the named output.
 
@@ -96,6 +100,8 @@ class EdgeForm(torch.nn.Module):
             attention_mask: float32, 1 for tokens and 0 for padding, shape [1, tokens].
             token_type_ids: int32, 1 for tokens of a pair's second text, else 0, shape [1, tokens]; where the model
                 takes it.
+            pooling_mask: float32, the attention mask without the tokens of a prompt, shape [1, tokens]; where the model
+                does not pool those.
         """
         additive = ((1.0 - attention_mask) * MASK_PENALTY)[:, None, None, :]
         indices = dict.fromkeys(self._unused_indices, first_columns(self.zeros, input_ids.shape[1]))
@@ -104,7 +110,8 @@ class EdgeForm(torch.nn.Module):
         result = self.model(input_ids=input_ids, attention_mask=additive, **indices, **self._more_outputs)
         value: torch.Tensor = getattr(result, self._field)
         if self.head is not None:
-            value = self.head(value, attention_mask, result.hidden_states if self._more_outputs else None)
+            pooled = attention_mask if pooling_mask is None else pooling_mask
+            value = self.head(value, pooled, result.hidden_states if self._more_outputs else None)
         return {self.output: value}
 
 

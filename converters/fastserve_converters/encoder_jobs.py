@@ -291,7 +291,7 @@ class EncoderJobs:
         return self._edge_form
 
     def _example(self) -> dict[str, torch.Tensor]:
-        return example_inputs(self._length, has_token_types=self._edge().has_token_types)
+        return example_inputs(self._length, self._edge().more_inputs)
 
     def _exported(self, *, has_dynamic_length: bool) -> torch.export.ExportedProgram:
         import torch

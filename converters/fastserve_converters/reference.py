@@ -16,10 +16,12 @@ from fastserve_converters.data import Sample, Split
 from fastserve_converters.golden_texts import golden_texts
 from fastserve_converters.labels import check_outputs
 from fastserve_converters.lower_case import with_lower_case
+from fastserve_converters.prompt_tokens import prompts_of
 from fastserve_converters.tasks import TASKS, Task
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
 from fastserve_runtime.text import TOKEN_TYPES, TextPreprocessor, TokenizerSettings
 from fastserve_runtime.text_pairs import PairSettings, Text
+from fastserve_runtime.text_prompts import chosen_prompt, with_prompt
 
 if TYPE_CHECKING:
     import torch
@@ -55,6 +57,7 @@ def build_reference(
         pad_id=int(transformers_tokenizer.pad_token_id or 0),
         pad_token=str(transformers_tokenizer.pad_token or "[PAD]"),
         pairs=PairSettings(checkpoint.has_token_types) if checkpoint.takes_pairs else None,
+        prompts=prompts_of(checkpoint.texts, transformers_tokenizer, length),
     )
     transformers_tokenizer.backend_tokenizer.save(str(out / TOKENIZER))
     preprocessor = TextPreprocessor((out / TOKENIZER).read_bytes(), settings)
@@ -64,7 +67,9 @@ def build_reference(
         warnings.simplefilter("ignore")  # over-long texts are cut off here on purpose
         inputs = preprocessor(texts)
         calibration = preprocessor([s.content for s in split.calibration])
-    prove_same_tokens(transformers_tokenizer, texts, inputs, length)
+    prompt = chosen_prompt(settings.prompts, None)
+    prompted = [with_prompt(settings.prompts, prompt, text) for text in texts]
+    prove_same_tokens(transformers_tokenizer, prompted, inputs, length)
     task: Task = TASKS.load(checkpoint.task)
     check_label_count(task, model, checkpoint, inputs)
     name, outputs = run_original(task, model, checkpoint, inputs)

@@ -10,9 +10,10 @@ from typing import Any
 from fastserve_runtime.bundle import Bundle
 from fastserve_runtime.errors import one_line
 from fastserve_runtime.generation.inspection import generation_document, generation_lines
-from fastserve_runtime.manifest import Signature, TensorSpec, Variant, describe_dims
+from fastserve_runtime.manifest import Manifest, Signature, TensorSpec, Variant, describe_dims
 from fastserve_runtime.quality import reference_name
 from fastserve_runtime.quantities import format_size, format_time
+from fastserve_runtime.text_prompts import SETTINGS, Prompts
 
 CONVERSION = "conversion"
 """The kind of evidence that tells what conversion did: to the graph, and to the output of each layer."""
@@ -61,8 +62,17 @@ def source_lines(bundle: Bundle) -> list[str]:
     kind, generation = manifest.preprocessing.kind, generation_lines(manifest)
     if generation:  # its settings have a whole template in them
         return [*head, f"input     {kind}", *generation]
-    settings = ", ".join(f"{k} {v}" for k, v in manifest.preprocessing.settings.items())
-    return [*head, f"input     {kind}: {settings}"]
+    settings = ", ".join(f"{k} {v}" for k, v in manifest.preprocessing.settings.items() if k not in SETTINGS)
+    return [*head, f"input     {kind}: {settings}", *_prompt_lines(manifest)]
+
+
+def _prompt_lines(manifest: Manifest) -> list[str]:
+    prompts = Prompts.from_document(manifest.preprocessing.settings, "preprocessing.settings")
+    if prompts is None:
+        return []
+    pooled = "" if prompts.unpooled is None else "; not pooled"
+    told = [f"{n} {t!r}{' (the default)' if n == prompts.default else ''}" for n, t in prompts.texts.items()]
+    return [f"prompts   {', '.join(told)}{pooled}"]
 
 
 def variant_rows(bundle: Bundle) -> tuple[str, list[tuple[str, ...]]]:

@@ -11,6 +11,7 @@ from fastserve_runtime.errors import BundleError, EnvironmentFailure, UsageError
 from fastserve_runtime.installation import install_command
 from fastserve_runtime.parsing import Fields
 from fastserve_runtime.text_pairs import PairSettings, Text, checked_samples
+from fastserve_runtime.text_prompts import Prompts, chosen_prompt, unpooled_tokens, with_prompt
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 KIND = "tokenizer"
 TOKEN_TYPES = "token_type_ids"  # noqa: S105 -- the name of an input
+POOLING_MASK = "pooling_mask"
+"""The attention mask without the tokens of a prompt, for a model that does not pool them."""
 LongText = Literal["truncate", "split"]
 """What becomes of a text with more tokens than the model takes: cut off, or split into windows to be joined again."""
 LONG_TEXT: tuple[LongText, ...] = get_args(LongText)
@@ -36,6 +39,7 @@ class TokenizerSettings:
         pad_token: its text.
         add_special_tokens: whether the tokenizer's template ([CLS] … [SEP]) is applied.
         pairs: how pairs of texts are given to a model that takes them; None for one that takes single texts.
+        prompts: what may be put before a text, or None.
     """
 
     sequence_length: int
@@ -43,6 +47,7 @@ class TokenizerSettings:
     pad_token: str
     add_special_tokens: bool = True
     pairs: PairSettings | None = None
+    prompts: Prompts | None = None
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> TokenizerSettings:
@@ -54,11 +59,13 @@ class TokenizerSettings:
             fields.text("pad_token"),
             bool(document.get("add_special_tokens", True)),
             PairSettings.from_document(document.get("pairs")),
+            Prompts.from_document(document, fields.where),
         )
 
     def as_document(self) -> dict[str, Any]:
         """Return the settings as a manifest has them; `from_document` reads them back."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        own = {name: value for name, value in asdict(self).items() if value is not None and name != "prompts"}
+        return own | (self.prompts.as_document() if self.prompts is not None else {})
 
 
 @dataclass(frozen=True)
@@ -67,7 +74,8 @@ class Windows:
 
     Attributes:
         tensors: `input_ids` (int32) and `attention_mask` (float32), shape [windows, sequence_length]; of pairs, where
-            the model tells their texts apart by it, also `token_type_ids` (int32).
+            the model tells their texts apart by it, also `token_type_ids` (int32); where prompts are not pooled, also
+            `pooling_mask` (float32).
         special: which tokens are special or padding, bool, the same shape.
         text_of: the number of the text that a window belongs to, ascending, shape [windows].
     """
@@ -139,21 +147,30 @@ class TextPreprocessor:
         return self.settings.pairs is not None
 
     def __call__(self, texts: Sequence[Text]) -> Tensors:
-        """Tokenize, truncate with a warning, and pad; see `windows`."""
+        """Tokenize, with the default prompt, truncate with a warning, and pad; see `windows`."""
         return self.windows(texts, "truncate").tensors
 
-    def windows(self, texts: Sequence[Text], long_text: LongText = "truncate") -> Windows:
+    def windows(self, texts: Sequence[Text], long_text: LongText = "truncate", *, prompt: str | None = None) -> Windows:
         """Tokenize and pad; texts with too many tokens are cut off with a warning, or split into several windows.
 
-        Windows do not overlap; each has the special tokens of a whole text.
+        Windows do not overlap; each has the special tokens of a whole text, and the first one the prompt.
+
+        Args:
+            texts: one or more.
+            long_text: what becomes of those that are too long.
+            prompt: the name of what is put before each; None: the default one; `""`: nothing.
 
         Raises:
-            UsageError: there is no text, one of them is not what the model takes, `long_text` is neither, or a pair of
-                texts is to be split.
+            UsageError: there is no text, one of them is not what the model takes, `long_text` is neither, a pair of
+                texts is to be split, or there is no such prompt.
         """
         import numpy as np
 
-        clean = checked_samples(texts, takes_pairs=self.takes_pairs)
+        name = chosen_prompt(self.settings.prompts, prompt)
+        clean = [
+            with_prompt(self.settings.prompts, name, text)
+            for text in checked_samples(texts, takes_pairs=self.takes_pairs)
+        ]
         if checked_long_text(long_text) == "split" and self.takes_pairs:
             raise UsageError(
                 "Pairs of texts cannot be split into windows.",
@@ -173,6 +190,11 @@ class TextPreprocessor:
         }
         if self.settings.pairs is not None and self.settings.pairs.token_types:
             tensors[TOKEN_TYPES] = np.array([e.type_ids for e in rows], np.int32)
+        unpooled = unpooled_tokens(self.settings.prompts, name)
+        if unpooled is not None:
+            pooled = tensors["attention_mask"].copy()
+            pooled[np.cumsum([0, *map(len, parts[:-1])]), :unpooled] = 0
+            tensors[POOLING_MASK] = pooled
         return Windows(
             tensors=tensors,
             special=np.array([e.special_tokens_mask for e in rows], bool),
@@ -189,8 +211,12 @@ class TextPreprocessor:
         return [n for n, before in inputs.items() if n not in tensors or not np.array_equal(tensors[n], before)]
 
     def count_tokens(self, text: Text) -> int:
-        """Return how many tokens a text or pair has, special ones included, before it is cut off or padded."""
+        """Return how many tokens a text or pair has before it is cut off or padded.
+
+        Special ones are counted, and those of the default prompt.
+        """
         (clean,) = checked_samples([text], takes_pairs=self.takes_pairs)
+        clean = with_prompt(self.settings.prompts, chosen_prompt(self.settings.prompts, None), clean)
         both = (clean,) if isinstance(clean, str) else clean
         encoding = self._tokenizer.encode(*both, add_special_tokens=self.settings.add_special_tokens)
         if len(both) == 1:

@@ -55,18 +55,19 @@ def reference_outputs(
     """Return sentence embeddings, shape [n, d], or hidden states, shape [n, tokens, d]."""
     from fastserve_converters.sentence_layers import load_layers
     from fastserve_converters.sentence_reference import sentence_embeddings
+    from fastserve_runtime.text import POOLING_MASK
 
     head = checkpoint.sentence_head
     if head is None:
         hidden: torch.Tensor = model(**inputs).last_hidden_state
         return hidden
     more = {"output_hidden_states": True} if head.needs_all_layers else {}
-    result = model(**inputs, **more)
+    result = model(**{name: value for name, value in inputs.items() if name != POOLING_MASK}, **more)
     return sentence_embeddings(
         head,
         load_layers(checkpoint.root, head),
         result.last_hidden_state,
-        inputs["attention_mask"],
+        inputs.get(POOLING_MASK, inputs["attention_mask"]),
         result.hidden_states if head.needs_all_layers else None,
     )
 

@@ -70,6 +70,11 @@ def parser() -> argparse.ArgumentParser:
         help="Take the texts two by two, for a model of pairs; in lines with a tab between.",
     )
     run.add_argument("--query", metavar="TEXT", help="Rank the texts for this query, with a model that ranks texts.")
+    run.add_argument(
+        "--prompt",
+        metavar="NAME",
+        help="Put this prompt of the model's before each text, '' none; its default one if left out.",
+    )
     add_flags(run)
     verify = _add(commands, "verify", "Check a bundle's files, and that its variants compute what they should here.")
     bench = _add(commands, "bench", "Measure latency, memory and start-up of a variant on the bundle's own texts.")

@@ -20,7 +20,7 @@ def run(arguments: Namespace) -> int:
     """Use a bundle on the texts, or talk with it."""
     options = GenerationOptions.of_arguments(arguments)
     opening = {name: getattr(arguments, name) for name in ("variant", "engine", "threads")}
-    texts = TextOptions(arguments.long_text, arguments.pair, arguments.query)
+    texts = TextOptions(arguments.long_text, arguments.pair, arguments.query, arguments.prompt)
     if is_generation(arguments.bundle, options, texts.given_flags()):
         from fastserve_runtime.commands.generation import generate
 

@@ -27,11 +27,13 @@ class TextOptions:
         long_text: `truncate` or `split`; None where it was not given.
         pair: whether the texts are taken two by two.
         query: what the texts are ranked for, or None.
+        prompt: the name of the prompt that is put before each; None where it was not given.
     """
 
     long_text: str | None = None
     pair: bool = False
     query: str | None = None
+    prompt: str | None = None
 
     def given_flags(self) -> list[str]:
         """Return the flags that were given."""
@@ -39,6 +41,7 @@ class TextOptions:
             "--long-text": self.long_text is not None,
             "--pair": self.pair,
             "--query": self.query is not None,
+            "--prompt": self.prompt is not None,
         }
         return [flag for flag, is_given in flags.items() if is_given]
 
@@ -84,9 +87,9 @@ def text_outputs(pipeline: Pipeline, words: Sequence[str], options: TextOptions)
     long_text = checked_long_text(options.long_text or DEFAULT_LONG_TEXT)
     _check(pipeline.task, options)
     if options.query is not None:
-        return _ranked(pipeline, options.query, given_texts(words), long_text)
+        return _ranked(pipeline, options.query, given_texts(words), long_text, options.prompt)
     texts: Sequence[Text] = given_pairs(words) if options.pair else given_texts(words)
-    results = pipeline(texts, long_text=long_text)
+    results = pipeline(texts, long_text=long_text, prompt=options.prompt)
     if pipeline.task == RANKING:
         documents = [{**d, "output": {"score": d["output"]}} for d in result_documents(texts, results)]
         scores = [(_number(d["output"]["score"]),) for d in documents]
@@ -114,8 +117,8 @@ def _check(task: str, options: TextOptions) -> None:
         )
 
 
-def _ranked(pipeline: Any, query: str, documents: list[str], long_text: LongText) -> TextOutputs:
-    found = pipeline.rank(query, documents, long_text=long_text)
+def _ranked(pipeline: Any, query: str, documents: list[str], long_text: LongText, prompt: str | None) -> TextOutputs:
+    found = pipeline.rank(query, documents, long_text=long_text, prompt=prompt)
     shown = [
         {"query": query, "text": d.text, "output": {"rank": place, "index": d.index, "score": d.score}}
         for place, d in enumerate(found, start=1)

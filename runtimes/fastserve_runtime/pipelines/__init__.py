@@ -24,13 +24,15 @@ class Pipeline(Protocol):
     task: str
     session: Session
 
-    def __call__(self, inputs: Inputs, *, long_text: LongText = "truncate") -> Any:
+    def __call__(self, inputs: Inputs, *, long_text: LongText = "truncate", prompt: str | None = None) -> Any:
         """Run the model on one input or several.
 
         Args:
             inputs: one text, or several; of a model that takes pairs of texts, one pair `(str, str)` or several.
             long_text: what becomes of a text with more tokens than the model takes: `truncate` cuts it off with a
                 warning; `split` runs it in windows and joins their results.
+            prompt: the name of a prompt of the model's that is put before each text; None takes the default one where
+                there is one, and `""` none.
         """
 
     def close(self) -> None:

@@ -32,7 +32,9 @@ class TextPipeline(ClosedAtEnd):
         """Return a call's samples, and whether it was one sample rather than several."""
         return as_samples(inputs, takes_pairs=self.preprocessor.takes_pairs)
 
-    def _outputs(self, texts: Sequence[Text], long_text: LongText) -> tuple[Windows, dict[str, Tensor]]:
+    def _outputs(
+        self, texts: Sequence[Text], long_text: LongText, prompt: str | None
+    ) -> tuple[Windows, dict[str, Tensor]]:
         """Return the texts' windows, one a text unless long ones are split, and the model's outputs for each."""
-        windows = self.preprocessor.windows(texts, long_text)
+        windows = self.preprocessor.windows(texts, long_text, prompt=prompt)
         return windows, run_samples(self.session, windows.tensors)

@@ -40,10 +40,18 @@ class FeatureExtraction(TextPipeline):
 
     task = "feature-extraction"
 
-    def __call__(self, inputs: Inputs, *, long_text: LongText = "truncate") -> Embeddings | list[Embeddings]:
-        """Embed one text or several; `long_text` says what becomes of those with too many tokens."""
+    def __call__(
+        self, inputs: Inputs, *, long_text: LongText = "truncate", prompt: str | None = None
+    ) -> Embeddings | list[Embeddings]:
+        """Embed one text or several.
+
+        Args:
+            inputs: the texts.
+            long_text: what becomes of those with too many tokens.
+            prompt: the name of the prompt that is put before each; None: the default one, `""`: none.
+        """
         texts, is_one = self._samples(inputs)
-        windows, outputs = self._outputs(texts, long_text)
+        windows, outputs = self._outputs(texts, long_text, prompt)
         if SENTENCE_EMBEDDING in outputs:
             rows = outputs[SENTENCE_EMBEDDING].astype(np.float32, copy=False)
             embeddings = np.stack([mean_embedding(rows, windows, i) for i in range(len(texts))])

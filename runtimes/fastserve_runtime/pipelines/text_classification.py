@@ -89,10 +89,18 @@ class TextClassification(TextPipeline):
         self.problem_type = problem_type
         self._activation = activation
 
-    def __call__(self, inputs: Inputs, *, long_text: LongText = "truncate") -> Classification | list[Classification]:
-        """Classify one text (or pair) or several; `long_text` says what becomes of those with too many tokens."""
+    def __call__(
+        self, inputs: Inputs, *, long_text: LongText = "truncate", prompt: str | None = None
+    ) -> Classification | list[Classification]:
+        """Classify one text (or pair) or several.
+
+        Args:
+            inputs: the texts or pairs.
+            long_text: what becomes of those with too many tokens.
+            prompt: the name of the prompt that is put before each; None: the default one, `""`: none.
+        """
         texts, is_one = self._samples(inputs)
-        windows, outputs = self._outputs(texts, long_text)
+        windows, outputs = self._outputs(texts, long_text, prompt)
         logits = outputs[LOGITS].astype(np.float64)
         if logits.shape[-1] != len(self.labels):
             raise BundleError(f"The model scores {logits.shape[-1]} labels; its bundle names {len(self.labels)}.")

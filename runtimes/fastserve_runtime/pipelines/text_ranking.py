@@ -60,10 +60,12 @@ class TextRanking(TextPipeline):
         super().__init__(session, preprocessor)
         self._activation = activation
 
-    def __call__(self, inputs: Inputs, *, long_text: LongText = "truncate") -> float | NDArray[np.float64]:
-        """Score one pair of query and document, or several."""
+    def __call__(
+        self, inputs: Inputs, *, long_text: LongText = "truncate", prompt: str | None = None
+    ) -> float | NDArray[np.float64]:
+        """Score one pair of query and document, or several; `prompt` names what is put before the query."""
         pairs, is_one = self._samples(inputs)
-        _, outputs = self._outputs(pairs, long_text)
+        _, outputs = self._outputs(pairs, long_text, prompt)
         logits = outputs[LOGITS].astype(np.float64)
         if logits.shape[-1] != 1:
             raise BundleError(f"The model gives {logits.shape[-1]} scores for a document; a ranking needs one.")
@@ -77,6 +79,7 @@ class TextRanking(TextPipeline):
         *,
         top_k: int | None = None,
         long_text: LongText = "truncate",
+        prompt: str | None = None,
     ) -> list[RankedDocument]:
         """Return documents, the best first; of equal ones the earlier given.
 
@@ -85,6 +88,7 @@ class TextRanking(TextPipeline):
             documents: at least one.
             top_k: return so many of the best; all if left out.
             long_text: `truncate`, since pairs cannot be split.
+            prompt: the name of the prompt that is put before the query; None: the default one, `""`: none.
 
         Raises:
             UsageError: there is no document, or `top_k` is below 1.
@@ -94,7 +98,7 @@ class TextRanking(TextPipeline):
             raise UsageError(f"Documents are wanted; {given} was given.", "Give a list of at least one text.")
         if top_k is not None and top_k < 1:
             raise UsageError(f"The best {top_k} documents were asked for.", "Ask for at least 1.")
-        scores = np.atleast_1d(self([(query, document) for document in documents], long_text=long_text))
+        scores = np.atleast_1d(self([(query, document) for document in documents], long_text=long_text, prompt=prompt))
         order = np.argsort(-scores, kind="stable")[:top_k]
         return [RankedDocument(int(i), float(scores[i]), documents[i]) for i in order]
 

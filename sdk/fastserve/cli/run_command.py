@@ -39,6 +39,13 @@ def run(
     query: Annotated[
         str | None, typer.Option(help="Rank the texts for this query, with a model that ranks texts.")
     ] = None,
+    prompt: Annotated[
+        str | None,
+        typer.Option(
+            help="Put this prompt of the model's before each text, '' none; its default one if left out.",
+            metavar="NAME",
+        ),
+    ] = None,
     max_new_tokens: Annotated[
         int | None, typer.Option(help="Generate at most so many tokens; 256 if left out.")
     ] = None,
@@ -86,7 +93,7 @@ def run(
             verbose=verbose,
         )
         opening: dict[str, Any] = {"variant": variant, "engine": engine, "threads": threads}
-        text_options = TextOptions(long_text, pair, query)
+        text_options = TextOptions(long_text, pair, query, prompt)
         if is_generation(bundle, options, text_options.given_flags()):
             from fastserve_runtime.commands.generation import generate
 

@@ -15,7 +15,6 @@ from fastserve_converters.formats import ExportJob, least_tokens
 from fastserve_converters.layer_map import ModulePaths, Tap, group_by_module, kept_taps, read_taps, write_layer_map
 from fastserve_converters.precisions import INT8, RANGE_METHODS, Choices, Precision, WeightScheme
 from fastserve_runtime.manifest import ExpectedPlacement, Graph, Requirement
-from fastserve_runtime.text import TOKEN_TYPES
 
 if TYPE_CHECKING:
     from fastserve_converters.formats.tflite.form import Form
@@ -87,7 +86,7 @@ def export(job: ExportJob) -> Artifact:
     path = job.out / MODEL
     source = path if job.base is None else job.base / MODEL
     if job.base is None:
-        convert(form.module, job.example["input_ids"].shape[1], path, has_token_types=TOKEN_TYPES in job.example)
+        convert(form.module, job.example["input_ids"].shape[1], path, tuple(job.example))
     if job.plan.activations in _STATIC_BITS:
         quantize_static(source, path, job.calibration, _STATIC_BITS[job.plan.activations], job.range_method)
         _record_twin(job, path)

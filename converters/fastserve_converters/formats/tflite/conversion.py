@@ -8,7 +8,7 @@ and is replaced by -1, which stands for whatever is left.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,14 +30,14 @@ _TOLERANCE = 1e-5
 _REPORT = "Please report it with the checkpoint's config."
 
 
-def convert(module: torch.nn.Module, length: int, path: Path, *, has_token_types: bool) -> None:
+def convert(module: torch.nn.Module, length: int, path: Path, more: Collection[str] = ()) -> None:
     """Write a model whose inputs (`input_ids`, `attention_mask`, …) may have any number of tokens up to a length.
 
     Args:
         module: a form without constants that depend on the number of tokens.
         length: the most tokens.
         path: of the file to write.
-        has_token_types: whether the module takes `token_type_ids` too.
+        more: inputs that the module takes too, such as `token_type_ids`; see `encoder_signature`.
 
     Raises:
         EnvironmentFailure: the result would not compute what the module does.
@@ -46,14 +46,14 @@ def convert(module: torch.nn.Module, length: int, path: Path, *, has_token_types
 
     traced = tracing_length(module, length)
     # Keyword arguments and a dictionary of outputs give the signature its names.
-    example = _example(traced, traced, has_token_types=has_token_types)
+    example = _example(traced, traced, more)
     litert_torch.convert(module, sample_kwargs=example).export(str(path))
     model = read_model(path)
     open_length(model, traced)
     name_layer_outputs(model, module)
     name_apart(model)
     write_model(model, path)
-    prove_equal(module, path, {max(1, length // 3), length}, has_token_types=has_token_types)
+    prove_equal(module, path, {max(1, length // 3), length}, more)
 
 
 def tracing_length(module: torch.nn.Module, length: int) -> int:
@@ -123,7 +123,7 @@ def _opened(dims: Any, length: int) -> list[int]:
     return [-1 if d and d % length == 0 else int(d) for d in dims]
 
 
-def prove_equal(module: torch.nn.Module, path: Path, lengths: set[int], *, has_token_types: bool) -> None:
+def prove_equal(module: torch.nn.Module, path: Path, lengths: set[int], more: Collection[str] = ()) -> None:
     """Run a converted model at some lengths beside its module.
 
     Raises:
@@ -134,7 +134,7 @@ def prove_equal(module: torch.nn.Module, path: Path, lengths: set[int], *, has_t
 
     runner = Interpreter(model_path=str(path), num_threads=1).get_signature_runner()
     for length in sorted(lengths):
-        example = _example(length, max(1, length - 1), has_token_types=has_token_types)
+        example = _example(length, max(1, length - 1), more)
         with torch.no_grad():
             expected = module(**example)
         actual = runner(**{name: value.numpy() for name, value in example.items()})
@@ -147,8 +147,8 @@ def prove_equal(module: torch.nn.Module, path: Path, lengths: set[int], *, has_t
                 )
 
 
-def _example(length: int, tokens: int, *, has_token_types: bool) -> Mapping[str, torch.Tensor]:
+def _example(length: int, tokens: int, more: Collection[str]) -> Mapping[str, torch.Tensor]:
     import torch
 
-    sample = sample_inputs(length, tokens, has_token_types=has_token_types)
+    sample = sample_inputs(length, tokens, more)
     return {name: torch.from_numpy(value) for name, value in sample.items()}

@@ -19,7 +19,6 @@ from fastserve_converters.encoder_signature import sample_inputs
 from fastserve_converters.formats.tflite.file import constant_of, operators, read_model, tensor_name
 from fastserve_converters.layer_map import Place, Tap
 from fastserve_converters.program_places import RESHAPED, program_places
-from fastserve_runtime.text import TOKEN_TYPES
 
 if TYPE_CHECKING:
     import torch
@@ -53,8 +52,7 @@ def find_taps(
         factors: torch module name → what its output is multiplied with in the file.
     """
     length = min(_TOKENS, _most_tokens(program))
-    has_token_types = TOKEN_TYPES in program.graph_signature.user_inputs
-    sample = sample_inputs(length, length - length // 3, has_token_types=has_token_types)
+    sample = sample_inputs(length, length - length // 3, program.graph_signature.user_inputs)
     tensors = _tensor_values(path, sample)
     taken: set[str] = set()
     taps = []
