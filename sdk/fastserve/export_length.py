@@ -33,8 +33,8 @@ def export_length(checkpoint: Checkpoint, sequence_length: int | None, context: 
 
     Args:
         checkpoint: the model.
-        sequence_length: what was asked for, of a text; None: the usual, or less where sentence-transformers cuts texts
-            sooner.
+        sequence_length: what was asked for, of a text; None: the usual, or less where the model has fewer positions or
+            sentence-transformers cuts texts sooner.
         context: what was asked for, of prompt and new text together; None: the usual.
 
     Raises:
@@ -80,15 +80,16 @@ def length_notes(checkpoint: Checkpoint, length: int, *, was_asked: bool) -> Ite
 
 
 def _usual_length(checkpoint: Checkpoint) -> int:
+    usual = min(DEFAULT_SEQUENCE_LENGTH, checkpoint.most_tokens)
     most = checkpoint.texts.max_seq_length
     if most is None:
-        return DEFAULT_SEQUENCE_LENGTH
+        return usual
     if most < LEAST_SEQUENCE_LENGTH:
         raise UsageError(
             f"The checkpoint's {_setting(checkpoint)} in {checkpoint.texts.max_seq_length_from} is {most}.",
             f"Models are exported for at least {LEAST_SEQUENCE_LENGTH} tokens; say --seq-len.",
         )
-    return min(DEFAULT_SEQUENCE_LENGTH, most)
+    return min(usual, most)
 
 
 def _setting(checkpoint: Checkpoint) -> str:
