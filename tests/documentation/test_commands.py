@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -42,6 +43,9 @@ def workshop(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Path:
     """A folder with what the pages assume: a model and data. All pages share one cache."""
     folder = tmp_path_factory.mktemp("workshop")
     save_checkpoint(folder / "my-model", sentence=True, layers=1)
+    save_checkpoint(folder / "my-retriever", sentence=True, layers=1)
+    prompts = {"prompts": {"query": "query: ", "passage": "passage: "}, "default_prompt_name": "passage"}
+    (folder / "my-retriever" / "config_sentence_transformers.json").write_text(json.dumps(prompts))
     save_checkpoint(folder / "my-classifier", classify=True, layers=1)
     save_checkpoint(folder / "my-nli", classify=True, layers=1)
     save_checkpoint(folder / "my-reranker", classify=True, layers=1, labels=["LABEL_0"])
