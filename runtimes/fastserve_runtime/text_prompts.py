@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastserve_runtime.errors import UsageError
 from fastserve_runtime.parsing import Fields
-from fastserve_runtime.text_pairs import Text
+
+if TYPE_CHECKING:
+    from fastserve_runtime.text_pairs import Text
 
 NO_PROMPT = ""
 """The name that stands for no prompt at all."""
