@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import resource
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from command_line import fastserve_command
+from command_line import FASTSERVE, fastserve_command
+from manifests import text_bundle, write_directory
 
 
 def assert_told(done: object, code: int, *parts: str) -> None:
@@ -241,3 +243,26 @@ def test_wrong_executor_output_is_found(tiny_bundle: Path, tmp_path: Path) -> No
     assert outcomes["onnx-int8-dynamic", "executor"] == "OUTPUT_MISMATCH"
     assert outcomes["onnx-fp32", "executor"] == "PASS"
     assert fastserve_command("conform", bundle).returncode == 4
+
+
+@pytest.mark.parametrize("words", [["--help"], ["targets"], ["inspect"], ["inspect", "--json"]])
+def test_an_output_of_ascii_alone_ends_no_command(words: list[str], tmp_path: Path) -> None:
+    document, contents = text_bundle()
+    document["source"]["name"] = "größtes Modell"
+    bundle = write_directory(tmp_path / "größer.fsb", document, contents)
+    places = [bundle] if words[0] == "inspect" else []
+    environment = {"LANG": "C", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
+    done = fastserve_command(words[0], *places, *words[1:], environment=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.isascii()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no device that is always full")
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_a_standard_output_that_is_full_is_told(more: list[str], tmp_path: Path) -> None:
+    bundle = write_directory(tmp_path / "a.fsb", *text_bundle())
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*FASTSERVE, "inspect", str(bundle), *more], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert_told(done, 1, "The disk is full", "Free some space.")

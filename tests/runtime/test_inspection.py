@@ -111,6 +111,11 @@ def test_a_variant_that_was_not_measured_has_no_figures(opened):
     ("changes", "heading", "cell"),
     [
         ({"quality": None}, "quality", "-"),
+        (
+            {"quality": {"value": 1.0144, "beside": {"accuracy": 0.9125, "reference's accuracy": 0.8996}}},
+            "quality",
+            "1.0144 (accuracy 0.9125 of 0.8996)",
+        ),
         ({"latency": {"p90": None, "trustworthy": False}}, "p90", "not trustworthy"),
         ({"memory": {"peak": None}}, "peak memory", "unknown"),
         ({"brings_pytorch": True}, "peak memory", "50.0 MB *"),

@@ -20,6 +20,7 @@ from fastserve.ranking import choose, judge, rank
 from fastserve.report import export_document, print_export
 from fastserve.stages import StageTime
 from fastserve_runtime.machine import Machine
+from fastserve_runtime.quality import reference_name
 
 Make = Callable[..., Candidate]
 MACHINE = Machine("Test CPU", 2, "x86_64", ("avx2", "fma"), 8 * 2**30, "Linux")
@@ -84,6 +85,18 @@ def test_the_table_shows_each_candidate_with_its_verdict(several: list[Candidate
     assert "export failed: it has no [operator]" in row_of(text, "tflite-int8")
     assert "quality: agreement (lower end of its 95 % interval); p90: at full length; typical:" in text
     assert "out/model.fsb: onnx-fp32, onnx-int8; chosen: onnx-fp32" in text
+
+
+def test_both_figures_of_a_ratio_stand_beside_it(make_candidate: Make) -> None:
+    plain = make_candidate("tflite-fp32", quality=1.0)
+    assert plain.quality is not None
+    beside = {"accuracy": 0.9125, reference_name("accuracy"): 0.8996, "top-1 agreement": 0.97}
+    better = replace(plain, id="onnx-int8", quality=replace(plain.quality, value=1.0144, beside=beside))
+    text = printed(result_of([better, plain]))
+    assert "accuracy (reference)" in text
+    assert "0.9125 (0.8996)" in row_of(text, "onnx-int8")
+    assert "top-1 agreement" not in text
+    assert "accuracy (reference)" not in printed(result_of([plain]))
 
 
 def test_a_broken_limit_is_named_where_its_figure_stands_in_the_row(several: list[Candidate]) -> None:
