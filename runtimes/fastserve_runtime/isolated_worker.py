@@ -46,6 +46,9 @@ def serve(requests: IO[bytes], answers: IO[bytes]) -> None:
                     session.close()
                     session = None
                 session, answer = _open(header)
+            elif header["ask"] == "import":
+                ENGINES.load(header["engine"]).import_library()
+                answer = {}
             else:
                 assert session is not None
                 answer, outputs = _answer(session, header, arrays)

@@ -78,7 +78,7 @@ class EngineProcess(ClosedAtEnd):
         except (OSError, EOFError, ValueError) as error:
             self._process.kill()
             code = self._process.wait()
-            words = f"gave no answer in {self.limits.seconds} s and was ended" if late.is_set() else _words(code)
+            words = f"gave no answer in {self.limits.seconds} s and was ended" if late.is_set() else ended_words(code)
             raise ProcessEnded(words) from error
         finally:
             if clock is not None:
@@ -172,7 +172,8 @@ def open_request(file: Path, engine: str, *, threads: int = 1) -> dict[str, Any]
     return {"ask": "open", "file": str(file.absolute()), "engine": engine, "threads": threads}
 
 
-def _words(code: int) -> str:
+def ended_words(code: int) -> str:
+    """Return how a process ended, in words: `crashed with SIGSEGV`."""
     if code >= 0:
         return f"ended with exit code {code}"
     try:

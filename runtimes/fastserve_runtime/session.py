@@ -170,6 +170,9 @@ class Engine(Protocol):
         FAMILY: whose version numbers `version` gives: a variant's `requires` names a family and its least version.
             Mostly the same as NAME.
         INSTALL: the command that installs it.
+
+    A module may also offer NEEDS: the instruction sets without which its library ends with SIGILL, by architecture
+    (`x86_64`, `aarch64`), in the names of `fastserve_runtime.instruction_sets`.
     """
 
     NAME: str

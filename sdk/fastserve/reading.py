@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from fastserve_runtime.bundle import Bundle
+from fastserve_runtime.engine_trials import TRIAL_HEADINGS, EngineTrial, trial_row
 from fastserve_runtime.inspection import (
     VARIANT_HEADINGS,
     conversion_lines,
@@ -44,6 +45,15 @@ def verdict_table(verdicts: Sequence[Verdict]) -> Table:
         outcome = f"[{OUTCOME_STYLES.get(verdict.outcome, 'bold red')}]{verdict.outcome.value}[/]"
         names = map(escape, (verdict.variant, verdict.target, verdict.check))
         table.add_row(*names, outcome, escape(verdict.detail))
+    return table
+
+
+def trials_table(trials: Sequence[EngineTrial]) -> Table:
+    """Make a table of which engines, and which variants, run on this machine."""
+    table = Table(*TRIAL_HEADINGS)
+    for trial in trials:
+        style = {True: None, False: "bold red", None: "dim"}[trial.runs]
+        table.add_row(*map(escape, trial_row(trial)), style=style)
     return table
 
 

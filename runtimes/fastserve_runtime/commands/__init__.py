@@ -47,7 +47,13 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=__version__, help="Show the version.")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    _add(commands, "inspect", "Show what is inside a bundle.")
+    inspect = _add(commands, "inspect", "Show what is inside a bundle, or what this machine can run.", may_omit=True)
+    inspect.add_argument(
+        "--machine",
+        action="store_true",
+        help="Show this machine's instruction sets and which engines run on it; with a bundle, which variants too.",
+    )
+    inspect.add_argument("--engine", metavar="NAME", help="With --machine: try this engine alone.")
     run = _add(
         commands, "run", "Use a bundle: embeddings and how alike the texts are, labels with scores, or generated text."
     )
@@ -91,10 +97,16 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _add(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, description: str
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    description: str,
+    *,
+    may_omit: bool = False,
 ) -> argparse.ArgumentParser:
     command = commands.add_parser(name, help=description, description=description, allow_abbrev=False)
-    command.add_argument("bundle", type=Path, metavar="BUNDLE", help="A bundle: its directory or .zip file.")
+    bundle = command.add_argument("bundle", type=Path, metavar="BUNDLE", help="A bundle: its directory or .zip file.")
+    if may_omit:
+        bundle.nargs, bundle.required = "?", False
     command.add_argument(
         "--json", dest="as_json", action="store_true", help="Print one JSON document on standard output."
     )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from contextlib import ExitStack
 
 from fastserve_runtime.bundle import open_bundle
 from fastserve_runtime.commands.streams import printable, show, show_document
 from fastserve_runtime.commands.text_table import text_table
-from fastserve_runtime.errors import EXIT_OK
+from fastserve_runtime.errors import EXIT_ENVIRONMENT, EXIT_OK, UsageError
 from fastserve_runtime.inspection import (
     VARIANT_HEADINGS,
     conversion_lines,
@@ -17,10 +18,15 @@ from fastserve_runtime.inspection import (
     variant_lines,
     variant_rows,
 )
+from fastserve_runtime.machine import this_machine
 
 
 def run(arguments: Namespace) -> int:
-    """Show what is inside a bundle."""
+    """Show what is inside a bundle, or what this machine can run."""
+    if arguments.machine:
+        return _show_machine(arguments)
+    if arguments.bundle is None:
+        raise UsageError("No bundle was named.", "Name one, or ask for --machine.")
     with open_bundle(arguments.bundle) as bundle:
         if arguments.as_json:
             show_document(inspection(bundle))
@@ -40,3 +46,21 @@ def run(arguments: Namespace) -> int:
         for note in evidence_notes(bundle):
             show(f"\nNote: {printable(note)}")
     return EXIT_OK
+
+
+def _show_machine(arguments: Namespace) -> int:
+    """Show which engines this machine can run, with a bundle also which of its variants."""
+    from fastserve_runtime.engine_trials import TRIAL_HEADINGS, trial_row, trials_document, trials_of
+
+    machine = this_machine()
+    if not arguments.as_json:
+        show(printable(str(machine)))
+        show(printable(f"instruction sets: {' '.join(machine.instruction_sets) or 'the system tells none'}\n"))
+    with ExitStack() as stack:
+        bundle = None if arguments.bundle is None else stack.enter_context(open_bundle(arguments.bundle))
+        trials = trials_of(bundle, machine, arguments.engine)
+    if arguments.as_json:
+        show_document(trials_document(trials, machine))
+    else:
+        show(text_table(TRIAL_HEADINGS, [trial_row(trial) for trial in trials]))
+    return EXIT_ENVIRONMENT if any(trial.runs is False for trial in trials) else EXIT_OK

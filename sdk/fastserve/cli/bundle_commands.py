@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,10 +13,12 @@ from rich.markup import escape
 
 from fastserve.cli.failures import error_console, failures_shown, output_console
 from fastserve.packing import pack as pack_bundle
-from fastserve.reading import inspection_tables, verdict_table
+from fastserve.reading import inspection_tables, trials_table, verdict_table
 from fastserve_runtime.bundle import open_bundle
-from fastserve_runtime.errors import EXIT_ENVIRONMENT, EXIT_OK
+from fastserve_runtime.engine_trials import trials_document, trials_of
+from fastserve_runtime.errors import EXIT_ENVIRONMENT, EXIT_OK, UsageError
 from fastserve_runtime.inspection import inspection
+from fastserve_runtime.machine import this_machine
 from fastserve_runtime.verdict import Verdict
 from fastserve_runtime.verification import exit_code, reasons, verdicts_document
 from fastserve_runtime.verification import verify as verify_bundle
@@ -28,8 +31,22 @@ EngineOption = Annotated[str | None, typer.Option("--engine", help="Take this en
 Threads = Annotated[int, typer.Option(help="Threads that one inference may use.")]
 
 
-def inspect(bundle: Bundle, as_json: AsJson = False, debug: Debug = False) -> None:
-    """Show what is inside a bundle."""
+def inspect(
+    bundle: Annotated[Path | None, typer.Argument(help="A bundle: its directory or .zip file.")] = None,
+    machine: Annotated[
+        bool, typer.Option("--machine", help="Show which engines run on this machine; with a bundle, its variants too.")
+    ] = False,
+    engine: Annotated[str | None, typer.Option("--engine", help="With --machine: try this engine alone.")] = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Show what is inside a bundle, or what this machine can run."""
+    if machine:
+        _show_machine(bundle, engine, as_json=as_json, debug=debug)
+        return
+    if bundle is None:
+        with failures_shown(as_json=as_json, debug=debug):
+            raise UsageError("No bundle was named.", "Name one, or ask for --machine.")
     with failures_shown(as_json=as_json, debug=debug), open_bundle(bundle) as source:
         document = inspection(source)
         if as_json:
@@ -38,6 +55,23 @@ def inspect(bundle: Bundle, as_json: AsJson = False, debug: Debug = False) -> No
         console = output_console()
         for part in inspection_tables(source):
             console.print(part, highlight=False)
+
+
+def _show_machine(location: Path | None, engine: str | None, *, as_json: bool, debug: bool) -> None:
+    with failures_shown(as_json=as_json, debug=debug), ExitStack() as stack:
+        machine = this_machine()
+        bundle = None if location is None else stack.enter_context(open_bundle(location))
+        trials = trials_of(bundle, machine, engine)
+        if as_json:
+            typer.echo(json.dumps(trials_document(trials, machine), indent=2))
+        else:
+            console = output_console()
+            console.print(escape(str(machine)), highlight=False)
+            sets = " ".join(machine.instruction_sets) or "the system tells none"
+            console.print(f"instruction sets: {escape(sets)}", highlight=False)
+            console.print(trials_table(trials), highlight=False)
+    if any(trial.runs is False for trial in trials):
+        raise typer.Exit(EXIT_ENVIRONMENT)
 
 
 def verify(
