@@ -6,6 +6,7 @@ activations there are, before the largest weights, tell whether anything was los
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from onnx_ir import tape as tapes
 
+from fastserve_converters.formats.onnx.fusion import MICROSOFT
+from fastserve_converters.formats.onnx.grouped import grouped_product
 from fastserve_converters.formats.onnx.integers import Initializers, int8_matrix
 from fastserve_converters.formats.onnx.products import PAIR_LIMIT, PRODUCTS
 from fastserve_converters.precisions import INT8, WeightScheme
@@ -63,17 +66,26 @@ def loaded_matrix(weight: QuantizedWeight, factors: np.ndarray | None = None) ->
     return np.asarray(session_of(ir.Model(graph, ir_version=10)).run(None, {})[0])
 
 
-def multiplied(activations: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Return the sums that ONNX Runtime finds: as for dynamic int8 and, with its own fusion, for static."""
-    graph = ir.Graph([], [], nodes=[], opset_imports={"": 20}, name="product")
+def result_of(activations: np.ndarray, product: Callable[[Any, Initializers, ir.Value], ir.Value]) -> np.ndarray:
+    """Return what ONNX Runtime gives for a product, which `product` writes to a tape."""
+    graph = ir.Graph([], [], nodes=[], opset_imports={"": 20, MICROSOFT: 1}, name="product")
+    dtype = ir.DataType.from_numpy(activations.dtype)
+    x = ir.Value(name="x", type=ir.TensorType(dtype), shape=ir.Shape(activations.shape))
     tape = tapes.Tape()
-    given_activations = ir.Value(name="x", type=ir.TensorType(ir.DataType.UINT8), shape=ir.Shape(activations.shape))
-    sums = tape.op("MatMulInteger", [given_activations, Initializers(graph).add("matrix", matrix)])
-    graph.inputs.append(given_activations)
+    result = product(tape, Initializers(graph), x)
+    graph.inputs.append(x)
     graph.extend(tape.nodes)
-    sums.name, sums.type = "sums", ir.TensorType(ir.DataType.INT32)
-    graph.outputs.append(sums)
+    result.name = "product"
+    result.type = ir.TensorType(ir.DataType.FLOAT if dtype == ir.DataType.FLOAT else ir.DataType.INT32)
+    graph.outputs.append(result)
     return np.asarray(session_of(ir.Model(graph, ir_version=9)).run(None, {"x": activations})[0])
+
+
+def multiplied(activations: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Return the sums for unsigned activations."""
+    return result_of(
+        activations, lambda tape, initializers, x: tape.op("MatMulInteger", [x, initializers.add("matrix", matrix)])
+    )
 
 
 def extreme_activations(tokens: int, inputs: int) -> list[np.ndarray]:
@@ -123,3 +135,34 @@ def test_what_the_scheme_avoids_is_there_or_the_processor_has_no_such_kernel() -
     activations = np.full((2, 64), 255, np.uint8)
     sums: Any = np.unique(multiplied(activations, matrix))
     assert sums.tolist() in ([255 * 127 * 64], [32767 * 32])
+
+
+@pytest.mark.parametrize("group", [16, 32, 64, 128])
+@pytest.mark.parametrize("bits", [4, 8])
+def test_products_of_groups_are_exact_for_the_largest_activations(bits: int, group: int) -> None:
+    """MatMulNBits, whose kernels must keep sums in range themselves: its weights have all their bits."""
+    least, most = (-127, 127) if bits == 8 else (-8, 7)
+    rng = np.random.default_rng(bits + group)
+    outputs, inputs = 24, 512
+    for integers in (
+        np.full((outputs, inputs), most),
+        np.full((outputs, inputs), least),
+        rng.choice([least, most], (outputs, inputs)),
+    ):
+        scale = np.ones((outputs, inputs // group), np.float32)
+        scheme = WeightScheme(bits, group)
+        weight = QuantizedWeight(integers.astype(np.int8), scale, np.zeros(scale.shape, np.int8), scheme)
+        for tokens in (1, 4, 9):
+            # Whole numbers of which the largest is 127 are what activations are rounded to.
+            for activations in (
+                np.full((tokens, inputs), 127.0),
+                rng.choice([-127.0, 127.0], (tokens, inputs)),
+            ):
+                found = grouped(activations.astype(np.float32), weight)
+                np.testing.assert_array_equal(found, activations @ integers.T)
+
+
+def grouped(activations: np.ndarray, weight: QuantizedWeight) -> np.ndarray:
+    return result_of(
+        activations, lambda tape, initializers, x: grouped_product(tape, initializers, "layer", x, weight, None)
+    )
