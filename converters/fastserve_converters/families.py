@@ -30,7 +30,12 @@ class Family:
 
     def first_position(self, config: Mapping[str, Any]) -> int:
         """Return the row of the position table that belongs to the first token."""
-        return int(config.get("pad_token_id", 1)) + 1 if self.positions_after_padding else 0
+        padding = self.padding_in_positions(config)
+        return 0 if padding is None else padding + 1
+
+    def padding_in_positions(self, config: Mapping[str, Any]) -> int | None:
+        """Return the id whose tokens the model does not count as positions; None where it counts all."""
+        return int(config.get("pad_token_id", 1)) if self.positions_after_padding else None
 
 
 _BERT = Family("BERT", can_be_causal=True, token_types=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +16,13 @@ from fastserve_converters.checkpoint import Checkpoint
 from fastserve_converters.data import Sample, Split
 from fastserve_converters.golden_texts import golden_texts
 from fastserve_converters.labels import check_outputs
-from fastserve_converters.lower_case import with_lower_case
 from fastserve_converters.prompt_tokens import prompts_of
 from fastserve_converters.tasks import TASKS, Task
+from fastserve_converters.tokenizer_checks import embedding_rows, file_note, text_settings
+from fastserve_converters.tokenizer_loading import load_tokenizer
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
-from fastserve_runtime.text import TOKEN_TYPES, TextPreprocessor, TokenizerSettings
-from fastserve_runtime.text_pairs import PairSettings, Text
+from fastserve_runtime.text import TOKEN_TYPES, TextPreprocessor
+from fastserve_runtime.text_pairs import Text
 from fastserve_runtime.text_prompts import chosen_prompt, with_prompt
 
 if TYPE_CHECKING:
@@ -33,7 +35,6 @@ INPUTS = "inputs.npz"
 OUTPUTS = "reference.npz"
 CALIBRATION = "calibration.npz"
 DESCRIPTION = "reference.json"
-_VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 _BATCH = 32
 _MANY = 0.1
 """Share of the pairs of texts that are cut off from which on it is told."""
@@ -52,13 +53,8 @@ def build_reference(
         EnvironmentFailure: the bundle's tokenizer and Transformers' disagree.
     """
     transformers_tokenizer = load_tokenizer(checkpoint)
-    settings = TokenizerSettings(
-        sequence_length=length,
-        pad_id=int(transformers_tokenizer.pad_token_id or 0),
-        pad_token=str(transformers_tokenizer.pad_token or "[PAD]"),
-        pairs=PairSettings(checkpoint.has_token_types) if checkpoint.takes_pairs else None,
-        prompts=prompts_of(checkpoint.texts, transformers_tokenizer, length),
-    )
+    settings, notes = text_settings(checkpoint, transformers_tokenizer, embedding_rows(model), length)
+    settings = replace(settings, prompts=prompts_of(checkpoint.texts, transformers_tokenizer, length))
     transformers_tokenizer.backend_tokenizer.save(str(out / TOKENIZER))
     preprocessor = TextPreprocessor((out / TOKENIZER).read_bytes(), settings)
     goldens = golden_texts(split.evaluation, preprocessor)
@@ -87,42 +83,14 @@ def build_reference(
         "labels": labels if None not in labels else None,
         "queries": _query_numbers(split.evaluation) if task.RANKS else None,
         "goldens": [g.as_document() for g in goldens],
-        "notes": _pair_notes(transformers_tokenizer, checkpoint, split.evaluation, preprocessor),
+        "notes": [
+            *notes,
+            *file_note(checkpoint, transformers_tokenizer, [s.text for s in split.evaluation]),
+            *_pair_notes(transformers_tokenizer, checkpoint, split.evaluation, preprocessor),
+        ],
     }
     (out / DESCRIPTION).write_text(json.dumps(description))
     return description
-
-
-def load_tokenizer(checkpoint: Checkpoint) -> Any:
-    """Load the checkpoint's tokenizer in its fast form, which the `tokenizers` library runs on devices.
-
-    Raises:
-        UsageError: there is none, or it has no fast form.
-    """
-    if checkpoint.gguf is not None:
-        from fastserve_converters.gguf_files.tokenizer import load_gguf_tokenizer
-
-        return load_gguf_tokenizer(checkpoint.gguf)
-    from transformers import AutoTokenizer
-
-    # Without a vocabulary Transformers makes a tokenizer that knows its special tokens alone, and says nothing.
-    if not any(any(checkpoint.path.glob(pattern)) for pattern in _VOCABULARIES):
-        raise UsageError(
-            "The checkpoint has no tokenizer.", "Save it beside the model with tokenizer.save_pretrained()."
-        )
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(str(checkpoint.path), local_files_only=True, use_fast=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise UsageError(
-            f"The checkpoint's tokenizer cannot be loaded: {str(error).strip().splitlines()[0]}",
-            "Save it beside the model with tokenizer.save_pretrained().",
-        ) from error
-    if getattr(tokenizer, "backend_tokenizer", None) is None:
-        raise UsageError(
-            "The checkpoint's tokenizer has no fast form, which a device needs.",
-            "Convert it with Transformers and save its tokenizer.json beside the model.",
-        )
-    return with_lower_case(tokenizer) if checkpoint.texts.lower_case else tokenizer
 
 
 def prove_same_tokens(
@@ -136,12 +104,12 @@ def prove_same_tokens(
     singles = [text for text in texts if isinstance(text, str)]
     pairs = [text for text in texts if not isinstance(text, str)]
     both = [list(side) for side in zip(*pairs, strict=True)] if pairs else [singles]
-    expected = tokenizer(
-        *both, padding="max_length", truncation=True, max_length=length, return_token_type_ids=TOKEN_TYPES in inputs
-    )
+    # Padding is ours alone: a tokenizer may have none, or have it on the left.
+    expected = tokenizer(*both, truncation=True, max_length=length, return_token_type_ids=TOKEN_TYPES in inputs)
     for name in {"input_ids", TOKEN_TYPES} & inputs.keys():
-        for text, ours, theirs in zip(texts, inputs[name], expected[name], strict=True):
-            if ours.tolist() != list(theirs):
+        for text, ours, mask, theirs in zip(texts, inputs[name], inputs["attention_mask"], expected[name], strict=True):
+            counted = len(theirs)
+            if ours[:counted].tolist() != list(theirs) or not mask[:counted].all() or mask[counted:].any():
                 raise different_tokens(text)
 
 

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, UsageError
 from fastserve_runtime.installation import install_command
 from fastserve_runtime.parsing import Fields
+from fastserve_runtime.text_encoding import SIDES, Side, check_tokens, encode_texts
 from fastserve_runtime.text_pairs import PairSettings, Text, checked_samples
 from fastserve_runtime.text_prompts import Prompts, chosen_prompt, unpooled_tokens, with_prompt
+from fastserve_runtime.token_ids import vocabulary_size
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,6 +42,9 @@ class TokenizerSettings:
         add_special_tokens: whether the tokenizer's template ([CLS] … [SEP]) is applied.
         pairs: how pairs of texts are given to a model that takes them; None for one that takes single texts.
         prompts: what may be put before a text, or None.
+        vocabulary_size: how many rows the model's embedding table has; None where unknown.
+        truncation_side: where a text that is too long loses tokens; None means at its end.
+        reserved_id: an id that no text may have, since the model counts positions by it; None where there is none.
     """
 
     sequence_length: int
@@ -48,6 +53,9 @@ class TokenizerSettings:
     add_special_tokens: bool = True
     pairs: PairSettings | None = None
     prompts: Prompts | None = None
+    vocabulary_size: int | None = None
+    truncation_side: Side | None = None
+    reserved_id: int | None = None
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> TokenizerSettings:
@@ -60,6 +68,9 @@ class TokenizerSettings:
             bool(document.get("add_special_tokens", True)),
             PairSettings.from_document(document.get("pairs")),
             Prompts.from_document(document, fields.where),
+            vocabulary_size(document),
+            _side(document.get("truncation_side")),
+            fields.count("reserved_id") if document.get("reserved_id") is not None else None,
         )
 
     def as_document(self) -> dict[str, Any]:
@@ -134,10 +145,17 @@ class TextPreprocessor:
         if length <= special:
             raise BundleError(f"A sequence length of {length} leaves no room beside {special} special tokens.")
         try:
-            tokenizer.enable_truncation(length, strategy="longest_first")
+            side = settings.truncation_side or "right"
+            tokenizer.enable_truncation(length, strategy="longest_first", direction=side)
             tokenizer.enable_padding(length=length, pad_id=settings.pad_id, pad_token=settings.pad_token)
         except OverflowError as error:
             raise BundleError(f"The tokenizer cannot take the bundle's settings {settings}: {error}.") from error
+        if settings.vocabulary_size is not None and settings.pad_id >= settings.vocabulary_size:
+            raise BundleError(
+                f"The bundle pads texts with the id {settings.pad_id}; its model has the ids 0 to "
+                f"{settings.vocabulary_size - 1}.",
+                "Export it again.",
+            )
         self._tokenizer = tokenizer
         self.settings = settings
 
@@ -163,6 +181,7 @@ class TextPreprocessor:
         Raises:
             UsageError: there is no text, one of them is not what the model takes, `long_text` is neither, a pair of
                 texts is to be split, or there is no such prompt.
+            InputError: a text has a token that the model cannot take.
         """
         import numpy as np
 
@@ -177,12 +196,12 @@ class TextPreprocessor:
                 "Leave --long-text out, or give shorter texts, such as the passages of a document one by one.",
             )
         length = self.settings.sequence_length
-        encodings = self._tokenizer.encode_batch(clean, add_special_tokens=self.settings.add_special_tokens)
+        encodings = self._encoded(clean)
         cut = sum(bool(e.overflowing) for e in encodings)
         if cut and long_text == "truncate":
             what = "pairs" if self.takes_pairs else "texts"
             warnings.warn(f"{cut} of {len(clean)} {what} have more than {length} tokens and are cut off.", stacklevel=2)
-        parts = [[e, *e.overflowing] if long_text == "split" else [e] for e in encodings]
+        parts = [self._in_order([e, *e.overflowing]) if long_text == "split" else [e] for e in encodings]
         rows = [part for text in parts for part in text]
         tensors: dict[str, NDArray[np.generic]] = {
             "input_ids": np.array([e.ids for e in rows], np.int32),
@@ -200,6 +219,16 @@ class TextPreprocessor:
             special=np.array([e.special_tokens_mask for e in rows], bool),
             text_of=np.repeat(np.arange(len(clean)), [len(text) for text in parts]),
         )
+
+    def _encoded(self, texts: Sequence[Any]) -> list[Any]:
+        settings = self.settings
+        encodings = encode_texts(self._tokenizer, texts, add_special_tokens=settings.add_special_tokens)
+        check_tokens(encodings, texts, vocabulary_size=settings.vocabulary_size, reserved_id=settings.reserved_id)
+        return encodings
+
+    def _in_order(self, parts: list[Any]) -> list[Any]:
+        """Return the parts of a text from its beginning to its end; cut at the left, they come the other way round."""
+        return parts[::-1] if self.settings.truncation_side == "left" else parts
 
     def differing(self, texts: Sequence[Text], inputs: Tensors) -> list[str]:
         """Return the names of inputs, made of texts before, that these texts do not give now."""
@@ -230,6 +259,15 @@ class TextPreprocessor:
         own = sum(sum(e.attention_mask) + sum(sum(p.attention_mask) for p in e.overflowing) for e in alone)
         special = self._tokenizer.num_special_tokens_to_add(True) if self.settings.add_special_tokens else 0  # noqa: FBT003
         return int(own + special)
+
+
+def _side(value: Any) -> Side | None:
+    if value is not None and value not in SIDES:
+        raise BundleError(
+            f"The bundle's 'truncation_side' is {value!r:.40}, which is neither {' nor '.join(SIDES)}.",
+            "Export it again.",
+        )
+    return value  # type: ignore[no-any-return]
 
 
 def checked_long_text(name: str) -> LongText:

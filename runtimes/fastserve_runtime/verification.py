@@ -34,9 +34,11 @@ if TYPE_CHECKING:
 
     from fastserve_runtime.golden import Arrays, Golden
     from fastserve_runtime.policy import Judgement, Policy
-    from fastserve_runtime.session import Engine
+    from fastserve_runtime.session import Engine, Session
 
 PREPROCESSING = "preprocessing"
+PIPELINE = "pipeline"
+"""Whether the task's pipeline takes the golden's texts; only told where it does not."""
 QUALITY = "quality"
 EXECUTOR = "executor"
 
@@ -213,6 +215,8 @@ def _check_preprocessing(bundle: Bundle, variant: Variant, golden: Golden) -> Ve
         differing = open_pipeline_input(bundle).differing(golden.samples, golden.inputs)
     except EnvironmentFailure as error:
         return Verdict(variant.id, variant.format, PREPROCESSING, Outcome.NOT_RUN, str(error))
+    except InputError as error:
+        return Verdict(variant.id, variant.format, PREPROCESSING, Outcome.RUN_FAILED, str(error))
     if differing:
         message = f"the tokenizer gives another '{differing[0]}' than when the bundle was made"
         return Verdict(variant.id, variant.format, PREPROCESSING, Outcome.OUTPUT_MISMATCH, message)
@@ -234,7 +238,32 @@ def _check_outputs(bundle: Bundle, variant: Variant, engine: Engine, golden: Gol
         except FastServeError as error:
             yield Verdict(variant.id, target, QUALITY, Outcome.RUN_FAILED, str(error))
             return
+        refusal = _pipeline_refusal(bundle, session, golden)
     yield from judge_golden(bundle.manifest.task, variant, golden, outputs, target)
+    if refusal is not None:
+        yield Verdict(variant.id, target, PIPELINE, Outcome.RUN_FAILED, refusal)
+
+
+def _pipeline_refusal(bundle: Bundle, session: Session, golden: Golden) -> str | None:
+    """Return why the task's pipeline does not take the golden's own texts, as `run` would say it; None if it does."""
+    import warnings
+
+    from fastserve_runtime.pipelines import PIPELINES, Rehearsal
+
+    manifest = bundle.manifest
+    module = PIPELINES.load(manifest.task)
+    try:
+        preprocessor = open_pipeline_input(bundle)
+    except EnvironmentFailure:
+        return None  # the check of the preprocessing says so
+    rehearse: Rehearsal = getattr(module, "rehearse", lambda pipeline, texts: pipeline(texts))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # some of them are meant to be cut off
+            rehearse(module.open_pipeline(session, preprocessor, manifest.task_settings), golden.samples)
+    except FastServeError as error:
+        return str(error)
+    return None
 
 
 def _counted_rows(golden: Golden, output: NDArray[np.generic]) -> NDArray[np.bool_] | None:

@@ -20,8 +20,9 @@ from fastserve_converters.edge_form import (
     prove_equal,
 )
 from fastserve_converters.model_loading import load_model
-from fastserve_converters.reference import load_tokenizer, run_original
+from fastserve_converters.reference import run_original
 from fastserve_converters.tasks import TASKS
+from fastserve_converters.tokenizer_loading import load_tokenizer
 from fastserve_runtime.errors import EnvironmentFailure
 
 FAMILIES = ["bert", "roberta", "albert", "distilbert"]

@@ -23,11 +23,11 @@ from fastserve_converters.reference import (
     OUTPUTS,
     TOKENIZER,
     build_reference,
-    load_tokenizer,
     prove_same_tokens,
     run_original,
 )
 from fastserve_converters.tasks import TASKS, feature_extraction
+from fastserve_converters.tokenizer_loading import load_tokenizer
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
 from fastserve_runtime.text import TextPreprocessor, TokenizerSettings
 

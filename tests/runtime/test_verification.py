@@ -9,6 +9,7 @@ from fastserve_runtime.bundle import open_bundle
 from fastserve_runtime.engines import ENGINES
 from fastserve_runtime.errors import BundleError, UsageError
 from fastserve_runtime.golden import read_golden, write_golden
+from fastserve_runtime.pipelines import text_classification
 from fastserve_runtime.verdict import Outcome, Verdict
 from fastserve_runtime.verification import (
     PREPROCESSING,
@@ -79,6 +80,33 @@ def test_a_sound_bundle_passes_every_check(verified, output):
     assert verification.verdicts[1].figures["sqnr_db"] > 80
     assert verification.failures == ()
     assert verification.has_run
+
+
+def with_few_rows(document):
+    document["preprocessing"]["settings"]["vocabulary_size"] = 2
+
+
+def test_what_the_pipeline_refuses_does_not_verify(verified, monkeypatch):
+    def refuse(pipeline, texts):
+        assert len(texts) > 1
+        raise BundleError("The pipeline does not take this.")
+
+    monkeypatch.setattr(text_classification.TextClassification, "__call__", refuse)
+    verification = verified("logits")
+    assert outcomes(verification) == {
+        "preprocessing": "PASS",
+        "quality": "PASS",
+        "executor": "PASS",
+        "pipeline": "RUN_FAILED",
+    }
+    (failure,) = verification.failures
+    assert failure.message == "The pipeline does not take this."
+    assert exit_code(verification.verdicts) == 4
+
+
+def test_a_table_without_a_row_for_a_token_of_the_golden_does_not_verify(verified):
+    with pytest.raises(BundleError, match="holds the id"):
+        verified(manifest=with_few_rows)
 
 
 def test_a_sound_zip_passes_too(tmp_path):

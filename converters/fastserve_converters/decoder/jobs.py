@@ -42,7 +42,9 @@ from fastserve_converters.quantization.recipe import recipe_document
 from fastserve_converters.quantization.weights import QuantizedWeight
 from fastserve_converters.quantized_checkpoints.weights import StoredLayers, stored_layers
 from fastserve_converters.recent import Recent
-from fastserve_converters.reference import CALIBRATION, INPUTS, load_tokenizer
+from fastserve_converters.reference import CALIBRATION, INPUTS
+from fastserve_converters.tokenizer_checks import check_vocabulary, embedding_rows
+from fastserve_converters.tokenizer_loading import load_tokenizer
 from fastserve_runtime.errors import UsageError
 from fastserve_runtime.generation import traces
 from fastserve_runtime.policy import LOG_PROBABILITIES, comparable
@@ -77,10 +79,11 @@ class DecoderJobs:
         load_seconds = time.perf_counter() - started
         split = requested_texts(request, checkpoint)
         tokenizer = load_tokenizer(checkpoint)
+        vocabulary_note = check_vocabulary(tokenizer, embedding_rows(loaded.model))
         description = build_reference(
             out, checkpoint, loaded.model, tokenizer, checkpoint.generation(), split, self._source["length"]
         )
-        return {**description, "notes": list(loaded.notes), "load_seconds": load_seconds}
+        return {**description, "notes": [*loaded.notes, *filter(None, [vocabulary_note])], "load_seconds": load_seconds}
 
     def _prove_form(self, request: Mapping[str, Any], out: Path) -> Any:
         """Read the model into the common form, and prove it equal to the original on the reference's own traces."""

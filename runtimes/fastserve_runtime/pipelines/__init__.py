@@ -18,6 +18,17 @@ from fastserve_runtime.text_pairs import Inputs
 PIPELINES = PartFolder("fastserve_runtime.pipelines", "fastserve_runtime.pipelines", "pipeline")
 
 
+class Rehearsal(Protocol):
+    """What `verify` does with a pipeline; a module may offer its own as `rehearse`, else the pipeline is called."""
+
+    def __call__(self, pipeline: Pipeline, texts: Inputs) -> object:
+        """Use a pipeline as an app would, on texts of the bundle's golden.
+
+        Raises:
+            FastServeError: it does not take them.
+        """
+
+
 class Pipeline(Protocol):
     """A task that is ready to use: raw input in, results out."""
 

@@ -318,6 +318,11 @@ def check_manifest(manifest: Manifest) -> None:
         raise not_of_task(manifest, "its model takes whole texts and continues none")
 
 
+def rehearse(pipeline: TextGeneration, texts: Sequence[str]) -> object:
+    """Generate one token behind the first text; see `fastserve_runtime.pipelines.Rehearsal`."""
+    return pipeline.generate(texts[0], max_new_tokens=1)
+
+
 def open_pipeline(session: Session, preprocessor: PromptTokenizer, settings: Mapping[str, Any]) -> TextGeneration:  # noqa: ARG001
     """Make the pipeline of this task."""
     context = preprocessor.settings.context

@@ -23,7 +23,8 @@ from fastserve_converters.decoder.reference import (
     windows,
 )
 from fastserve_converters.model_loading import load_model
-from fastserve_converters.reference import CALIBRATION, DESCRIPTION, INPUTS, OUTPUTS, TOKENIZER, load_tokenizer
+from fastserve_converters.reference import CALIBRATION, DESCRIPTION, INPUTS, OUTPUTS, TOKENIZER
+from fastserve_converters.tokenizer_loading import load_tokenizer
 from fastserve_runtime.errors import UsageError
 from fastserve_runtime.generation import traces
 from fastserve_runtime.generation.prompt_tokenizer import PromptSettings, PromptTokenizer

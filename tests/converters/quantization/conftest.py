@@ -12,7 +12,7 @@ from checkpoints import texts
 from fastserve_converters.checkpoint import read_checkpoint
 from fastserve_converters.edge_form import EdgeForm, build_edge_form
 from fastserve_converters.model_loading import load_model
-from fastserve_converters.reference import load_tokenizer
+from fastserve_converters.tokenizer_loading import load_tokenizer
 
 LENGTH = 24
 
