@@ -104,7 +104,7 @@ def _variant(name: str) -> dict[str, Any]:
                 "file": file,
                 "entry": "main",
                 "inputs": [{"name": "input_ids", "dtype": "int32", "dims": [1, 8]}],
-                "outputs": [{"name": "logits", "dtype": "float32", "dims": [1, 3]}],
+                "outputs": [{"name": "last_hidden_state", "dtype": "float32", "dims": [1, 8, 3]}],
             }
         },
         "state": [],

@@ -29,17 +29,18 @@ KINDS = ["model.fsb", "model.fsb.zip"]
 
 @pytest.fixture
 def write(make_manifest: Manifest, make_files: Files) -> Write:
-    def write(location: Path, *, task: str = "feature-extraction", force: bool = False, **evidence: Any) -> str:
-        manifest = make_manifest() | {"task": task}
+    def write(location: Path, *, called: str = "tiny", force: bool = False, **evidence: Any) -> str:
+        manifest = make_manifest()
+        manifest["source"]["name"] = called
         return write_bundle(location, manifest, make_files(manifest), evidence, force=force)
 
     return write
 
 
-def task_of(location: Path) -> str:
+def model_of(location: Path) -> str:
     with open_bundle(location) as bundle:
         bundle.check_integrity()
-        return bundle.manifest.task
+        return bundle.manifest.source.name
 
 
 def dead_process() -> int:
@@ -92,24 +93,24 @@ def test_evidence_is_tied_to_the_manifest_and_found_again(tmp_path: Path, write:
 @pytest.mark.parametrize("name", KINDS)
 def test_evidence_of_the_bundle_before_goes_with_it(tmp_path: Path, write: Write, name: str) -> None:
     write(tmp_path / name, old={"kind": "old"})
-    write(tmp_path / name, task="text-classification", force=True)
+    write(tmp_path / name, called="another", force=True)
     assert not list(tmp_path.rglob("old.json"))
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_what_exists_is_refused_without_force(tmp_path: Path, write: Write, name: str) -> None:
-    write(tmp_path / name, task="first")
+    write(tmp_path / name, called="first")
     with pytest.raises(UsageError, match="exists already") as failure:
-        write(tmp_path / name, task="second")
+        write(tmp_path / name, called="second")
     assert "--force" in failure.value.remedy
-    assert task_of(tmp_path / name) == "first"
+    assert model_of(tmp_path / name) == "first"
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_force_replaces_a_bundle(tmp_path: Path, write: Write, name: str) -> None:
-    write(tmp_path / name, task="first")
-    write(tmp_path / name, task="second", force=True)
-    assert task_of(tmp_path / name) == "second"
+    write(tmp_path / name, called="first")
+    write(tmp_path / name, called="second", force=True)
+    assert model_of(tmp_path / name) == "second"
     assert [f.name for f in tmp_path.iterdir()] == [name]
 
 
@@ -119,19 +120,19 @@ def test_force_takes_an_empty_folder(tmp_path: Path, write: Write, name: str) ->
     with pytest.raises(UsageError, match="exists already"):
         write(tmp_path / name)
     write(tmp_path / name, force=True)
-    assert task_of(tmp_path / name) == "feature-extraction"
+    assert model_of(tmp_path / name) == "tiny"
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_force_replaces_a_link_and_not_what_it_leads_to(tmp_path: Path, write: Write, name: str) -> None:
     (tmp_path / "elsewhere").mkdir()
-    write(tmp_path / "elsewhere" / name, task="first")
+    write(tmp_path / "elsewhere" / name, called="first")
     (tmp_path / name).symlink_to(tmp_path / "elsewhere" / name)
-    for task in ("second", "third"):
-        write(tmp_path / name, task=task, force=True)
-        assert task_of(tmp_path / name) == task
+    for model in ("second", "third"):
+        write(tmp_path / name, called=model, force=True)
+        assert model_of(tmp_path / name) == model
     assert not (tmp_path / name).is_symlink()
-    assert task_of(tmp_path / "elsewhere" / name) == "first"
+    assert model_of(tmp_path / "elsewhere" / name) == "first"
     assert sorted(f.name for f in tmp_path.iterdir()) == ["elsewhere", name]
 
 
@@ -223,7 +224,7 @@ def test_a_failure_midway_leaves_what_was_there(
     tmp_path: Path, write: Write, make_manifest, make_files, name: str, is_replacing: bool, spoil, error
 ) -> None:
     if is_replacing:
-        write(tmp_path / name, task="first")
+        write(tmp_path / name, called="first")
     manifest = make_manifest()
     files = make_files(manifest)
     spoil(files, manifest)
@@ -231,7 +232,7 @@ def test_a_failure_midway_leaves_what_was_there(
         write_bundle(tmp_path / name, manifest, files, {}, force=True)
     assert [f.name for f in tmp_path.iterdir()] == ([name] if is_replacing else [])
     if is_replacing:
-        assert task_of(tmp_path / name) == "first"
+        assert model_of(tmp_path / name) == "first"
 
 
 @pytest.mark.parametrize("name", [*KINDS, "model [v1].fsb", "all*.zip", "**.fsb"])

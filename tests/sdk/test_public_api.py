@@ -98,6 +98,8 @@ def test_the_signature_of_export() -> None:
         "data": (),
         "text_column": "text",
         "label_column": "label",
+        "text_pair_column": None,
+        "pairs": False,
         "range_method": "min-max",
         "threads": 1,
         "seed": 0,

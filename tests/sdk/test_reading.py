@@ -62,7 +62,7 @@ def test_the_tables_show_source_input_variants_and_operators(small_bundle: Path)
     for cell in ("302 B", "0.9700", "10.0 ms", "50.0 MB", "onnxruntime ≥ 1.22", "XNNPACK: 7 of 9"):
         assert cell in chosen
     described = text[text.index("\nonnx-fp32\n") :]
-    assert "main (main): input_ids int32[1, 8] → logits float32[1, 3]" in described
+    assert "main (main): input_ids int32[1, 8] → last_hidden_state float32[1, 8, 3]" in described
     assert "operators: MatMul 7, Gather 2" in described
     assert row_of(text, "tflite-int8").count(" - ") == 3
 
@@ -107,7 +107,7 @@ def test_the_revision_and_an_unknown_licence_are_told(write) -> None:
 def test_names_from_a_bundle_are_shown_as_they_are(tmp_path: Path, make_manifest, make_files, make_measurement) -> None:
     manifest = make_manifest()
     variant = manifest["variants"][0]
-    variant["id"] = manifest["chosen"] = manifest["task"] = HOSTILE
+    variant["id"] = manifest["chosen"] = HOSTILE
     variant["operators"][0]["name"] = HOSTILE
     variant["expected_placement"]["backend"] = variant["requires"]["engine"] = HOSTILE
     variant["graphs"]["main"]["inputs"][0]["name"] = HOSTILE

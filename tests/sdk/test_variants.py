@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,7 @@ class StoringMore:
     def artifact(self, *names: Any, assignment: dict[str, Any] | None, **_: Any) -> Entry:
         entry = self._entry("-".join(map(str, names[1:])), {"files": ["model"]})
         if assignment is not None:
-            stored = sum(42_000 if scheme == asdict(INT8) else 20_000 for scheme in assignment.values())
+            stored = sum(42_000 if scheme == INT8.as_document() else 20_000 for scheme in assignment.values())
             self.sizes.append(stored)
             (entry.folder / "model").write_bytes(bytes(stored))
         return entry
