@@ -19,7 +19,7 @@ import torch
 from fastserve_converters.checkpoint import Checkpoint
 from fastserve_converters.sentence_pooling import SentencePooling, build_sentence_pooling, first_columns
 from fastserve_converters.tasks import TASKS, Task
-from fastserve_runtime.errors import EnvironmentFailure
+from fastserve_runtime.errors import EnvironmentFailure, UsageError
 from fastserve_runtime.text import TOKEN_TYPES
 
 MASK_PENALTY = -100.0
@@ -159,21 +159,37 @@ def prove_equal(edge_form: EdgeForm, inputs: Mapping[str, torch.Tensor], referen
 
     Raises:
         EnvironmentFailure: they differ by more than `TOLERANCE`.
+        UsageError: they do so only with padding, which attention scores as large as the model's outweigh.
     """
-    largest = 0.0
-    with torch.no_grad():
-        for row, expected in enumerate(reference):
-            mask = inputs["attention_mask"][row : row + 1]
-            actual = edge_form(**{name: value[row : row + 1] for name, value in inputs.items()})[edge_form.output][0]
-            if actual.ndim == 2 and len(actual) == mask.shape[1]:
-                actual, expected = actual[mask[0] > 0], expected[mask[0] > 0]
-            difference = float((actual - expected).abs().max())
-            # max() passes over NaN.
-            largest = max(largest, math.inf if math.isnan(difference) else difference)
     scale = max(1.0, float(reference.abs().max()))
+    largest = _largest_difference(edge_form, inputs, reference)
     if not largest <= TOLERANCE * scale:
+        if _largest_difference(edge_form, inputs, reference, cut_padding=True) <= TOLERANCE * scale:
+            raise UsageError(
+                f"The model's attention scores are so large that padding, masked by {MASK_PENALTY:g}, is not hidden "
+                f"beside them: outputs with and without padding differ by {largest:.2g}.",
+                "Such weights are rare in trained models; check them, or train with a limit on their size.",
+            )
         raise EnvironmentFailure(
             f"The exportable form of the model differs from the original by {largest:.2g}, more than {TOLERANCE:g}.",
             "This architecture is not handled right; please report it with the checkpoint's config.",
         )
+    return largest
+
+
+def _largest_difference(
+    edge_form: EdgeForm, inputs: Mapping[str, torch.Tensor], reference: torch.Tensor, *, cut_padding: bool = False
+) -> float:
+    largest = 0.0
+    with torch.no_grad():
+        for row, expected in enumerate(reference):
+            mask = inputs["attention_mask"][row : row + 1]
+            counted = int(mask.sum()) if cut_padding else mask.shape[1]
+            own = {name: value[row : row + 1, :counted] for name, value in inputs.items()}
+            actual = edge_form(**own)[edge_form.output][0]
+            if actual.ndim == 2 and len(actual) == counted:
+                actual, expected = actual[mask[0, :counted] > 0], expected[mask[0] > 0]
+            difference = float((actual - expected).abs().max())
+            # max() passes over NaN.
+            largest = max(largest, math.inf if math.isnan(difference) else difference)
     return largest

@@ -23,7 +23,7 @@ from fastserve_converters.model_loading import load_model
 from fastserve_converters.reference import run_original
 from fastserve_converters.tasks import TASKS
 from fastserve_converters.tokenizer_loading import load_tokenizer
-from fastserve_runtime.errors import EnvironmentFailure
+from fastserve_runtime.errors import EnvironmentFailure, UsageError
 
 FAMILIES = ["bert", "roberta", "albert", "distilbert"]
 LENGTH = 24
@@ -153,3 +153,17 @@ def test_a_checkpoint_with_dense_layer_equals_its_original(tiny_copy) -> None:
     edge_form, inputs, reference = both(root)
     assert reference.shape[1] == 8
     assert prove_equal(edge_form, inputs, reference) <= TOLERANCE
+
+
+def test_attention_scores_that_outweigh_the_mask_are_refused_by_name(tiny) -> None:
+    checkpoint = read_checkpoint(tiny("bert"))
+    model = load_model(checkpoint)
+    with torch.no_grad():
+        for layer in model.encoder.layer:
+            layer.attention.self.query.weight.mul_(40)
+            layer.attention.self.key.weight.mul_(40)
+    inputs = inputs_of(checkpoint)
+    _, reference = run_original(TASKS.load(checkpoint.task), model, checkpoint, inputs)
+    edge_form = build_edge_form(model, checkpoint, LENGTH)
+    with pytest.raises(UsageError, match="attention scores are so large that padding"):
+        prove_equal(edge_form, {k: torch.from_numpy(v) for k, v in inputs.items()}, torch.from_numpy(reference))
