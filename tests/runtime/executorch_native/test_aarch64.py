@@ -1,6 +1,5 @@
 """The package built for 64-bit ARM computers, run under emulation."""
 
-import platform
 import re
 import shutil
 import subprocess
@@ -12,17 +11,11 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+from emulated import arm_system, emulator, install_for_arm
+
 SOURCE = Path(__file__).parents[3] / "runtimes" / "executorch_native"
-# The Debian release, and the Python in it, that a wheel of this interpreter is for.
-SYSTEMS = {(3, 11): ("bookworm", "3.11"), (3, 12): ("trixie", "3.13"), (3, 13): ("trixie", "3.13")}
-TOOLS = {
-    "aarch64-linux-gnu-g++": "g++-aarch64-linux-gnu",
-    "mmdebstrap": "mmdebstrap",
-    "qemu-aarch64": "qemu-user",
-    "unshare": "util-linux",
-}
+COMPILER = "aarch64-linux-gnu-g++"
 NEWEST_GLIBC = 28  # that ExecuTorch's own libraries need
-PLATFORMS = ("linux_aarch64", "manylinux_2_28_aarch64", "manylinux_2_27_aarch64", "manylinux2014_aarch64")
 
 RUN_MODELS = """
     import platform, sys
@@ -70,48 +63,21 @@ class Arm(NamedTuple):
         )
 
 
-def or_skip(reason, *command):
-    """Runs a command that needs the network; skips with its last words where that fails."""
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
-    if done.returncode != 0:
-        pytest.skip(f"{reason}: {(done.stderr.strip() or 'no message').splitlines()[-1]}")
-
-
 @pytest.fixture(scope="module")
 def arm(tmp_path_factory):
-    if platform.system() != "Linux":
-        pytest.skip("cross-compiling and emulating are for Linux")
-    if platform.machine() == "aarch64":
-        pytest.skip("this computer has that architecture: the other tests are for it")
-    for tool, package in TOOLS.items():
+    emulator("qemu-aarch64")
+    for tool, package in ((COMPILER, "g++-aarch64-linux-gnu"), ("unshare", "util-linux")):
         if shutil.which(tool) is None:
             pytest.skip(f"{tool} is not installed (Debian's package {package})")
-    if sys.version_info[:2] not in SYSTEMS:
-        pytest.skip(f"no Debian release has a Python for wheels of {platform.python_version()}")
-    release, version = SYSTEMS[sys.version_info[:2]]
     folder = tmp_path_factory.mktemp("aarch64")
-    root, packages = folder / "root", folder / "packages"
-    or_skip(
-        f"Debian {release} for arm64 cannot be had",
-        *("mmdebstrap", "--quiet", "--architectures=arm64", "--variant=extract"),
-        *(f"--include=python{version},libstdc++6", release, root),
-    )
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-    options = ["--only-binary=:all:", "--implementation=cp", f"--python-version={version}"]
-    options += [f"--platform={name}" for name in PLATFORMS]
-    or_skip(
-        "numpy for aarch64 cannot be had",
-        *pip, "install", "--quiet", "--no-deps", *options, "--target", packages, "numpy",
-    )  # fmt: skip
+    python, version = arm_system(folder, "numpy")
     command = [sys.executable, SOURCE / "build_wheel.py", "--arch", "aarch64", "--out", folder / "dist"]
     built = subprocess.run(command, capture_output=True, text=True)
     assert built.returncode == 0, built.stdout[-2000:] + built.stderr[-3000:]
     (wheel,) = (folder / "dist").iterdir()
     # By pip, which refuses wheels of other systems.
-    put = [*pip, "install", "--quiet", "--no-deps", *options, "--target", packages, wheel]
-    done = subprocess.run([str(part) for part in put], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return Arm(root, root / "usr" / "bin" / f"python{version}", packages, wheel)
+    install_for_arm(folder / "packages", version, str(wheel))
+    return Arm(folder / "root", python, folder / "packages", wheel)
 
 
 @pytest.mark.slow
