@@ -29,6 +29,15 @@ LONG_ROPE: dict[str, Any] = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 32,
 }
+SHORT_AND_LONG: dict[str, Any] = {
+    "rope_type": "longrope",
+    "rope_theta": 10000.0,
+    "short_factor": [1.0 + 0.1 * i for i in range(8)],
+    "long_factor": [2.0 + 0.3 * i for i in range(8)],
+    "original_max_position_embeddings": 64,
+}
+HEAD_SIZES = [4, 8, 12, 20, 100]
+"""Of which the operators of some engines want others."""
 CONFIGS: dict[str, Callable[[], transformers.PretrainedConfig]] = {
     "llama": lambda: transformers.LlamaConfig(**COMMON),
     "llama-tied-biased": lambda: transformers.LlamaConfig(**COMMON, tie_word_embeddings=True, attention_bias=True),
@@ -42,10 +51,24 @@ CONFIGS: dict[str, Callable[[], transformers.PretrainedConfig]] = {
     "gemma": lambda: transformers.GemmaConfig(**COMMON),
     "gemma-2": lambda: transformers.Gemma2Config(**COMMON, sliding_window=8, query_pre_attn_scalar=24),
     "gemma-3": lambda: transformers.Gemma3TextConfig(**COMMON, sliding_window=8, query_pre_attn_scalar=24),
+    "phi-3": lambda: transformers.Phi3Config(
+        **COMMON, rope_parameters=SHORT_AND_LONG, original_max_position_embeddings=64
+    ),
     "gpt-2": lambda: transformers.GPT2Config(
         vocab_size=256, n_embd=64, n_layer=3, n_head=4, n_positions=128, bos_token_id=1, eos_token_id=2
     ),
 }
+
+
+def heads_of(size: int, kind: str = "llama") -> transformers.PretrainedConfig:
+    """Return the config of a model of one layer whose heads have so many dimensions."""
+    if kind == "gpt-2":
+        return transformers.GPT2Config(
+            vocab_size=256, n_embd=4 * size, n_layer=1, n_head=4, n_positions=128, bos_token_id=1, eos_token_id=2
+        )
+    config = CONFIGS[kind]()
+    config.num_hidden_layers, config.head_dim = 1, size
+    return config
 
 
 def random_decoder(config: transformers.PretrainedConfig) -> Any:

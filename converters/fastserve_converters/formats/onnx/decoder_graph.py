@@ -17,12 +17,14 @@ from fastserve_converters.decoder.form import Activation, Block, DecoderForm, Fe
 from fastserve_converters.decoder.reading import gelu_of_tanh
 from fastserve_converters.formats.onnx.fusion import MICROSOFT
 from fastserve_converters.formats.onnx.grouped import grouped_product, grouped_rows
+from fastserve_converters.formats.onnx.head_layout import head_layout
 from fastserve_converters.formats.onnx.integers import Initializers
 from fastserve_runtime.generation.shared_cache import ATTENTION_MASK, INPUT_IDS, LOGITS, PAST, PRESENT
 from fastserve_runtime.manifest import Signature, SymbolicDim, TensorSpec
 
 if TYPE_CHECKING:
     import onnx_ir as ir
+    from numpy.typing import NDArray
 
     from fastserve_converters.quantization.weights import QuantizedWeight
 
@@ -56,7 +58,7 @@ def signature(form: DecoderForm) -> Signature:
     """Return the graph's inputs and outputs; how many tokens are new or earlier is open up to the form's context."""
     new, total, past = (SymbolicDim(name, 1, form.context) for name in (_NEW, _TOTAL, _PAST))
     caches = [
-        (layer, kind, (1, s.key_value_heads, past, s.head_dim))
+        (layer, kind, (1, s.key_value_heads, past, head_layout(form, layer).padded_size))
         for layer, s in enumerate(form.settings)
         for kind in ("key", "value")
     ]
@@ -85,7 +87,7 @@ class _Writer:
         self.mask = ir.Input(ATTENTION_MASK, ir.Shape([1, _TOTAL]), long)
         self.past: dict[str, ir.Value] = {}
         for layer, settings in enumerate(form.settings):
-            shape = ir.Shape([1, settings.key_value_heads, _PAST, settings.head_dim])
+            shape = ir.Shape([1, settings.key_value_heads, _PAST, head_layout(form, layer).padded_size])
             for kind in ("key", "value"):
                 self.past[past_name(layer, kind)] = ir.Input(past_name(layer, kind), shape, single)
         self.present: list[ir.Value] = []
@@ -170,20 +172,24 @@ class _Writer:
 
     def _attention(self, block: Block, layer: int, x: ir.Value) -> ir.Value:
         attention, settings = block.attention, block.attention.settings
+        layout = head_layout(self.form, layer)
         name = f"blocks.{layer}.attention"
         qkv = self._linear(attention.qkv, x, f"{name}.qkv")
-        query, key, value = qkv, None, None
-        if attention.query_norm is not None or attention.key_norm is not None:
+        operands: list[ir.Value | None] = [qkv, None, None]
+        if attention.query_norm is not None or attention.key_norm is not None or layout.is_padded:
             widths = [n * settings.head_dim for n in (settings.heads, *[settings.key_value_heads] * 2)]
             sizes = self.constants.add("qkv_widths", np.array(widths, np.int64))
             query, key, value = self.tape.op_multi_out("Split", [qkv, sizes], {"axis": 2}, num_outputs=3)
             query = self._head_norm(attention.query_norm, query, settings.head_dim, f"{name}.query_norm")
             key = self._head_norm(attention.key_norm, key, settings.head_dim, f"{name}.key_norm")
+            operands = [query, key, value]
+            if layout.is_padded:
+                operands = [self._by_head(part, layout.selection()) for part in (query, key, value)]
         tables: list[ir.Value | None] = [None, None]
         if settings.rotary is not None:
             names = (f"cosine_{settings.rotary}", f"sine_{settings.rotary}")
-            pair = zip(names, self.form.rotary(settings.rotary), strict=True)
-            tables = [self.constants.add(table_name, table.numpy()) for table_name, table in pair]
+            given = zip(names, self.form.rotary(settings.rotary), (1.0, 0.0), strict=True)
+            tables = [self.constants.add(n, layout.table(table.numpy(), beyond)) for n, table, beyond in given]
         attributes: dict[str, Any] = {
             "num_heads": settings.heads,
             "kv_num_heads": settings.key_value_heads,
@@ -197,16 +203,27 @@ class _Writer:
         past = [self.past[past_name(layer, kind)] for kind in ("key", "value")]
         mixed, *present = self.tape.op_multi_out(
             "GroupQueryAttention",
-            [query, key, value, *past, self.last, self.total, *tables],
+            [*operands, *past, self.last, self.total, *tables],
             attributes,
             num_outputs=3,
             domain=MICROSOFT,
             name=name,
         )
-        for kind, output, given in zip(("key", "value"), present, past, strict=True):
-            output.name, output.type, output.shape = present_name(layer, kind), given.type, given.shape
+        for kind, output, taken in zip(("key", "value"), present, past, strict=True):
+            output.name, output.type, output.shape = present_name(layer, kind), taken.type, taken.shape
             self.present.append(output)
+        if layout.is_padded:
+            mixed = self._by_head(mixed, layout.selection().T)
         return self._linear(attention.output, mixed, f"{name}.output")
+
+    def _by_head(self, x: ir.Value, matrix: NDArray[np.float32]) -> ir.Value:
+        """Multiply each head with a matrix, shape [dimensions before, dimensions after]."""
+        before, after = matrix.shape
+        heads = self.constants.add(f"heads_of_{before}", np.array([1, 0, -1, before], np.int64))
+        joined = self.constants.add("heads_joined", np.array([1, 0, -1], np.int64))
+        moved = self.constants.add(f"head_{before}_to_{after}", matrix)
+        product = self.tape.op("MatMul", [self.tape.op("Reshape", [x, heads]), moved])
+        return self.tape.op("Reshape", [product, joined])  # type: ignore[no-any-return]
 
     def _head_norm(self, norm: torch.nn.Module | None, x: ir.Value, width: int, name: str) -> ir.Value:
         """Norm each head by itself."""

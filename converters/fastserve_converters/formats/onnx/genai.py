@@ -7,6 +7,7 @@ from typing import Any
 
 from fastserve_converters.artifact import GENAI_CONFIG
 from fastserve_converters.formats import DecoderJob
+from fastserve_converters.formats.onnx.head_layout import head_layout
 from fastserve_runtime.generation.shared_cache import ATTENTION_MASK, INPUT_IDS, LOGITS, PAST, PRESENT
 
 _TYPE = "decoder"
@@ -33,7 +34,7 @@ def genai_config(job: DecoderJob, model_file: str) -> dict[str, Any]:
     decoder = {
         "session_options": {"log_id": "onnxruntime-genai", "provider_options": []},
         "filename": model_file,
-        "head_size": settings.head_dim,
+        "head_size": head_layout(form, 0).padded_size,
         "hidden_size": form.embedding.embedding_dim,
         "num_attention_heads": settings.heads,
         "num_key_value_heads": settings.key_value_heads,

@@ -25,7 +25,7 @@ from fastserve_runtime.errors import BundleError, InputError, UsageError
 from fastserve_runtime.generation.stateful import StatefulDecoder, keeps_cache_inside
 from fastserve_runtime.manifest import Signature, SymbolicDim, TensorSpec
 from fastserve_runtime.pipelines.text_generation import open_decoder
-from random_decoders import CONFIGS, random_decoder, random_tokens
+from random_decoders import CONFIGS, HEAD_SIZES, heads_of, random_decoder, random_tokens
 
 pytestmark = pytest.mark.apart
 CONTEXT, CHUNK = 40, 7
@@ -119,6 +119,15 @@ def test_prompts_and_single_tokens_give_what_the_whole_sequence_gives(name, shor
     with opened(exported(form, tmp_path), tmp_path) as session:
         scores, ends = fed(open_decoder(session))
     np.testing.assert_allclose(scores, whole(form)[ends], atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [*HEAD_SIZES[:1], *(pytest.param(n, marks=pytest.mark.slow) for n in HEAD_SIZES[1:])])
+def test_heads_of_any_size_give_what_transformers_gives(size, short_chunks, tmp_path) -> None:
+    model = random_decoder(heads_of(size))
+    with opened(exported(read_decoder(model, CONTEXT), tmp_path), tmp_path) as session:
+        scores, ends = fed(open_decoder(session))
+    with torch.no_grad():
+        np.testing.assert_allclose(scores, model(input_ids=TOKENS).logits[0].numpy()[ends], atol=2e-5, rtol=1e-5)
 
 
 def test_a_prompt_is_what_its_tokens_are_one_by_one(llama, session) -> None:

@@ -15,10 +15,11 @@ from fastserve_converters.formats.onnx.decoder_graph import (
     present_name,
     write_graph,
 )
+from fastserve_converters.formats.onnx.head_layout import HeadLayout, head_layout
 from fastserve_converters.precisions import WeightScheme
 from fastserve_converters.quantization.layers import quantizable_layers, quantized_weights
 from fastserve_runtime.generation.shared_cache import ATTENTION_MASK, INPUT_IDS, LOGITS
-from random_decoders import CONFIGS, random_decoder, random_tokens
+from random_decoders import CONFIGS, HEAD_SIZES, heads_of, random_decoder, random_tokens
 
 CONTEXT = 48
 
@@ -33,7 +34,7 @@ class SharedBuffers:
         self.session = onnxruntime.InferenceSession(self.content, options, providers=["CPUExecutionProvider"])
         self.position = 0
         self.cache = {
-            (layer, kind): np.zeros((1, s.key_value_heads, CONTEXT, s.head_dim), np.float32)
+            (layer, kind): np.zeros((1, s.key_value_heads, CONTEXT, head_layout(form, layer).padded_size), np.float32)
             for layer, s in enumerate(form.settings)
             for kind in ("key", "value")
         }
@@ -62,6 +63,42 @@ def test_chunks_and_single_tokens_give_what_the_whole_sequence_gives(name) -> No
         logits = runner.feed(chunk)
         assert logits.shape == (1, 1, 256)
         np.testing.assert_allclose(logits[0, 0], expected[runner.position - 1], atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen-3", "gpt-2"])
+@pytest.mark.parametrize("size", HEAD_SIZES)
+def test_heads_of_any_size_give_what_transformers_gives(size, kind) -> None:
+    model = random_decoder(heads_of(size, kind))
+    form = read_decoder(model, CONTEXT)
+    tokens = random_tokens(30)
+    with torch.no_grad():
+        expected = model(input_ids=tokens).logits[0].numpy()
+    runner = SharedBuffers(form)
+    for chunk in tokens.split([7, 1, 12, 1, 9], dim=1):
+        logits = runner.feed(chunk)[0, 0]
+        np.testing.assert_allclose(logits, expected[runner.position - 1], atol=2e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("size", "half"), [(32, 4), (32, 2), (48, 20), (64, 9), (10, 3)])
+def test_heads_of_which_a_part_is_turned_may_have_any_sizes(size, half) -> None:
+    form = read_decoder(random_decoder(heads_of(size)), CONTEXT)
+    form.cosine_0, form.sine_0 = (table[:, :half].contiguous() for table in form.rotary(0))
+    tokens = random_tokens(20)
+    with torch.no_grad():
+        expected = whole_logits(form, tokens).numpy()
+    runner = SharedBuffers(form)
+    for chunk in tokens.split([9, 1, 10], dim=1):
+        np.testing.assert_allclose(runner.feed(chunk)[0, 0], expected[runner.position - 1], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("size", "half", "padded"), [(64, 32, 64), (80, 16, 80), (100, 50, 112), (4, 2, 16), (20, 0, 24), (64, 0, 64)]
+)
+def test_only_heads_that_the_operator_refuses_are_padded(size, half, padded) -> None:
+    layout = HeadLayout(size, half)
+    assert layout.padded_size == padded
+    assert layout.is_padded == (padded != size)
+    np.testing.assert_array_equal(layout.selection() @ layout.selection().T, np.eye(size))
 
 
 def test_earlier_tokens_are_read_from_the_cache() -> None:

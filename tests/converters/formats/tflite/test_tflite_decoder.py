@@ -24,7 +24,7 @@ from fastserve_runtime.engines import litert, tflite_runtime
 from fastserve_runtime.errors import EnvironmentFailure
 from fastserve_runtime.generation.sliced_cache import SlicedCacheDecoder
 from fastserve_runtime.manifest import Graph
-from random_decoders import COMMON, CONFIGS, random_decoder, random_tokens
+from random_decoders import COMMON, CONFIGS, HEAD_SIZES, heads_of, random_decoder, random_tokens
 
 CONTEXT = 48
 CHUNKS = [7, 1, 1, 12, 1, 8]
@@ -61,6 +61,15 @@ def test_chunks_and_single_tokens_give_what_the_whole_sequence_gives(name) -> No
     for position, logits in logits_of(form).items():
         assert logits.shape == (256,)
         np.testing.assert_allclose(logits, expected[position], atol=5e-6)
+
+
+@pytest.mark.parametrize("size", HEAD_SIZES)
+def test_heads_of_any_size_give_what_transformers_gives(size) -> None:
+    model = random_decoder(heads_of(size))
+    with torch.no_grad():
+        expected = model(input_ids=random_tokens(sum(CHUNKS))).logits[0].numpy()
+    for position, logits in logits_of(read_decoder(model, CONTEXT)).items():
+        np.testing.assert_allclose(logits, expected[position], atol=2e-5, rtol=1e-5)
 
 
 def gpt_2_with(activation):
