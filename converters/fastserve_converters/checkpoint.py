@@ -19,6 +19,8 @@ from fastserve_converters.cross_encoder import (
     ranking_or,
     read_cross_encoder,
 )
+from fastserve_converters.decoder.generation_config import OF_MODELS
+from fastserve_converters.decoder.longrope import longrope_notes, short_tokens
 from fastserve_converters.families import Family, family_of
 from fastserve_converters.gguf_files.finding import find_gguf, gguf_files, named, parts_of
 from fastserve_converters.labels import check_head_rows, label_names
@@ -124,6 +126,13 @@ class Checkpoint:
         Raises:
             UsageError: naming the most that it takes.
         """
+        short = short_tokens(self.config)
+        if short is not None and length > short:
+            raise UsageError(
+                f"A context of {length} tokens was asked for; the model's rotary embedding is longrope, which has "
+                f"other factors for texts of more than {short} tokens, and these are not supported.",
+                f"Ask for --context {short} or less.",
+            )
         if length > self.most_tokens:
             raise UsageError(
                 f"A sequence length of {length} was asked for; the model has positions for {self.most_tokens}.",
@@ -138,7 +147,7 @@ class Checkpoint:
             found = read_json(self.path / "generation_config.json")
             if isinstance(found, dict):
                 return found
-        return {name: self.config[name] for name in ("eos_token_id",) if self.config.get(name) is not None}
+        return {name: self.config[name] for name in sorted(OF_MODELS) if self.config.get(name) is not None}
 
     def weights_sha256(self) -> str:
         """Return one digest over all weight files, and those of an adapter."""
@@ -220,6 +229,7 @@ def read_checkpoint(
             *found.notes,
             *weights.notes,
             *notes,
+            *longrope_notes(config),
             *_unread(path),
             *(marks.notes_for(found_task) if marks else ()),
             *inputs.notes,
@@ -322,7 +332,8 @@ def _task_for(name: str, family: Family) -> Task:
 
 
 def _positions(config: Mapping[str, Any]) -> int:
-    return int(config.get("max_position_embeddings") or config.get("n_positions") or 512)
+    most = int(config.get("max_position_embeddings") or config.get("n_positions") or 512)
+    return min(most, short_tokens(config) or most)
 
 
 def file_sha256(file: Path) -> str:

@@ -50,6 +50,7 @@ _DECODERS = {
     "gemma2": "Gemma 2",
     "gemma3_text": "Gemma 3",
     "gpt2": "GPT-2",
+    "phi3": "Phi-3",
 }
 
 FAMILIES: Mapping[str, Family] = {

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from fastserve_converters.decoder.generation_config import GenerationAdvice, sampling_document
 from fastserve_converters.reference import different_tokens
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, FastServeError, UsageError, one_line
-from fastserve_runtime.generation.prompt_tokenizer import PromptSettings, PromptTokenizer
-from fastserve_runtime.generation.sampling import Sampling
+from fastserve_runtime.generation.prompt_tokenizer import LOGITS_PROCESSORS, PromptSettings, PromptTokenizer
 
 _CONVERSATIONS: tuple[tuple[dict[str, str], ...], ...] = (
     ({"role": "user", "content": "What is the capital of France?"},),
@@ -21,12 +21,15 @@ _CONVERSATIONS: tuple[tuple[dict[str, str], ...], ...] = (
 )
 
 
-def prompt_settings(tokenizer: Any, generation: Mapping[str, Any], context: int, vocabulary: int) -> PromptSettings:
+def prompt_settings(
+    tokenizer: Any, generation: Mapping[str, Any], advice: GenerationAdvice, context: int, vocabulary: int
+) -> PromptSettings:
     """Return the settings of a checkpoint.
 
     Args:
         tokenizer: Transformers' tokenizer.
         generation: its `generation_config.json`, or what of it is known.
+        advice: what that advises.
         context: how many tokens the model is exported for.
         vocabulary: how many rows its embedding table has.
     """
@@ -42,28 +45,23 @@ def prompt_settings(tokenizer: Any, generation: Mapping[str, Any], context: int,
         ends=tuple(sorted({int(e) for e in (*listed, tokenizer.eos_token_id) if e is not None})),
         special_tokens=special,
         chat_template=template,
-        sampling=advised_sampling(generation),
+        sampling=advice.sampling,
         vocabulary_size=vocabulary,
+        logits_processors=advice.processors,
     )
-
-
-def advised_sampling(generation: Mapping[str, Any]) -> Sampling:
-    """Return how a `generation_config.json` advises to sample: greedily unless it says otherwise."""
-    known = {"repetition_penalty"}
-    if generation.get("do_sample"):
-        known |= {"temperature", "top_k", "top_p"}
-    given = {name: generation[name] for name in sorted(known) if generation.get(name) is not None}
-    if "top_k" in given and given["top_k"] <= 0:
-        del given["top_k"]
-    if generation.get("do_sample"):
-        given = {"temperature": 1.0, **given}
-    return Sampling(**given)
 
 
 def settings_document(settings: PromptSettings) -> dict[str, Any]:
     """Return settings as a manifest's preprocessing has them."""
-    document = asdict(settings)
-    return {**document, "ends": list(settings.ends), "special_tokens": dict(settings.special_tokens)}
+    processors = settings.logits_processors.document()
+    document = {
+        **asdict(settings),
+        "ends": list(settings.ends),
+        "special_tokens": dict(settings.special_tokens),
+        "sampling": sampling_document(settings.sampling),
+    }
+    del document[LOGITS_PROCESSORS]
+    return {**document, **({LOGITS_PROCESSORS: processors} if processors else {})}
 
 
 def tokenizer_config(settings: PromptSettings) -> dict[str, Any]:

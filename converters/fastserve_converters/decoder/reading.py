@@ -106,14 +106,18 @@ def _read_block(block: Any, config: Any, tables: _RotaryTables) -> Block:
 
 def _read_attention(attention: Any, config: Any, tables: _RotaryTables) -> Attention:
     head_dim = getattr(attention, "head_dim", None)
-    if head_dim is None or not any(hasattr(attention, name) for name in ("c_attn", "q_proj")):
+    if head_dim is None or not any(hasattr(attention, name) for name in ("c_attn", "q_proj", "qkv_proj")):
         raise UsageError(
             f"The attention '{type(attention).__name__}' follows no known rule.",
-            "Known are q_proj, k_proj, v_proj and o_proj, or c_attn and c_proj.",
+            "Known are q_proj, k_proj and v_proj, or qkv_proj, with o_proj, or c_attn and c_proj.",
         )
     if hasattr(attention, "c_attn"):
         qkv, output = _linear(attention.c_attn), _linear(attention.c_proj)
         heads = key_value_heads = int(attention.num_heads)
+    elif hasattr(attention, "qkv_proj"):
+        qkv, output = _linear(attention.qkv_proj), _linear(attention.o_proj)
+        heads = output.in_features // head_dim
+        key_value_heads = (qkv.out_features // head_dim - heads) // 2
     else:
         parts = [_linear(getattr(attention, name)) for name in ("q_proj", "k_proj", "v_proj")]
         heads, key_value_heads = (part.out_features // head_dim for part in parts[:2])
@@ -149,17 +153,20 @@ def _read_feed_forward(module: Any) -> torch.nn.Module:
     if all(hasattr(module, name) for name in ("gate_proj", "up_proj", "down_proj")):
         gate, up, down = (_linear(getattr(module, name)) for name in ("gate_proj", "up_proj", "down_proj"))
         return GatedFeedForward(gate, up, down, activation)
+    if all(hasattr(module, name) for name in ("gate_up_proj", "down_proj")):
+        gate, up = _halves(_linear(module.gate_up_proj))
+        return GatedFeedForward(gate, up, _linear(module.down_proj), activation)
     if all(hasattr(module, name) for name in ("c_fc", "c_proj")):
         return FeedForward(_linear(module.c_fc), _linear(module.c_proj), activation)
     raise UsageError(
         f"The feed-forward layers '{type(module).__name__}' follow no known rule.",
-        "Known are gate_proj, up_proj and down_proj, or c_fc and c_proj.",
+        "Known are gate_proj and up_proj, or gate_up_proj, with down_proj, or c_fc and c_proj.",
     )
 
 
 def _activation(module: Any) -> Activation:
     """Return the plain function that the module's activation computes, found by trying."""
-    given = next((getattr(module, name) for name in ("act_fn", "act") if hasattr(module, name)), None)
+    given = next((getattr(module, name) for name in ("act_fn", "act", "activation_fn") if hasattr(module, name)), None)
     if given is None:
         raise UsageError(f"The feed-forward layers '{type(module).__name__}' have no activation.")
     known: tuple[Activation, ...] = (
@@ -198,6 +205,13 @@ def _joined(parts: list[torch.nn.Linear]) -> torch.nn.Linear:
         biases = [torch.zeros(p.out_features) if p.bias is None else p.bias for p in parts]
     weight = torch.cat([part.weight.detach() for part in parts])
     return _made(weight, torch.cat([b.detach() for b in biases]) if known else None)
+
+
+def _halves(layer: torch.nn.Linear) -> list[torch.nn.Linear]:
+    """Return a layer as two, each with half of its outputs."""
+    biases = [None, None] if layer.bias is None else layer.bias.detach().chunk(2)
+    weights = layer.weight.detach().chunk(2)
+    return [_made(weight, bias) for weight, bias in zip(weights, biases, strict=True)]
 
 
 def _made(weight: torch.Tensor, bias: torch.Tensor | None) -> torch.nn.Linear:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from transformers import GenerationConfig
 
 from fastserve_converters.checkpoint import Checkpoint
 from fastserve_converters.data import Sample, Split
+from fastserve_converters.decoder.generation_config import read_advice
 from fastserve_converters.decoder.prompts import (
     open_prompts,
     prompt_settings,
@@ -84,7 +86,8 @@ def build_reference(
         EnvironmentFailure: the bundle's tokenizer and Transformers' disagree.
     """
     vocabulary = int(model.get_input_embeddings().weight.shape[0])  # type: ignore[operator]
-    settings = prompt_settings(tokenizer, generation, context, vocabulary)
+    advice = read_advice(generation, vocabulary)
+    settings = prompt_settings(tokenizer, generation, advice, context, vocabulary)
     tokenizer.backend_tokenizer.save(str(out / TOKENIZER))
     (out / TOKENIZER_CONFIG).write_text(json.dumps(tokenizer_config(settings), indent=1))
     ours = open_prompts((out / TOKENIZER).read_bytes(), settings)
@@ -110,9 +113,21 @@ def build_reference(
         "calibration": len(calibration),
         "labels": None,
         "goldens": [g.as_document() for g in goldens],
+        "notes": [*advice.notes, *_unknown_tokens(ours, vocabulary)],
     }
     (out / DESCRIPTION).write_text(json.dumps(description))
     return description
+
+
+def _unknown_tokens(tokenizer: PromptTokenizer, vocabulary: int) -> Iterator[str]:
+    """Tell of tokens that the tokenizer has and the model has not."""
+    found = sorted((i, text) for text, i in tokenizer.tokenizer.get_vocab().items() if i >= vocabulary)
+    if found:
+        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+        yield (
+            f"The tokenizer has {', '.join(repr(text) for _, text in found[:3])}{more}; the model has the ids 0 to "
+            f"{vocabulary - 1}, so that a prompt with such a token is refused."
+        )
 
 
 def new_tokens(window: int) -> int:
@@ -190,15 +205,12 @@ def _continued(model: Any, tokenizer: PromptTokenizer, golden: GoldenText, count
     if not tokens and tokenizer.settings.beginning is not None:
         tokens = [tokenizer.settings.beginning]
     prompt = torch.tensor([tokens])
+    # Whatever the checkpoint advises beside: goldens are what the model itself finds likeliest.
+    ends = model.generation_config.eos_token_id
+    plain = GenerationConfig(max_new_tokens=count, do_sample=False, pad_token_id=0, eos_token_id=ends)
+    model.generation_config = plain  # what the call leaves open would be taken from there
     with torch.inference_mode():
-        whole = model.generate(
-            prompt,
-            attention_mask=torch.ones_like(prompt),
-            max_new_tokens=count,
-            do_sample=False,
-            repetition_penalty=1.0,
-            pad_token_id=0,
-        )
+        whole = model.generate(prompt, attention_mask=torch.ones_like(prompt), generation_config=plain)
     return _Row(whole[0].tolist(), len(tokens))
 
 

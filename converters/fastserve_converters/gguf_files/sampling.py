@@ -44,6 +44,7 @@ def advised_generation(metadata: Mapping[str, Any]) -> tuple[dict[str, Any], lis
         found = {name: value for name, value in found.items() if name == "repetition_penalty"}
     elif found.keys() - {"repetition_penalty"}:
         found["do_sample"] = True
+        found.setdefault("top_k", 0)  # not what Transformers takes where a config has none
     suppressed = metadata.get(_SUPPRESSED)
     if suppressed:
         found["suppress_tokens"] = list(suppressed)

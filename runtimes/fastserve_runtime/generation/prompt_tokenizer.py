@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fastserve_runtime.errors import BundleError, InputError, UsageError
 from fastserve_runtime.generation.chat_template import ChatTemplate
 from fastserve_runtime.generation.grammar import Grammar, GrammarCompiler, GrammarConstraint
+from fastserve_runtime.generation.processor_settings import ProcessorSettings
 from fastserve_runtime.generation.sampling import Sampling
 from fastserve_runtime.generation.traces import PROMPT, TOKENS
 from fastserve_runtime.manifest_checks import PROMPTS
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from fastserve_runtime.text_pairs import Text
 
 KIND = PROMPTS
+LOGITS_PROCESSORS = "logits_processors"
 Message = Mapping[str, Any]
 
 
@@ -64,6 +66,7 @@ class PromptSettings:
         chat_template: the checkpoint's Jinja template, None if it is no chat model.
         sampling: what the checkpoint advises.
         vocabulary_size: how many ids the model knows, which may be fewer than the tokenizer has; None where unknown.
+        logits_processors: what changes the scores of tokens, as the checkpoint asks for.
     """
 
     context: int
@@ -73,6 +76,7 @@ class PromptSettings:
     chat_template: str | None = None
     sampling: Sampling = field(default_factory=Sampling)
     vocabulary_size: int | None = None
+    logits_processors: ProcessorSettings = field(default_factory=ProcessorSettings)
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> PromptSettings:
@@ -99,7 +103,14 @@ class PromptSettings:
             raise BundleError(f"The bundle's sampling settings are damaged: {error}") from error
         assert isinstance(ends, list)
         return cls(
-            fields.count("context"), beginning, tuple(ends), special, template, sampling, vocabulary_size(document)
+            context=fields.count("context"),
+            beginning=beginning,
+            ends=tuple(ends),
+            special_tokens=special,
+            chat_template=template,
+            sampling=sampling,
+            vocabulary_size=vocabulary_size(document),
+            logits_processors=ProcessorSettings.from_document(document.get(LOGITS_PROCESSORS, {})),
         )
 
 

@@ -1,25 +1,27 @@
 """The next token from a decoder's logits.
 
-What is computed is what Transformers' logits processors compute, in their order: repetition penalty (CTRL, Keskar et
-al. 2019, arXiv 1909.05858), temperature, top-k, and top-p, also called nucleus sampling (Holtzman et al. 2019, arXiv
-1904.09751).
+What is computed is what Transformers' logits processors compute, in their order: processors of the caller's (see
+`logits_processors`), repetition penalty (CTRL, Keskar et al. 2019, arXiv 1909.05858), temperature, top-k, top-p, also
+called nucleus sampling (Holtzman et al. 2019, arXiv 1904.09751), and the truncations of `truncation`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastserve_runtime.errors import EnvironmentFailure, InputError, UsageError
+from fastserve_runtime.generation import truncation
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fastserve_runtime.generation.grammar import GrammarConstraint
+    from fastserve_runtime.generation.logits_processors import LogitsProcessor
 
     Tokens = Sequence[int] | NDArray[np.integer[Any]]
 
@@ -38,6 +40,11 @@ class Sampling:
         top_p: only the best tokens that together have this probability are drawn from; 1 for all.
         repetition_penalty: what logits of tokens that occurred are divided by, or multiplied with where negative; 1
             for no penalty.
+        min_p: only tokens that have at least this share of the best one's probability are drawn from; 0 for all.
+        typical_p: only tokens whose probability is nearest the expected one, and which together have this much, are
+            drawn from; 1 for all.
+        epsilon_cutoff: only tokens of at least this probability are drawn from; 0 for all.
+        eta_cutoff: the same, and of less where the distribution is flat; 0 for all.
         seed: what the draws start from: the same seed and logits give the same tokens; None starts anywhere.
 
     Raises:
@@ -49,6 +56,10 @@ class Sampling:
     top_p: float = 1.0
     repetition_penalty: float = 1.0
     seed: int | None = None
+    min_p: float = 0.0
+    typical_p: float = 1.0
+    epsilon_cutoff: float = 0.0
+    eta_cutoff: float = 0.0
 
     def __post_init__(self) -> None:
         if not _is_number(self.temperature) or self.temperature < 0:
@@ -59,6 +70,12 @@ class Sampling:
             raise _wrong("top_p", self.top_p, "Give a number above 0 and at most 1, such as 0.9")
         if not _is_number(self.repetition_penalty) or self.repetition_penalty <= 0:
             raise _wrong("repetition_penalty", self.repetition_penalty, "Give a number above 0; 1 is no penalty")
+        for name in ("min_p", "epsilon_cutoff", "eta_cutoff"):
+            value = getattr(self, name)
+            if not _is_number(value) or not 0 <= value < 1:
+                raise _wrong(name, value, "Give a number of at least 0 and below 1, such as 0.05")
+        if not _is_number(self.typical_p) or not 0 < self.typical_p <= 1:
+            raise _wrong("typical_p", self.typical_p, "Give a number above 0 and at most 1, such as 0.9")
         if self.seed is not None and (not _is_integer(self.seed) or self.seed < 0):
             raise _wrong("seed", self.seed, "Give an integer of at least 0, or None")
 
@@ -83,15 +100,24 @@ class Sampler:
     tokens wherever the engine gives the same logits.
     """
 
-    def __init__(self, sampling: Sampling, constraint: GrammarConstraint | None = None) -> None:
+    def __init__(
+        self,
+        sampling: Sampling,
+        constraint: GrammarConstraint | None = None,
+        *,
+        processors: Sequence[LogitsProcessor] = (),
+    ) -> None:
         """Begin a text.
 
         Args:
             sampling: how tokens are chosen.
             constraint: the grammar that the text follows; None for any text.
+            processors: what changes scores before, in this order. Where they leave nothing that the grammar allows,
+                the grammar counts.
         """
         self.sampling = sampling
         self._constraint = constraint
+        self._processors = tuple(processors)
         self._generator = np.random.Generator(np.random.PCG64(sampling.seed))
 
     @property
@@ -111,12 +137,25 @@ class Sampler:
             InputError: `logits` is no vector of floats, or `previous` has a negative id.
             EnvironmentFailure: a logit is not a number, or none is finite, at a temperature above 0.
         """
-        scores = _penalized(_checked(logits), previous, self.sampling.repetition_penalty)
+        given = _checked(logits)
+        scores = _penalized(self._processed(given, previous), previous, self.sampling.repetition_penalty)
         if self._constraint is None:
             return self._chosen(scores)
-        token = self._chosen(self._constraint.masked(scores))
+        masked = self._constraint.masked(scores)
+        if np.isneginf(masked).all():
+            masked = self._constraint.masked(given)
+        token = self._chosen(masked)
         self._constraint.accept(token)
         return token
+
+    def _processed(self, given: NDArray[np.float32], previous: Tokens) -> NDArray[np.float32]:
+        if not self._processors:
+            return given
+        scores = given.copy()
+        tokens: Sequence[int] = previous.tolist() if isinstance(previous, np.ndarray) else previous
+        for processor in self._processors:
+            scores = processor(scores, tokens)
+        return scores
 
     def _chosen(self, scores: NDArray[np.float32]) -> int:
         if self.sampling.temperature == 0:
@@ -170,10 +209,25 @@ def _candidates(scores: NDArray[np.float32], sampling: Sampling) -> Candidates:
         nucleus = _nucleus(probabilities, sampling.top_p)
         tokens, probabilities = tokens[nucleus], probabilities[nucleus]
         probabilities = probabilities / probabilities.sum()
+    for kept in _truncations(sampling):
+        stays = kept(probabilities)
+        tokens, probabilities = tokens[stays], probabilities[stays]
+        probabilities = probabilities / probabilities.sum()
     if not probabilities.all():
         drawable = np.flatnonzero(probabilities)
         tokens, probabilities = tokens[drawable], probabilities[drawable]
     return Candidates(tokens, probabilities)
+
+
+def _truncations(sampling: Sampling) -> Iterator[Callable[[NDArray[np.float64]], NDArray[np.bool_]]]:
+    if sampling.min_p > 0:
+        yield lambda p: truncation.min_p(p, sampling.min_p)
+    if sampling.typical_p < 1:
+        yield lambda p: truncation.typical_p(p, sampling.typical_p)
+    if sampling.epsilon_cutoff > 0:
+        yield lambda p: truncation.epsilon_cutoff(p, sampling.epsilon_cutoff)
+    if sampling.eta_cutoff > 0:
+        yield lambda p: truncation.eta_cutoff(p, sampling.eta_cutoff)
 
 
 def _nucleus(probabilities: NDArray[np.float64], top_p: float) -> NDArray[np.intp]:

@@ -33,6 +33,7 @@ from fastserve_runtime.session import Session
 from fastserve_runtime.text import KIND as TOKENIZER
 
 if TYPE_CHECKING:
+    from fastserve_runtime.generation.logits_processors import LogitsProcessor
     from fastserve_runtime.session import Tensors
 
 OUTPUT_KINDS: Mapping[str, str] = {LOG_PROBABILITIES: "log-probabilities", NEXT_TOKEN: "log-probabilities"}
@@ -157,6 +158,7 @@ class TextGeneration(ClosedAtEnd):
         seed: int | None = None,
         stop: str | Sequence[str] = (),
         overflow: Overflow = "error",
+        logits_processors: Sequence[LogitsProcessor] = (),
         grammar: Grammar | None = None,
         tools: ToolUse | None = None,
         template: TemplateOptions | None = None,
@@ -174,6 +176,7 @@ class TextGeneration(ClosedAtEnd):
             seed: for the same text again.
             stop: strings that end the text; they do not come out.
             overflow: what becomes of a prompt that is longer than the context: `error` or `window`.
+            logits_processors: what changes the scores of tokens after what the checkpoint itself asks for.
             grammar: what the text must look like; needs the llguidance library.
             tools: functions that the model may call; the calls are in `Generation.tool_calls`. Needs llguidance.
             template: how messages are rendered.
@@ -199,7 +202,17 @@ class TextGeneration(ClosedAtEnd):
         self.tokenizer.check_known(dialogue.tokens, self._loop.decoder.vocabulary)
         fitted = fit(dialogue.tokens, max_new_tokens, self.context, overflow, beginning=settings.beginning)
         run = _Run(self._loop, dialogue, settings.ends, stops, started)
-        sampler = Sampler(sampling, dialogue.constraint)
+        processors = settings.logits_processors.processors(
+            fitted.tokens,
+            settings.ends,
+            len(fitted.tokens) + fitted.room,
+            repetition_penalty=sampling.repetition_penalty,
+        )
+        sampler = Sampler(
+            replace(sampling, repetition_penalty=1.0),
+            dialogue.constraint,
+            processors=(*processors, *logits_processors),
+        )
         return TextStream(run.pieces(fitted.tokens, sampler, fitted.room, max_new_tokens, is_cancelled), run.result)
 
     def close(self) -> None:

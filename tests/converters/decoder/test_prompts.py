@@ -9,15 +9,14 @@ from typing import Any
 
 import pytest
 
+from fastserve_converters.decoder.generation_config import read_advice
 from fastserve_converters.decoder.prompts import (
-    advised_sampling,
     prompt_settings,
     prove_same_prompts,
     settings_document,
 )
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
 from fastserve_runtime.generation.prompt_tokenizer import PromptSettings
-from fastserve_runtime.generation.sampling import Sampling
 
 TEXTS = ["Good morning.", "Grüße, 世界 👋", "  two\n\nlines ", "<s> in the text"]
 
@@ -35,27 +34,7 @@ def changed(theirs) -> Any:
 
 
 def settings_of(tokenizer: Any, generation: dict[str, Any] | None = None) -> PromptSettings:
-    return prompt_settings(tokenizer, generation or {}, 64, 512)
-
-
-@pytest.mark.parametrize(
-    ("generation", "expected"),
-    [
-        ({}, Sampling()),
-        ({"temperature": 0.6, "top_k": 20, "top_p": 0.9}, Sampling()),
-        ({"do_sample": False, "temperature": 0.6}, Sampling()),
-        ({"repetition_penalty": 1.2}, Sampling(repetition_penalty=1.2)),
-        ({"do_sample": True}, Sampling(temperature=1.0)),
-        (
-            {"do_sample": True, "temperature": 0.6, "top_k": 20, "top_p": 0.9, "repetition_penalty": 1.1},
-            Sampling(temperature=0.6, top_k=20, top_p=0.9, repetition_penalty=1.1),
-        ),
-        ({"do_sample": True, "top_k": 0}, Sampling(temperature=1.0)),
-        ({"do_sample": True, "top_k": -1, "top_p": None, "temperature": None}, Sampling(temperature=1.0)),
-    ],
-)
-def test_sampling_is_what_the_checkpoint_advises_and_greedy_unless_it_samples(generation, expected) -> None:
-    assert advised_sampling(generation) == expected
+    return prompt_settings(tokenizer, generation or {}, read_advice(generation or {}, 512), 64, 512)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +54,7 @@ def test_every_end_is_known_once_and_the_tokenizers_own_is_among_them(theirs, ge
 
 def test_a_model_without_an_end_has_none(theirs) -> None:
     bare = SimpleNamespace(eos_token_id=None, bos_token_id=None, chat_template=None, special_tokens_map={})
-    assert settings_of(bare) == PromptSettings(64)
+    assert settings_of(bare) == PromptSettings(64, vocabulary_size=512)
 
 
 def test_settings_are_those_of_the_tokenizer_and_go_through_the_manifest(theirs) -> None:

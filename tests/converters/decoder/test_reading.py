@@ -50,7 +50,7 @@ def test_tables_end_with_the_context() -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (lambda: transformers.Phi3Config(**COMMON), "attention 'Phi3Attention' follows no known rule"),
+        (lambda: transformers.PhiConfig(**COMMON), "layer 'PhiDecoderLayer' has the norms input_layernorm"),
         (lambda: transformers.Olmo2Config(**COMMON), "norms .* follow no known order"),
         (lambda: transformers.LlamaConfig(**COMMON, hidden_act="tanh"), "activation 'Tanh' is not supported"),
     ],
