@@ -33,6 +33,11 @@ def programs(tmp_path_factory):
     return made(tmp_path_factory.mktemp("programs"), "make_programs.py")
 
 
+@pytest.fixture(scope="session")
+def lookups(tmp_path_factory):
+    return made(tmp_path_factory.mktemp("lookups"), "make_lookups.py")
+
+
 # Heads, heads of keys, size of a head, and the scale if it is given.
 GENERATION_SHAPES = ["2_2_8", "9_3_64", "8_1_80", "4_2_27", "6_2_64_0.3"]
 
