@@ -110,8 +110,12 @@ class SentencePooling(torch.nn.Module):
     def _end(self, weights: torch.Tensor, *, first: bool) -> torch.Tensor:
         """Return weights that are 1 at the first or last token that counts, shape [n, length, 1]."""
         nothing = weights[:, :1] * 0.0
-        beside = (nothing, weights[:, :-1]) if first else (weights[:, 1:], nothing)
-        return weights * (1.0 - torch.cat(beside, dim=1))
+        # Longer by one and then cut: so a length that is open while exporting stays open, down to one token.
+        if first:
+            beside = torch.cat((nothing, weights), dim=1)[:, : weights.shape[1]]
+        else:
+            beside = torch.cat((weights, nothing), dim=1)[:, 1:]
+        return weights * (1.0 - beside)
 
 
 def build_sentence_pooling(root: Path, head: SentenceHead, length: int) -> SentencePooling:

@@ -171,3 +171,13 @@ def test_weights_that_are_not_the_configs_are_refused(tmp_path: Path, weights: d
     head = SentenceHead((Pooling(("mean",)), Dense("2_Dense", 4, 2, bias=False, activation="Identity")))
     with pytest.raises(UsageError, match=said):
         load_layers(tmp_path, head)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_mode_is_exported_for_any_number_of_tokens(mode: str) -> None:
+    pooling = SentencePooling(SentenceHead((Pooling((mode,), includes_prompt=False),)), [], 8)
+    length = torch.export.Dim("length", min=2, max=8)
+    example = (torch.randn(1, 8, 4), torch.ones(1, 8), None)
+    program = torch.export.export(pooling, example, dynamic_shapes=({1: length}, {1: length}, None))
+    short = (torch.randn(1, 2, 4), torch.ones(1, 2), None)
+    torch.testing.assert_close(program.module()(*short), pooling(*short))

@@ -26,6 +26,7 @@ from fastserve_runtime.errors import UsageError
 
 LISTING = "modules.json"
 _FIRST = "Transformer"
+_ENTRY = ("idx", "name", "path", "type")
 _NAMESPACE = "sentence_transformers."
 
 
@@ -36,10 +37,12 @@ class Module:
     Attributes:
         kind: the class of sentence-transformers, without its package.
         folder: where its files are, relative to the checkpoint.
+        others: keys of the entry that change no embedding.
     """
 
     kind: str
     folder: str
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,12 @@ class SentenceFolder:
         )
         head = SentenceHead(modules, None, self.settings.similarity)
         kept = _kept(checked_width(head, config), truncate_dim, self.settings.truncate_dim)
-        return replace(head, truncate_dim=kept), (*self.settings.notes(), *self.transformer.notes, *notes)
+        own = (
+            f"{LISTING} has '{key}' for the {module.kind}, which does not change an embedding and is not carried."
+            for module in self.modules
+            for key in module.others
+        )
+        return replace(head, truncate_dim=kept), (*own, *self.settings.notes(), *self.transformer.notes, *notes)
 
 
 def _kept(width: int | None, wanted: int | None, usual: int | None) -> int | None:
@@ -181,4 +189,6 @@ def _module(entry: Mapping[str, Any]) -> Module:
     path = PurePosixPath(folder.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts:
         raise UsageError(f"The checkpoint's {LISTING} names the folder '{folder}', which is outside the checkpoint.")
-    return Module(kind, "" if folder == "." else folder)
+    # `kwargs` names what a caller may pass on to a module; the pipeline passes on nothing.
+    others = tuple(key for key in entry if key not in _ENTRY and not (key == "kwargs" and not entry[key]))
+    return Module(kind, "" if folder == "." else folder, others)

@@ -147,6 +147,17 @@ def test_modules_that_are_no_list_of_objects_are_refused(tmp_path: Path, content
         read_sentence_folder(tmp_path)
 
 
+def test_what_an_entry_has_beside_its_module_is_noted(sentence_folder) -> None:
+    root = sentence_folder(MEAN)
+    listed = json.loads((root / "modules.json").read_text())
+    listed[0] |= {"kwargs": ["task"], "colour": 1}
+    listed[1] |= {"kwargs": []}
+    (root / "modules.json").write_text(json.dumps(listed))
+    assert "modules.json has 'kwargs' for the Transformer" in notes(root)
+    assert "modules.json has 'colour' for the Transformer" in notes(root)
+    assert "for the Pooling" not in notes(root)
+
+
 def test_a_module_whose_config_is_missing_is_refused(sentence_folder) -> None:
     with pytest.raises(UsageError, match=r"'1_Pooling/config\.json' cannot be read"):
         head(sentence_folder(("Pooling", "1_Pooling", None)))
