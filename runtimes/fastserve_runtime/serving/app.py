@@ -18,8 +18,9 @@ from fastserve_runtime.serving.access import LOOPBACK_NAMES, is_authorized
 from fastserve_runtime.serving.models import ServedModel
 from fastserve_runtime.serving.openai_responses import model_document, models_document
 from fastserve_runtime.serving.refusal import Refusal
-from fastserve_runtime.serving.routes import EmbeddingEndpoint, GenerationEndpoint, error_response
+from fastserve_runtime.serving.routes import GenerationEndpoint, error_response
 from fastserve_runtime.serving.settings import ServerSettings
+from fastserve_runtime.serving.text_routes import ClassificationEndpoint, EmbeddingEndpoint, RankingEndpoint
 
 HEALTH = "/health"
 
@@ -38,6 +39,8 @@ def application(models: Sequence[ServedModel], settings: ServerSettings) -> Star
         Route("/v1/chat/completions", GenerationEndpoint(models, settings, "chat"), methods=["POST"]),
         Route("/v1/completions", GenerationEndpoint(models, settings, "completion"), methods=["POST"]),
         Route("/v1/embeddings", EmbeddingEndpoint(models, settings), methods=["POST"]),
+        Route("/v1/classify", ClassificationEndpoint(models, settings), methods=["POST"]),
+        Route("/v1/rerank", RankingEndpoint(models, settings), methods=["POST"]),
     ]
     if settings.token is None:
         guard = Middleware(TrustedHostMiddleware, allowed_hosts=[*LOOPBACK_NAMES, settings.host], www_redirect=False)

@@ -12,23 +12,24 @@ from typing import TYPE_CHECKING, Any
 from fastserve_runtime.errors import UsageError
 from fastserve_runtime.generation.finish import Generation
 from fastserve_runtime.generation.grammar import GrammarRefused
-from fastserve_runtime.serving.openai_requests import EmbeddingRequest, GenerationRequest
+from fastserve_runtime.serving.openai_requests import GenerationRequest
 from fastserve_runtime.serving.refusal import Refusal
 from fastserve_runtime.serving.settings import LongInput
 from fastserve_runtime.serving.work_queue import Work, WorkQueue
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from fastserve_runtime.pipelines import Pipeline
+    from fastserve_runtime.text_pairs import Text
 
     Load = Callable[[Path], Pipeline]
 
 TEXT_GENERATION, FEATURE_EXTRACTION = "text-generation", "feature-extraction"
+TEXT_CLASSIFICATION, TEXT_RANKING = "text-classification", "text-ranking"
 _ROUTES: Mapping[str, str] = {
     TEXT_GENERATION: "/v1/chat/completions and /v1/completions",
     FEATURE_EXTRACTION: "/v1/embeddings",
+    TEXT_CLASSIFICATION: "/v1/classify",
+    TEXT_RANKING: "/v1/rerank",
 }
 _SENTENCE_EMBEDDING = "sentence_embedding"
 
@@ -56,10 +57,10 @@ class ServedModel:
 
 
 @dataclass(frozen=True)
-class EmbeddedTexts:
-    """Embeddings of some of a request's texts, each of shape [d], and how many tokens these texts have."""
+class ComputedTexts:
+    """What a model gives for some of a request's texts, in their order, and how many tokens these texts have."""
 
-    embeddings: Sequence[NDArray[np.float32]]
+    results: Sequence[Any]
     tokens: int
 
 
@@ -108,7 +109,7 @@ def check_served(name: str, pipeline: Any) -> None:
         UsageError: its task is not served, or it gives no embedding of a whole text.
     """
     if pipeline.task not in _ROUTES:
-        raise UsageError(f"'{name}' is of the task {pipeline.task}; only {' and '.join(_ROUTES)} are served.")
+        raise UsageError(f"'{name}' is of the task {pipeline.task}; only {', '.join(_ROUTES)} are served.")
     if pipeline.task == FEATURE_EXTRACTION:
         outputs = {output.name for graph in pipeline.session.graphs.values() for output in graph.outputs}
         if _SENTENCE_EMBEDDING not in outputs:
@@ -166,25 +167,34 @@ def generating(model: ServedModel, request: GenerationRequest) -> Work[str | Gen
     return work
 
 
-def embedding(model: ServedModel, request: EmbeddingRequest, long_input: LongInput) -> Work[EmbeddedTexts]:
-    """Return the work of a request for embeddings: as many texts at a time as the model takes.
+def computing(model: ServedModel, samples: Sequence[Text], long_input: LongInput, field: str) -> Work[ComputedTexts]:
+    """Return the work of a request for what a model gives for texts or pairs: as many at a time as the model takes.
 
-    The work raises a Refusal for a text that is too long, unless `long_input` says what becomes of such.
+    The work raises a Refusal for a text that is too long, unless `long_input` says what becomes of such; pairs cannot
+    be split.
+
+    Args:
+        model: of any task but text generation.
+        samples: at least one.
+        long_input: what becomes of those that are too long.
+        field: the request's field that they come from, for messages.
     """
     from fastserve_runtime.batching import batch_size
 
-    def work(is_cancelled: Callable[[], bool]) -> Iterator[EmbeddedTexts]:
+    def work(is_cancelled: Callable[[], bool]) -> Iterator[ComputedTexts]:
         preprocessor = model.pipeline.preprocessor
         most = preprocessor.settings.sequence_length
-        counts = [preprocessor.count_tokens(text) for text in request.texts]
+        counts = [preprocessor.count_tokens(sample) for sample in samples]
         too_long = next((i for i, count in enumerate(counts) if count > most), None)
-        if too_long is not None and long_input == "error":
+        may_split = isinstance(samples[0], str)
+        if too_long is not None and (long_input == "error" or (long_input == "split" and not may_split)):
+            ways = "split or truncate" if may_split else "truncate"
             raise Refusal(
                 400,
-                f"input[{too_long}] has {counts[too_long]} tokens; the model takes {most}. Shorten it, or start the "
-                "server with --long-input split or truncate.",
+                f"{field}[{too_long}] has {counts[too_long]} tokens; the model takes {most}. Shorten it, or start the "
+                f"server with --long-input {ways}.",
                 "context_length_exceeded",
-                parameter="input",
+                parameter=field,
             )
         treatment = "split" if long_input == "split" else "truncate"
         size = max(batch_size(graph)[0] for graph in model.pipeline.session.graphs.values())
@@ -193,6 +203,6 @@ def embedding(model: ServedModel, request: EmbeddingRequest, long_input: LongInp
                 return
             part = slice(start, start + size)
             taken = counts[part] if treatment == "split" else [min(count, most) for count in counts[part]]
-            yield EmbeddedTexts(list(model.pipeline(request.texts[part], long_text=treatment)), sum(taken))
+            yield ComputedTexts(list(model.pipeline(list(samples[part]), long_text=treatment)), sum(taken))
 
     return work

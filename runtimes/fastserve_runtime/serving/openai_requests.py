@@ -65,6 +65,11 @@ class EmbeddingRequest:
     texts: tuple[str, ...]
     encoding: Encoding
 
+    @property
+    def samples(self) -> tuple[str, ...]:
+        """The texts."""
+        return self.texts
+
 
 def chat_request(document: Mapping[str, Any]) -> GenerationRequest:
     """Read the body of `POST /v1/chat/completions`.
@@ -112,7 +117,7 @@ def embedding_request(document: Mapping[str, Any]) -> EmbeddingRequest:
     fields = RequestFields(document)
     fields.only("dimensions")
     return EmbeddingRequest(
-        fields.text("model"), _texts(fields.value("input")), _encoding(fields.text("encoding_format"))
+        fields.text("model"), texts_of(fields.value("input"), "input"), _encoding(fields.text("encoding_format"))
     )
 
 
@@ -235,15 +240,20 @@ def _encoding(name: str | None) -> Encoding:
     raise wrong("encoding_format", name, f"one of {', '.join(get_args(Encoding))}")
 
 
-def _texts(value: Any) -> tuple[str, ...]:
+def texts_of(value: Any, field: str) -> tuple[str, ...]:
+    """Return the texts of a field: one string, or a list of them.
+
+    Raises:
+        Refusal: it is something else, or one of them is empty.
+    """
     texts = [value] if isinstance(value, str) else value
     if isinstance(texts, list) and texts and _is_tokens(texts):
-        raise _no_tokens("input")
+        raise _no_tokens(field)
     if not isinstance(texts, list) or not 0 < len(texts) <= MOST_TEXTS:
-        raise wrong("input", value, f"a string, or a list of 1 to {MOST_TEXTS}")
+        raise wrong(field, value, f"a string, or a list of 1 to {MOST_TEXTS}")
     for number, text in enumerate(texts):
         if not isinstance(text, str) or not text:
-            raise wrong(f"input[{number}]", text, "a string that is not empty")
+            raise wrong(f"{field}[{number}]", text, "a string that is not empty")
     return tuple(texts)
 
 

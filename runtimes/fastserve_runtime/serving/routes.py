@@ -14,23 +14,9 @@ from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
 from fastserve_runtime.generation.finish import Generation
-from fastserve_runtime.serving.models import (
-    FEATURE_EXTRACTION,
-    TEXT_GENERATION,
-    EmbeddedTexts,
-    ServedModel,
-    choose_model,
-    embedding,
-    generating,
-)
-from fastserve_runtime.serving.openai_requests import chat_request, completion_request, embedding_request
-from fastserve_runtime.serving.openai_responses import (
-    END_OF_STREAM,
-    Document,
-    GenerationAnswer,
-    embeddings_document,
-    event,
-)
+from fastserve_runtime.serving.models import TEXT_GENERATION, ServedModel, choose_model, generating
+from fastserve_runtime.serving.openai_requests import chat_request, completion_request
+from fastserve_runtime.serving.openai_responses import END_OF_STREAM, Document, GenerationAnswer, event
 from fastserve_runtime.serving.refusal import Refusal, refusal_of
 from fastserve_runtime.serving.request_body import read_document
 from fastserve_runtime.serving.settings import ServerSettings
@@ -54,14 +40,14 @@ class Endpoint(ABC):
             request = Request(scope, receive)
             limit = self._settings.max_request_bytes
             document = await read_document(request, most_bytes=limit, seconds=most)
-            await self._answer(document, started + most, _Client(scope, receive, send))
+            await self._answer(document, started + most, Client(scope, receive, send))
         except (ClientDisconnect, ClientGone):
             return
         except Exception as error:
             await error_response(refusal_of(error))(scope, receive, send)
 
     @abstractmethod
-    async def _answer(self, document: Document, deadline: float, client: _Client) -> None:
+    async def _answer(self, document: Document, deadline: float, client: Client) -> None:
         """Answer a request.
 
         Args:
@@ -80,12 +66,12 @@ class GenerationEndpoint(Endpoint):
         super().__init__(models, settings)
         self._kind = kind
 
-    async def _answer(self, document: Document, deadline: float, client: _Client) -> None:
+    async def _answer(self, document: Document, deadline: float, client: Client) -> None:
         request = chat_request(document) if self._kind == "chat" else completion_request(document)
         model = choose_model(self._models, request.model, TEXT_GENERATION)
         answer = GenerationAnswer(self._kind, model.name, request.include_usage)
         job = model.queue.submit(generating(model, request))
-        async with _wanted(job, deadline, client):
+        async with wanted(job, deadline, client):
             if request.stream:
                 await self._stream(answer, job, client)
                 return
@@ -94,7 +80,7 @@ class GenerationEndpoint(Endpoint):
                 generation = item if isinstance(item, Generation) else None
             await client.answer(answer.whole(self._ended(job, generation)))
 
-    async def _stream(self, answer: GenerationAnswer, job: Job[str | Generation], client: _Client) -> None:
+    async def _stream(self, answer: GenerationAnswer, job: Job[str | Generation], client: Client) -> None:
         results = job.results()
         # What is refused is refused with a status of its own, so that the stream begins with the first result.
         first = await anext(results, None)
@@ -120,41 +106,27 @@ class GenerationEndpoint(Endpoint):
         """Return a generation that may be shown; one that the server cut off as it shuts down may not."""
         is_cut = generation is None or generation.finish_reason == "cancelled"
         if is_cut and (generation is None or job.ending is not Ending.TIME_LIMIT):
-            raise _early(job.ending, self._settings.request_seconds)
+            raise early_end(job.ending, self._settings.request_seconds)
         assert generation is not None
         return generation
-
-
-class EmbeddingEndpoint(Endpoint):
-    """`POST /v1/embeddings`."""
-
-    async def _answer(self, document: Document, deadline: float, client: _Client) -> None:
-        request = embedding_request(document)
-        model = choose_model(self._models, request.model, FEATURE_EXTRACTION)
-        job = model.queue.submit(embedding(model, request, self._settings.long_input))
-        async with _wanted(job, deadline, client):
-            parts: list[EmbeddedTexts] = [part async for part in job.results()]
-            embeddings = [one for part in parts for one in part.embeddings]
-            if len(embeddings) < len(request.texts):
-                raise _early(job.ending, self._settings.request_seconds)
-            tokens = sum(part.tokens for part in parts)
-            await client.answer(embeddings_document(model.name, embeddings, request.encoding, tokens))
 
 
 class ClientGone(Exception):
     """There is nobody to answer any more."""
 
 
-class _Client:
+class Client:
     """Who made a request: what is sent goes there, and it may go away."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._scope, self._receive, self._send = scope, receive, send
 
     async def answer(self, document: Document) -> None:
+        """Send a whole answer."""
         await JSONResponse(document)(self._scope, self._receive, self._send)
 
     async def begin_events(self) -> None:
+        """Begin a stream of events."""
         headers = [
             (b"content-type", b"text/event-stream; charset=utf-8"),
             (b"cache-control", b"no-cache"),
@@ -163,11 +135,13 @@ class _Client:
         await self._sent({"type": "http.response.start", "status": 200, "headers": headers})
 
     async def send_events(self, documents: Iterable[Document]) -> None:
+        """Send some events."""
         body = "".join(map(event, documents)).encode()
         if body:
             await self._sent({"type": "http.response.body", "body": body, "more_body": True})
 
     async def end_events(self, last: str) -> None:
+        """Send the last event and end the stream."""
         await self._sent({"type": "http.response.body", "body": last.encode(), "more_body": False})
 
     async def has_gone(self) -> None:
@@ -183,7 +157,7 @@ class _Client:
 
 
 @asynccontextmanager
-async def _wanted(job: Job[Any], deadline: float, client: _Client) -> AsyncIterator[None]:
+async def wanted(job: Job[Any], deadline: float, client: Client) -> AsyncIterator[None]:
     """End a job when its client goes, when its time is over, and when the block ends."""
     loop = asyncio.get_running_loop()
     watch = asyncio.create_task(client.has_gone())
@@ -199,7 +173,7 @@ async def _wanted(job: Job[Any], deadline: float, client: _Client) -> AsyncItera
             await watch
 
 
-def _early(ending: Ending | None, seconds: float) -> Exception:
+def early_end(ending: Ending | None, seconds: float) -> Exception:
     """Return what to raise for work that was ended before it gave anything to show."""
     if ending is Ending.CLIENT_GONE:
         return ClientGone()

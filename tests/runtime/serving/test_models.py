@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from fastserve_runtime.errors import UsageError
 from fastserve_runtime.loading import load
-from fastserve_runtime.serving.models import model_name, opened_models
+from fastserve_runtime.serving.models import check_served, model_name, opened_models
 from manifests import text_bundle, write_directory
 
 
@@ -45,10 +46,11 @@ def test_what_cannot_be_served_is_refused_and_all_is_closed(tmp_path) -> None:
         opened.append(load(bundle))
         return opened[-1]
 
-    for output, words in (("logits", "text-classification"), ("last_hidden_state", "hidden states")):
-        other = write_directory(tmp_path / f"{output}.fsb", *text_bundle(output))
-        with pytest.raises(UsageError, match=words), opened_models([good, other], remembered, waiting=1):
-            pass
+    other = write_directory(tmp_path / "other.fsb", *text_bundle("last_hidden_state"))
+    with pytest.raises(UsageError, match="hidden states"), opened_models([good, other], remembered, waiting=1):
+        pass
+    with pytest.raises(UsageError, match="of the task fill-mask; only text-generation, feature-extraction, text-cl"):
+        check_served("masks", SimpleNamespace(task="fill-mask"))
     for pipeline in opened:
         with pytest.raises(UsageError, match="closed"):
             pipeline("a")
