@@ -63,7 +63,7 @@ def laid_out(chance: random.Random, array: np.ndarray) -> Any:
         return array[::-1]
     if kind == 3:
         array.flags.writeable = False
-    if kind == 4 and array.size:
+    if kind == 4 and array.ndim and array.size:
         return np.broadcast_to(array.ravel()[:1], array.shape)
     return {5: array.tolist(), 6: None}.get(kind, array)
 
