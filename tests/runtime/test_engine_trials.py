@@ -60,6 +60,10 @@ def test_every_engine_that_is_installed_runs_here(bundle) -> None:
 def test_an_engine_for_another_processor_is_named_and_ends_nothing_else(crashing) -> None:
     done = inspect("--machine", "--engine", "onnxruntime", packages=crashing)
     assert done.returncode == EXIT_ENVIRONMENT
+    heading, sets, empty, *_ = done.stdout.splitlines()
+    assert heading == str(this_machine())
+    assert sets == f"instruction sets: {' '.join(this_machine().instruction_sets)}"
+    assert empty == ""
     line = next(line for line in done.stdout.splitlines() if line.startswith("onnxruntime"))
     assert "NO" in line
     assert "crashed with SIGILL: the library was built for another processor" in line

@@ -55,7 +55,8 @@ def _show_machine(arguments: Namespace) -> int:
     machine = this_machine()
     if not arguments.as_json:
         show(printable(str(machine)))
-        show(printable(f"instruction sets: {' '.join(machine.instruction_sets) or 'the system tells none'}\n"))
+        show(printable(f"instruction sets: {' '.join(machine.instruction_sets) or 'the system tells none'}"))
+        show("")
     with ExitStack() as stack:
         bundle = None if arguments.bundle is None else stack.enter_context(open_bundle(arguments.bundle))
         trials = trials_of(bundle, machine, arguments.engine)

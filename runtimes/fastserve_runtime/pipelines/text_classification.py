@@ -13,8 +13,8 @@ from fastserve_runtime.manifest import Manifest
 from fastserve_runtime.manifest_checks import check_outputs, not_of_task, tensors_named
 from fastserve_runtime.metrics import ratio_interval
 from fastserve_runtime.parsing import Fields
+from fastserve_runtime.pipelines._activations import activation_of, sigmoid, softmax
 from fastserve_runtime.pipelines._text_pipeline import TextPipeline
-from fastserve_runtime.pipelines.activations import activation_of, sigmoid, softmax
 from fastserve_runtime.quality import Quality
 from fastserve_runtime.scores import CORRELATION, score_quality
 from fastserve_runtime.session import Session
@@ -23,7 +23,7 @@ from fastserve_runtime.text import LongText, TextPreprocessor
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from fastserve_runtime.pipelines.activations import Activation
+    from fastserve_runtime.pipelines._activations import Activation
     from fastserve_runtime.text_pairs import Inputs
 
     Arrays = Mapping[str, NDArray[np.generic]]

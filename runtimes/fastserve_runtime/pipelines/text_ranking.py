@@ -11,8 +11,8 @@ import numpy as np
 from fastserve_runtime.errors import BundleError, UsageError
 from fastserve_runtime.manifest import Manifest
 from fastserve_runtime.manifest_checks import check_outputs, not_of_task, tensors_named
+from fastserve_runtime.pipelines._activations import activation_of, sigmoid
 from fastserve_runtime.pipelines._text_pipeline import TextPipeline
-from fastserve_runtime.pipelines.activations import activation_of, sigmoid
 from fastserve_runtime.quality import Quality
 from fastserve_runtime.retrieval import DEPTH, QUERY, mean_ndcg, order_relevance
 from fastserve_runtime.scores import score_quality
@@ -23,7 +23,7 @@ from fastserve_runtime.text_pairs import Inputs
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from fastserve_runtime.pipelines.activations import Activation
+    from fastserve_runtime.pipelines._activations import Activation
 
     Arrays = Mapping[str, NDArray[np.generic]]
 
