@@ -44,6 +44,8 @@ class LayerMean(torch.nn.Module):
         super().__init__()
         self.first_layer = module.first_layer
         self.layer_weights = torch.nn.Parameter(torch.ones(module.layers + 1 - module.first_layer))
+        self.shares: tuple[float, ...] = ()
+        self.register_load_state_dict_post_hook(_take_shares)  # type: ignore[no-untyped-call]
 
     def forward(self, layers: tuple[torch.Tensor, ...]) -> torch.Tensor:
         """Return the mean, shape [n, tokens, d], of the states of every layer, each of that shape."""
@@ -54,12 +56,17 @@ class LayerMean(torch.nn.Module):
                 f"has {len(counted)} from layer {self.first_layer} on.",
                 "Check the num_hidden_layers in its config.json.",
             )
-        # Constants, whatever the text.
-        shares = (self.layer_weights / self.layer_weights.sum()).tolist()
-        mean: torch.Tensor = counted[0] * shares[0]
-        for states, share in zip(counted[1:], shares[1:], strict=True):
+        mean: torch.Tensor = counted[0] * self.shares[0]
+        for states, share in zip(counted[1:], self.shares[1:], strict=True):
             mean = mean + states * share
         return mean
+
+
+def _take_shares(layer: torch.nn.Module, _: object) -> None:
+    """Make plain numbers of the weights that were loaded: no exporter takes numbers out of a tensor."""
+    assert isinstance(layer, LayerMean)
+    weights = layer.layer_weights.detach()
+    layer.shares = tuple((weights / weights.sum()).tolist())
 
 
 def load_layers(root: Path, head: SentenceHead) -> list[torch.nn.Module]:

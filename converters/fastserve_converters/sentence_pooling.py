@@ -35,6 +35,20 @@ def first_columns(table: torch.Tensor, count: int) -> torch.Tensor:
     return table if isinstance(count, int) and table.shape[1] == count else table[:, :count]
 
 
+class Places(torch.nn.Module):
+    """Gives the place of every token, from 1 on: a constant of which a shorter text takes the first."""
+
+    def __init__(self, length: int) -> None:
+        super().__init__()
+        table = torch.arange(1, length + 1, dtype=torch.float32)[None, :, None]
+        self.register_buffer("table", table, persistent=False)
+        self.table: torch.Tensor
+
+    def forward(self, weights: torch.Tensor) -> torch.Tensor:
+        """Return the places, shape [1, tokens, 1], beside weights of the shape [n, tokens, 1]."""
+        return first_columns(self.table, weights.shape[1])
+
+
 class SentencePooling(torch.nn.Module):
     """Applies the modules of a head one after another, as sentence-transformers does.
 
@@ -53,10 +67,7 @@ class SentencePooling(torch.nn.Module):
         self.norms = torch.nn.ModuleList(m for m in layers if isinstance(m, torch.nn.LayerNorm))
         self.dense = torch.nn.ModuleList(m for m in layers if not isinstance(m, LayerMean | torch.nn.LayerNorm))
         if "weightedmean" in head.pooling:
-            # Shape [1, length, 1].
-            places = torch.arange(1, length + 1, dtype=torch.float32)[None, :, None]
-            self.register_buffer("places", places, persistent=False)
-        self.places: torch.Tensor
+            self.places = Places(length)
 
     @property
     def needs_all_layers(self) -> bool:
@@ -99,23 +110,26 @@ class SentencePooling(torch.nn.Module):
             return hidden[:, 0]
         if mode == "max":
             return (hidden + (1.0 - weights) * _LOWER_THAN_ALL).max(1).values
-        if mode in ("cls", "lasttoken"):
-            return (hidden * self._end(weights, first=mode == "cls")).sum(1)
+        if mode == "cls":
+            # The token behind the last that is left out, or the first where none is.
+            begins = (1.0 - weights) * _moved_forward(weights)
+            return hidden[:, 0] * weights[:, 0] + (_moved_forward(hidden) * begins).sum(1)
+        if mode == "lasttoken":
+            return (hidden * weights * (1.0 - _moved_forward(weights))).sum(1)
         if mode == "weightedmean":
-            weights = weights * first_columns(self.places, hidden.shape[1])
+            weights = weights * self.places(weights)
         total = (hidden * weights).sum(1)
         count = weights.sum(1).clamp(min=1e-9)
         return total / (count.sqrt() if mode == "mean_sqrt_len_tokens" else count)
 
-    def _end(self, weights: torch.Tensor, *, first: bool) -> torch.Tensor:
-        """Return weights that are 1 at the first or last token that counts, shape [n, length, 1]."""
-        nothing = weights[:, :1] * 0.0
-        # Longer by one and then cut: so a length that is open while exporting stays open, down to one token.
-        if first:
-            beside = torch.cat((nothing, weights), dim=1)[:, : weights.shape[1]]
-        else:
-            beside = torch.cat((weights, nothing), dim=1)[:, 1:]
-        return weights * (1.0 - beside)
+
+def _moved_forward(value: torch.Tensor) -> torch.Tensor:
+    """Return each token's successor in its place, and 0 behind the last, shape [n, length, d].
+
+    Made longer by one and then cut at its beginning: so a length that is open while exporting stays open, down to one
+    token, and no format writes it into a constant.
+    """
+    return torch.cat((value, value[:, :1] * 0.0), dim=1)[:, 1:]
 
 
 def build_sentence_pooling(root: Path, head: SentenceHead, length: int) -> SentencePooling:

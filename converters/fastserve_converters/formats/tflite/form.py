@@ -16,6 +16,7 @@ import torch
 
 from fastserve_converters.edge_form import ConstantRows
 from fastserve_converters.quantization.weights import QuantizedWeight
+from fastserve_converters.sentence_pooling import Places
 
 TABLE = "table"
 """What a layer that stands for an embedding calls the embedding that it looks up."""
@@ -71,6 +72,15 @@ class PositionRows(torch.nn.Module):
         assert self.positions.current is not None
         rows: torch.Tensor = self.table(self.positions.current)
         return rows
+
+
+class CountedPlaces(torch.nn.Module):
+    """Stands for the constant places of tokens where their number is open: counts them."""
+
+    def forward(self, weights: torch.Tensor) -> torch.Tensor:
+        """Return the places from 1 on, shape [n, tokens, 1], with operators whose shapes follow the weights'."""
+        # A product with 0 would become a constant.
+        return torch.cumsum((weights > -1.0).to(torch.float32), 1)
 
 
 def attention_without_batch(
@@ -133,6 +143,8 @@ class Form:
         for name, layer in list(self.module.named_modules()):
             if isinstance(layer, ConstantRows) and layer.rows.shape[1] > 1:
                 self.module.set_submodule(name, PositionRows(layer.rows, positions))
+            elif isinstance(layer, Places):
+                self.module.set_submodule(name, CountedPlaces())
 
         def count(_module: torch.nn.Module, _args: Any, kwargs: dict[str, Any]) -> None:
             positions.set_from(kwargs["attention_mask"])
