@@ -74,8 +74,9 @@ def manifest(tiny_bundle: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def full(manifest: dict[str, Any]) -> dict[str, Any]:
-    """The small bundle's manifest with what encoders do not have: state and a symbolic dimension."""
+    """The small bundle's manifest with what it does not have: state, a symbolic dimension, pairs of texts."""
     document = copy.deepcopy(manifest)
+    document["preprocessing"]["settings"]["pairs"] = {"token_types": True}
     for variant in document["variants"]:
         variant["state"] = [{**copy.deepcopy(TENSOR), "reset": "every call"}]
         for graph in variant["graphs"].values():
