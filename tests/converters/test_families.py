@@ -28,7 +28,7 @@ def test_an_unsupported_family_names_those_that_are_supported() -> None:
 def test_families_are_named_as_users_know_them() -> None:
     encoders, decoders = ({f.name for f in FAMILIES.values() if f.generates is g} for g in (False, True))
     assert encoders == {"BERT", "ALBERT", "DistilBERT", "RoBERTa"}
-    assert decoders == {"Llama", "Mistral", "Qwen2", "Qwen3", "Gemma", "Gemma 2", "Gemma 3", "GPT-2"}
+    assert decoders == {"Llama", "Mistral", "Qwen2", "Qwen3", "Gemma", "Gemma 2", "Gemma 3", "GPT-2", "Phi-3"}
 
 
 @pytest.mark.parametrize("model_type", sorted(t for t, f in FAMILIES.items() if f.generates))

@@ -52,7 +52,8 @@ def test_a_library_that_is_not_there_names_the_command_that_fetches_it(library: 
     assert engine.version() is None
     with pytest.raises(EnvironmentFailure, match="ONNX Runtime Web is missing") as failure:
         engine.import_library()
-    assert failure.value.remedy == INSTALL
+    # Behind the browser's, where that is not there either.
+    assert failure.value.remedy.endswith(INSTALL)
     assert load_target("onnx:web-webgpu").needs().missing()["ONNX Runtime Web"] == INSTALL
 
 
