@@ -7,7 +7,7 @@ that models have today, and is compared with the other numbers that it depends o
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from fastserve_runtime.errors import BundleError, UsageError
@@ -131,6 +131,11 @@ def _largest(dim: Dim) -> int:
 
 
 def _check_task(manifest: Manifest) -> None:
+    from fastserve_runtime.task_manifests import TASK_MANIFESTS
+
+    if manifest.task in TASK_MANIFESTS.built_in():
+        TASK_MANIFESTS.load(manifest.task).check_manifest(manifest)
+        return
     from fastserve_runtime.pipelines import PIPELINES
 
     try:
@@ -145,12 +150,12 @@ def _check_task(manifest: Manifest) -> None:
         check(manifest)
 
 
-def check_outputs(manifest: Manifest, kinds: Mapping[str, str]) -> None:
+def check_outputs(manifest: Manifest, outputs: Sequence[str]) -> None:
     """Refuse a bundle of texts whose variants do not give what its task's pipeline reads.
 
     Args:
         manifest: the bundle's.
-        kinds: the pipeline's outputs, of which a variant gives one at least.
+        outputs: what the pipeline reads, of which a variant gives one at least.
 
     Raises:
         BundleError: naming what the model gives instead.
@@ -159,9 +164,9 @@ def check_outputs(manifest: Manifest, kinds: Mapping[str, str]) -> None:
         raise not_of_task(manifest, "its model continues prompts")
     for variant in manifest.variants:
         names = {t.name for graph in variant.graphs.values() for t in graph.signature.outputs}
-        if not names & kinds.keys():
+        if not names & set(outputs):
             given = ", ".join(sorted(names)) or "nothing"
-            raise not_of_task(manifest, f"variant '{variant.id}' gives {given:.200}, not {' or '.join(kinds)}")
+            raise not_of_task(manifest, f"variant '{variant.id}' gives {given:.200}, not {' or '.join(outputs)}")
 
 
 def tensors_named(manifest: Manifest, name: str) -> list[TensorSpec]:

@@ -30,6 +30,8 @@ def main(words: Sequence[str] | None = None) -> int:
     prepare_streams()
     try:
         arguments = parser().parse_args(words)
+        if arguments.bundle is None and not arguments.machine:  # of `inspect`; all others want a bundle
+            arguments.wrong_usage("a BUNDLE is wanted, or --machine")
     except SystemExit as end:  # --help, --version, and wrong usage, which was told already
         flush_streams()
         return end.code if isinstance(end.code, int) else 0
@@ -53,6 +55,7 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="Show this machine's instruction sets and which engines run on it; with a bundle, which variants too.",
     )
+    inspect.set_defaults(wrong_usage=inspect.error)
     inspect.add_argument("--engine", metavar="NAME", help="With --machine: try this engine alone.")
     run = _add(
         commands, "run", "Use a bundle: embeddings and how alike the texts are, labels with scores, or generated text."

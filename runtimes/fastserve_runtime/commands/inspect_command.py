@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from fastserve_runtime.bundle import open_bundle
 from fastserve_runtime.commands.streams import printable, show, show_document
 from fastserve_runtime.commands.text_table import text_table
-from fastserve_runtime.errors import EXIT_ENVIRONMENT, EXIT_OK, UsageError
+from fastserve_runtime.errors import EXIT_ENVIRONMENT, EXIT_OK
 from fastserve_runtime.inspection import (
     VARIANT_HEADINGS,
     conversion_lines,
@@ -25,8 +25,6 @@ def run(arguments: Namespace) -> int:
     """Show what is inside a bundle, or what this machine can run."""
     if arguments.machine:
         return _show_machine(arguments)
-    if arguments.bundle is None:
-        raise UsageError("No bundle was named.", "Name one, or ask for --machine.")
     with open_bundle(arguments.bundle) as bundle:
         if arguments.as_json:
             show_document(inspection(bundle))

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastserve_runtime.manifest import Manifest
-from fastserve_runtime.manifest_checks import check_outputs
 from fastserve_runtime.metrics import Interval, neighbour_overlap, row_cosines, similarity_spearman_interval
 from fastserve_runtime.pipelines._text_pipeline import TextPipeline
 from fastserve_runtime.quality import Quality
@@ -59,15 +57,6 @@ class FeatureExtraction(TextPipeline):
         hidden = outputs[LAST_HIDDEN_STATE].astype(np.float32, copy=False)
         states = [joined_states(hidden, windows, i) for i in range(len(texts))]
         return states[0] if is_one else states
-
-
-def check_manifest(manifest: Manifest) -> None:
-    """Refuse a bundle whose model gives neither embeddings nor hidden states; see `manifest_checks`.
-
-    Raises:
-        BundleError: naming what it gives.
-    """
-    check_outputs(manifest, OUTPUT_KINDS)
 
 
 def mean_embedding(embeddings: Embeddings, windows: Windows, text: int) -> Embeddings:

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastserve_runtime.errors import BundleError
-from fastserve_runtime.manifest import Manifest
-from fastserve_runtime.manifest_checks import check_outputs, not_of_task, tensors_named
 from fastserve_runtime.metrics import ratio_interval
 from fastserve_runtime.parsing import Fields
 from fastserve_runtime.pipelines._activations import activation_of, sigmoid, softmax
@@ -131,19 +129,6 @@ def open_pipeline(session: Session, preprocessor: TextPreprocessor, settings: Ma
         problem_type=problem,
         activation=activation_of(settings, USUAL_ACTIVATIONS.get(str(problem), "softmax")),
     )
-
-
-def check_manifest(manifest: Manifest) -> None:
-    """Refuse a bundle whose model gives no logits, or not one for each label; see `manifest_checks`.
-
-    Raises:
-        BundleError: naming what it gives.
-    """
-    check_outputs(manifest, OUTPUT_KINDS)
-    labels = Fields(dict(manifest.task_settings), "task_settings").texts("labels")
-    for scores in tensors_named(manifest, LOGITS):
-        if isinstance(scores.dims[-1], int) and scores.dims[-1] != len(labels):
-            raise not_of_task(manifest, f"its model scores {scores.dims[-1]} labels and {len(labels)} are named")
 
 
 def problem_type(named: str | None, labels: int) -> str | None:

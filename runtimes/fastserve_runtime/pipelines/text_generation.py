@@ -27,10 +27,7 @@ from fastserve_runtime.generation.token_loop import TokenLoop
 from fastserve_runtime.generation.tools import ToolCall, ToolUse
 from fastserve_runtime.generation.traces import INPUTS, LOG_PROBABILITIES, NEXT_TOKEN
 from fastserve_runtime.generation.workload import GenerationWorkload
-from fastserve_runtime.manifest import Manifest
-from fastserve_runtime.manifest_checks import not_of_task
 from fastserve_runtime.session import Session
-from fastserve_runtime.text import KIND as TOKENIZER
 
 if TYPE_CHECKING:
     from fastserve_runtime.generation.logits_processors import LogitsProcessor
@@ -319,16 +316,6 @@ def open_decoder(session: Session, context: int | None = None) -> TokenDecoder:
     raise EnvironmentFailure(
         "The model keeps its cache in a way that this runtime does not know.", "Update fastserve-runtime."
     )
-
-
-def check_manifest(manifest: Manifest) -> None:
-    """Refuse a bundle whose inputs are not prompts; see `manifest_checks`.
-
-    Raises:
-        BundleError: naming what they are.
-    """
-    if manifest.preprocessing.kind == TOKENIZER:
-        raise not_of_task(manifest, "its model takes whole texts and continues none")
 
 
 def rehearse(pipeline: TextGeneration, texts: Sequence[str]) -> object:

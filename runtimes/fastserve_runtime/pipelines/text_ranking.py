@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastserve_runtime.errors import BundleError, UsageError
-from fastserve_runtime.manifest import Manifest
-from fastserve_runtime.manifest_checks import check_outputs, not_of_task, tensors_named
 from fastserve_runtime.pipelines._activations import activation_of, sigmoid
 from fastserve_runtime.pipelines._text_pipeline import TextPipeline
 from fastserve_runtime.quality import Quality
@@ -106,20 +104,6 @@ class TextRanking(TextPipeline):
 def open_pipeline(session: Session, preprocessor: TextPreprocessor, settings: Mapping[str, Any]) -> TextRanking:
     """Make the pipeline of this task; `settings` are the manifest's `task_settings`."""
     return TextRanking(session, preprocessor, activation_of(settings, _USUAL_ACTIVATION))
-
-
-def check_manifest(manifest: Manifest) -> None:
-    """Refuse a bundle whose model gives no logits, not one for each document, or takes no pairs; see `manifest_checks`.
-
-    Raises:
-        BundleError: naming what it gives or takes.
-    """
-    check_outputs(manifest, OUTPUT_KINDS)
-    for scores in tensors_named(manifest, LOGITS):
-        if isinstance(scores.dims[-1], int) and scores.dims[-1] != 1:
-            raise not_of_task(manifest, f"its model gives {scores.dims[-1]} scores for a document")
-    if manifest.preprocessing.settings.get("pairs") is None:
-        raise not_of_task(manifest, "its preprocessing takes no pairs of texts")
 
 
 def compared_values(outputs: Arrays, inputs: Arrays) -> dict[str, NDArray[np.generic]]:  # noqa: ARG001 -- as of others
