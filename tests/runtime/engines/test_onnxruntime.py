@@ -9,6 +9,7 @@ from fastserve_runtime.bundle import open_bundle
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, InputError
 from fastserve_runtime.loading import choose_variant, open_model, open_variant
 from fastserve_runtime.manifest import SymbolicDim, TensorSpec
+from fastserve_runtime.task_manifests.feature_extraction import SENTENCE_EMBEDDING
 from manifests import TOKENIZER, file_entries, tensor, text_bundle, text_model, variant, write_directory, write_zip
 
 
@@ -125,10 +126,10 @@ def test_weights_in_a_file_of_their_own_are_found_in_a_directory_and_refused_in_
     weights = np.arange(12, dtype=np.float32).reshape(4, 3)
     initializer = numpy_helper.from_array(weights, "weights")
     graph = helper.make_graph(
-        [helper.make_node("MatMul", ["x", "weights"], ["y"])],
+        [helper.make_node("MatMul", ["x", "weights"], [SENTENCE_EMBEDDING])],
         "graph",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 3])],
+        [helper.make_tensor_value_info(SENTENCE_EMBEDDING, TensorProto.FLOAT, [1, 3])],
         [initializer],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
@@ -141,7 +142,7 @@ def test_weights_in_a_file_of_their_own_are_found_in_a_directory_and_refused_in_
             "file": "variants/first/model.onnx",
             "entry": "main",
             "inputs": [tensor("x", "float32", 1, 4)],
-            "outputs": [tensor("y", "float32", 1, 3)],
+            "outputs": [tensor(SENTENCE_EMBEDDING, "float32", 1, 3)],
         }
     }
     document, rest = text_bundle()
@@ -152,7 +153,7 @@ def test_weights_in_a_file_of_their_own_are_found_in_a_directory_and_refused_in_
     with open_bundle(write_directory(tmp_path / "b.fsb", document, contents)) as bundle:
         chosen, engine = choose_variant(bundle)
         with open_variant(bundle, chosen, engine) as session:
-            np.testing.assert_allclose(session.run({"x": x})["y"], x @ weights)
+            np.testing.assert_allclose(session.run({"x": x})[SENTENCE_EMBEDDING], x @ weights)
     with (
         open_bundle(write_zip(tmp_path / "b.fsb.zip", document, contents)) as bundle,
         pytest.raises(EnvironmentFailure, match=r"weights in a file of their own.*Unpack the bundle"),
