@@ -145,7 +145,8 @@ def test_a_failure_is_answered_with_its_message_and_exit_code(request_of, tmp_pa
     assert main([written(tmp_path, request)]) == 5
     result = json.loads((tmp_path / "result.json").read_text())
     assert "cannot load the model" in result["problem"]
-    assert set(result) == {"problem", "remedy"}
+    assert set(result) == {"problem", "remedy", "is_disk_full"}
+    assert result["is_disk_full"] is False
 
 
 def test_a_process_of_its_own_has_the_runtime_alone(request_of, tmp_path):

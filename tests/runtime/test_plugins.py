@@ -96,5 +96,10 @@ def test_an_empty_folder_says_so(tmp_path, monkeypatch):
 
 def test_the_runtimes_own_engines_and_pipelines_are_found():
     assert ENGINES.built_in() == ("executorch", "executorch-official", "litert", "onnxruntime", "tflite-runtime")
-    assert PIPELINES.built_in() == ("feature-extraction", "text-classification", "text-generation")
+    assert PIPELINES.built_in() == (
+        "feature-extraction",
+        "text-classification",
+        "text-generation",
+        "text-ranking",
+    )
     assert PIPELINES.load("text-classification").TextClassification.task == "text-classification"
