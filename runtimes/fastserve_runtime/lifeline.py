@@ -1,8 +1,9 @@
 """Ending a helper process together with the one that started it, in whatever way that ended.
 
 The child gets the reading end of a pipe of which only its parent holds the other: it closes even where the parent is
-killed. A thread of the child waits for that. On Linux the kernel is asked too (`prctl(PR_SET_PDEATHSIG)`), since native
-code may keep that thread from running for a long time.
+killed. A thread of the child waits for that. Native code may keep that thread from running for a long time, so where a
+child starts nothing itself, the kernel may be asked too, on Linux (`prctl(PR_SET_PDEATHSIG)`): the kernel is quicker
+than the thread and ends the child alone, so it must not be asked where there may be more to end.
 """
 
 from __future__ import annotations
@@ -48,12 +49,14 @@ def end_with_parent() -> None:
     """
     descriptor = os.environ.pop(_VARIABLE, None)
     if descriptor is not None:
-        ask_kernel()
         threading.Thread(target=_end_at_end_of, args=(int(descriptor),), daemon=True).start()
 
 
 def ask_kernel() -> None:
-    """Have the kernel kill this process once the thread that started it has ended; nothing happens but on Linux."""
+    """Have the kernel kill this process once the thread that started it has ended; nothing happens but on Linux.
+
+    What this process has started goes on.
+    """
     if not sys.platform.startswith("linux"):
         return
     import ctypes

@@ -25,7 +25,7 @@ from fastserve_runtime.engines import installed_engine
 from fastserve_runtime.errors import EXIT_OK, FastServeError, is_disk_full
 from fastserve_runtime.failure import failure_of
 from fastserve_runtime.latency import LEAST_SECONDS, MOST_SECONDS, latency_fields, measure_latency
-from fastserve_runtime.lifeline import end_with_parent
+from fastserve_runtime.lifeline import ask_kernel, end_with_parent
 from fastserve_runtime.machine import this_machine
 from fastserve_runtime.manifest import Graph, parse_signature
 from fastserve_runtime.memory import MemoryReading, read_memory
@@ -131,6 +131,7 @@ def import_seconds(engine: Engine) -> float:
 def main(arguments: list[str]) -> int:
     """Answer one request file; on a FastServeError the result holds its message and the exit code is its own."""
     end_with_parent()
+    ask_kernel()  # engines compute for long without letting other threads run, and start no processes
     logging.basicConfig(level=logging.DEBUG if "--debug" in arguments else logging.WARNING, stream=sys.stderr)
     request = json.loads(Path(arguments[0]).read_text())
     try:

@@ -105,9 +105,10 @@ def test_other_machines_are_served_only_with_a_token(embeddings, command, monkey
     assert "--token-file" in err
 
 
-def test_what_cannot_be_served_is_told(labels, command, tmp_path) -> None:
-    code, err = command("serve", labels, "--port", 0)
-    assert (code, "text-classification" in err) == (EXIT_USAGE, True)
+def test_what_cannot_be_served_is_told(command, tmp_path) -> None:
+    hidden = write_directory(tmp_path / "hidden.fsb", *text_bundle("last_hidden_state"))
+    code, err = command("serve", hidden, "--port", 0)
+    assert (code, "not one embedding of a text" in err) == (EXIT_USAGE, True)
     assert command("serve", tmp_path / "nowhere.fsb", "--port", 0)[0] == EXIT_USAGE
 
 
