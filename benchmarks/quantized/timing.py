@@ -16,6 +16,7 @@ import numpy as np
 from fastserve.cache import Cache
 from fastserve_converters.tasks import TASKS, Quality, Task
 from fastserve_runtime.canonical_json import digest
+from fastserve_runtime.comparison import Comparison
 from quantized import child
 from quantized.processes import child_environment
 from quantized.subjects import SEED, Texts
@@ -222,4 +223,4 @@ def _quality(process: Child, result: Measured, texts: Texts, cases: Mapping[str,
         inputs = {name: arrays[name] for name in arrays.files}
     labels = None if texts.labels is None else np.array(texts.labels, np.int64)
     task: Task = TASKS.load(texts.task)
-    return task.quality(expected, actual, inputs, labels, SEED)
+    return task.quality(Comparison(expected, actual, inputs, labels, SEED))

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fastserve_device_tests.subject import Subject
-from fastserve_runtime.evaluation import SEED
+from fastserve_runtime.comparison import Comparison
+from fastserve_runtime.evaluation import SEED, compared_values
 from fastserve_runtime.pipelines import PIPELINES
 from fastserve_runtime.policy import least_metric
 from fastserve_runtime.quality import Quality
@@ -31,9 +32,9 @@ def check_metric(subject: Subject) -> Iterator[Verdict]:
     is_hardware = subject.target.EXECUTED_BY == "hardware"
     samples = subject.evaluation if is_hardware else subject.evaluation.first(FEW)
     outputs = run_golden(subject.task, subject.session, samples.inputs)
-    actual = pipeline.compared_values(outputs, samples.inputs)
-    quality = pipeline.task_metric(samples.reference, actual, samples.inputs, SEED, subject.task_settings)
-    yield judged_metric(subject, quality)
+    actual = compared_values(pipeline, outputs, samples.inputs)
+    compared = Comparison(samples.reference, actual, samples.inputs, seed=SEED, settings=subject.task_settings)
+    yield judged_metric(subject, pipeline.task_metric(compared))
 
 
 def judged_metric(subject: Subject, quality: Quality) -> Verdict:

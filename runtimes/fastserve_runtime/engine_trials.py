@@ -7,16 +7,15 @@ each of its variants are run there, since kernels are chosen when a model runs.
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastserve_runtime.engines import ENGINES, engines_for
-from fastserve_runtime.errors import EXIT_OK, FastServeError
-from fastserve_runtime.isolation import EngineProcess, ProcessEnded, ended_words
+from fastserve_runtime.errors import FastServeError
+from fastserve_runtime.instruction_sets import NEEDED_BY_NUMPY
+from fastserve_runtime.isolation import EngineProcess, ProcessEnded
 from fastserve_runtime.limits import Limits
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ class EngineTrial:
         runs: whether its library could be imported, or a variant's goldens were run and are right; None where it is
             not installed.
         problem: why not, in words; empty where it runs.
-        needs: instruction sets without which its library ends, as far as they are known for this architecture.
+        needs: instruction sets without which it ends, as far as they are known for this architecture.
         missing: those of them that this processor lacks.
         variant: the variant that was run; None where the library alone was imported.
     """
@@ -69,15 +68,7 @@ def try_engines(machine: Machine, only: str | None = None) -> Iterator[EngineTri
         if engine.version() is None:
             yield _trial(engine, machine, NOT_INSTALLED)
             continue
-        problem = ""
-        with EngineProcess(Limits(seconds=_IMPORT_SECONDS)) as process:
-            try:
-                process.ask({"ask": "import", "engine": name})
-            except ProcessEnded as ended:
-                problem = _crash(ended.how)
-            except FastServeError as error:
-                problem = error.problem
-        yield _trial(engine, machine, problem)
+        yield _trial(engine, machine, _problem({"ask": "import", "engine": name}, _IMPORT_SECONDS))
 
 
 def try_variants(
@@ -92,8 +83,8 @@ def try_variants(
             continue
         for engine in engines_for(variant.format):
             if engine.version() is not None and only in (None, engine.NAME):
-                problem = _verification(bundle, variant.id, engine.NAME)
-                yield _trial(engine, machine, problem, variant.id)
+                request = {"ask": "verify", "bundle": str(bundle), "variant": variant.id, "engine": engine.NAME}
+                yield _trial(engine, machine, _problem(request, _RUN_SECONDS), variant.id)
 
 
 def trial_row(trial: EngineTrial) -> tuple[str, ...]:
@@ -119,12 +110,7 @@ def trials_document(trials: Sequence[EngineTrial], machine: Machine) -> dict[str
     return {"machine": described, "engines": [trial.as_document() for trial in trials]}
 
 
-def _trial(
-    engine: Engine,
-    machine: Machine,
-    problem: str = "",
-    variant: str | None = None,
-) -> EngineTrial:
+def _trial(engine: Engine, machine: Machine, problem: str, variant: str | None = None) -> EngineTrial:
     needs = needed_instruction_sets(engine, machine.architecture)
     missing = tuple(n for n in needs if n not in machine.instruction_sets) if machine.instruction_sets else ()
     runs = None if problem == NOT_INSTALLED else not problem
@@ -132,33 +118,23 @@ def _trial(
 
 
 def needed_instruction_sets(engine: Engine, architecture: str) -> tuple[str, ...]:
-    """Return the instruction sets without which an engine's library ends; none where they are not known.
+    """Return the instruction sets without which an engine ends; none where they are not known.
 
     Args:
         engine: a module of `engines`.
         architecture: as `platform.machine` names it.
     """
-    needs: Mapping[str, tuple[str, ...]] = getattr(engine, "NEEDS", {})
+    needs: Mapping[str, tuple[str, ...]] = getattr(engine, "NEEDS", NEEDED_BY_NUMPY)
     return needs.get(_ARCHITECTURES.get(architecture.lower(), architecture), ())
 
 
-def _verification(bundle: Path, variant: str, engine: str) -> str:
-    """Return what is wrong with a variant's goldens on an engine, in words; empty where nothing is."""
-    command = [sys.executable, "-m", "fastserve_runtime", "verify", str(bundle), "--variant", variant]
-    try:
-        done = subprocess.run(
-            [*command, "--engine", engine], capture_output=True, text=True, timeout=_RUN_SECONDS, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return f"its process gave no answer in {_RUN_SECONDS} s and was ended"
-    if done.returncode == EXIT_OK:
-        return ""
-    if done.returncode < 0:
-        return _crash(ended_words(done.returncode))
-    said = (done.stderr.strip() or done.stdout.strip()).splitlines()
-    return said[-1] if said else ended_words(done.returncode)
-
-
-def _crash(how: str) -> str:
-    reason = ": the library was built for another processor" if "SIGILL" in how else ""
-    return f"its process {how}{reason}"
+def _problem(request: Mapping[str, Any], seconds: float) -> str:
+    """Return what a process of an engine's own says is wrong, or how it ended, in words; empty where nothing is."""
+    with EngineProcess(Limits(seconds=seconds)) as process:
+        try:
+            return str(process.ask(request)[0].get("problem", ""))
+        except ProcessEnded as ended:
+            reason = ": the library was built for another processor" if "SIGILL" in ended.how else ""
+            return f"its process {ended.how}{reason}"
+        except FastServeError as error:
+            return error.problem

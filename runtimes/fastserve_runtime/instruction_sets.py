@@ -14,6 +14,10 @@ from pathlib import Path
 DECISIVE = ("avx2", "avx_vnni", "avx512_vnni", "amx_int8", "neon", "dotprod", "i8mm", "sve")
 """Those by which engines choose how integers are multiplied, and so what a heading names."""
 
+NEEDED_BY_NUMPY: Mapping[str, tuple[str, ...]] = {"x86_64": ("ssse3", "sse4_1", "sse4_2"), "aarch64": ("neon",)}
+"""Architecture → without these numpy ends, and every engine with it. With these all precisions of ONNX Runtime 1.32.0,
+LiteRT 2.3.0 and fastserve-executorch ran, beside numpy 2.4.6, on emulated processors (Nehalem, Cortex-A53)."""
+
 _X86 = (
     "ssse3", "sse4_1", "sse4_2", "avx", "f16c", "fma", "bmi2", "avx2", "avx_vnni", "avx_vnni_int8",
     "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni", "avx512_bf16", "avx512_fp16",

@@ -1,4 +1,4 @@
-"""The process behind `isolation`: opens models and runs them for the process at the other end of its pipes.
+"""The process behind `isolation`: opens models, runs and verifies them for the process at the other end of its pipes.
 
     python -m fastserve_runtime.isolated_worker [--memory=BYTES]
 
@@ -49,6 +49,8 @@ def serve(requests: IO[bytes], answers: IO[bytes]) -> None:
             elif header["ask"] == "import":
                 ENGINES.load(header["engine"]).import_library()
                 answer = {}
+            elif header["ask"] == "verify":
+                answer = {"problem": _wrong_golden(header)}
             else:
                 assert session is not None
                 answer, outputs = _answer(session, header, arrays)
@@ -65,6 +67,15 @@ def _open(header: dict[str, Any]) -> tuple[Session, dict[str, Any]]:
     session: Session = engine.open_session(Path(header["file"]), None, threads=header["threads"])
     graphs = {name: signature_document(signature) for name, signature in session.graphs.items()}
     return session, {"engine": session.engine, "graphs": graphs}
+
+
+def _wrong_golden(header: dict[str, Any]) -> str:
+    """Return what is wrong with a variant's golden on an engine, or why it was not run; empty where it is right."""
+    from fastserve_runtime.verification import exit_code, reasons, verify
+
+    verification = verify(header["bundle"], variant=header["variant"], engine=header["engine"])
+    is_right = exit_code(verification.verdicts) == EXIT_OK
+    return "" if is_right else reasons(verification.failures or verification.verdicts)
 
 
 def _answer(session: Session, header: dict[str, Any], arrays: Tensors) -> tuple[dict[str, Any], Tensors]:

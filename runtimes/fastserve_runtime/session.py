@@ -172,7 +172,7 @@ class Engine(Protocol):
         INSTALL: the command that installs it.
 
     A module may also offer NEEDS: the instruction sets without which its library ends with SIGILL, by architecture
-    (`x86_64`, `aarch64`), in the names of `fastserve_runtime.instruction_sets`.
+    (`x86_64`, `aarch64`), where these are more than `fastserve_runtime.instruction_sets.NEEDED_BY_NUMPY`.
     """
 
     NAME: str

@@ -17,7 +17,7 @@ from fastserve_converters.artifact import GENAI_CONFIG
 from fastserve_converters.checkpoint import MODEL_CARD, Checkpoint
 from fastserve_converters.layer_map import LAYER_MAP
 from fastserve_converters.reference import TOKENIZER, TOKENIZER_CONFIG
-from fastserve_runtime.evaluation import MOST_SAMPLES, PLACE, ROLE, Evaluation, write_evaluation
+from fastserve_runtime.evaluation import MOST_SAMPLES, PLACE, ROLE, Evaluation, compared_values, write_evaluation
 from fastserve_runtime.golden import Arrays, Golden, write_golden
 from fastserve_runtime.lengths import MASK
 from fastserve_runtime.manifest import SCHEMA_VERSION
@@ -107,8 +107,8 @@ def shared_bytes(reference: Entry) -> int:
 
 def evaluation_of(reference: Entry, task: str) -> Evaluation | None:
     """Return the first evaluation samples, `MOST_SAMPLES` at most; None where the task's pipeline compares none."""
-    compared = getattr(PIPELINES.load(task), "compared_values", None)
-    if compared is None:
+    pipeline = PIPELINES.load(task)
+    if not hasattr(pipeline, "task_metric"):
         return None
     count = min(MOST_SAMPLES, reference.result["evaluation"])
     inputs, outputs = (
@@ -116,7 +116,9 @@ def evaluation_of(reference: Entry, task: str) -> Evaluation | None:
         for file in ("inputs.npz", "reference.npz")
     )
     inputs |= {name: numbers[:count] for name, numbers in query_numbers(reference).items()}
-    values: Arrays = {name: np.asarray(value, np.float32) for name, value in compared(outputs, inputs).items()}
+    values: Arrays = {
+        name: np.asarray(value, np.float32) for name, value in compared_values(pipeline, outputs, inputs).items()
+    }
     return Evaluation(inputs, values)
 
 

@@ -30,6 +30,7 @@ from fastserve_converters.reference import CALIBRATION, INPUTS
 from fastserve_converters.reference import OUTPUTS as REFERENCE_OUTPUTS
 from fastserve_converters.sources_digest import sources_digest
 from fastserve_converters.tasks import TASKS, Quality, Task
+from fastserve_runtime.comparison import Comparison
 from fastserve_runtime.engines import installed_engine
 from fastserve_runtime.errors import FastServeError
 from fastserve_runtime.retrieval import QUERY
@@ -252,7 +253,8 @@ class Stages:
                 )
             )
             known = None if labels is None else np.array(labels)
-            return asdict(task.quality(expected, actual, inputs | query_numbers(reference), known, seed, settings))
+            known_inputs = inputs | query_numbers(reference)
+            return asdict(task.quality(Comparison(expected, actual, known_inputs, known, seed, settings)))
 
         return Quality(**self.staged("quality", quality_step(format_name, precision), key, build).result)
 

@@ -13,6 +13,7 @@ from fastserve_converters.sentence_transformers_files import SentenceHead
 from fastserve_converters.sentence_transformers_files.modules.normalize import Normalize
 from fastserve_converters.sentence_transformers_files.modules.pooling import Pooling
 from fastserve_converters.tasks import TASKS, Quality, feature_extraction, text_classification, text_ranking
+from fastserve_runtime.comparison import Comparison
 from fastserve_runtime.errors import UsageError
 from fastserve_runtime.metrics import similarity_spearman
 
@@ -24,7 +25,7 @@ MASK = {"attention_mask": np.ones((40, 4), np.float32)}
 
 def judged(reference: np.ndarray, actual: np.ndarray, *, task=text_classification, labels=None, seed=0) -> Quality:
     inputs = {"attention_mask": np.ones((len(reference), 4), np.float32)}
-    return task.quality({"output": reference}, {"output": actual}, inputs, labels, seed)
+    return task.quality(Comparison({"output": reference}, {"output": actual}, inputs, labels, seed))
 
 
 def test_tasks_are_found_by_their_names_on_the_hub() -> None:
@@ -108,11 +109,12 @@ def test_hidden_states_are_averaged_over_their_tokens_first() -> None:
     hidden = RANDOM.normal(size=(12, 4, 8))
     mask = (np.arange(4) < RANDOM.integers(1, 5, (12, 1))).astype(np.float32)
     other = np.where(mask[..., None] > 0, hidden, 1e6)
-    quality = feature_extraction.quality({"h": hidden}, {"h": other}, {"attention_mask": mask}, None, 0)
+    quality = feature_extraction.quality(Comparison({"h": hidden}, {"h": other}, {"attention_mask": mask}))
     assert quality.value == pytest.approx(1)
     assert quality.beside["mean cosine"] == pytest.approx(1)
     broken = hidden[:, ::-1] * np.sign(RANDOM.normal(size=(12, 1, 8)))
-    assert feature_extraction.quality({"h": hidden}, {"h": broken}, {"attention_mask": mask}, None, 0).value < 0.9
+    worse = Comparison({"h": hidden}, {"h": broken}, {"attention_mask": mask})
+    assert feature_extraction.quality(worse).value < 0.9
 
 
 def test_embeddings_that_are_not_finite_have_no_quality() -> None:
@@ -167,7 +169,8 @@ REGRESSION, MULTI_LABEL = {"problem_type": "regression"}, {"problem_type": "mult
 
 
 def compared(task, reference: np.ndarray, actual: np.ndarray, settings: dict, *, labels=None, inputs=None) -> Quality:
-    return task.quality({"logits": reference}, {"logits": actual}, inputs or {}, labels, 0, settings)
+    outputs = {"logits": reference}, {"logits": actual}
+    return task.quality(Comparison(*outputs, inputs or {}, labels, settings=settings))
 
 
 def test_values_are_judged_by_their_correlation_and_a_worse_one_is_not_as_good() -> None:

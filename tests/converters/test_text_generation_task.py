@@ -15,6 +15,7 @@ from decoder_checkpoints import save_decoder_checkpoint
 from fastserve_converters.checkpoint import read_checkpoint
 from fastserve_converters.tasks import text_generation
 from fastserve_converters.tasks.text_generation import divergence
+from fastserve_runtime.comparison import Comparison
 from fastserve_runtime.errors import UsageError
 from fastserve_runtime.generation.traces import log_softmax
 
@@ -72,7 +73,7 @@ INPUTS = {"scored": np.arange(64)[None] >= RANDOM.integers(2, 20, 5)[:, None]}
 
 def judged(scores: np.ndarray, *, inputs=INPUTS, seed: int = 0):
     expected, actual = outputs_of(REFERENCE, FOLLOWING), outputs_of(scores, FOLLOWING)
-    return text_generation.quality(expected, actual, inputs, None, seed)
+    return text_generation.quality(Comparison(expected, actual, inputs, seed=seed))
 
 
 def test_the_reference_itself_is_as_good_as_the_reference() -> None:

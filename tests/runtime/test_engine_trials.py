@@ -90,7 +90,7 @@ def test_a_damaged_variant_does_not_run(tmp_path, bundle) -> None:
     assert done.returncode == EXIT_ENVIRONMENT
     (trial,) = [t for t in json.loads(done.stdout)["engines"] if t["variant"]]
     assert trial["runs"] is False
-    assert trial["problem"]
+    assert "was altered or damaged" in trial["problem"]
 
 
 def test_what_a_processor_lacks_is_named() -> None:

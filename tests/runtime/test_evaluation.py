@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastserve_runtime.errors import BundleError
-from fastserve_runtime.evaluation import Evaluation, read_evaluation, write_evaluation
+from fastserve_runtime.evaluation import Evaluation, compared_values, read_evaluation, write_evaluation
+from fastserve_runtime.pipelines import feature_extraction, text_ranking
 
 
 def evaluation(count=5):
@@ -58,3 +59,11 @@ def test_arrays_that_do_not_fit_together_are_told(arrays):
     np.savez(buffer, **arrays)
     with pytest.raises(BundleError, match="do not fit together"):
         read_evaluation(buffer.getvalue())
+
+
+def test_outputs_are_compared_as_they_are_unless_the_pipeline_says_otherwise():
+    hidden = np.arange(24.0).reshape(2, 3, 4)
+    inputs = {"attention_mask": np.array([[1, 1, 0], [1, 0, 0]])}
+    assert compared_values(text_ranking, {"logits": hidden}, inputs)["logits"] is hidden
+    means = compared_values(feature_extraction, {"last_hidden_state": hidden}, inputs)["last_hidden_state"]
+    np.testing.assert_array_equal(means, [hidden[0, :2].mean(0), hidden[1, 0]])

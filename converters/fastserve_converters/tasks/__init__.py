@@ -12,14 +12,11 @@ from fastserve_runtime.plugins import PartFolder
 from fastserve_runtime.quality import Quality
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
-    from numpy.typing import NDArray
 
     from fastserve_converters.checkpoint import Checkpoint
     from fastserve_converters.data import LabelKind
-
-    Arrays = Mapping[str, NDArray[np.generic]]
+    from fastserve_runtime.comparison import Comparison
 
 __all__ = ["TASKS", "Pairs", "Quality", "Task"]
 
@@ -82,23 +79,5 @@ class Task(Protocol):
             The task's output, shape [n, ...].
         """
 
-    def quality(
-        self,
-        reference: Arrays,
-        actual: Arrays,
-        inputs: Arrays,
-        labels: NDArray[np.generic] | None,
-        seed: int,
-        settings: Mapping[str, Any] = {},
-    ) -> Quality:
-        """Compare a variant's outputs on the evaluation samples with the reference's.
-
-        Args:
-            reference: the reference's outputs by name, shape [n, ...].
-            actual: the variant's.
-            inputs: of the samples, and what the reference stage says of them beside (`query`).
-            labels: classes or numbers, shape [n]; of several labels a text, 1 for each that is right, shape
-                [n, labels]. None where there are none.
-            seed: of the bootstrap.
-            settings: what `settings` returned.
-        """
+    def quality(self, compared: Comparison) -> Quality:
+        """Judge a variant by its outputs on the evaluation samples and the reference's."""

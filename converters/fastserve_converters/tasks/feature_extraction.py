@@ -13,12 +13,10 @@ from typing import TYPE_CHECKING, Any
 from fastserve_converters.tasks import Pairs, Quality
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
-    from numpy.typing import NDArray
 
     from fastserve_converters.checkpoint import Checkpoint
-    from fastserve_converters.tasks import Arrays
+    from fastserve_runtime.comparison import Comparison
 
 HEADS = ("Model", "ForMaskedLM", "ForPreTraining")
 HEAD_WEIGHTS: tuple[tuple[str, ...], ...] = ()
@@ -72,15 +70,8 @@ def reference_outputs(
     )
 
 
-def quality(
-    reference: Arrays,
-    actual: Arrays,
-    inputs: Arrays,
-    labels: NDArray[np.generic] | None,
-    seed: int,
-    settings: Mapping[str, Any] = {},
-) -> Quality:
+def quality(compared: Comparison) -> Quality:
     """Compare embeddings; hidden states are averaged over their tokens first."""
     from fastserve_runtime.pipelines import feature_extraction as pipeline
 
-    return pipeline.task_metric(reference, actual, inputs, seed)
+    return pipeline.task_metric(compared)

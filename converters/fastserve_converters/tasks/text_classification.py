@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from fastserve_converters.checkpoint import Checkpoint
     from fastserve_converters.data import LabelKind
-    from fastserve_converters.tasks import Arrays
+    from fastserve_runtime.comparison import Comparison
 
 HEADS = ("ForSequenceClassification",)
 HEAD_WEIGHTS = (
@@ -85,24 +85,14 @@ def reference_outputs(
     return logits
 
 
-def quality(
-    reference: Arrays,
-    actual: Arrays,
-    inputs: Arrays,
-    labels: NDArray[np.generic] | None,
-    seed: int,
-    settings: Mapping[str, Any] = {},
-) -> Quality:
+def quality(compared: Comparison) -> Quality:
     """Compare what both say of each text: its class, its labels, or its value."""
-    import numpy as np
-
     from fastserve_runtime.pipelines.text_classification import MULTI_LABEL, REGRESSION, problem_type
 
-    name = next(iter(reference))
-    left, right = (np.asarray(outputs[name], np.float64) for outputs in (reference, actual))
-    problem = problem_type(settings.get("problem_type"), left.shape[-1])
+    left, right = compared.first_outputs()
+    problem = problem_type(compared.settings.get("problem_type"), left.shape[-1])
     judge = {REGRESSION: _values_quality, MULTI_LABEL: _label_sets_quality}.get(str(problem), _classes_quality)
-    return judge(left, right, labels, seed)
+    return judge(left, right, compared.labels, compared.seed)
 
 
 def _classes_quality(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fastserve_converters.checkpoint import Checkpoint
-    from fastserve_converters.tasks import Arrays
+    from fastserve_runtime.comparison import Comparison
 
 HEADS = ("ForCausalLM", "LMHeadModel")
 HEAD_WEIGHTS = (("lm_head.weight",),)
@@ -59,23 +59,17 @@ def reference_outputs(
     return logits
 
 
-def quality(
-    reference: Arrays,
-    actual: Arrays,
-    inputs: Arrays,
-    labels: NDArray[np.generic] | None,
-    seed: int,
-    settings: Mapping[str, Any] = {},
-) -> Quality:
+def quality(compared: Comparison) -> Quality:
     """Compare what both think of the next tokens of the evaluation traces; see `Task.quality`."""
     import numpy as np
 
     from fastserve_runtime.generation.traces import LOG_PROBABILITIES, NEXT_TOKEN, SCORED
     from fastserve_runtime.metrics import bootstrap
 
-    scored = np.asarray(inputs[SCORED], bool)
-    left, right = (np.asarray(a[NEXT_TOKEN], np.float64)[scored][:, 0] for a in (reference, actual))
-    distributions = [np.asarray(a[LOG_PROBABILITIES], np.float64)[scored] for a in (reference, actual)]
+    scored = np.asarray(compared.inputs[SCORED], bool)
+    both = (compared.reference, compared.actual)
+    left, right = (np.asarray(a[NEXT_TOKEN], np.float64)[scored][:, 0] for a in both)
+    distributions = [np.asarray(a[LOG_PROBABILITIES], np.float64)[scored] for a in both]
     gains = [block.sum() for block in _blocks(right - left)]
     sizes = [block.size for block in _blocks(left)]
 
@@ -83,7 +77,7 @@ def quality(
         return float(np.exp(np.take(gains, rows).sum() / np.take(sizes, rows).sum()))
 
     value = ratio(np.arange(len(gains)))
-    found = bootstrap(value, len(gains), ratio, seed=seed, resamples=1000, confidence=0.95)
+    found = bootstrap(value, len(gains), ratio, seed=compared.seed, resamples=1000, confidence=0.95)
     beside = {
         "perplexity": float(np.exp(-right.mean())),
         "reference's perplexity": float(np.exp(-left.mean())),

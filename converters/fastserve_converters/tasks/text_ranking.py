@@ -7,19 +7,15 @@ reference's, with both and the MRR@10 beside it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from fastserve_converters.tasks import Pairs, Quality
 from fastserve_converters.tasks.text_classification import reference_outputs
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from fastserve_converters.checkpoint import Checkpoint
     from fastserve_converters.data import LabelKind
-    from fastserve_converters.tasks import Arrays
+    from fastserve_runtime.comparison import Comparison
 
 __all__ = ["reference_outputs"]
 
@@ -55,14 +51,7 @@ def label_kind(checkpoint: Checkpoint) -> LabelKind:
     return Numbers(least=0)
 
 
-def quality(
-    reference: Arrays,
-    actual: Arrays,
-    inputs: Arrays,
-    labels: NDArray[np.generic] | None,
-    seed: int,
-    settings: Mapping[str, Any] = {},
-) -> Quality:
+def quality(compared: Comparison) -> Quality:
     """Compare scores, or with labels the rankings of each query's documents."""
     import numpy as np
 
@@ -70,21 +59,21 @@ def quality(
     from fastserve_runtime.pipelines.text_ranking import task_metric
     from fastserve_runtime.retrieval import QUERY, counted, ndcg_by_query, reciprocal_ranks
 
-    compared = task_metric(reference, actual, inputs, seed, settings)
-    queries = inputs.get(QUERY)
-    if labels is None or queries is None:
-        return compared
-    relevance = np.asarray(labels, np.float64)
+    by_scores = task_metric(compared)
+    queries = compared.inputs.get(QUERY)
+    if compared.labels is None or queries is None:
+        return by_scores
+    relevance = np.asarray(compared.labels, np.float64)
     if not any(True for _ in counted(relevance, queries)):
-        return compared
-    left, right = (np.asarray(next(iter(a.values())), np.float64)[:, 0] for a in (reference, actual))
+        return by_scores
+    left, right = (scores[:, 0] for scores in compared.first_outputs())
     wanted, found = (ndcg_by_query(relevance, scores, queries) for scores in (left, right))
-    interval = ratio_interval(found, wanted, seed=seed)
+    interval = ratio_interval(found, wanted, seed=compared.seed)
     beside = {
         "nDCG@10": float(found.mean()),
         "reference's nDCG@10": float(wanted.mean()),
         "MRR@10": float(reciprocal_ranks(relevance, right, queries).mean()),
         "reference's MRR@10": float(reciprocal_ranks(relevance, left, queries).mean()),
-        compared.name: compared.value,
+        by_scores.name: by_scores.value,
     }
     return Quality(NDCG_RATIO, interval.value, interval.low, interval.high, len(found), beside)

@@ -22,9 +22,6 @@ NAME = "executorch"
 FORMAT = "executorch"
 FAMILY = "executorch"
 INSTALL = NATIVE_EXECUTORCH
-NEEDS: Mapping[str, tuple[str, ...]] = {"x86_64": ("ssse3", "sse4_1", "sse4_2"), "aarch64": ("neon",)}
-"""Seen with fastserve-executorch and numpy 2.4.6 on emulated processors: all precisions run on a Nehalem and a
-Cortex-A53; on x86-64 without SSE4.2 numpy ends already."""
 
 _VERSION_FILE = "executorch_version.txt"
 _SCALARS = {"int": "int64", "float": "float64", "bool": "bool"}

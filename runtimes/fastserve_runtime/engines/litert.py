@@ -19,9 +19,6 @@ NAME = "litert"
 FORMAT = "tflite"
 FAMILY = "litert"
 INSTALL = "pip install ai-edge-litert"
-NEEDS: Mapping[str, tuple[str, ...]] = {"x86_64": ("ssse3", "sse4_1", "sse4_2"), "aarch64": ("neon",)}
-"""Seen with ai-edge-litert 2.3.0 and numpy 2.4.6 on emulated processors: all precisions run on a Nehalem and a
-Cortex-A53; on x86-64 without SSE4.2 numpy ends already."""
 
 _logger = logging.getLogger(__name__)
 

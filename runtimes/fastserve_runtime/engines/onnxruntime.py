@@ -20,9 +20,6 @@ NAME = "onnxruntime"
 FORMAT = "onnx"
 FAMILY = "onnxruntime"
 INSTALL = "pip install onnxruntime"
-NEEDS: Mapping[str, tuple[str, ...]] = {"x86_64": ("ssse3", "sse4_1", "sse4_2"), "aarch64": ("neon",)}
-"""Seen with onnxruntime 1.32.0 and numpy 2.4.6 on emulated processors: all precisions run on a Nehalem and a
-Cortex-A53; on x86-64 without SSE4.2 numpy ends already."""
 
 _PROVIDER = "CPUExecutionProvider"
 _DTYPES = {

@@ -17,6 +17,8 @@ from fastserve_runtime.text_pairs import Inputs
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from fastserve_runtime.comparison import Comparison
+
     Arrays = Mapping[str, NDArray[np.generic]]
     Embeddings = NDArray[np.float32]
 
@@ -102,19 +104,12 @@ def compared_values(outputs: Arrays, inputs: Arrays) -> dict[str, NDArray[np.gen
     return {name: _sentence_vectors(value, inputs) for name, value in outputs.items()}
 
 
-def task_metric(
-    reference: Arrays,
-    actual: Arrays,
-    inputs: Arrays,
-    seed: int,
-    settings: Mapping[str, Any] = {},  # noqa: ARG001 -- as of others
-) -> Quality:
+def task_metric(compared: Comparison) -> Quality:
     """Compare the similarities of all pairs of texts; hidden states are averaged over their tokens first."""
-    name = next(iter(reference))
-    left, right = (_sentence_vectors(outputs[name], inputs) for outputs in (reference, actual))
+    left, right = (_sentence_vectors(output, compared.inputs) for output in compared.first_outputs())
     # The similarities of a vector that is not finite count as 0, which may pass for a correlation.
     is_finite = bool(np.isfinite(right).all())
-    interval = similarity_spearman_interval(left, right, seed=seed) if is_finite else Interval(0.0, 0.0, 0.0)
+    interval = similarity_spearman_interval(left, right, seed=compared.seed) if is_finite else Interval(0.0, 0.0, 0.0)
     beside = {
         "mean cosine": float(row_cosines(left, right).mean()),
         "top-10 neighbour overlap": neighbour_overlap(left, right),

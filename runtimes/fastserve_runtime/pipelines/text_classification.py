@@ -21,10 +21,9 @@ from fastserve_runtime.text import LongText, TextPreprocessor
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from fastserve_runtime.comparison import Comparison
     from fastserve_runtime.pipelines._activations import Activation
     from fastserve_runtime.text_pairs import Inputs
-
-    Arrays = Mapping[str, NDArray[np.generic]]
 
 __all__ = ["CORRELATION", "Classification", "MultiLabelClassification", "TextClassification", "sigmoid", "softmax"]
 
@@ -136,18 +135,7 @@ def problem_type(named: str | None, labels: int) -> str | None:
     return REGRESSION if labels == 1 and named != MULTI_LABEL else named
 
 
-def compared_values(outputs: Arrays, inputs: Arrays) -> dict[str, NDArray[np.generic]]:  # noqa: ARG001 -- as of others
-    """Return what `task_metric` compares: the logits."""
-    return dict(outputs)
-
-
-def task_metric(
-    reference: Arrays,
-    actual: Arrays,
-    inputs: Arrays,  # noqa: ARG001 -- as of others
-    seed: int,
-    settings: Mapping[str, Any] = {},
-) -> Quality:
+def task_metric(compared: Comparison) -> Quality:
     """Compare accuracies without labels, by the reference's own probabilities.
 
     If these are calibrated, the class that a variant chooses is right as often as the reference says. So a flip between
@@ -155,10 +143,10 @@ def task_metric(
     the accuracy stays. Where several labels may be right, each is decided for itself. Values of a regression have no
     classes; the metric is their rank correlation then.
     """
-    left, right = (np.asarray(next(iter(a.values())), np.float64) for a in (reference, actual))
-    problem = problem_type(settings.get("problem_type"), left.shape[-1])
+    left, right = compared.first_outputs()
+    problem = problem_type(compared.settings.get("problem_type"), left.shape[-1])
     if problem == REGRESSION:
-        return score_quality(left, right, seed)
+        return score_quality(left, right, compared.seed)
     finite = np.asarray(np.isfinite(right).all(-1))
     known = np.where(finite[:, None], right, 0.0)
     if problem == MULTI_LABEL:
@@ -169,5 +157,5 @@ def task_metric(
         chances, rows = softmax(left), np.arange(len(left))
         found = np.where(finite, chances[rows, known.argmax(-1)], 0.0)
         name, best = EXPECTED_ACCURACY, chances.max(-1)
-    interval = ratio_interval(found, best, seed=seed)
+    interval = ratio_interval(found, best, seed=compared.seed)
     return Quality(name, interval.value, interval.low, interval.high, len(left))

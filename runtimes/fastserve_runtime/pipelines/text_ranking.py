@@ -21,9 +21,8 @@ from fastserve_runtime.text_pairs import Inputs
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from fastserve_runtime.comparison import Comparison
     from fastserve_runtime.pipelines._activations import Activation
-
-    Arrays = Mapping[str, NDArray[np.generic]]
 
 LOGITS = "logits"
 OUTPUT_KINDS: Mapping[str, str] = {LOGITS: "logits"}
@@ -106,30 +105,16 @@ def open_pipeline(session: Session, preprocessor: TextPreprocessor, settings: Ma
     return TextRanking(session, preprocessor, activation_of(settings, _USUAL_ACTIVATION))
 
 
-def compared_values(outputs: Arrays, inputs: Arrays) -> dict[str, NDArray[np.generic]]:  # noqa: ARG001 -- as of others
-    """Return what `task_metric` compares: the logits."""
-    return dict(outputs)
-
-
-def task_metric(
-    reference: Arrays,
-    actual: Arrays,
-    inputs: Arrays,
-    seed: int,
-    settings: Mapping[str, Any] = {},  # noqa: ARG001 -- as of others
-) -> Quality:
+def task_metric(compared: Comparison) -> Quality:
     """Compare scores by their rank correlation, and beside it the order of each query's documents.
 
     Args:
-        reference: logits, shape [n, 1].
-        actual: likewise.
-        inputs: have `query`, the number of each sample's query, shape [n], where several documents share one.
-        seed: of the bootstrap.
-        settings: the manifest's `task_settings`.
+        compared: logits, shape [n, 1]; its inputs have `query`, the number of each sample's query, shape [n], where
+            several documents share one.
     """
-    left, right = (np.asarray(next(iter(a.values())), np.float64) for a in (reference, actual))
-    queries = inputs.get(QUERY)
+    left, right = compared.first_outputs()
+    queries = compared.inputs.get(QUERY)
     beside = {}
     if queries is not None:
         beside[NDCG] = mean_ndcg(order_relevance(left[:, 0], queries), right[:, 0], queries)
-    return score_quality(left, right, seed, beside)
+    return score_quality(left, right, compared.seed, beside)

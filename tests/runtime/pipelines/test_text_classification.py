@@ -8,6 +8,7 @@ from hypothesis.extra.numpy import arrays
 from scipy import special
 
 import fastserve_runtime
+from fastserve_runtime.comparison import Comparison
 from fastserve_runtime.errors import BundleError
 from fastserve_runtime.pipelines import text_classification
 from fastserve_runtime.pipelines.text_classification import (
@@ -106,21 +107,22 @@ def test_a_flip_between_equals_costs_nothing_and_one_against_certainty_costs_all
     reference = {"logits": np.array([[0.0, 0.01], [8.0, -8.0], [-8.0, 8.0], [8.0, -8.0]])}
     near, far = (reference["logits"].copy() for _ in range(2))
     near[0], far[1] = near[0][::-1], far[1][::-1]
-    kept = text_classification.task_metric(reference, {"logits": near}, {}, 0)
-    lost = text_classification.task_metric(reference, {"logits": far}, {}, 0)
+    kept = text_classification.task_metric(Comparison(reference, {"logits": near}))
+    lost = text_classification.task_metric(Comparison(reference, {"logits": far}))
     assert kept.name == "expected accuracy ÷ reference's"
     assert kept.value == pytest.approx(1, abs=0.002)
     assert lost.value == pytest.approx(2.5 / 3.5, abs=0.01)
     assert lost.low < lost.value < lost.high
-    assert text_classification.task_metric(reference, {"logits": far * np.nan}, {}, 0).value == 0
+    assert text_classification.task_metric(Comparison(reference, {"logits": far * np.nan})).value == 0
 
 
 def test_a_single_score_is_compared_by_its_order():
     scores = {"logits": np.array([[0.1], [0.7], [0.3], [2.0]])}
-    assert text_classification.task_metric(scores, {"logits": scores["logits"] * 3}, {}, 0).value == pytest.approx(1)
-    found = text_classification.task_metric(scores, {"logits": -scores["logits"]}, {}, 0)
+    stretched = Comparison(scores, {"logits": scores["logits"] * 3})
+    assert text_classification.task_metric(stretched).value == pytest.approx(1)
+    found = text_classification.task_metric(Comparison(scores, {"logits": -scores["logits"]}))
     assert (found.name, found.value) == ("Spearman correlation", pytest.approx(-1))
-    assert text_classification.task_metric(scores, {"logits": scores["logits"] * np.inf}, {}, 0).value == 0
+    assert text_classification.task_metric(Comparison(scores, {"logits": scores["logits"] * np.inf})).value == 0
 
 
 def test_values_are_given_as_they_are(load):
@@ -167,8 +169,12 @@ def test_decisions_on_labels_are_weighed_by_the_reference():
     reference = {"logits": np.array([[5.0, -5, 0.01]] * 20)}
     flipped_even = {"logits": np.array([[5.0, -5, -0.01]] * 20)}
     flipped_sure = {"logits": np.array([[-5.0, -5, 0.01]] * 20)}
-    assert text_classification.task_metric(reference, reference, {}, 0, settings).value == pytest.approx(1)
-    assert text_classification.task_metric(reference, flipped_even, {}, 0, settings).value > 0.99
-    assert text_classification.task_metric(reference, flipped_sure, {}, 0, settings).value < 0.7
     broken = {"logits": reference["logits"] * np.nan}
-    assert text_classification.task_metric(reference, broken, {}, 0, settings).value == 0
+    same, even, sure, none = (
+        text_classification.task_metric(Comparison(reference, actual, settings=settings)).value
+        for actual in (reference, flipped_even, flipped_sure, broken)
+    )
+    assert same == pytest.approx(1)
+    assert even > 0.99
+    assert sure < 0.7
+    assert none == 0

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import fastserve_runtime
+from fastserve_runtime.comparison import Comparison
 from fastserve_runtime.errors import BundleError, UsageError
 from fastserve_runtime.pipelines import text_ranking
 from fastserve_runtime.pipelines.text_ranking import NDCG, RankedDocument, TextRanking
@@ -79,11 +80,12 @@ def test_an_unknown_activation_is_refused(load: Callable[..., TextRanking], acti
 def test_the_metric_is_the_correlation_of_scores_with_the_order_of_each_query_beside() -> None:
     scores = np.random.default_rng(1).normal(size=(40, 1))
     queries = np.repeat(np.arange(4), 10)
-    same = text_ranking.task_metric({"logits": scores}, {"logits": 2 * scores + 1}, {QUERY: queries}, 0)
+    same = text_ranking.task_metric(Comparison({"logits": scores}, {"logits": 2 * scores + 1}, {QUERY: queries}))
     assert same.value == pytest.approx(1)
     assert same.beside[NDCG] == pytest.approx(1)
-    turned = text_ranking.task_metric({"logits": scores}, {"logits": -scores}, {QUERY: queries}, 0)
+    turned = text_ranking.task_metric(Comparison({"logits": scores}, {"logits": -scores}, {QUERY: queries}))
     assert turned.value == pytest.approx(-1)
     assert turned.beside[NDCG] < 0.7
-    assert NDCG not in text_ranking.task_metric({"logits": scores}, {"logits": scores}, {}, 0).beside
-    assert text_ranking.task_metric({"logits": scores}, {"logits": scores * np.nan}, {QUERY: queries}, 0).value == 0
+    assert NDCG not in text_ranking.task_metric(Comparison({"logits": scores}, {"logits": scores})).beside
+    broken = Comparison({"logits": scores}, {"logits": scores * np.nan}, {QUERY: queries})
+    assert text_ranking.task_metric(broken).value == 0
