@@ -5,7 +5,7 @@ Keys and defaults are those of Transformers' `GenerationConfig`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,11 +88,13 @@ class GenerationAdvice:
     """What a checkpoint advises.
 
     Attributes:
+        ends: ids that end a text, of those that the model has.
         sampling: how tokens are chosen.
         processors: what changes their scores before.
         notes: what is not done as it says, in sentences.
     """
 
+    ends: tuple[int, ...]
     sampling: Sampling
     processors: ProcessorSettings
     notes: tuple[str, ...]
@@ -111,6 +113,7 @@ def read_advice(given: Mapping[str, Any], vocabulary: int) -> GenerationAdvice:
     try:
         processors = ProcessorSettings.of(given)
         sampling = advised_sampling(given)
+        named = _ends(given.get("eos_token_id"))
     except UsageError as error:
         raise UsageError(f"The checkpoint's generation_config.json: {error.problem}", error.remedy) from error
     beyond = sorted(token for token in processors.token_ids() if token >= vocabulary)
@@ -120,7 +123,30 @@ def read_advice(given: Mapping[str, Any], vocabulary: int) -> GenerationAdvice:
             f"{vocabulary - 1}.",
             "Correct its bad_words_ids, sequence_bias or forced tokens.",
         )
-    return GenerationAdvice(sampling, processors, tuple(_notes(given)))
+    ends = tuple(token for token in named if 0 <= token < vocabulary)
+    strange = [token for token in named if token not in ends]
+    return GenerationAdvice(ends, sampling, processors, (*_notes(given), *_strange_ends(strange, vocabulary)))
+
+
+def _ends(value: Any) -> tuple[int, ...]:
+    """Read ids that end a text: one, a list, or none.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    listed = value if isinstance(value, list) else [value]
+    ids = [token for token in listed if token is not None]
+    if any(isinstance(token, bool) or not isinstance(token, int) for token in ids):
+        raise UsageError(f"'eos_token_id' cannot be {value!r:.80}.", "Give the id of a token, or a list of ids.")
+    return tuple(dict.fromkeys(ids))
+
+
+def _strange_ends(ids: Sequence[int], vocabulary: int) -> Iterator[str]:
+    if ids:
+        yield (
+            f"generation_config.json has the eos_token_id {', '.join(map(str, ids[:5]))}; the model has the ids 0 to "
+            f"{vocabulary - 1}, so that no text ends there."
+        )
 
 
 def advised_sampling(given: Mapping[str, Any]) -> Sampling:

@@ -22,19 +22,16 @@ _CONVERSATIONS: tuple[tuple[dict[str, str], ...], ...] = (
 
 
 def prompt_settings(
-    tokenizer: Any, generation: Mapping[str, Any], advice: GenerationAdvice, context: int, vocabulary: int
+    tokenizer: Any, advice: GenerationAdvice, context: int, vocabulary: int
 ) -> PromptSettings:
     """Return the settings of a checkpoint.
 
     Args:
         tokenizer: Transformers' tokenizer.
-        generation: its `generation_config.json`, or what of it is known.
-        advice: what that advises.
+        advice: what its `generation_config.json` advises.
         context: how many tokens the model is exported for.
         vocabulary: how many rows its embedding table has.
     """
-    ends = generation.get("eos_token_id", tokenizer.eos_token_id)
-    listed = ends if isinstance(ends, list) else [ends]
     template = tokenizer.chat_template
     if isinstance(template, Mapping):
         template = template.get("default")
@@ -42,7 +39,7 @@ def prompt_settings(
     return PromptSettings(
         context=context,
         beginning=tokenizer.bos_token_id,
-        ends=tuple(sorted({int(e) for e in (*listed, tokenizer.eos_token_id) if e is not None})),
+        ends=tuple(sorted({*advice.ends, *filter(lambda end: end is not None, [tokenizer.eos_token_id])})),
         special_tokens=special,
         chat_template=template,
         sampling=advice.sampling,

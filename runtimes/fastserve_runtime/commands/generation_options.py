@@ -12,7 +12,17 @@ from fastserve_runtime.bundle import open_bundle
 from fastserve_runtime.errors import UsageError
 from fastserve_runtime.generation.inspection import TASK
 
-_OF_STREAM = ("max_new_tokens", "temperature", "top_k", "top_p", "repetition_penalty", "stop", "seed", "overflow")
+_OF_STREAM = (
+    "max_new_tokens",
+    "temperature",
+    "top_k",
+    "top_p",
+    "min_p",
+    "repetition_penalty",
+    "stop",
+    "seed",
+    "overflow",
+)
 
 
 @dataclass(frozen=True)
@@ -24,6 +34,7 @@ class GenerationOptions:
         temperature: 0 always takes the likeliest token.
         top_k: choose among so many of the likeliest.
         top_p: choose among the likeliest that make up this probability.
+        min_p: choose among those that have at least this share of the likeliest one's probability.
         repetition_penalty: what makes tokens that were seen less likely, above 1.
         stop: strings that end a text.
         seed: for the same text again.
@@ -39,6 +50,7 @@ class GenerationOptions:
     temperature: float | None = None
     top_k: int | None = None
     top_p: float | None = None
+    min_p: float | None = None
     repetition_penalty: float | None = None
     stop: tuple[str, ...] = ()
     seed: int | None = None
@@ -123,6 +135,7 @@ def add_flags(command: argparse.ArgumentParser) -> None:
         ("temperature", float, "T", "0 always takes the likeliest token; what the model advises if left out."),
         ("top_k", int, "K", "Choose among the K likeliest tokens; 0 for all."),
         ("top_p", float, "P", "Choose among the likeliest tokens that make up this probability."),
+        ("min_p", float, "P", "Choose among tokens with at least this share of the likeliest one's probability."),
         ("repetition_penalty", float, "R", "Make tokens that were seen less likely; 1 for no penalty."),
         ("seed", int, "N", "Draw the same tokens again."),
         ("system", str, "TEXT", "Tell a chat model this before the conversation."),

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _PLACE = re.compile(r"^at \d+\(\d+\): (failed to compile JSON schema: )?")
 _WHITE_SPACE = r"\n? {0,12}"
 """What may stand between the parts of JSON. Without a bound, a weak model may write blanks up to the end."""
+_REASON = "error:"
+_OVERLAPPING = "its oneOf has choices that cannot be told apart; anyOf takes such"
 LONGEST_GRAMMAR = 256 * 1024
 """Characters that a grammar may have."""
 
@@ -168,9 +170,12 @@ def _library() -> Any:
 
 
 def _sentence(matcher: Any) -> str:
-    # Behind the first line stands the place in a grammar that the user did not write.
-    line = str(matcher.get_error()).strip().partition("\n")[0]
-    return _PLACE.sub("", line)[:300].rstrip(".")
+    # Behind the first line stands the place in a grammar that the user did not write; where that line only announces a
+    # reason, the reason comes as the line of an error below.
+    lines = str(matcher.get_error()).strip().splitlines()
+    reason = next((line for line in lines[1:] if line.startswith(_REASON)), "")
+    sentence = _PLACE.sub("", lines[0]).rstrip(":.") + (f": {reason.removeprefix(_REASON).strip()}" if reason else "")
+    return _OVERLAPPING if "coerce_one_of" in sentence else sentence[:300].rstrip(".")
 
 
 def _bounded(source: str, title: str) -> str:

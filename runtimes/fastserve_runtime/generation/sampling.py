@@ -37,10 +37,11 @@ class Sampling:
         temperature: what logits are divided by; 0 always takes the best token, and then only `repetition_penalty` of
             the rest matters.
         top_k: only so many of the best tokens are drawn from, and those as good as the last of them; 0 for all.
-        top_p: only the best tokens that together have this probability are drawn from; 1 for all.
+        top_p: only the best tokens that together have this probability are drawn from; 1 for all, 0 for the best one.
         repetition_penalty: what logits of tokens that occurred are divided by, or multiplied with where negative; 1
             for no penalty.
-        min_p: only tokens that have at least this share of the best one's probability are drawn from; 0 for all.
+        min_p: only tokens that have at least this share of the best one's probability are drawn from; 0 for all, 1 for
+            those as good as the best one.
         typical_p: only tokens whose probability is nearest the expected one, and which together have this much, are
             drawn from; 1 for all.
         epsilon_cutoff: only tokens of at least this probability are drawn from; 0 for all.
@@ -66,14 +67,16 @@ class Sampling:
             raise _wrong("temperature", self.temperature, "Give 0 to always take the best token, or a number above 0")
         if not _is_integer(self.top_k) or self.top_k < 0:
             raise _wrong("top_k", self.top_k, "Give a count of tokens, such as 50, or 0 for all")
-        if not _is_number(self.top_p) or not 0 < self.top_p <= 1:
-            raise _wrong("top_p", self.top_p, "Give a number above 0 and at most 1, such as 0.9")
+        for name, usual in (("top_p", 0.9), ("min_p", 0.05)):
+            value = getattr(self, name)
+            if not _is_number(value) or not 0 <= value <= 1:
+                raise _wrong(name, value, f"Give a number from 0 to 1, such as {usual}")
         if not _is_number(self.repetition_penalty) or self.repetition_penalty <= 0:
             raise _wrong("repetition_penalty", self.repetition_penalty, "Give a number above 0; 1 is no penalty")
-        for name in ("min_p", "epsilon_cutoff", "eta_cutoff"):
+        for name in ("epsilon_cutoff", "eta_cutoff"):
             value = getattr(self, name)
             if not _is_number(value) or not 0 <= value < 1:
-                raise _wrong(name, value, "Give a number of at least 0 and below 1, such as 0.05")
+                raise _wrong(name, value, "Give a number of at least 0 and below 1, such as 0.0003")
         if not _is_number(self.typical_p) or not 0 < self.typical_p <= 1:
             raise _wrong("typical_p", self.typical_p, "Give a number above 0 and at most 1, such as 0.9")
         if self.seed is not None and (not _is_integer(self.seed) or self.seed < 0):

@@ -151,6 +151,8 @@ class TextGeneration(ClosedAtEnd):
         temperature: float | None = None,
         top_k: int | None = None,
         top_p: float | None = None,
+        min_p: float | None = None,
+        typical_p: float | None = None,
         repetition_penalty: float | None = None,
         seed: int | None = None,
         stop: str | Sequence[str] = (),
@@ -169,6 +171,8 @@ class TextGeneration(ClosedAtEnd):
             temperature: 0 always takes the likeliest token; None for what the checkpoint advises, as with the others.
             top_k: choose among so many of the likeliest.
             top_p: choose among the likeliest that make up this probability.
+            min_p: choose among those that have at least this share of the likeliest one's probability.
+            typical_p: choose among those whose probability is nearest the expected one, and which make up this much.
             repetition_penalty: by which scores of tokens that were seen are divided (or multiplied, below 0).
             seed: for the same text again.
             stop: strings that end the text; they do not come out.
@@ -189,6 +193,8 @@ class TextGeneration(ClosedAtEnd):
             "temperature": temperature,
             "top_k": top_k,
             "top_p": top_p,
+            "min_p": min_p,
+            "typical_p": typical_p,
             "repetition_penalty": repetition_penalty,
             "seed": seed,
         }

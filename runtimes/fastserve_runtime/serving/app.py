@@ -83,7 +83,7 @@ def _models(models: Sequence[ServedModel]) -> Callable[[Request], Awaitable[JSON
 
 def _model(models: Sequence[ServedModel]) -> Callable[[Request], Awaitable[JSONResponse]]:
     async def shown(request: Request) -> JSONResponse:
-        name = request.path_params["model"]
+        name = request.path_params["model"].removesuffix("/")
         for model in models:
             if model.name == name:
                 return JSONResponse(model_document(model.name, model.created))

@@ -1,9 +1,10 @@
 """Requests of OpenAI's API, checked and typed.
 
 The fields are those of OpenAI's API reference for chat completions, completions and embeddings; beside them `top_k`,
-`repetition_penalty`, `chat_template_kwargs`, `add_generation_prompt` and `continue_final_message`, as other servers of
-this API have them. A field that asks for what this server does not do is
-refused, unless leaving it out means the same; fields that are not known are ignored.
+`min_p`, `typical_p`, `repetition_penalty`, `chat_template_kwargs`, `add_generation_prompt` and
+`continue_final_message`, as other servers of this API have them. A field that asks for what this server does not do is
+refused, unless leaving it out means the same: those of other servers that change the text as well. Fields that are not
+known are ignored.
 """
 
 from __future__ import annotations
@@ -25,6 +26,43 @@ MOST_STOP_STRINGS = 4
 MOST_TEXTS = 2048
 COMPLETION_TOKENS = 16
 """So many tokens a completion has at most if its request does not say; an answer in a chat may fill the context."""
+_OF_OTHER_SERVERS: Mapping[str, tuple[Any, ...]] = {
+    # vLLM's
+    "allowed_token_ids": ([],),
+    "bad_words": ([],),
+    "documents": ([],),
+    "guided_choice": (),
+    "guided_decoding_backend": (),
+    "guided_grammar": (),
+    "guided_json": (),
+    "guided_regex": (),
+    "ignore_eos": (False,),
+    "include_stop_str_in_output": (False,),
+    "length_penalty": (1,),
+    "min_tokens": (0,),
+    "prompt_logprobs": (),
+    "skip_special_tokens": (True,),
+    "stop_token_ids": ([],),
+    "structured_outputs": (),
+    "truncate_prompt_tokens": (-1,),
+    "use_beam_search": (False,),
+    # llama.cpp's
+    "dry_multiplier": (0,),
+    "dynatemp_range": (0,),
+    "grammar": ("",),
+    "json_schema": ({},),
+    "mirostat": (0,),
+    "n_predict": (-1,),
+    "n_probs": (0,),
+    "repeat_penalty": (1,),
+    "top_n_sigma": (-1, 0),
+    "xtc_probability": (0,),
+    # of several
+    "no_repeat_ngram_size": (0,),
+    "top_a": (0,),
+    "tfs_z": (1,),
+}
+"""What other servers of this API take and what changes a text there, with the values that change nothing."""
 _UNLIMITED = 2**31 - 1
 _INT64 = 2**63
 
@@ -85,6 +123,7 @@ def chat_request(document: Mapping[str, Any]) -> GenerationRequest:
         "function_call": ("none", "auto"),
         "modalities": (["text"],),
         "audio": (),
+        "add_special_tokens": (False,),
     }.items():
         fields.only(name, *values)
     most = fields.integer("max_completion_tokens", 1, _UNLIMITED) or fields.integer("max_tokens", 1, _UNLIMITED)
@@ -102,10 +141,18 @@ def completion_request(document: Mapping[str, Any]) -> GenerationRequest:
         Refusal: a field is wrong, or asks for what this server does not do.
     """
     fields = RequestFields(document)
-    for name, values in {"logprobs": (), "best_of": (1,), "echo": (False,), "suffix": ("",)}.items():
+    for name, values in {
+        "logprobs": (),
+        "best_of": (1,),
+        "echo": (False,),
+        "suffix": ("",),
+        "add_special_tokens": (True,),
+    }.items():
         fields.only(name, *values)
     most = fields.integer("max_tokens", 1, _UNLIMITED)
-    return _generation_request(fields, _prompt(fields.value("prompt")), most or COMPLETION_TOKENS)
+    request = _generation_request(fields, _prompt(fields.value("prompt")), most or COMPLETION_TOKENS)
+    grammar = response_grammar(fields.value("response_format"))
+    return replace(request, options={**request.options, **_given(None, grammar)})
 
 
 def embedding_request(document: Mapping[str, Any]) -> EmbeddingRequest:
@@ -128,21 +175,24 @@ def _generation_request(
     fields.only("frequency_penalty", 0)
     fields.only("presence_penalty", 0)
     fields.only("logit_bias", {})
+    for name, harmless in _OF_OTHER_SERVERS.items():
+        fields.only(name, *harmless)
     seed = fields.integer("seed", -_INT64, _INT64 - 1)
     given: dict[str, Any] = {
         "temperature": fields.number("temperature", 0, 2),
         "top_p": fields.number("top_p", 0, 1),
-        "top_k": fields.integer("top_k", 0, _UNLIMITED),
+        "top_k": fields.integer("top_k", -1, _UNLIMITED),
+        "min_p": fields.number("min_p", 0, 1),
+        "typical_p": fields.number("typical_p", 0, 1),
         "repetition_penalty": fields.number("repetition_penalty", 0, 10),
         "seed": None if seed is None else seed % (2 * _INT64),
     }
     options = {name: value for name, value in given.items() if value is not None}
-    if options.get("repetition_penalty") == 0:
-        raise wrong("repetition_penalty", 0, "a number above 0")
-    if options.get("top_p") == 0:
-        # No token but the likeliest has a place in a nucleus of nothing.
-        del options["top_p"]
-        options["temperature"] = 0.0
+    for name in ("repetition_penalty", "typical_p"):
+        if options.get(name) == 0:
+            raise wrong(name, 0, "a number above 0")
+    if options.get("top_k") == -1:  # so do other servers name all
+        options["top_k"] = 0
     options |= {"max_new_tokens": max_new_tokens, "stop": _stop_strings(fields.value("stop"))}
     stream = fields.flag("stream")
     return GenerationRequest(fields.text("model"), prompt, options, stream, _include_usage(fields, is_stream=stream))
@@ -199,7 +249,11 @@ def _message(message: Any, place: str) -> Message:
         raise Refusal(400, f"{place}.function_call is of an older API. Give tool_calls.", parameter=place)
     # Newer clients say `developer` for what templates know as `system`.
     found: dict[str, Any] = {"role": "system" if role == "developer" else role}
-    found["content"] = _content(message.get("content"), place, may_be_null=role == "assistant")
+    content = message.get("content")
+    if content is None and role == "assistant":  # it only called tools, or refused to answer
+        refusal = message.get("refusal")
+        content = "" if refusal is None else message_text(refusal, f"{place}.refusal")
+    found["content"] = _content(content, f"{place}.content", _PARTS if role != "assistant" else _PARTS_OF_ANSWERS)
     if role == "assistant" and message.get("tool_calls"):
         found["tool_calls"] = called_tools(message["tool_calls"], f"{place}.tool_calls")
     for name in ("name", "tool_call_id"):
@@ -208,19 +262,23 @@ def _message(message: Any, place: str) -> Message:
     return found
 
 
-def _content(content: Any, place: str, *, may_be_null: bool) -> str:
+_PARTS = ("text",)
+_PARTS_OF_ANSWERS = ("text", "refusal")
+"""Types of parts, each of which has its text in the field of that name."""
+
+
+def _content(content: Any, place: str, kinds: tuple[str, ...]) -> str:
     if isinstance(content, str):
         return content
-    if content is None and may_be_null:  # an answer that only called tools
-        return ""
-    place = f"{place}.content"
     if not isinstance(content, list) or not content:
         raise wrong(place, content, "a string or a list of text parts")
+    texts = []
     for number, part in enumerate(content):
-        if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
-            kind = part.get("type") if isinstance(part, dict) else part
+        kind = part.get("type") if isinstance(part, dict) else part
+        if kind not in kinds or not isinstance(part.get(kind), str):
             raise wrong(f"{place}[{number}].type", kind, "a part of type 'text' with a text; the model reads text only")
-    return "\n".join(part["text"] for part in content)
+        texts.append(part[kind])
+    return "\n".join(texts)
 
 
 def _prompt(value: Any) -> str:

@@ -10,6 +10,9 @@ from starlette.requests import Request
 
 from fastserve_runtime.serving.refusal import Refusal
 
+_MOST_DIGITS = 1000
+"""Python's own limit is about four times this, and its message is about Python."""
+
 
 async def read_document(request: Request, *, most_bytes: int, seconds: float) -> dict[str, Any]:
     """Read a request's body.
@@ -41,7 +44,8 @@ def parse_document(body: bytes) -> dict[str, Any]:
         Refusal: it is none.
     """
     try:
-        document = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
+        # RFC 8259 lets readers pass over a byte order mark.
+        document = json.loads(body.decode("utf-8-sig"), parse_constant=_refuse_constant, parse_int=_integer)
         if b"\\u" in body:
             # Escapes can stand for halves of characters, which no tokenizer takes.
             json.dumps(document, ensure_ascii=False).encode("utf-8")
@@ -69,6 +73,12 @@ async def _body(request: Request, most_bytes: int) -> bytes:
         if len(body) > most_bytes:
             raise too_large
     return bytes(body)
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > _MOST_DIGITS:
+        raise ValueError(f"a number has {len(digits)} digits")
+    return int(digits)
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -54,8 +54,7 @@ class RequestFields:
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-            bound = f"of at least {least}" if most >= 2**31 else f"from {least} to {most}"
-            raise wrong(name, value, f"an integer {bound}")
+            raise wrong(name, value, f"an integer from {least} to {most}")
         return value
 
     def number(self, name: str, least: float, most: float) -> float | None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 from fastserve_runtime.generation.grammar import Grammar
-from fastserve_runtime.generation.tools import Tool, ToolUse
+from fastserve_runtime.generation.tools import Mode, Tool, ToolUse
 from fastserve_runtime.serving.refusal import Refusal
 from fastserve_runtime.serving.request_fields import RequestFields, message_text, wrong
 
@@ -28,10 +28,15 @@ def response_grammar(value: Any) -> Grammar | None:
     kind = value.get("type") if isinstance(value, dict) else value
     if kind == "text":
         return None
+    if kind not in ("json_object", "json_schema"):
+        raise wrong("response_format.type", kind, "'text', 'json_object' or 'json_schema'")
+    beside = value.get("schema")  # as llama.cpp's and other servers have it, with both types
+    if beside is not None:
+        if not isinstance(beside, dict):
+            raise wrong("response_format.schema", beside, "a JSON schema")
+        return Grammar.of_json_schema(beside)
     if kind == "json_object":
         return Grammar.of_json_object()
-    if kind != "json_schema":
-        raise wrong("response_format.type", kind, "'text', 'json_object' or 'json_schema'")
     described = value.get("json_schema")
     if not isinstance(described, dict) or not isinstance(described.get("schema"), dict):
         raise wrong("response_format.json_schema", described, "an object with a JSON schema in 'schema'")
@@ -51,6 +56,8 @@ def tool_use(fields: RequestFields) -> ToolUse | None:
         return None
     if choice in (None, "auto"):
         return ToolUse(tools, "auto", is_parallel) if tools else None
+    if isinstance(choice, dict) and choice.get("type") == "allowed_tools":
+        return _allowed(tools, choice.get("allowed_tools"), is_parallel=is_parallel)
     if not tools:
         raise Refusal(400, "tool_choice asks for a call, and there are no tools. Give some.", parameter="tool_choice")
     if choice == "required":
@@ -58,11 +65,31 @@ def tool_use(fields: RequestFields) -> ToolUse | None:
     function = choice.get("function") if isinstance(choice, dict) and choice.get("type") == "function" else None
     if not isinstance(function, dict):
         raise wrong("tool_choice", choice, "'none', 'auto', 'required', or a function by its name")
-    named = tuple(tool for tool in tools if tool.name == function.get("name"))
-    if not named:
-        known = ", ".join(tool.name for tool in tools)
-        raise wrong("tool_choice.function.name", function.get("name"), f"one of {known}")
-    return ToolUse(named, "required", is_parallel)
+    named = _named(tools, function.get("name"), "tool_choice.function.name")
+    return ToolUse((named,), "required", is_parallel)
+
+
+def _allowed(tools: tuple[Tool, ...], value: Any, *, is_parallel: bool) -> ToolUse:
+    """Read `allowed_tools` of a `tool_choice`: some of the functions, and whether one must be called."""
+    place = "tool_choice.allowed_tools"
+    if not isinstance(value, dict) or value.get("mode") not in get_args(Mode):
+        raise wrong(place, value, f"an object with a mode, one of {', '.join(get_args(Mode))}, and tools")
+    listed = value.get("tools")
+    if not isinstance(listed, list) or not listed:
+        raise wrong(f"{place}.tools", listed, "a list of at least one function")
+    functions = [entry.get("function") if isinstance(entry, dict) else entry for entry in listed]
+    found = [
+        _named(tools, f.get("name") if isinstance(f, dict) else f, f"{place}.tools[{number}].function.name")
+        for number, f in enumerate(functions)
+    ]
+    return ToolUse(tuple({tool.name: tool for tool in found}.values()), value["mode"], is_parallel)
+
+
+def _named(tools: tuple[Tool, ...], name: Any, place: str) -> Tool:
+    for tool in tools:
+        if tool.name == name:
+            return tool
+    raise wrong(place, name, f"one of {', '.join(tool.name for tool in tools) or 'the tools, of which there are none'}")
 
 
 def _tools(value: Any) -> tuple[Tool, ...]:

@@ -56,6 +56,10 @@ def run(
     top_p: Annotated[
         float | None, typer.Option(help="Choose among the likeliest tokens that make up this probability.")
     ] = None,
+    min_p: Annotated[
+        float | None,
+        typer.Option(help="Choose among tokens with at least this share of the likeliest one's probability."),
+    ] = None,
     repetition_penalty: Annotated[
         float | None, typer.Option(help="Make tokens that were seen less likely; 1 for no penalty.")
     ] = None,
@@ -82,6 +86,7 @@ def run(
             temperature=temperature,
             top_k=top_k,
             top_p=top_p,
+            min_p=min_p,
             repetition_penalty=repetition_penalty,
             stop=tuple(stop or ()),
             seed=seed,

@@ -119,3 +119,22 @@ def test_the_library_is_named_where_it_is_missing(byte_tokenizer, monkeypatch) -
     monkeypatch.setitem(sys.modules, "llguidance", None)
     with pytest.raises(EnvironmentFailure, match="pip install 'llguidance>="):
         GrammarCompiler(byte_tokenizer.to_str(), ()).constraint(Grammar.of_json_object())
+
+
+@pytest.mark.parametrize(
+    ("schema", "words"),
+    [
+        (
+            {"type": "string", "pattern": "(?<=a)b"},
+            "look-around, including look-ahead and look-behind, is not supported",
+        ),
+        ({"type": "string", "pattern": "(a"}, "regex parse error: unclosed group"),
+        ({"oneOf": [{"const": 1}, {"const": 2}]}, "its oneOf has choices that cannot be told apart; anyOf takes such"),
+    ],
+)
+def test_why_a_schema_cannot_be_enforced_is_said_whole(byte_tokenizer, schema, words) -> None:
+    with pytest.raises(GrammarRefused) as refused:
+        GrammarCompiler(byte_tokenizer.to_str(), ()).constraint(Grammar.of_json_schema(schema))
+    assert str(refused.value).startswith("The JSON schema cannot be enforced: ")
+    assert words in str(refused.value)
+    assert ":." not in str(refused.value)

@@ -170,6 +170,12 @@ def test_impossible_tokens_are_never_drawn():
     assert candidates(logits, Sampling(temperature=1.0)).tokens.tolist() == [1]
 
 
+@pytest.mark.parametrize("most", [{"top_p": 0}, {"top_p": 0.0, "top_k": 3}, {"min_p": 1.0}])
+def test_the_narrowest_choice_is_the_best_token(most):
+    logits = logits_of(0)
+    assert candidates(logits, Sampling(temperature=2.0, **most)).tokens.tolist() == [logits.argmax()]
+
+
 @pytest.mark.parametrize("logits", [np.zeros((1, 3), np.float32), np.zeros(0, np.float32), np.zeros(3, np.int32)])
 def test_other_than_a_vector_of_floats_is_refused(logits):
     with pytest.raises(InputError, match="shape \\[vocabulary\\]"):
@@ -186,7 +192,9 @@ def test_a_negative_token_is_refused():
     [
         *(("temperature", v) for v in (-0.1, math.nan, math.inf, "1", True, None)),
         *(("top_k", v) for v in (-1, 1.5, True, None)),
-        *(("top_p", v) for v in (0, 1.01, -1, math.nan, "0.9")),
+        *(("top_p", v) for v in (1.01, -1, math.nan, "0.9")),
+        *(("min_p", v) for v in (1.01, -0.1, math.nan, False)),
+        *(("typical_p", v) for v in (0, 1.01, None)),
         *(("repetition_penalty", v) for v in (0, -1, math.inf, None)),
         *(("seed", v) for v in (-1, 0.5, "a", True)),
     ],

@@ -66,7 +66,9 @@ def test_any_json_object_is_read_or_refused(document, sound) -> None:
         {},
         optional={
             "temperature": st.floats(0, 2) | st.integers(0, 2),
-            "top_p": st.floats(0, 1, exclude_min=True),
+            "top_p": st.floats(0, 1),
+            "min_p": st.floats(0, 1),
+            "typical_p": st.floats(0, 1, exclude_min=True),
             "top_k": st.integers(0, 1000),
             "repetition_penalty": st.floats(0.01, 10),
             "seed": st.integers(-(2**63), 2**63 - 1),
@@ -150,6 +152,11 @@ def test_the_place_of_what_is_wrong_in_messages_is_named(messages, parameter) ->
         ("completion", {"best_of": 2}, "best_of is 2,"),
         ("completion", {"echo": True}, "echo is true,"),
         ("completion", {"suffix": "end"}, "suffix is 'end',"),
+        ("completion", {"add_special_tokens": False}, "or give true."),
+        ("chat", {"min_tokens": 5}, "min_tokens is 5, which this server does not support. Leave it out, or give 0."),
+        ("chat", {"guided_json": {"type": "object"}}, "guided_json is"),
+        ("completion", {"ignore_eos": True}, "ignore_eos is true,"),
+        ("completion", {"repeat_penalty": 1.1}, "repeat_penalty is 1.1,"),
     ],
 )
 def test_what_is_not_supported_is_refused_by_name(kind, fields, words) -> None:
@@ -165,6 +172,7 @@ def test_what_is_not_supported_is_refused_by_name(kind, fields, words) -> None:
     [
         {"n": 1, "frequency_penalty": 0.0, "presence_penalty": 0, "logit_bias": {}},
         {"logprobs": False, "tools": [], "tool_choice": "auto", "response_format": {"type": "text"}},
+        {"min_tokens": 0, "ignore_eos": False, "skip_special_tokens": True, "length_penalty": 1.0, "repeat_penalty": 1},
         {"modalities": ["text"], "stop": None, "seed": None, "stream": None, "user": 3, "unknown": object()},
     ],
 )
@@ -182,7 +190,9 @@ def test_what_asks_for_nothing_is_taken(fields) -> None:
         {"temperature": float("inf")},
         {"top_p": -0.1},
         {"top_p": 1.5},
-        {"top_k": -1},
+        {"top_k": -2},
+        {"min_p": 1.5},
+        {"typical_p": 0},
         {"repetition_penalty": 0},
         {"seed": 2**63},
         {"seed": 1.5},
@@ -205,10 +215,59 @@ def test_what_is_out_of_range_is_named(fields) -> None:
         assert refused.value.parameter == next(iter(fields))
 
 
-def test_a_nucleus_of_nothing_is_the_likeliest_token() -> None:
-    options = chat_request({**CHAT, "top_p": 0, "temperature": 1.5}).options
-    assert options["temperature"] == 0
-    assert "top_p" not in options
+def test_all_tokens_may_be_asked_for_as_other_servers_do() -> None:
+    assert chat_request({**CHAT, "top_k": -1}).options["top_k"] == 0
+
+
+@pytest.mark.parametrize(("value", "bound"), [(2**63, 2**63 - 1), (-(2**63) - 1, -(2**63))])
+def test_a_number_beyond_a_bound_is_told_both(value, bound) -> None:
+    with pytest.raises(Refusal, match=f"from -9223372036854775808 to {2**63 - 1}") as refused:
+        chat_request({**CHAT, "seed": value})
+    assert str(bound) in refused.value.message
+
+
+def test_an_answer_that_was_refused_has_the_words_of_the_refusal() -> None:
+    refusal = {"type": "refusal", "refusal": "No."}
+    sent = [
+        {"role": "assistant", "content": None, "refusal": "Never."},
+        {"role": "assistant", "content": [{"type": "text", "text": "a"}, refusal]},
+    ]
+    assert [m["content"] for m in chat_request({"messages": sent}).prompt] == ["Never.", "a\nNo."]
+    with pytest.raises(Refusal, match=r"messages\[0\].content\[0\].type is 'refusal'"):
+        chat_request({"messages": [{"role": "user", "content": [refusal]}]})
+
+
+@pytest.mark.parametrize("kind", ["json_object", "json_schema"])
+def test_a_schema_may_stand_beside_the_type(kind) -> None:
+    schema = {"type": "object", "properties": {"a": {"const": 1}}}
+    usual = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    for read, sound in READERS.values():
+        given_grammar, wanted = (
+            read({**sound, "response_format": f}).options["grammar"] for f in ({"type": kind, "schema": schema}, usual)
+        )
+        assert given_grammar == wanted
+    with pytest.raises(Refusal, match=r"response_format\.schema is 3"):
+        chat_request({**CHAT, "response_format": {"type": kind, "schema": 3}})
+
+
+def test_some_of_the_functions_may_be_allowed() -> None:
+    tools = [{"type": "function", "function": {"name": name}} for name in ("f", "g", "h")]
+
+    def chosen(names, mode="auto"):
+        listed = [{"type": "function", "function": {"name": name}} for name in names]
+        choice = {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": listed}}
+        use = chat_request({**CHAT, "tools": tools, "tool_choice": choice}).options["tools"]
+        return [tool.name for tool in use.tools], use.mode
+
+    assert chosen(["h", "f", "h"]) == (["h", "f"], "auto")
+    assert chosen(["g"], "required") == (["g"], "required")
+    for names, mode, words in (
+        (["x"], "auto", "one of f, g, h"),
+        ([], "auto", "at least one"),
+        (["f"], "all", "a mode"),
+    ):
+        with pytest.raises(Refusal, match=words):
+            chosen(names, mode)
 
 
 def test_an_answer_that_only_called_tools_has_no_text() -> None:

@@ -25,6 +25,10 @@ def test_anything_else_is_refused(body) -> None:
     assert outcome == 400 or isinstance(outcome, dict)
 
 
+def test_a_byte_order_mark_is_passed_over() -> None:
+    assert parse_document(b'\xef\xbb\xbf{"a": 1}') == {"a": 1}
+
+
 @pytest.mark.parametrize(
     ("body", "words"),
     [
@@ -34,7 +38,7 @@ def test_anything_else_is_refused(body) -> None:
         (b'{"a": "\xff"}', "no Unicode"),
         (b'{"a": "\\ud800"}', "no Unicode"),
         (b'{"a": ' + b"[" * 100_000, "nested too deep"),
-        (b'{"a": ' + b"9" * 5_000 + b"}", "no JSON"),
+        (b'{"a": ' + b"9" * 5_000 + b"}", "no JSON: a number has 5000 digits."),
     ],
 )
 def test_what_is_wrong_with_a_body_is_said(body, words) -> None:

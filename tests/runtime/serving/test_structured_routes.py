@@ -160,11 +160,13 @@ def test_what_cannot_be_is_refused_in_whole_sentences(server, fields, words, par
     assert error["param"] == parameter
 
 
-def test_a_list_of_models_may_end_with_a_slash(server) -> None:
-    assert server.client().models.list().data[0].id == "hermes"
+@pytest.mark.parametrize("route", ["/v1/models", "/v1/models/hermes"])
+def test_routes_of_models_may_end_with_a_slash(server, route) -> None:
     import httpx
 
-    assert httpx.get(f"{server.url}/v1/models/").json() == httpx.get(f"{server.url}/v1/models").json()
+    assert server.client().models.list().data[0].id == "hermes"
+    plain, with_slash = (httpx.get(server.url + r) for r in (route, f"{route}/"))
+    assert (plain.status_code, plain.json()) == (200, with_slash.json())
 
 
 def test_the_client_library_is_told_what_is_wrong(chat) -> None:
