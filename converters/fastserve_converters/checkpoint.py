@@ -145,8 +145,11 @@ class Checkpoint:
             return self.gguf_generation
         if (self.path / "generation_config.json").is_file():
             found = read_json(self.path / "generation_config.json")
-            if isinstance(found, dict):
-                return found
+            if not isinstance(found, dict):
+                raise UsageError(
+                    "The checkpoint's 'generation_config.json' is not a JSON object.", "Correct it, or remove it."
+                )
+            return found
         return {name: self.config[name] for name in sorted(OF_MODELS) if self.config.get(name) is not None}
 
     def weights_sha256(self) -> str:

@@ -167,3 +167,12 @@ def test_attention_scores_that_outweigh_the_mask_are_refused_by_name(tiny) -> No
     edge_form = build_edge_form(model, checkpoint, LENGTH)
     with pytest.raises(UsageError, match="attention scores are so large that padding"):
         prove_equal(edge_form, {k: torch.from_numpy(v) for k, v in inputs.items()}, torch.from_numpy(reference))
+
+
+def test_a_text_without_tokens_is_no_difference(tiny) -> None:
+    edge_form, inputs, reference = both(tiny("bert"))
+    inputs["attention_mask"][0] = 0
+    assert prove_equal(edge_form, inputs, reference) <= TOLERANCE
+    reference[1:] += 1
+    with pytest.raises(EnvironmentFailure):
+        prove_equal(edge_form, inputs, reference)

@@ -2,15 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
 from fastserve_converters.decoder.generation_config import GenerationAdvice, sampling_document
 from fastserve_converters.reference import different_tokens
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, FastServeError, UsageError, one_line
-from fastserve_runtime.generation.prompt_tokenizer import LOGITS_PROCESSORS, PromptSettings, PromptTokenizer
+from fastserve_runtime.generation.prompt_tokenizer import (
+    LOGITS_PROCESSORS,
+    PromptSettings,
+    PromptTokenizer,
+    TemplateOptions,
+)
 
+_DEFAULT, _FOR_TOOLS = "default", "tool_use"
+"""What Transformers calls the templates that it chooses by itself."""
+_TOOL_TEMPLATE = "tool_template"
+_TOOLS = [
+    {
+        "type": "function",
+        "function": {
+            "name": "weather",
+            "description": "Tells the weather.",
+            "parameters": {
+                "type": "object",
+                "properties": {"city": {"type": "string", "description": "Where?"}},
+                "required": ["city"],
+            },
+        },
+    }
+]
 _CONVERSATIONS: tuple[tuple[dict[str, str], ...], ...] = (
     ({"role": "user", "content": "What is the capital of France?"},),
     (
@@ -21,9 +44,7 @@ _CONVERSATIONS: tuple[tuple[dict[str, str], ...], ...] = (
 )
 
 
-def prompt_settings(
-    tokenizer: Any, advice: GenerationAdvice, context: int, vocabulary: int
-) -> PromptSettings:
+def prompt_settings(tokenizer: Any, advice: GenerationAdvice, context: int, vocabulary: int) -> PromptSettings:
     """Return the settings of a checkpoint.
 
     Args:
@@ -32,20 +53,44 @@ def prompt_settings(
         context: how many tokens the model is exported for.
         vocabulary: how many rows its embedding table has.
     """
-    template = tokenizer.chat_template
-    if isinstance(template, Mapping):
-        template = template.get("default")
+    templates = _templates(tokenizer)
     special = {name: str(text) for name, text in tokenizer.special_tokens_map.items() if isinstance(text, str)}
     return PromptSettings(
         context=context,
         beginning=tokenizer.bos_token_id,
         ends=tuple(sorted({*advice.ends, *filter(lambda end: end is not None, [tokenizer.eos_token_id])})),
         special_tokens=special,
-        chat_template=template,
+        chat_template=templates.get(_DEFAULT),
+        tool_template=templates.get(_FOR_TOOLS) if _DEFAULT in templates else None,
         sampling=advice.sampling,
         vocabulary_size=vocabulary,
         logits_processors=advice.processors,
     )
+
+
+def template_notes(tokenizer: Any) -> Iterator[str]:
+    """Tell of chat templates that a checkpoint has and that are not used.
+
+    Args:
+        tokenizer: Transformers' tokenizer.
+    """
+    templates = _templates(tokenizer)
+    others = sorted(templates.keys() - {_DEFAULT, _FOR_TOOLS})
+    if templates and _DEFAULT not in templates:
+        yield (
+            f"The tokenizer has chat templates named {', '.join(sorted(templates))}, and none named {_DEFAULT}: the "
+            "model is exported without one."
+        )
+    elif others:
+        yield f"The tokenizer also has chat templates named {', '.join(others)}, which are not used."
+
+
+def _templates(tokenizer: Any) -> dict[str, str]:
+    """Return a tokenizer's chat templates by their names; where it has but one, that is the default one."""
+    found = tokenizer.chat_template
+    if isinstance(found, Mapping):
+        return {str(name): str(template) for name, template in found.items()}
+    return {} if found is None else {_DEFAULT: str(found)}
 
 
 def settings_document(settings: PromptSettings) -> dict[str, Any]:
@@ -57,8 +102,10 @@ def settings_document(settings: PromptSettings) -> dict[str, Any]:
         "special_tokens": dict(settings.special_tokens),
         "sampling": sampling_document(settings.sampling),
     }
-    del document[LOGITS_PROCESSORS]
-    return {**document, **({LOGITS_PROCESSORS: processors} if processors else {})}
+    for name in (LOGITS_PROCESSORS, _TOOL_TEMPLATE):  # what came later stands there only where there is some
+        del document[name]
+    later = {LOGITS_PROCESSORS: processors, _TOOL_TEMPLATE: settings.tool_template}
+    return {**document, **{name: value for name, value in later.items() if value}}
 
 
 def tokenizer_config(settings: PromptSettings) -> dict[str, Any]:
@@ -101,13 +148,16 @@ def prove_same_prompts(theirs: Any, ours: PromptTokenizer, texts: list[str]) -> 
             raise different_tokens(text)
     if ours.settings.chat_template is None:
         return
-    for conversation in _CONVERSATIONS:
+    offers: list[dict[str, Any]] = [{}, *([{"tools": _TOOLS}] if ours.settings.tool_template else [])]
+    for conversation, offered in itertools.product(_CONVERSATIONS, offers):
         try:
-            given = ours.encode(conversation)
+            given = ours.encode(conversation, TemplateOptions(values=offered))
         except FastServeError as error:
             raise _unusable_template(error.problem) from error
         try:
-            expected = theirs.apply_chat_template(list(conversation), add_generation_prompt=True, tokenize=False)
+            expected = theirs.apply_chat_template(
+                list(conversation), add_generation_prompt=True, tokenize=False, **offered
+            )
         except Exception as error:  # a template may raise whatever its language has
             raise _unusable_template(one_line(error)) from error
         wanted = theirs(expected, add_special_tokens=False)["input_ids"]

@@ -21,6 +21,7 @@ from fastserve_converters.decoder.prompts import (
     prompt_settings,
     prove_same_prompts,
     settings_document,
+    template_notes,
     tokenizer_config,
 )
 from fastserve_converters.golden_texts import GoldenText, non_latin_texts
@@ -87,7 +88,7 @@ def build_reference(
     """
     vocabulary = int(model.get_input_embeddings().weight.shape[0])  # type: ignore[operator]
     advice = read_advice(generation, vocabulary)
-    settings = prompt_settings(tokenizer, generation, advice, context, vocabulary)
+    settings = prompt_settings(tokenizer, advice, context, vocabulary)
     tokenizer.backend_tokenizer.save(str(out / TOKENIZER))
     (out / TOKENIZER_CONFIG).write_text(json.dumps(tokenizer_config(settings), indent=1))
     ours = open_prompts((out / TOKENIZER).read_bytes(), settings)
@@ -113,7 +114,7 @@ def build_reference(
         "calibration": len(calibration),
         "labels": None,
         "goldens": [g.as_document() for g in goldens],
-        "notes": [*advice.notes, *_unknown_tokens(ours, vocabulary)],
+        "notes": [*advice.notes, *template_notes(tokenizer), *_unknown_tokens(ours, vocabulary)],
     }
     (out / DESCRIPTION).write_text(json.dumps(description))
     return description

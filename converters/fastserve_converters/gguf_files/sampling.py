@@ -10,10 +10,10 @@ _NAMES: Mapping[str, str] = {
     "temp": "temperature",
     "top_k": "top_k",
     "top_p": "top_p",
+    "min_p": "min_p",
     "penalty_repeat": "repetition_penalty",
 }
 _SWITCHES: Mapping[str, tuple[str, float]] = {
-    "min_p": ("min_p", 0),
     "xtc_probability": ("xtc_probability", 0),
     "xtc_threshold": ("xtc_probability", 0),
     "mirostat": ("mirostat", 0),
@@ -58,7 +58,8 @@ def _is_sound(key: str, value: float) -> bool:
     return {
         "temp": value >= 0,
         "top_k": isinstance(value, int) and value >= 0,
-        "top_p": 0 < value <= 1,
+        "top_p": 0 <= value <= 1,
+        "min_p": 0 <= value <= 1,
         "penalty_repeat": value > 0,
     }[key]
 

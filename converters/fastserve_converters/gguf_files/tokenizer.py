@@ -24,6 +24,7 @@ from fastserve_converters.gguf_files.vocabulary import (
 from fastserve_runtime.errors import FastServeError, UsageError
 from fastserve_runtime.generation.chat_template import ChatTemplate
 
+_TEMPLATE, _DEFAULT = "tokenizer.chat_template", "default"
 _BLANK = "▁"
 _BYTES = tuple(f"<0x{value:02X}>" for value in range(256))
 _STRIPS_BEHIND = ("phi-3", "phi3")
@@ -48,10 +49,17 @@ def load_gguf_tokenizer(file: Path) -> Any:
     for role, name in _ROLES.items():
         if role in vocabulary.named:
             setattr(tokenizer, name, vocabulary.tokens[vocabulary.named[role]])
-    template = header.metadata.get("tokenizer.chat_template")
-    if isinstance(template, str) and template:
-        tokenizer.chat_template = _begun(template, header, vocabulary)
+    templates = {name: _begun(template, header, vocabulary) for name, template in _templates(header).items()}
+    if templates:
+        tokenizer.chat_template = templates[_DEFAULT] if templates.keys() == {_DEFAULT} else templates
     return tokenizer
+
+
+def _templates(header: GgufHeader) -> dict[str, str]:
+    """Return the chat templates by their names, the one without a name as Transformers names it."""
+    keys = [key for key in header.metadata if key == _TEMPLATE or key.startswith(f"{_TEMPLATE}.")]
+    found = {key.removeprefix(_TEMPLATE).removeprefix(".") or _DEFAULT: header.metadata[key] for key in keys}
+    return {name: template for name, template in found.items() if isinstance(template, str) and template}
 
 
 def split_name(header: GgufHeader) -> str:

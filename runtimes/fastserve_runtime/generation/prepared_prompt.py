@@ -59,7 +59,7 @@ def prepared(
         UsageError: the model has no chat template, or the grammar cannot be enforced.
         EnvironmentFailure: the library for grammars is missing.
     """
-    source = tokenizer.settings.chat_template
+    source = tokenizer.settings.template(has_tools=tools is not None)
     if isinstance(prompt, str) or source is None:
         if tools is not None:
             raise UsageError("Only an answer in a conversation can call tools.", "Leave the tools out.")

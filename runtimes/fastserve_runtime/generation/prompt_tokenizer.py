@@ -64,6 +64,7 @@ class PromptSettings:
         ends: ids that end a text.
         special_tokens: name → text, as chat templates use them: `bos_token`, `eos_token`, ...
         chat_template: the checkpoint's Jinja template, None if it is no chat model.
+        tool_template: the template that takes its place where tools are offered, None where the same does for both.
         sampling: what the checkpoint advises.
         vocabulary_size: how many ids the model knows, which may be fewer than the tokenizer has; None where unknown.
         logits_processors: what changes the scores of tokens, as the checkpoint asks for.
@@ -74,6 +75,7 @@ class PromptSettings:
     ends: tuple[int, ...] = ()
     special_tokens: Mapping[str, str] = field(default_factory=dict)
     chat_template: str | None = None
+    tool_template: str | None = None
     sampling: Sampling = field(default_factory=Sampling)
     vocabulary_size: int | None = None
     logits_processors: ProcessorSettings = field(default_factory=ProcessorSettings)
@@ -86,13 +88,14 @@ class PromptSettings:
             BundleError: one is missing or of the wrong type.
         """
         fields = Fields(dict(document), "preprocessing.settings")
-        beginning, ends, template = (document.get(name) for name in ("beginning", "ends", "chat_template"))
+        beginning, ends = document.get("beginning"), document.get("ends")
+        templates = {name: document.get(name) for name in ("chat_template", "tool_template")}
         special = document.get("special_tokens", {})
         is_sound = (
             (beginning is None or isinstance(beginning, int))
             and isinstance(ends, list)
             and all(isinstance(e, int) for e in ends)
-            and (template is None or isinstance(template, str))
+            and all(template is None or isinstance(template, str) for template in templates.values())
             and isinstance(special, dict)
         )
         if not is_sound:
@@ -107,11 +110,15 @@ class PromptSettings:
             beginning=beginning,
             ends=tuple(ends),
             special_tokens=special,
-            chat_template=template,
+            **templates,
             sampling=sampling,
             vocabulary_size=vocabulary_size(document),
             logits_processors=ProcessorSettings.from_document(document.get(LOGITS_PROCESSORS, {})),
         )
+
+    def template(self, *, has_tools: bool) -> str | None:
+        """Return the template of a conversation in which tools are offered, or of one without."""
+        return (self.tool_template if has_tools else None) or self.chat_template
 
 
 class PromptTokenizer:
@@ -129,8 +136,11 @@ class PromptTokenizer:
         self.tokenizer.no_truncation()
         self.settings = settings
         self._grammars: GrammarCompiler | None = None
-        template = settings.chat_template
-        self._template = None if template is None else ChatTemplate(template, settings.special_tokens)
+        self._templates = {
+            source: ChatTemplate(source, settings.special_tokens)
+            for source in (settings.chat_template, settings.tool_template)
+            if source is not None
+        }
 
     def encode(self, prompt: str | Sequence[Message], options: TemplateOptions = _ANSWERED) -> list[int]:
         """Return the tokens of a text to be continued, or of a conversation to be answered.
@@ -145,9 +155,10 @@ class PromptTokenizer:
         """
         if isinstance(prompt, str):
             return list(self.tokenizer.encode(prompt).ids)
-        if self._template is None:
+        source = self.settings.template(has_tools=bool(options.values.get("tools")))
+        if source is None:
             raise UsageError("The model has no chat template.", "Give it a text to continue rather than messages.")
-        text = self._template.render(
+        text = self._templates[source].render(
             prompt,
             options.add_generation_prompt,
             continue_final_message=options.continue_final_message,

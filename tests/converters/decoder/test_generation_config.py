@@ -26,6 +26,7 @@ from fastserve_runtime.generation.sampling import Sampling
             Sampling(temperature=0.6, top_k=20, top_p=0.9, repetition_penalty=1.1),
         ),
         ({"do_sample": True, "top_k": 0}, Sampling(temperature=1.0)),
+        ({"do_sample": True, "top_p": 0.0, "min_p": 1}, Sampling(temperature=1.0, top_k=50, top_p=0.0, min_p=1)),
         ({"do_sample": True, "top_k": -1, "top_p": None, "temperature": None}, Sampling(temperature=1.0)),
     ],
 )
@@ -76,6 +77,9 @@ def test_beside_it_nothing_is_noted() -> None:
         ({"bad_words_ids": [[7, 64]]}, "names the token 64; the model has the ids 0 to 63"),
         ({"forced_eos_token_id": 900}, "names the token 900"),
         ({"exponential_decay_length_penalty": [3]}, "'exponential_decay_length_penalty' cannot be"),
+        ({"eos_token_id": "</s>"}, "'eos_token_id' cannot be '</s>'"),
+        ({"eos_token_id": [2, 2.5]}, "'eos_token_id' cannot be"),
+        ({"eos_token_id": True}, "'eos_token_id' cannot be True"),
         ({"repetition_penalty": 0}, "repetition_penalty cannot be 0"),
         ({"do_sample": True, "typical_p": 2}, "typical_p cannot be 2"),
     ],
@@ -83,6 +87,13 @@ def test_beside_it_nothing_is_noted() -> None:
 def test_values_that_mean_nothing_are_refused_by_name(given, said) -> None:
     with pytest.raises(UsageError, match="generation_config.json.*" + said):
         read_advice(given, 64)
+
+
+def test_ends_that_the_model_does_not_have_are_left_out_by_name() -> None:
+    advice = read_advice({"eos_token_id": [2, 64, None, -1, 2]}, 64)
+    assert advice.ends == (2,)
+    (note,) = advice.notes
+    assert note.endswith("the eos_token_id 64, -1; the model has the ids 0 to 63, so that no text ends there.")
 
 
 def test_what_is_carried_is_what_a_manifest_holds() -> None:

@@ -14,6 +14,7 @@ from fastserve_converters.decoder.prompts import (
     prompt_settings,
     prove_same_prompts,
     settings_document,
+    template_notes,
 )
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
 from fastserve_runtime.generation.prompt_tokenizer import PromptSettings
@@ -34,7 +35,7 @@ def changed(theirs) -> Any:
 
 
 def settings_of(tokenizer: Any, generation: dict[str, Any] | None = None) -> PromptSettings:
-    return prompt_settings(tokenizer, generation or {}, read_advice(generation or {}, 512), 64, 512)
+    return prompt_settings(tokenizer, read_advice(generation or {}, 512), 64, 512)
 
 
 @pytest.mark.parametrize(
@@ -66,10 +67,46 @@ def test_settings_are_those_of_the_tokenizer_and_go_through_the_manifest(theirs)
     assert PromptSettings.from_document(json.loads(json.dumps(settings_document(settings)))) == settings
 
 
-def test_of_several_templates_the_default_one_is_taken(changed) -> None:
-    assert settings_of(changed({"default": "a", "tool_use": "b"})).chat_template == "a"
-    assert settings_of(changed({"tool_use": "b"})).chat_template is None
-    assert settings_of(changed(None)).chat_template is None
+@pytest.mark.parametrize(
+    ("template", "chat", "for_tools", "note"),
+    [
+        (None, None, None, None),
+        ("a", "a", None, None),
+        ({"default": "a"}, "a", None, None),
+        ({"default": "a", "tool_use": "b"}, "a", "b", None),
+        (
+            {"default": "a", "tool_use": "b", "rag": "c"},
+            "a",
+            "b",
+            "also has chat templates named rag, which are not used",
+        ),
+        (
+            {"tool_use": "b", "rag": "c"},
+            None,
+            None,
+            "named rag, tool_use, and none named default: the model is exported",
+        ),
+    ],
+)
+def test_of_several_templates_those_are_taken_that_transformers_takes(changed, template, chat, for_tools, note) -> None:
+    tokenizer = changed(template)
+    settings = settings_of(tokenizer)
+    assert (settings.chat_template, settings.tool_template) == (chat, for_tools)
+    notes = list(template_notes(tokenizer))
+    assert len(notes) == (note is not None)
+    assert note is None or note in notes[0]
+    document = settings_document(settings)
+    assert ("tool_template" in document) == (for_tools is not None)
+    assert PromptSettings.from_document(json.loads(json.dumps(document))) == settings
+
+
+def test_a_template_for_tools_is_proven_with_tools(changed, ours) -> None:
+    plain = "{% for m in messages %}{{ m.content }}{% endfor %}"
+    with_tools = "{{ tools[0].function.name }}" + plain
+    tokenizer = changed({"default": plain, "tool_use": with_tools})
+    prove_same_prompts(tokenizer, ours(chat_template=plain, tool_template=with_tools), [])
+    with pytest.raises(EnvironmentFailure, match="give different prompts"):
+        prove_same_prompts(tokenizer, ours(chat_template=plain, tool_template=with_tools + "!"), [])
 
 
 def test_the_same_tokenizer_and_template_pass(theirs, ours) -> None:

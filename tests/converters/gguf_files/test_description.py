@@ -227,14 +227,13 @@ def test_texts_end_where_llama_cpp_ends_them(tokens, more, ends, model, tmp_path
 
 
 def test_advice_on_sampling_is_taken_or_named(model, tmp_path) -> None:
-    keys = {"temp": 0.6, "top_k": 20, "top_p": 0.95, "min_p": 0.0, "penalty_repeat": 1.1, "penalty_last_n": 64}
+    keys = {"temp": 0.6, "top_k": 20, "top_p": 0.95, "min_p": 0.05, "penalty_repeat": 1.1, "penalty_last_n": 64}
     more = {**tokenizer_metadata("gpt-2"), **{f"general.sampling.{k}": v for k, v in keys.items()}}
     found = read_gguf_description(write_gguf(tmp_path / "m.gguf", model, "llama", more=more))
-    advice = {"temperature": 0.6, "top_k": 20, "top_p": 0.95, "repetition_penalty": 1.1, "do_sample": True}
-    assert found.generation == {"eos_token_id": 0, **advice}
+    advice = {"temperature": 0.6, "top_k": 20, "top_p": 0.95, "min_p": 0.05, "repetition_penalty": 1.1}
+    assert found.generation == {"eos_token_id": 0, **advice, "do_sample": True}
     (note,) = found.notes
     assert "general.sampling.penalty_last_n (64)" in note
-    assert "min_p" not in note
     more |= {"general.sampling.temp": 0.0, "general.sampling.mirostat": 2, "general.sampling.top_p": 1.5}
     found = read_gguf_description(write_gguf(tmp_path / "n.gguf", model, "llama", more=more))
     assert found.generation == {"eos_token_id": 0, "repetition_penalty": 1.1}

@@ -74,6 +74,12 @@ def test_a_conversation_begins_as_texts_do(written) -> None:
     assert load_gguf_tokenizer(written("llama-bpe", **flag)).chat_template == "{{ messages[0].content }}"
 
 
+def test_several_chat_templates_have_their_names(written) -> None:
+    more = {"tokenizer.chat_template.tool_use": "{{ tools }}", "tokenizer.chat_templates": ["tool_use"]}
+    found = load_gguf_tokenizer(written("gpt-2", **more)).chat_template
+    assert found == {"default": "{{ messages[0].content }}", "tool_use": "{{ tools }}"}
+
+
 def test_a_beginning_that_is_not_named_is_refused(written, tmp_path) -> None:
     file = written("tekken")
     file.write_bytes(file.read_bytes().replace(b"bos_token_id", b"box_token_id"))

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from fastserve_runtime.errors import BundleError
-from fastserve_runtime.generation.prompt_tokenizer import PromptSettings, PromptTokenizer
+from fastserve_runtime.generation.prepared_prompt import prepared
+from fastserve_runtime.generation.prompt_tokenizer import PromptSettings, PromptTokenizer, TemplateOptions
 from fastserve_runtime.generation.sampling import Sampling
+from fastserve_runtime.generation.tools import Tool, ToolUse
 
 DOCUMENT = {
     "context": 64,
@@ -37,6 +39,7 @@ def test_settings_are_read() -> None:
         {"ends": ["2"]},
         {"special_tokens": ["<s>"]},
         {"chat_template": 5},
+        {"tool_template": ["a"]},
         {"sampling": {"heat": 1}},
         {"sampling": {"temperature": -1}},
         {"sampling": 3},
@@ -45,6 +48,19 @@ def test_settings_are_read() -> None:
 def test_damaged_settings_are_refused(change) -> None:
     with pytest.raises(BundleError):
         PromptSettings.from_document(DOCUMENT | change)
+
+
+def test_a_template_for_tools_counts_where_tools_are_offered(byte_tokenizer) -> None:
+    document = DOCUMENT | {"tool_template": "{{ tools[0].function.name }}<tool_call>{{ messages[0].content }}"}
+    tokenizer = PromptTokenizer(byte_tokenizer.to_str().encode(), PromptSettings.from_document(document))
+    messages = [{"role": "user", "content": "Hi"}]
+    offered = ToolUse((Tool("now", {"type": "object"}, {"type": "function", "function": {"name": "now"}}),))
+
+    def prompt(tools):
+        return tokenizer.tokenizer.decode(prepared(tokenizer, messages, TemplateOptions(), None, tools).tokens)
+
+    assert prompt(None) == "<s>Hi"
+    assert prompt(offered) == "now<tool_call>Hi"
 
 
 def test_a_text_and_a_conversation_become_tokens(byte_tokenizer) -> None:
