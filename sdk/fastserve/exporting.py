@@ -152,6 +152,7 @@ def run_export(request: ExportRequest, reporter: Reporter | None = None) -> Expo
         task=request.task,
         allow_pickle=request.allow_pickle,
         trust_remote_code=request.trust_remote_code,
+        truncate_dim=request.truncate_dim,
         pairs=request.wants_pairs,
     )
     _check_data(request, tables, checkpoint)

@@ -18,8 +18,9 @@ from fastserve.cache_keys import part_digest, runtime_digest, tool_versions
 from fastserve.converter_process import ConverterProcess
 from fastserve.devices import OUTPUTS, Device, MeasurementJob
 from fastserve.file_digests import files_sha256
+from fastserve.model_files import ModelFiles, described_source
 from fastserve.progress import Reporter
-from fastserve.step_inputs import InputFolders, StepInputs, entry_inputs, user_inputs
+from fastserve.step_inputs import InputFolders, StepInputs, entry_inputs
 from fastserve.step_names import PROGRAM_STEP, export_step, measure_step, quality_step, sensitivity_step, twin_step
 from fastserve_converters.artifact import TWIN_OUTPUTS
 from fastserve_converters.checkpoint import Checkpoint
@@ -32,7 +33,6 @@ from fastserve_converters.sources_digest import sources_digest
 from fastserve_converters.tasks import TASKS, Quality, Task
 from fastserve_runtime.comparison import Comparison
 from fastserve_runtime.engines import installed_engine
-from fastserve_runtime.errors import FastServeError
 from fastserve_runtime.retrieval import QUERY
 
 MODEL_TOOLS = ("torch", "transformers")
@@ -82,7 +82,7 @@ class Stages:
 
     def __post_init__(self) -> None:
         self._folders = InputFolders(self.cache.run_folder.new)
-        self._model = user_inputs(self.checkpoint.root, self.checkpoint.files())
+        self._model = ModelFiles(self.checkpoint, self._folders)
 
     @property
     def generates(self) -> bool:
@@ -309,7 +309,7 @@ class Stages:
         )
         key = {
             "job": dict(job),
-            "source": {name: value for name, value in source.items() if name != "path"},
+            "source": described_source(source),
             "model": self._model.digest,
             "reads": {name: dict(inputs.digests) for name, inputs in reads.items()},
             "tools": tool_versions(sorted(set(tools))),
@@ -317,23 +317,9 @@ class Stages:
         }
 
         def build(out: Path) -> Any:
-            folder = self._folders.folder(self._model)
-            model = folder if self.checkpoint.gguf is None else folder / self.checkpoint.gguf.name
-            request = {
-                **job,
-                **(places or {}),
-                **{name: str(self._folders.folder(inputs)) for name, inputs in reads.items()},
-                "source": {**source, "path": str(model)},
-                "out": str(out),
-            }
-            try:
-                return process.run(request)
-            except FastServeError as error:
-                # The user knows the model by where it really is.
-                error.reword(str(folder), str(self.checkpoint.root))
-                raise
-            finally:
-                self._model.check_unchanged()
+            folders = {name: str(self._folders.folder(inputs)) for name, inputs in reads.items()}
+            with self._model.lent(source) as lent:
+                return process.run({**job, **(places or {}), **folders, "source": lent, "out": str(out)})
 
         return self.staged(stage, step, key, build)
 

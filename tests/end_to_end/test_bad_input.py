@@ -100,6 +100,11 @@ def test_sequence_longer_than_positions(tiny_bert: Path, out: Path) -> None:
     assert_told(done, 2, "67", "positions for 66", "--seq-len 66")
 
 
+def test_more_numbers_than_an_embedding_has(tiny_bert: Path, out: Path) -> None:
+    done = fastserve_command("export", tiny_bert, "-o", out, "--truncate-dim", "33")
+    assert_told(done, 2, "cut to 33 numbers; they have 32", "--truncate-dim 32 or less")
+
+
 def test_data_is_refused_before_anything_is_loaded(tiny_bert: Path, out: Path, tmp_path: Path) -> None:
     data, cache = tmp_path / "data.csv", tmp_path / "cache"
     data.write_text("text,source\n" + "a sentence,with,commas\n" * 9)

@@ -13,9 +13,10 @@ import numpy as np
 from fastserve.bisecting.reading import Inside, Reader, least_output_sqnr_db, tensors
 from fastserve.bisecting.reference_model import ReferenceJobs
 from fastserve.bisecting.transplanting import transplanted
-from fastserve.cache_keys import tool_versions
+from fastserve.cache_keys import part_digest, tool_versions
+from fastserve.model_files import described_source
 from fastserve.progress import Reporter
-from fastserve.step_inputs import user_inputs
+from fastserve.stages import REFERENCE_TOOLS
 from fastserve_converters.checkpoint import file_sha256
 from fastserve_converters.formats import FORMATS
 from fastserve_converters.layer_map import Tap, tap_of
@@ -71,13 +72,13 @@ def export_again(jobs: ReferenceJobs, variant: Variant, samples: Path, reporter:
     plan: Precision = exporter.PRECISIONS[variant.precision]
     recipe = dict(variant.recipe)
     key = {
-        "model": user_inputs(jobs.checkpoint.root, jobs.checkpoint.files()).digest,
-        "source": {name: value for name, value in jobs.source.items() if name != "path"},
+        "model": jobs.files.digest,
+        "source": described_source(jobs.source),
         # Without calibration data, the samples are what the export looks at its artifact with.
         "samples": None if plan.needs_calibration else file_sha256(samples),
         "recipe": recipe,
-        "converters": sources_digest(),
-        "tools": tool_versions(exporter.TOOLS),
+        "code": [sources_digest(), part_digest(exporter)],
+        "tools": tool_versions((*REFERENCE_TOOLS, *exporter.TOOLS)),
     }
     calibration = recipe.get("calibration") or {}
 

@@ -10,7 +10,9 @@ from typing import Any
 from fastserve.cache import Cache
 from fastserve.converter_process import ConverterProcess
 from fastserve.exporting import default_cache_dir
+from fastserve.model_files import ModelFiles
 from fastserve.model_source import ModelSource, find_model
+from fastserve.step_inputs import InputFolders
 from fastserve_converters.checkpoint import Checkpoint, read_checkpoint
 from fastserve_converters.job_requests import source_of
 from fastserve_converters.layer_map import Tap
@@ -26,21 +28,22 @@ class ReferenceJobs:
 
     Attributes:
         converter: the process.
-        checkpoint: the model's files.
+        files: the model's.
         source: how the process loads the model.
         has_dynamic_length: whether the variant takes any number of tokens.
         cache: where finished steps of an export are kept.
     """
 
     converter: ConverterProcess
-    checkpoint: Checkpoint
+    files: ModelFiles
     source: Mapping[str, Any]
     has_dynamic_length: bool
     cache: Cache
 
     def run(self, job: Mapping[str, Any]) -> Any:
         """Do one job; the model is added to it."""
-        return self.converter.run({**job, "source": dict(self.source)})
+        with self.files.lent(self.source) as source:
+            return self.converter.run({**job, "source": source})
 
     def layer_errors(
         self, recordings: Sequence[tuple[Path, Mapping[int, Tap]]], samples: Sequence[int], out: Path
@@ -67,6 +70,15 @@ class ReferenceJobs:
         return result
 
 
+@dataclass(frozen=True)
+class _Found:
+    """The model as a bundle's task describes it."""
+
+    checkpoint: Checkpoint
+    files: ModelFiles
+    weights_sha256: str
+
+
 class ReferenceModel(ClosedAtEnd):
     """The named model, found at the first bundle that is compared with it."""
 
@@ -87,7 +99,8 @@ class ReferenceModel(ClosedAtEnd):
         self._any_weights = any_weights
         self._converter = ConverterProcess(debug=debug)
         self._source: ModelSource | None = None
-        self._checkpoints: dict[tuple[str, bool], tuple[Checkpoint, str]] = {}
+        self._folders = InputFolders(self._cache.run_folder.new)
+        self._found: dict[tuple[str, bool, int | None], _Found] = {}
 
     def close(self) -> None:
         """End the converter process, and let go of what is used in the cache."""
@@ -100,13 +113,13 @@ class ReferenceModel(ClosedAtEnd):
         Raises:
             UsageError: there is no such model, or it is not the one that the bundle was made from.
         """
-        checkpoint = self._checkpoint_of(bundle)
+        found = self._found_for(bundle)
         length = next(iter(variant.graphs.values())).signature.inputs[0].dims[1]
         return ReferenceJobs(
             converter=self._converter,
-            checkpoint=checkpoint,
+            files=found.files,
             source=source_of(
-                checkpoint,
+                found.checkpoint,
                 length if isinstance(length, int) else length.max,
                 allow_pickle=self._allow_pickle,
                 trust_remote_code=self._trust_remote_code,
@@ -115,12 +128,13 @@ class ReferenceModel(ClosedAtEnd):
             cache=self._cache,
         )
 
-    def _checkpoint_of(self, bundle: Bundle) -> Checkpoint:
+    def _found_for(self, bundle: Bundle) -> _Found:
         """Return the model, after comparing its weights with what the bundle says that it was made from."""
         manifest = bundle.manifest
         takes_pairs = manifest.preprocessing.settings.get("pairs") is not None
-        described = manifest.task, takes_pairs
-        if described not in self._checkpoints:
+        truncate_dim = manifest.task_settings.get("truncate_dim")
+        described = manifest.task, takes_pairs, truncate_dim
+        if described not in self._found:
             if self._source is None:
                 options = {"allow_pickle": self._allow_pickle, "trust_remote_code": self._trust_remote_code}
                 self._source = find_model(self._name, **options)
@@ -129,15 +143,16 @@ class ReferenceModel(ClosedAtEnd):
                 task=manifest.task,
                 allow_pickle=self._allow_pickle,
                 trust_remote_code=self._trust_remote_code,
-                truncate_dim=manifest.task_settings.get("truncate_dim"),
+                truncate_dim=truncate_dim,
                 pairs=takes_pairs,
             )
-            self._checkpoints[described] = checkpoint, checkpoint.weights_sha256()
-        checkpoint, digest = self._checkpoints[described]
-        if digest != manifest.source.weights_sha256 and not self._any_weights:
+            files = ModelFiles(checkpoint, self._folders)
+            self._found[described] = _Found(checkpoint, files, checkpoint.weights_sha256())
+        found = self._found[described]
+        if found.weights_sha256 != manifest.source.weights_sha256 and not self._any_weights:
             raise UsageError(
                 f"'{self._name}' has other weights than the model that the bundle was made from "
                 f"('{manifest.source.name}').",
                 "Name that model, or say --other-reference to compare with this one all the same.",
             )
-        return checkpoint
+        return found
