@@ -19,7 +19,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from fastserve.exporting import ExportRequest, run_export
+from fastserve.export_request import ExportRequest
+from fastserve.exporting import run_export
 from fastserve_device_tests.metric_check import METRIC
 from fastserve_device_tests.suite import run_suite
 from fastserve_runtime.bundle import open_bundle

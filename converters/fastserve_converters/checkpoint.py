@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +23,7 @@ from fastserve_converters.decoder.longrope import longrope_notes, short_tokens
 from fastserve_converters.families import Family, family_of
 from fastserve_converters.gguf_files.finding import find_gguf, gguf_files, named, parts_of
 from fastserve_converters.labels import check_head_rows, label_names
+from fastserve_converters.licences import licence_files, licence_of
 from fastserve_converters.pair_inputs import read_pair_inputs
 from fastserve_converters.quantized_checkpoints.description import Quantization, find_quantization
 from fastserve_converters.sentence_transformers_files import (
@@ -40,12 +40,6 @@ from fastserve_converters.tasks import TASKS, Task
 from fastserve_converters.weight_files import refuse_head_of_another_library
 from fastserve_runtime.errors import UsageError
 from fastserve_runtime.text import POOLING_MASK, TOKEN_TYPES
-
-LICENCE_FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "LICENCE.txt", "COPYING")
-MODEL_CARD = "README.md"
-_CARD_HEAD = re.compile(r"---\s*\n(.*?)\n---", re.DOTALL)
-# The value may also be the first of a list, on the next line.
-_LICENCE_LINE = re.compile(r"^license:[ \t]*(?:\n[ \t]*-[ \t]+)?['\"]?(\w[\w.\-]*)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -118,7 +112,7 @@ class Checkpoint:
 
     def licence_files(self) -> tuple[Path, ...]:
         """Return the licence and model card files that there are."""
-        return tuple(self.root / name for name in _texts() if (self.root / name).is_file())
+        return licence_files(self.root)
 
     def check_length(self, length: int) -> None:
         """Refuse a sequence that is longer than the model's positions.
@@ -225,7 +219,7 @@ def read_checkpoint(
         most_tokens=_positions(config) - family.first_position(config),
         sentence_head=sentence_head,
         weights=weights.files,
-        licence=_licence(directory / MODEL_CARD),
+        licence=licence_of(directory),
         adapter=weights.adapter,
         quantization=quantization,
         notes=(
@@ -311,7 +305,7 @@ def _described_gguf(file: Path, task: str, *, pairs: bool) -> Checkpoint:
         most_tokens=_positions(found.config),
         sentence_head=None,
         weights=tuple(part.name for part in parts_of(file)),
-        licence=found.licence or _licence(file.parent / MODEL_CARD),
+        licence=found.licence or licence_of(file.parent),
         gguf=file,
         gguf_generation=found.generation,
         notes=found.notes,
@@ -349,10 +343,6 @@ def _is_pickled(folder: Path) -> bool:
     return (folder / PICKLED_WEIGHTS).is_file() and not (folder / SAFE_WEIGHTS).is_file()
 
 
-def _texts() -> tuple[str, ...]:
-    return (*LICENCE_FILES, MODEL_CARD)
-
-
 def _check_directory(directory: Path) -> None:
     if not directory.exists():
         raise UsageError(
@@ -367,12 +357,3 @@ def _check_directory(directory: Path) -> None:
             f"'{directory}' is not a checkpoint: it has no config.json.",
             "Name a directory that save_pretrained() of Transformers or sentence-transformers has written.",
         )
-
-
-def _licence(card: Path) -> str | None:
-    """Read the licence from the YAML head of a model card (Hugging Face's model card format)."""
-    if not card.is_file():
-        return None
-    head = _CARD_HEAD.match(card.read_text(encoding="utf-8", errors="replace"))
-    line = _LICENCE_LINE.search(head.group(1)) if head else None
-    return line.group(1) if line else None

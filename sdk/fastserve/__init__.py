@@ -164,7 +164,8 @@ def export(
         EnvironmentFailure: a converter is missing, or every one failed.
     """
     from fastserve.budget import budget_from_flags
-    from fastserve.exporting import ExportRequest, run_export
+    from fastserve.export_request import ExportRequest
+    from fastserve.exporting import run_export
 
     limits = budget or budget_from_flags(
         max_size=max_size,

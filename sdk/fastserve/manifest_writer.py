@@ -14,8 +14,9 @@ from fastserve.candidate import Candidate
 from fastserve.model_source import ModelSource
 from fastserve.stages import query_numbers, read_arrays
 from fastserve_converters.artifact import GENAI_CONFIG
-from fastserve_converters.checkpoint import MODEL_CARD, Checkpoint
+from fastserve_converters.checkpoint import Checkpoint
 from fastserve_converters.layer_map import LAYER_MAP
+from fastserve_converters.licences import MODEL_CARD
 from fastserve_converters.reference import TOKENIZER, TOKENIZER_CONFIG
 from fastserve_runtime.evaluation import MOST_SAMPLES, PLACE, ROLE, Evaluation, compared_values, write_evaluation
 from fastserve_runtime.golden import Arrays, Golden, write_golden

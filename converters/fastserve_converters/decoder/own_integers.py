@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from fastserve_converters.decoder.form import DecoderForm
 from fastserve_runtime.errors import UsageError
 
@@ -41,9 +39,3 @@ def own_integers(form: DecoderForm, source: Path | StoredLayers | None) -> dict[
     if not found:
         raise UsageError(f"No layer of '{name}' has integers that can be kept as they are.", _REMEDY)
     return found
-
-
-def is_layers_own(weight: QuantizedWeight, form: DecoderForm, layer: str) -> bool:
-    """Whether integers stand for a layer's weights to the last bit."""
-    expected = form.get_submodule(layer).get_parameter("weight").detach().numpy()
-    return weight.values.shape == expected.shape and bool(np.array_equal(weight.dequantized(), expected))

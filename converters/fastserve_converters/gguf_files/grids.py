@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastserve_converters.decoder.form import DecoderForm
-from fastserve_converters.decoder.own_integers import is_layers_own
 from fastserve_converters.gguf_files.configs import config_of
 from fastserve_converters.gguf_files.header import GgufHeader, StoredTensor, read_header
 from fastserve_converters.gguf_files.tensors import original_rows, stored_blocks
 from fastserve_converters.gguf_files.vocabulary import ARRAYS
 from fastserve_converters.precisions import WeightScheme
+from fastserve_converters.quantization.layers import weight_of
 from fastserve_converters.quantization.weights import QuantizedWeight
 
 _GROUP = 32
@@ -86,7 +86,7 @@ def gguf_grids(file: Path, form: DecoderForm) -> dict[str, QuantizedWeight]:
     for layer, names in _stored_names(form, header).items():
         tensors = [header.tensors.get(f"{name}.weight") for name in names]
         weight = _joined_grid(config, [t for t in tensors if t is not None])
-        if weight is not None and is_layers_own(weight, form, layer):
+        if weight is not None and weight.is_exactly(weight_of(form, layer).numpy()):
             found[layer] = weight
     return found
 

@@ -49,6 +49,10 @@ class QuantizedWeight:
             reals = reals + self.minimum[..., None]
         return np.asarray(reals.reshape(rows, columns), np.float32)
 
+    def is_exactly(self, weight: NDArray[np.floating]) -> bool:
+        """Whether the integers stand for a weight matrix to the last bit."""
+        return self.values.shape == weight.shape and np.array_equal(self.dequantized(), weight)
+
 
 def stored_bytes(shape: tuple[int, ...], scheme: WeightScheme | None) -> int:
     """Return the bytes that a matrix of a shape takes: integers, scales, zero points, minima. None is float32."""

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from fastserve_converters.decoder.form import DecoderForm
-from fastserve_converters.decoder.own_integers import is_layers_own
 from fastserve_converters.precisions import WeightScheme
+from fastserve_converters.quantization.layers import weight_of
 from fastserve_converters.quantization.weights import QuantizedWeight
 from fastserve_converters.quantized_checkpoints.integer_grid import IntegerGrid
 from fastserve_converters.quantized_checkpoints.weights import StoredLayers
@@ -49,7 +49,7 @@ def checkpoint_grids(layers: StoredLayers, form: DecoderForm) -> dict[str, Quant
     for layer, candidates in _candidates(form):
         parts = next(([grids[n] for n in names] for names in candidates if all(n in grids for n in names)), None)
         joined = None if parts is None else _joined(parts)
-        if joined is not None and is_layers_own(joined, form, layer):
+        if joined is not None and joined.is_exactly(weight_of(form, layer).numpy()):
             found[layer] = joined
     return found
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from fastserve.cache import Cache
+from fastserve.cache_folder import default_cache_dir
 from fastserve.converter_process import ConverterProcess
-from fastserve.exporting import default_cache_dir
 from fastserve.model_files import ModelFiles
 from fastserve.model_source import ModelSource, find_model
 from fastserve.step_inputs import InputFolders

@@ -13,9 +13,9 @@ from rich.table import Table
 
 from fastserve.cache import Cache
 from fastserve.cache_contents import KeptEntry, kept_entries, remove_entries, superfluous
+from fastserve.cache_folder import default_cache_dir
 from fastserve.cli.bundle_commands import AsJson, Debug
 from fastserve.cli.failures import error_console, failures_shown, output_console
-from fastserve.exporting import default_cache_dir
 from fastserve.progress import terminal_reporter
 from fastserve.units import parse_age, parse_size
 from fastserve_runtime.errors import UsageError

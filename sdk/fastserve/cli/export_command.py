@@ -11,7 +11,8 @@ import typer
 from fastserve.budget import budget_from_flags
 from fastserve.cli.failures import error_console, failures_shown, output_console
 from fastserve.export_length import DEFAULT_CONTEXT, DEFAULT_SEQUENCE_LENGTH
-from fastserve.exporting import ExportRequest, run_export
+from fastserve.export_request import ExportRequest
+from fastserve.exporting import run_export
 from fastserve.progress import terminal_reporter
 from fastserve.report import export_document, print_export
 from fastserve_runtime.errors import EXIT_NOTHING_FITS
