@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from rich.console import RenderableType
-from rich.markup import escape
 from rich.table import Table
 
+from fastserve.consoles import plain
 from fastserve_runtime.bundle import Bundle
 from fastserve_runtime.engine_trials import TRIAL_HEADINGS, EngineTrial, trial_row
 from fastserve_runtime.inspection import (
@@ -27,15 +27,15 @@ OUTCOME_STYLES = {Outcome.PASS: "green", Outcome.NOT_RUN: "yellow"}
 def inspection_tables(bundle: Bundle) -> Iterator[RenderableType]:
     """Yield what a bundle holds, for a terminal."""
     manifest = bundle.manifest
-    yield f"[bold]{escape(str(bundle.location))}[/]  {escape(manifest.task)}, schema {manifest.schema_version}"
-    yield from map(escape, source_lines(bundle))
+    yield f"[bold]{plain(str(bundle.location))}[/]  {plain(manifest.task)}, schema {manifest.schema_version}"
+    yield from map(plain, source_lines(bundle))
     yield _variants(bundle)
     converted = conversion_lines(bundle)
     for variant in manifest.variants:
-        yield f"[bold]{escape(variant.id)}[/]"
+        yield f"[bold]{plain(variant.id)}[/]"
         lines = (*variant_lines(variant), *converted[variant.id])
-        yield from (escape(f"  {line}") for line in lines)
-    yield from (f"[dim]Note:[/] {escape(note)}" for note in evidence_notes(bundle))
+        yield from (plain(f"  {line}") for line in lines)
+    yield from (f"[dim]Note:[/] {plain(note)}" for note in evidence_notes(bundle))
 
 
 def verdict_table(verdicts: Sequence[Verdict]) -> Table:
@@ -43,8 +43,8 @@ def verdict_table(verdicts: Sequence[Verdict]) -> Table:
     table = Table("variant", "target", "check", "verdict", "figures")
     for verdict in verdicts:
         outcome = f"[{OUTCOME_STYLES.get(verdict.outcome, 'bold red')}]{verdict.outcome.value}[/]"
-        names = map(escape, (verdict.variant, verdict.target, verdict.check))
-        table.add_row(*names, outcome, escape(verdict.detail))
+        names = map(plain, (verdict.variant, verdict.target, verdict.check))
+        table.add_row(*names, outcome, plain(verdict.detail))
     return table
 
 
@@ -53,13 +53,13 @@ def trials_table(trials: Sequence[EngineTrial]) -> Table:
     table = Table(*TRIAL_HEADINGS)
     for trial in trials:
         style = {True: None, False: "bold red", None: "dim"}[trial.runs]
-        table.add_row(*map(escape, trial_row(trial)), style=style)
+        table.add_row(*map(plain, trial_row(trial)), style=style)
     return table
 
 
 def _variants(bundle: Bundle) -> Table:
     title, rows = variant_rows(bundle)
-    table = Table(*VARIANT_HEADINGS, title=escape(title), title_justify="left", title_style="")
+    table = Table(*VARIANT_HEADINGS, title=plain(title), title_justify="left", title_style="")
     for row in rows:
-        table.add_row(*map(escape, row))
+        table.add_row(*map(plain, row))
     return table

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Column, Table
 from rich.text import Text
 
 from fastserve.budget import Breach
 from fastserve.candidate import Candidate
+from fastserve.consoles import plain
 from fastserve.exporting import ExportResult
 from fastserve.ranking import explain_nothing_fits
 from fastserve_runtime.quality import reference_name
@@ -56,9 +56,9 @@ def print_export(result: ExportResult, console: Console) -> None:
     """Print the table, what binds where nothing fits, and the notes."""
     console.print(export_table(result))
     if result.chosen_because is not None:
-        console.print(f"[dim]Note:[/] {escape(result.chosen_because)}", highlight=False)
+        console.print(f"[dim]Note:[/] {plain(result.chosen_because)}", highlight=False)
     for note in result.notes:
-        console.print(f"[dim]Note:[/] {escape(note)}", highlight=False)
+        console.print(f"[dim]Note:[/] {plain(note)}", highlight=False)
     for candidate in result.candidates:
         for metric, doubt in candidate.doubts().items():
             console.print(f"[dim]Note:[/] {metric} of {candidate.id}: {doubt}.", highlight=False)
@@ -72,7 +72,7 @@ def print_export(result: ExportResult, console: Console) -> None:
         _print_nothing_fits(result, console)
     else:
         assert result.chosen is not None
-        bundle = escape(str(result.bundle))
+        bundle = plain(str(result.bundle))
         console.print(
             f"\n[bold green]{bundle}[/]: {', '.join(result.shipped)}; chosen: [bold]{result.chosen.id}[/]",
             highlight=False,
@@ -86,8 +86,8 @@ def export_table(result: ExportResult) -> Table:
     times = _TIMES_OF_GENERATION if result.generates else _TIMES
     columns = ("TTFT", "TPOT") if result.generates else ("p90", "typical")
     table = Table(
-        title=f"{escape(result.model)}, {result.task}, {result.length} tokens\n"
-        f"measured on {escape(str(result.machine))}; {threads}",
+        title=f"{plain(result.model)}, {result.task}, {result.length} tokens\n"
+        f"measured on {plain(str(result.machine))}; {threads}",
         title_justify="left",
         title_style="",
         caption=f"quality: {', '.join(sorted(names)) or 'not measured'} (lower end of its 95 % interval); {times}",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from rich.console import RenderableType
-from rich.markup import escape
 from rich.table import Table
 
+from fastserve.consoles import plain
 from fastserve.reading import OUTCOME_STYLES, verdict_table
 from fastserve_device_tests.suite import APPLICABLE, NO_VARIANT
 from fastserve_device_tests.target_process import LOAD, RUN
@@ -67,14 +67,14 @@ def _formats(verdicts: Sequence[Verdict]) -> list[list[str]]:
 def _matrix(verdicts: Sequence[Verdict]) -> Table:
     """Make a row for each check of each variant, below one that has the worst outcome of all its checks."""
     targets = list(dict.fromkeys(v.target for v in verdicts))
-    table = Table(_HEAD, *(escape("\n".join(_lines(t))) for t in targets))
+    table = Table(_HEAD, *("\n".join(map(plain, _lines(t))) for t in targets))
     for variant in dict.fromkeys(v.variant for v in verdicts):
         own = [v for v in verdicts if v.variant == variant]
-        table.add_row(f"[bold]{escape(variant)}[/]", *(_cell([v for v in own if v.target == t]) for t in targets))
+        table.add_row(f"[bold]{plain(variant)}[/]", *(_cell([v for v in own if v.target == t]) for t in targets))
         checks = list(dict.fromkeys(v.check for v in own if v.check not in WHOLE_CHECKS))
         for check in checks:
             cells = (_cell([v for v in own if v.target == t and v.check == check]) for t in targets)
-            table.add_row(_INDENT + escape(check), *cells, end_section=check == checks[-1])
+            table.add_row(_INDENT + plain(check), *cells, end_section=check == checks[-1])
         if not checks:
             table.add_section()
     return table

@@ -83,7 +83,7 @@ def flush_streams() -> None:
             try:
                 stream.flush()
             except OSError:
-                _drop(stream)
+                drop(stream)
 
 
 def printable(text: str) -> str:
@@ -118,15 +118,15 @@ def _write(stream: TextIO | None, text: str, end: str = "\n") -> bool:
     try:
         print(text, file=stream, end=end, flush=True)
     except BrokenPipeError:
-        _drop(stream)
+        drop(stream)
         return False
     except OSError:
-        _drop(stream)
+        drop(stream)
         raise
     return True
 
 
-def _drop(stream: TextIO) -> None:
+def drop(stream: TextIO) -> None:
     """Point a stream at nothing, so that what it still holds does not fail again when Python ends."""
     try:
         nothing = os.open(os.devnull, os.O_WRONLY)

@@ -15,7 +15,9 @@ from fastserve.cli import (
     serve_command,
     targets_command,
 )
-from fastserve_runtime.commands.streams import prepare_streams
+from fastserve_runtime.commands.failures import tell_failure
+from fastserve_runtime.commands.streams import flush_streams, prepare_streams, show
+from fastserve_runtime.failure import failure_of
 
 app = typer.Typer(
     name="fastserve",
@@ -39,7 +41,7 @@ app.add_typer(cache_command.app, name="cache")
 
 def _version(value: bool) -> None:
     if value:
-        typer.echo(fastserve_runtime.__version__)
+        show(fastserve_runtime.__version__)
         raise typer.Exit
 
 
@@ -52,4 +54,11 @@ def _common(
 def main() -> None:
     """Run the command line."""
     prepare_streams()
-    app()
+    try:
+        app()
+    except OSError as error:  # of what typer prints by itself, such as help
+        failure = failure_of(error)
+        tell_failure(failure)
+        raise SystemExit(failure.exit_code) from None
+    finally:
+        flush_streams()

@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from fastserve.bisecting import DEFAULT_SAMPLES, Bisection, Bisector
 from fastserve.bisecting.view import conclusion, overlay_document, plot_lines
 from fastserve.cli.bundle_commands import AsJson, Bundle, Debug, VariantOption
 from fastserve.cli.conform_command import check_writable
-from fastserve.cli.failures import error_console, failures_shown, output_console
+from fastserve.cli.failures import failures_shown
+from fastserve.consoles import error_console, output_console, plain
 from fastserve.progress import terminal_reporter
+from fastserve_runtime.commands.streams import show_document
 from fastserve_runtime.errors import EXIT_CONFORMANCE
 
 _NARROWEST = 60
@@ -71,7 +72,7 @@ def bisect(
         if overlay is not None:
             overlay.write_text(json.dumps(overlay_document(found), indent=1), encoding="utf-8")
         if as_json:
-            typer.echo(json.dumps(found.as_document(), indent=2))
+            show_document(found.as_document())
         else:
             _show(found)
     if not found.agrees:
@@ -83,10 +84,10 @@ def _show(found: Bisection) -> None:
     is_ascii = not console.encoding.lower().startswith("utf")
     suspected = {s.layer for s in found.suspects}
     head = f"{found.variant} on {found.target}, {found.samples} samples: each layer's own error (SQNR)"
-    console.print(escape(head), highlight=False)
+    console.print(plain(head), highlight=False)
     lines = plot_lines(found, max(_NARROWEST, min(console.width, 120)), is_ascii=is_ascii)
     for layer, line in zip(found.layers, lines, strict=True):
         style = "bold red" if layer in suspected else None
-        console.print(escape(line), style=style, highlight=False, soft_wrap=True)
+        console.print(plain(line), style=style, highlight=False, soft_wrap=True)
     for sentence in conclusion(found):
-        console.print(escape(sentence), highlight=False, soft_wrap=False)
+        console.print(plain(sentence), highlight=False, soft_wrap=False)

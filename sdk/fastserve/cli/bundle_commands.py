@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 
-from fastserve.cli.failures import error_console, failures_shown, output_console
+from fastserve.cli.failures import failures_shown
+from fastserve.consoles import error_console, output_console, plain
 from fastserve.packing import pack as pack_bundle
 from fastserve.reading import inspection_tables, trials_table, verdict_table
 from fastserve_runtime.bundle import open_bundle
+from fastserve_runtime.commands.streams import show, show_document
 from fastserve_runtime.engine_trials import trials_document, trials_of
 from fastserve_runtime.errors import EXIT_ENVIRONMENT, EXIT_OK, UsageError
 from fastserve_runtime.inspection import inspection
@@ -50,7 +50,7 @@ def inspect(
     with failures_shown(as_json=as_json, debug=debug), open_bundle(bundle) as source:
         document = inspection(source)
         if as_json:
-            typer.echo(json.dumps(document, indent=2))
+            show_document(document)
             return
         console = output_console()
         for part in inspection_tables(source):
@@ -63,12 +63,12 @@ def _show_machine(location: Path | None, engine: str | None, *, as_json: bool, d
         bundle = None if location is None else stack.enter_context(open_bundle(location))
         trials = trials_of(bundle, machine, engine)
         if as_json:
-            typer.echo(json.dumps(trials_document(trials, machine), indent=2))
+            show_document(trials_document(trials, machine))
         else:
             console = output_console()
-            console.print(escape(str(machine)), highlight=False)
+            console.print(plain(str(machine)), highlight=False)
             sets = " ".join(machine.instruction_sets) or "the system tells none"
-            console.print(f"instruction sets: {escape(sets)}", highlight=False)
+            console.print(f"instruction sets: {plain(sets)}", highlight=False)
             console.print(trials_table(trials), highlight=False)
     if any(trial.runs is False for trial in trials):
         raise typer.Exit(EXIT_ENVIRONMENT)
@@ -103,15 +103,15 @@ def pack(
     with failures_shown(as_json=as_json, debug=debug):
         written = pack_bundle(bundle, output, variant=variant, force=force)
         if as_json:
-            typer.echo(json.dumps({"files": [str(f) for f in written]}, indent=2))
+            show_document({"files": [str(f) for f in written]})
         else:
             for file in written:
-                typer.echo(str(file))
+                show(str(file))
 
 
 def _show_verdicts(verdicts: Sequence[Verdict], head: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps(verdicts_document(verdicts, **head), indent=2))
+        show_document(verdicts_document(verdicts, **head))
     else:
         output_console().print(verdict_table(verdicts))
 
@@ -121,6 +121,6 @@ def exit_by(verdicts: Sequence[Verdict], nothing_ran: str, *, as_json: bool) -> 
     code = exit_code(verdicts)
     if code == EXIT_ENVIRONMENT and not as_json:  # the document has the reasons in it
         error_console().print(f"[bold red]Error:[/] {nothing_ran}", highlight=False, soft_wrap=True)
-        error_console().print(escape(reasons(verdicts)), highlight=False, soft_wrap=True)
+        error_console().print(plain(reasons(verdicts)), highlight=False, soft_wrap=True)
     if code != EXIT_OK:
         raise typer.Exit(code)

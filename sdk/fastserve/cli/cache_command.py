@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from fastserve.cache import Cache
 from fastserve.cache_contents import KeptEntry, kept_entries, remove_entries, superfluous
 from fastserve.cache_folder import default_cache_dir
 from fastserve.cli.bundle_commands import AsJson, Debug
-from fastserve.cli.failures import error_console, failures_shown, output_console
+from fastserve.cli.failures import failures_shown
+from fastserve.consoles import error_console, output_console, plain
 from fastserve.progress import terminal_reporter
 from fastserve.units import parse_age, parse_size
+from fastserve_runtime.commands.streams import show_document
 from fastserve_runtime.errors import UsageError
 from fastserve_runtime.quantities import format_size, format_time
 
@@ -37,13 +37,13 @@ def list_entries(cache_dir: CacheDir = None, as_json: AsJson = False, debug: Deb
         total = sum(e.bytes for e in entries)
         if as_json:
             document = {"folder": str(folder), "bytes": total, "entries": [e.as_document() for e in entries]}
-            typer.echo(json.dumps(document, indent=2))
+            show_document(document)
             return
         console = output_console()
         if entries:
             console.print(_table(entries))
         count = f"{len(entries)} finished step{'' if len(entries) == 1 else 's'}"
-        console.print(f"{escape(str(folder))}: {count}, {format_size(total)}", highlight=False, soft_wrap=True)
+        console.print(f"{plain(str(folder))}: {count}, {format_size(total)}", highlight=False, soft_wrap=True)
 
 
 @app.command("prune")
@@ -80,7 +80,7 @@ def prune(
                 "bytes_removed": sum(e.bytes for e in gone),
                 "bytes": rest,
             }
-            typer.echo(json.dumps(document, indent=2))
+            show_document(document)
             return
         _tell(gone, kept, rest, dry_run=dry_run)
 
@@ -121,8 +121,8 @@ def _table(entries: list[KeptEntry]) -> Table:
     for entry in entries:
         used = datetime.fromtimestamp(entry.used, timezone.utc).astimezone()
         table.add_row(
-            escape(entry.stage),
-            escape(entry.about),
+            plain(entry.stage),
+            plain(entry.about),
             entry.short_key,
             format_size(entry.bytes),
             "-" if entry.seconds is None else format_time(entry.seconds),

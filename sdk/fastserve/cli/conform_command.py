@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from fastserve.cli.bundle_commands import AsJson, Bundle, Debug, exit_by
-from fastserve.cli.failures import error_console, failures_shown, output_console
+from fastserve.cli.failures import failures_shown
 from fastserve.conformance_evidence import save_verdicts
+from fastserve.consoles import error_console, output_console, plain
 from fastserve.progress import terminal_reporter
 from fastserve.verdict_matrix import WHOLE_CHECKS, verdict_tables
 from fastserve_device_tests.junit import junit_xml
 from fastserve_device_tests.suite import NO_VARIANT, Pairing, run_suite
+from fastserve_runtime.commands.streams import show_document
 from fastserve_runtime.errors import EXIT_CONFORMANCE, UsageError
 from fastserve_runtime.listed_words import WORDS, listed_words
 from fastserve_runtime.verdict import Outcome, Verdict
@@ -53,24 +53,24 @@ def conform(
         with terminal_reporter(console) as reporter:
 
             def started(what: str) -> None:
-                reporter.start(f"Checking {escape(what)}")
+                reporter.start(f"Checking {plain(what)}")
 
             verdicts = run_suite(bundle, listed_words(target), started, ended)
         if junit is not None:
             junit.write_bytes(junit_xml(verdicts, seconds))
         if as_json:
-            typer.echo(json.dumps(verdicts_document(verdicts, bundle=str(bundle)), indent=2))
+            show_document(verdicts_document(verdicts, bundle=str(bundle)))
         else:
             output = output_console()
             for part in verdict_tables(verdicts, output.width):
                 output.print(part, highlight=False)
         if save:
             file = save_verdicts(bundle, verdicts)
-            console.print(f"Saved: {escape(str(file))}", highlight=False, soft_wrap=True)
+            console.print(f"Saved: {plain(str(file))}", highlight=False, soft_wrap=True)
     missed = what_was_not_run(verdicts)
     if strict and missed:
         sentence = f"Not checked, which --strict does not allow: {'; '.join(missed)}."
-        error_console().print(f"[bold red]Error:[/] {escape(sentence)}", highlight=False, soft_wrap=True)
+        error_console().print(f"[bold red]Error:[/] {plain(sentence)}", highlight=False, soft_wrap=True)
         raise typer.Exit(EXIT_CONFORMANCE)
     exit_by(verdicts, "Nothing could be checked here.", as_json=as_json)
 

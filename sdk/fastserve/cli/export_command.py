@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from fastserve.budget import budget_from_flags
-from fastserve.cli.failures import error_console, failures_shown, output_console
+from fastserve.cli.failures import failures_shown
+from fastserve.consoles import error_console, output_console
 from fastserve.export_length import DEFAULT_CONTEXT, DEFAULT_SEQUENCE_LENGTH
 from fastserve.export_request import ExportRequest
 from fastserve.exporting import run_export
 from fastserve.progress import terminal_reporter
 from fastserve.report import export_document, print_export
+from fastserve_runtime.commands.streams import show_document
 from fastserve_runtime.errors import EXIT_NOTHING_FITS
 from fastserve_runtime.listed_words import WORDS, listed_words
 
@@ -131,7 +132,7 @@ def export(
         with terminal_reporter(error_console(), finished) as reporter:
             result = run_export(request, reporter)
         if as_json:
-            typer.echo(json.dumps(export_document(result), indent=2))
+            show_document(export_document(result))
         else:
             print_export(result, output_console())
     if result.bundle is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 import traceback
@@ -10,22 +9,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
+from fastserve.consoles import error_console, plain
+from fastserve_runtime.commands.streams import show_document
 from fastserve_runtime.failure import Failure, failure_of, tell_warnings
 from fastserve_runtime.interruption import ctrl_c_raised
-
-
-def error_console() -> Console:
-    """Return a console for messages and progress, which go to standard error."""
-    return Console(stderr=True)
-
-
-def output_console() -> Console:
-    """Return a console for results; where no terminal tells its width, tables get room."""
-    console = Console()
-    return console if console.is_terminal else Console(width=160)
 
 
 @contextmanager
@@ -53,12 +41,12 @@ def failures_shown(
 
 def _tell(failure: Failure, *, as_json: bool) -> None:
     console = error_console()
-    console.print(f"[bold red]Error:[/] {escape(failure.problem)}", highlight=False, soft_wrap=True)
+    console.print(f"[bold red]Error:[/] {plain(failure.problem)}", highlight=False, soft_wrap=True)
     if failure.remedy:
-        console.print(escape(failure.remedy), highlight=False, soft_wrap=True)
+        console.print(plain(failure.remedy), highlight=False, soft_wrap=True)
     if as_json:
         with suppress(OSError):  # standard output may be what failed
-            typer.echo(json.dumps(failure.as_document(), indent=2))
+            show_document(failure.as_document())
 
 
 def _set_up_logging(*, debug: bool) -> None:
@@ -67,4 +55,4 @@ def _set_up_logging(*, debug: bool) -> None:
 
 
 def _tell_warning(message: str) -> None:
-    error_console().print(f"[yellow]Warning:[/] {escape(message)}", highlight=False, soft_wrap=True)
+    error_console().print(f"[yellow]Warning:[/] {plain(message)}", highlight=False, soft_wrap=True)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 import fastserve_runtime
 from fastserve.cli.bundle_commands import AsJson, Bundle, Debug, EngineOption, Threads, VariantOption
-from fastserve.cli.failures import failures_shown, output_console
+from fastserve.cli.failures import failures_shown
+from fastserve.consoles import output_console, plain
 from fastserve_runtime.commands.generation_options import GenerationOptions, is_generation
-from fastserve_runtime.commands.streams import prepare_streams
+from fastserve_runtime.commands.streams import prepare_streams, show_document
 from fastserve_runtime.commands.text_outputs import TextOptions, text_outputs
 from fastserve_runtime.errors import EXIT_OK
 
@@ -116,11 +115,11 @@ def _show_outputs(
     with fastserve_runtime.load(bundle, **opening) as pipeline:
         outputs = text_outputs(pipeline, words, options)
     if as_json:
-        typer.echo(json.dumps(outputs.documents, indent=2))
+        show_document(outputs.documents)
     elif outputs.table is not None:
         table = Table(*outputs.table.headings)
         for row in outputs.table.rows:
-            table.add_row(*map(escape, row))
+            table.add_row(*map(plain, row))
         output_console().print(table)
     else:
         _print_embeddings([document["text"] for document in outputs.documents], outputs.arrays)
@@ -138,7 +137,7 @@ def _print_embeddings(texts: list[str], embeddings: Any) -> None:
         values = np.asarray(vector)
         shape = " × ".join(map(str, values.shape))
         table.add_row(
-            str(number), escape(text), escape(f"float32 [{shape}]"), " ".join(f"{v:+.3f}" for v in values.ravel()[:4])
+            str(number), plain(text), plain(f"float32 [{shape}]"), " ".join(f"{v:+.3f}" for v in values.ravel()[:4])
         )
     console.print(table)
     if len(texts) > 1 and np.asarray(embeddings[0]).ndim == 1:

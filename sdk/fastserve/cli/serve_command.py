@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Annotated, cast
 
 import typer
-from rich.markup import escape
 
 import fastserve_runtime
 from fastserve.cli.bundle_commands import AsJson, Debug, EngineOption, Threads, VariantOption
-from fastserve.cli.failures import error_console, failures_shown
+from fastserve.cli.failures import failures_shown
+from fastserve.consoles import error_console, plain
+from fastserve_runtime.commands.streams import show
 from fastserve_runtime.errors import EXIT_INTERRUPTED
 from fastserve_runtime.serving.access import read_token
 from fastserve_runtime.serving.installation import check_installed
@@ -66,9 +67,9 @@ def serve(
 
         def ready(url: str, models: Sequence[str]) -> None:
             if as_json:
-                typer.echo(json.dumps({"url": url, "models": list(models)}))
+                show(json.dumps({"url": url, "models": list(models)}))
             sentence = f"Serving {', '.join(models)} at {url}; Ctrl-C ends it."
-            error_console().print(escape(sentence), highlight=False, soft_wrap=True)
+            error_console().print(plain(sentence), highlight=False, soft_wrap=True)
 
         load = partial(fastserve_runtime.load, variant=variant, engine=engine, threads=threads)
         was_interrupted = serve_bundles(bundles, settings, load=load, debug=debug, on_ready=ready)

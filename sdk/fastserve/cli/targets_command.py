@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
-from fastserve.cli.failures import failures_shown, output_console
+from fastserve.cli.failures import failures_shown
+from fastserve.consoles import output_console, plain
 from fastserve_converters.lowerings import lowering_targets
 from fastserve_device_tests.availability import missing_of
 from fastserve_device_tests.targets import COMPILE_ONLY, Target, compiles, load_target, target_names
+from fastserve_runtime.commands.streams import show_document
 
 
 def targets(
@@ -25,20 +25,20 @@ def targets(
         known = [(target, missing_of(target)) for target in map(load_target, target_names())]
         if as_json:
             documents = [target_document(target, missing) for target, missing in known]
-            typer.echo(json.dumps({"targets": documents}, indent=2))
+            show_document({"targets": documents})
             return
         console = output_console()
         table = Table("target", "class", "executed by", "runs here")
         for target, missing in known:
             able = "compiles" if target.EXECUTED_BY == COMPILE_ONLY else "yes"
             runs = "[yellow]no[/]" if missing else f"[green]{able}[/]"
-            table.add_row(escape(target.NAME), target.PROCESSOR, escape(target.EXECUTED_BY), runs)
+            table.add_row(plain(target.NAME), target.PROCESSOR, plain(target.EXECUTED_BY), runs)
         console.print(table)
         for target, missing in known:
             for command in dict.fromkeys(missing.values()):
                 lacking = " and ".join(what for what, brought_by in missing.items() if brought_by == command)
-                console.print(f"{escape(target.NAME)} lacks {escape(lacking)}:", highlight=False, soft_wrap=True)
-                console.print(f"    {escape(command)}", highlight=False, soft_wrap=True)
+                console.print(f"{plain(target.NAME)} lacks {plain(lacking)}:", highlight=False, soft_wrap=True)
+                console.print(f"    {plain(command)}", highlight=False, soft_wrap=True)
 
 
 def target_document(target: Target, missing: Mapping[str, str]) -> dict[str, Any]:
