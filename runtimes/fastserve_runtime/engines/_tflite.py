@@ -145,6 +145,18 @@ def placed_operators(operators: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     Args:
         operators: `Interpreter._get_ops_details()`: each with `op_name`, `inputs` and `outputs` (tensor indices).
     """
+    own, delegated = _own_and_delegated(operators)
+    return {"XNNPACK": len(delegated), "LiteRT kernels": len(own) - len(delegated)}
+
+
+def kernel_operators(operators: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the operators that no delegate executes; see `placed_operators`."""
+    own, delegated = _own_and_delegated(operators)
+    return [operator for index, operator in enumerate(own) if index not in delegated]
+
+
+def _own_and_delegated(operators: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], set[int]]:
+    """Return the operators of the model itself, and the places of those among them that a delegate executes."""
     own = [o for o in operators if o["op_name"] != "DELEGATE"]
     producer = {int(t): i for i, o in enumerate(own) for t in o["outputs"]}
     delegated: set[int] = set()
@@ -158,7 +170,7 @@ def placed_operators(operators: Sequence[Mapping[str, Any]]) -> dict[str, int]:
                 continue
             delegated.add(index)
             pending.extend(int(t) for t in own[index]["inputs"])
-    return {"XNNPACK": len(delegated), "LiteRT kernels": len(own) - len(delegated)}
+    return own, delegated
 
 
 def _check_magic(model: ModelSource) -> None:

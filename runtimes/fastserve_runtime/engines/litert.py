@@ -8,7 +8,7 @@ from typing import Any
 
 from fastserve_runtime.engine_logs import native_output_logged
 from fastserve_runtime.engines._distribution import installed_version
-from fastserve_runtime.engines._tflite import TFLiteSession, open_tflite, placed_operators
+from fastserve_runtime.engines._tflite import TFLiteSession, kernel_operators, open_tflite, placed_operators
 from fastserve_runtime.errors import EnvironmentFailure
 from fastserve_runtime.manifest import Graph, Variant
 from fastserve_runtime.session import ModelSource
@@ -44,6 +44,30 @@ def lacking(variant: Variant) -> list[str]:  # noqa: ARG001 -- the same for ever
 
 
 def open_session(model: ModelSource, graphs: Mapping[str, Graph] | None, *, threads: int) -> TFLiteSession:
-    """Load a TFLite model; see `Engine.open_session`."""
+    """Load a TFLite model; see `Engine.open_session`.
+
+    Raises:
+        EnvironmentFailure: also where LiteRT would compute wrong numbers, since XNNPACK did not start.
+    """
     interpreter = import_library()
-    return open_tflite(f"{NAME} {version()}", interpreter, model, graphs, threads=threads, log=_logger)
+    session = open_tflite(f"{NAME} {version()}", interpreter, model, graphs, threads=threads, log=_logger)
+    wrong = _wrongly_computed(session.interpreter)
+    if wrong:
+        session.close()
+        raise EnvironmentFailure(
+            f"{NAME} {version()} would compute wrong numbers: XNNPACK did not start, and LiteRT's own kernels do not "
+            f"know weights with a scale for each block of a row, which {wrong} of the model's linear layers have.",
+            "Let the process see /sys, which XNNPACK needs on Arm, or take a variant of another precision, such as "
+            "int8-dynamic.",
+        )
+    return session
+
+
+def _wrongly_computed(interpreter: Any) -> int:
+    """Return how many linear layers LiteRT's own kernels execute that have more scales than rows.
+
+    They take the scales of blocks for those of rows.
+    """
+    own = [o for o in kernel_operators(interpreter._get_ops_details()) if o["op_name"] == "FULLY_CONNECTED"]
+    weights = [interpreter._get_tensor_details(int(operator["inputs"][1]), 0) for operator in own]
+    return sum(len(w["quantization_parameters"]["scales"]) > w["shape"][0] for w in weights)

@@ -1,13 +1,19 @@
 import threading
+from functools import partial
 
 import flatbuffers
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.interpreter import OpResolverType
 
+from fastserve_converters.formats.tflite.writing import ModelWriter
+from fastserve_converters.precisions import WeightScheme
+from fastserve_converters.quantization.weights import QuantizedWeight
+from fastserve_runtime.engines import litert
 from fastserve_runtime.engines._tflite import TFLiteSession
 from fastserve_runtime.engines.litert import FORMAT, open_session, placed_operators
-from fastserve_runtime.errors import BundleError, InputError, UsageError
+from fastserve_runtime.errors import BundleError, EnvironmentFailure, InputError, UsageError
 from fastserve_runtime.loading import open_model
 from fastserve_runtime.manifest import Signature, SymbolicDim, TensorSpec
 
@@ -94,6 +100,46 @@ def test_operators_are_told_apart_by_what_executes_them(model):
     assert set(placement.operators) == {"XNNPACK", "LiteRT kernels"}
     assert placement.operators["XNNPACK"] >= 1
     assert sum(placement.operators.values()) == 5
+
+
+def linear_model(groups):
+    """A linear layer of 64 inputs, whose rows have so many blocks."""
+    values = np.random.default_rng(0).integers(-7, 8, (8, 64)).astype(np.int8)
+    scale = np.linspace(0.01, 0.02, 8 * groups, dtype=np.float32).reshape(8, groups)
+    weight = QuantizedWeight(
+        values, scale, np.zeros_like(scale, np.int8), WeightScheme(4, group=64 // groups, scale="bfloat16")
+    )
+    writer = ModelWriter()
+    graph = writer.graph("serving_default")
+    given = graph.input("x", (1, 64))
+    weights = graph.integers("weights", weight)
+    made = graph.operator("FULLY_CONNECTED", [given, weights, None], (1, 8), "FullyConnectedOptions", version=12)
+    graph.output("y", made)
+    return memoryview(writer.content())
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_layers_that_litert_s_own_kernels_compute_wrong_are_refused_where_xnnpack_does_not_start(groups, monkeypatch):
+    def opened():
+        return open_session(linear_model(groups), None, threads=1)
+
+    x = {"x": np.random.default_rng(1).normal(size=(1, 64)).astype(np.float32)}
+    with opened() as session:
+        right = session.run(x)["y"]
+    alone = partial(litert.import_library(), experimental_op_resolver_type=OpResolverType.BUILTIN_REF)
+    monkeypatch.setattr(litert, "import_library", lambda: alone)
+    if groups == 1:
+        with opened() as session:
+            np.testing.assert_allclose(session.run(x)["y"], right, atol=0.02)
+        return
+    with pytest.raises(
+        EnvironmentFailure, match=r"XNNPACK did not start, .* which 1 of the model's linear layers"
+    ) as seen:
+        opened()
+    assert "/sys" in seen.value.remedy
+    monkeypatch.setattr(litert, "_wrongly_computed", lambda _: 0)
+    with opened() as session:
+        assert not np.allclose(session.run(x)["y"], right, atol=0.1)
 
 
 class TestPlacedOperators:
