@@ -19,7 +19,7 @@ from fastserve_converters.cross_encoder import (
     read_cross_encoder,
 )
 from fastserve_converters.decoder.generation_config import OF_MODELS
-from fastserve_converters.decoder.longrope import longrope_notes, short_tokens
+from fastserve_converters.decoder.longrope import short_tokens
 from fastserve_converters.families import Family, family_of
 from fastserve_converters.gguf_files.finding import find_gguf, gguf_files, named, parts_of
 from fastserve_converters.labels import check_head_rows, label_names
@@ -114,19 +114,17 @@ class Checkpoint:
         """Return the licence and model card files that there are."""
         return licence_files(self.root)
 
+    @property
+    def usual_tokens(self) -> int:
+        """How many tokens the model takes before something about it changes, as with longrope."""
+        return min(self.most_tokens, short_tokens(self.config) or self.most_tokens)
+
     def check_length(self, length: int) -> None:
         """Refuse a sequence that is longer than the model's positions.
 
         Raises:
             UsageError: naming the most that it takes.
         """
-        short = short_tokens(self.config)
-        if short is not None and length > short:
-            raise UsageError(
-                f"A context of {length} tokens was asked for; the model's rotary embedding is longrope, which has "
-                f"other factors for texts of more than {short} tokens, and these are not supported.",
-                f"Ask for --context {short} or less.",
-            )
         if length > self.most_tokens:
             raise UsageError(
                 f"A sequence length of {length} was asked for; the model has positions for {self.most_tokens}.",
@@ -226,7 +224,6 @@ def read_checkpoint(
             *found.notes,
             *weights.notes,
             *notes,
-            *longrope_notes(config),
             *_unread(path),
             *(marks.notes_for(found_task) if marks else ()),
             *inputs.notes,
@@ -329,8 +326,7 @@ def _task_for(name: str, family: Family) -> Task:
 
 
 def _positions(config: Mapping[str, Any]) -> int:
-    most = int(config.get("max_position_embeddings") or config.get("n_positions") or 512)
-    return min(most, short_tokens(config) or most)
+    return int(config.get("max_position_embeddings") or config.get("n_positions") or 512)
 
 
 def file_sha256(file: Path) -> str:

@@ -45,7 +45,7 @@ def export_length(checkpoint: Checkpoint, sequence_length: int | None, context: 
             raise UsageError(
                 f"--seq-len was given, and {checkpoint.task} has no texts of fixed length.", "Say --context instead."
             )
-        length = min(DEFAULT_CONTEXT, checkpoint.most_tokens) if context is None else context
+        length = min(DEFAULT_CONTEXT, checkpoint.usual_tokens) if context is None else context
     else:
         if context is not None:
             raise UsageError(f"--context was given, and {checkpoint.task} generates no text.", "Say --seq-len instead.")
@@ -80,7 +80,7 @@ def length_notes(checkpoint: Checkpoint, length: int, *, was_asked: bool) -> Ite
 
 
 def _usual_length(checkpoint: Checkpoint) -> int:
-    usual = min(DEFAULT_SEQUENCE_LENGTH, checkpoint.most_tokens)
+    usual = min(DEFAULT_SEQUENCE_LENGTH, checkpoint.usual_tokens)
     most = checkpoint.texts.max_seq_length
     if most is None:
         return usual

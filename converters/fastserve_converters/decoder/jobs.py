@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from fastserve_converters.checkpoint import Checkpoint
 from fastserve_converters.decoder.form import DecoderForm, whole_logits
 from fastserve_converters.decoder.integers import decoder_assignment, decoder_weights
+from fastserve_converters.decoder.longrope import fix_long_factors, longrope_notes, takes_long_factors
 from fastserve_converters.decoder.proof import prove_equal
 from fastserve_converters.decoder.reading import read_decoder
 from fastserve_converters.decoder.reference import build_reference
@@ -83,7 +84,13 @@ class DecoderJobs:
         description = build_reference(
             out, checkpoint, loaded.model, tokenizer, checkpoint.generation(), split, self._source["length"]
         )
-        return {**description, "notes": [*loaded.notes, *filter(None, [vocabulary_note])], "load_seconds": load_seconds}
+        notes = [
+            *description["notes"],
+            *loaded.notes,
+            *filter(None, [vocabulary_note]),
+            *longrope_notes(checkpoint.config, self._source["length"]),
+        ]
+        return {**description, "notes": notes, "load_seconds": load_seconds}
 
     def _prove_form(self, request: Mapping[str, Any], out: Path) -> Any:
         """Read the model into the common form, and prove it equal to the original on the reference's own traces."""
@@ -212,9 +219,11 @@ class DecoderJobs:
         return checkpoint_of(self._source)
 
     def _loaded(self) -> LoadedModel:
-        """Return the untouched model. The form shares its weights and leaves it as it is."""
+        """Return the model, with its context's rotary factors. The form shares its weights and leaves it as it is."""
         if self._model is None:
             self._model = load_with_notes(self._checkpoint, trust_remote_code=self._source["trust_remote_code"])
+            if takes_long_factors(self._checkpoint.config, self._source["length"]):
+                fix_long_factors(self._model.model, self._checkpoint.config)
         return self._model
 
     def _form(self) -> DecoderForm:

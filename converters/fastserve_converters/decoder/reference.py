@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,21 +114,10 @@ def build_reference(
         "calibration": len(calibration),
         "labels": None,
         "goldens": [g.as_document() for g in goldens],
-        "notes": [*advice.notes, *template_notes(tokenizer), *_unknown_tokens(ours, vocabulary)],
+        "notes": [*advice.notes, *template_notes(tokenizer)],
     }
     (out / DESCRIPTION).write_text(json.dumps(description))
     return description
-
-
-def _unknown_tokens(tokenizer: PromptTokenizer, vocabulary: int) -> Iterator[str]:
-    """Tell of tokens that the tokenizer has and the model has not."""
-    found = sorted((i, text) for text, i in tokenizer.tokenizer.get_vocab().items() if i >= vocabulary)
-    if found:
-        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
-        yield (
-            f"The tokenizer has {', '.join(repr(text) for _, text in found[:3])}{more}; the model has the ids 0 to "
-            f"{vocabulary - 1}, so that a prompt with such a token is refused."
-        )
 
 
 def new_tokens(window: int) -> int:

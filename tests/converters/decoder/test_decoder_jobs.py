@@ -193,6 +193,20 @@ def test_a_form_that_is_not_the_model_is_refused(llama: Export, monkeypatch: pyt
         again.run({"job": "program", **request})
 
 
+def test_what_a_checkpoint_asks_for_and_does_not_get_is_told(tiny_decoder, tmp_path: Path) -> None:
+    import transformers
+
+    folder = shutil.copytree(tiny_decoder("llama"), tmp_path / "asking")
+    (folder / "generation_config.json").write_text(json.dumps({"num_beams": 4, "eos_token_id": [2, 5000]}))
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens(["<picture>"], special_tokens=True)
+    tokenizer.chat_template = {"default": tokenizer.chat_template, "rag": "{{ messages[0].content }}"}
+    tokenizer.save_pretrained(folder)
+    notes = Export(folder, tmp_path).reference["notes"]
+    for words in ("num_beams 4", "the eos_token_id 5000", "'<picture>' (512)", "templates named rag"):
+        assert sum(words in note for note in notes) == 1, words
+
+
 def test_a_model_with_weights_that_are_not_finite_is_not_scored(tiny_decoder, llama: Export, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
