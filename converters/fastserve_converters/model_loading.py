@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     import torch
 
 
+_HEAD, _TURNED_SHARE = "head_dim", "partial_rotary_factor"
+
+
 @dataclass(frozen=True)
 class LoadedModel:
     """A model, in fp32 and eval mode, and what the user should know of how it was loaded, in sentences."""
@@ -138,8 +141,22 @@ def _config_note(checkpoint: Checkpoint, model: Any) -> str:
     kind = type(model.config)
     if not kind.__module__.startswith("transformers."):
         return ""  # code of the checkpoint's own reads its keys as it likes
-    generates = checkpoint.family.generates
-    return unknown_keys_note(checkpoint.config, keys_read_by(kind), kind.__name__, generates=generates)
+    known = keys_read_by(kind) | frozenset(_followed(model))
+    return unknown_keys_note(checkpoint.config, known, kind.__name__, generates=checkpoint.family.generates)
+
+
+def _followed(model: Any) -> Iterator[str]:
+    """Give the keys that no config class declares and that some models read all the same, as their modules show."""
+    config = model.config
+    head_dim = getattr(config, _HEAD, None)
+    if head_dim is not None and any(getattr(module, _HEAD, None) == head_dim for module in model.modules()):
+        yield _HEAD
+    frequencies = getattr(getattr(model.base_model, "rotary_emb", None), "inv_freq", None)
+    share = (getattr(config, "rope_parameters", None) or {}).get(_TURNED_SHARE)
+    if frequencies is not None and share is not None:
+        turned = int((head_dim or config.hidden_size // config.num_attention_heads) * share)
+        if len(frequencies) == len(range(0, turned, 2)):
+            yield _TURNED_SHARE
 
 
 def _adapter_note(adapter: adapters.Adapter) -> str:

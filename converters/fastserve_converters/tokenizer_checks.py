@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     import torch
 
 _SHOWN = 3
-_ROLES = ("cls_token_id", "sep_token_id", "unk_token_id", "bos_token_id", "eos_token_id")
-_FILLERS = ("pad_token_id", "unk_token_id", "eos_token_id", "sep_token_id", "bos_token_id", "cls_token_id")
+_UNKNOWN = "unk_token_id"
+_ROLES = ("cls_token_id", "sep_token_id", _UNKNOWN, "bos_token_id", "eos_token_id")
+_FILLERS = ("pad_token_id", _UNKNOWN, "eos_token_id", "sep_token_id", "bos_token_id", "cls_token_id")
 _STRANGE = "\u4e00 \u0905 \U0001f525 \u00df q9"
 """Signs of many kinds, so that any tokenizer has some that it does not know."""
 
@@ -85,7 +86,8 @@ def check_vocabulary(tokenizer: Any, rows: int) -> str:
     if not beyond:
         return ""
     added = set(tokenizer.added_tokens_decoder)
-    needed = {getattr(tokenizer, role, None) for role in _ROLES}
+    roles = [role for role in _ROLES if role != _UNKNOWN or _has_unknown(tokenizer)]
+    needed = {getattr(tokenizer, role, None) for role in roles}
     own = [(number, token) for number, token in beyond if number not in added or number in needed]
     if own:
         raise UsageError(
@@ -100,6 +102,11 @@ def check_vocabulary(tokenizer: Any, rows: int) -> str:
         f"{shown}{more}. A text with one of them is refused when it is run; "
         "model.resize_token_embeddings() and training would give them rows."
     )
+
+
+def _has_unknown(tokenizer: Any) -> bool:
+    """Whether some text becomes the unknown token, as none does where bytes are tokens."""
+    return getattr(tokenizer.backend_tokenizer.model, "unk_token", "") is not None  # Unigram does not tell
 
 
 def check_takes_any_text(tokenizer: Any) -> None:

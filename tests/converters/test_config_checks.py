@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+import transformers
 
 from fastserve_converters.checkpoint import read_checkpoint
 from fastserve_converters.model_loading import load_with_notes
 from fastserve_runtime.errors import UsageError
+from random_decoders import COMMON, random_decoder
 
 
 def changed(folder: Path, **changes: object) -> Path:
@@ -75,6 +77,17 @@ def test_keys_that_nobody_reads_are_named(tiny_copy) -> None:
     notes = load_with_notes(read_checkpoint(folder)).notes
     assert len(notes) == 1
     assert "attention_temperature, use_alibi, which Transformers' BertConfig does not read" in notes[0]
+
+
+@pytest.mark.parametrize(("kind", "is_read"), [("Phi3", True), ("Llama", False)])
+def test_the_share_of_a_head_that_turns_is_read_by_some(kind: str, is_read: bool, tmp_path: Path) -> None:
+    """Transformers takes the key into the config of any model with rotary embeddings."""
+    random_decoder(getattr(transformers, f"{kind}Config")(**COMMON)).save_pretrained(tmp_path)
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"partial_rotary_factor": 0.5}))
+    notes = load_with_notes(read_checkpoint(tmp_path)).notes
+    assert len(notes) == (not is_read)
+    assert is_read or "has partial_rotary_factor, which Transformers' LlamaConfig does not read" in notes[0]
 
 
 def test_a_key_says_nothing_only_with_the_value_that_does(tiny_copy) -> None:

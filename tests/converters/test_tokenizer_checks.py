@@ -117,6 +117,20 @@ def test_a_special_token_that_texts_need_must_have_a_row(tiny_copy) -> None:
         check_vocabulary(tokenizer, VOCABULARY)
 
 
+@pytest.mark.parametrize("known", [None, "<unk>"])
+def test_an_unknown_token_needs_a_row_only_where_texts_have_it(known) -> None:
+    """Classes of Transformers add one by their default, where bytes are tokens too (Qwen2Tokenizer)."""
+    from tokenizers import Tokenizer, models
+
+    backend = Tokenizer(models.BPE({"a": 0, **({known: 1} if known else {})}, [], unk_token=known))
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=backend, unk_token=known or "<|endoftext|>")
+    if known:
+        with pytest.raises(UsageError, match="the token '<unk>' has the id 1"):
+            check_vocabulary(tokenizer, 1)
+    else:
+        assert "1 added tokens without a row" in check_vocabulary(tokenizer, 1)
+
+
 @pytest.mark.parametrize("family", ["bert", "roberta"])
 def test_without_a_padding_token_another_fills_and_changes_nothing(edited, tmp_path: Path, family: str) -> None:
     folder = edited(family, pad_token=...)
