@@ -63,7 +63,7 @@ def fix_long_factors(model: torch.nn.Module, config: Mapping[str, Any]) -> None:
     import torch
 
     short = short_tokens(config)
-    modules = [m for m in model.modules() if getattr(m, "rope_type", None) == _NAMES[0]]
+    modules: list[Any] = [m for m in model.modules() if getattr(m, "rope_type", None) == _NAMES[0]]
     for module in modules:
         module(torch.zeros(1), torch.tensor([[short]]))  # the first position for which it takes them
         long = getattr(module, "long_inv_freq", None)
