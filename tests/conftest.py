@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -31,8 +32,11 @@ def untouched_warnings_and_logging() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache of this session alone, so that nothing passes because of earlier work."""
-    return tmp_path_factory.mktemp("cache")
+    """A cache of this run alone, so that nothing passes because of earlier work; all its processes share it."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "cache"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from contextlib import redirect_stdout
+from functools import cache
 from io import StringIO
 from itertools import pairwise
 from pathlib import Path
@@ -84,6 +85,7 @@ def test_commands_are_known(page: Path) -> None:
                     assert word.partition("=")[0] in help_text, words
 
 
+@cache
 def help_of(program: str, *command: str) -> str:
     if program == "fastserve":
         from typer.testing import CliRunner

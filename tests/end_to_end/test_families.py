@@ -15,12 +15,12 @@ from fastserve_converters.formats import FORMATS
 from fastserve_converters.jobs import Jobs
 from fastserve_converters.layer_map import read_modules
 from fastserve_runtime import open_model
+from fastserve_runtime.batching import run_samples
 from fastserve_runtime.metrics import row_cosines
-from fastserve_runtime.pipelines._text_pipeline import run_samples
 
 CASES = [
     pytest.param("bert", True, id="bert-head", marks=pytest.mark.slow),
-    pytest.param("roberta", False, id="roberta-encoder"),
+    pytest.param("roberta", False, id="roberta-encoder", marks=pytest.mark.slow),
     pytest.param("roberta", True, id="roberta-head", marks=pytest.mark.slow),
     pytest.param("albert", False, id="albert-encoder", marks=pytest.mark.slow),
     pytest.param("distilbert", True, id="distilbert-head"),

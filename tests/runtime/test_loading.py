@@ -388,7 +388,7 @@ class TestEngines:
             assert [e.NAME for e in engines.engines_for(format_name)] == names
 
     def test_a_version_that_is_not_installed_is_none(self):
-        from fastserve_runtime.engines._distribution import installed_version
+        from fastserve_runtime.distributions import installed_version
 
         assert installed_version("a-distribution-that-nobody-made", "a_module_that_nobody_made") is None
         assert installed_version("a-distribution-that-nobody-made", "numpy") is None

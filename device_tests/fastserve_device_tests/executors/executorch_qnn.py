@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from fastserve_device_tests.executors.executorch_interpreter import SOURCE, placed_calls
 from fastserve_device_tests.executors.executorch_program import Method, read_program
+from fastserve_runtime.distributions import installed_version
 from fastserve_runtime.engines import executorch_official as official
-from fastserve_runtime.engines._distribution import installed_version
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, UsageError
 from fastserve_runtime.manifest import Graph, Variant
 from fastserve_runtime.named_session import NamedSession

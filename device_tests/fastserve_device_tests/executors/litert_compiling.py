@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastserve_device_tests.executors.native_words import native_words
+from fastserve_runtime.distributions import module_folder
 from fastserve_runtime.engine_logs import native_output_logged
-from fastserve_runtime.engines._distribution import module_folder
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, one_line
 from fastserve_runtime.session import Placement
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from fastserve_device_tests.executors.native_words import native_words
 from fastserve_device_tests.executors.onnx_plugin_provider import ProfiledSession, opened_with_profile
+from fastserve_runtime.distributions import installed_version
 from fastserve_runtime.engines import onnxruntime as cpu
-from fastserve_runtime.engines._distribution import installed_version
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, UsageError, one_line
 from fastserve_runtime.manifest import Graph, Variant
 from fastserve_runtime.session import ModelSource

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from fastserve_device_tests.executors.native_words import native_words
 from fastserve_device_tests.executors.onnx_opset import lower_opset
+from fastserve_runtime.distributions import installed_version
 from fastserve_runtime.engine_logs import native_output_logged
-from fastserve_runtime.engines._distribution import installed_version
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, UsageError, one_line
 from fastserve_runtime.manifest import Graph, Signature, Variant
 from fastserve_runtime.named_session import NamedSession

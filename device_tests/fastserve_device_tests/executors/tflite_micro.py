@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from fastserve_device_tests.executors.native_words import native_words
 from fastserve_device_tests.not_opened import only_graph
+from fastserve_runtime.distributions import installed_version
 from fastserve_runtime.engine_logs import native_output_logged
-from fastserve_runtime.engines._distribution import installed_version
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, one_line
 from fastserve_runtime.manifest import Graph, Signature, SymbolicDim, Variant
 from fastserve_runtime.named_session import NamedSession

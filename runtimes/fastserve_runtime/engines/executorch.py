@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fastserve_runtime.distributions import module_folder
 from fastserve_runtime.engine_logs import native_output_logged
-from fastserve_runtime.engines._distribution import module_folder
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, UsageError, one_line
 from fastserve_runtime.installation import NATIVE_EXECUTORCH
 from fastserve_runtime.manifest import Dim, Graph, Signature, SymbolicDim, TensorSpec, Variant

@@ -11,8 +11,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fastserve_runtime.distributions import installed_version
 from fastserve_runtime.engine_logs import native_output_logged
-from fastserve_runtime.engines._distribution import installed_version
 from fastserve_runtime.errors import BundleError, EnvironmentFailure
 from fastserve_runtime.manifest import Graph, Signature, TensorSpec, Variant
 from fastserve_runtime.named_session import NamedSession

@@ -6,8 +6,8 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from fastserve_runtime.distributions import installed_version
 from fastserve_runtime.engine_logs import native_output_logged
-from fastserve_runtime.engines._distribution import installed_version
 from fastserve_runtime.engines._tflite import TFLiteSession, kernel_operators, open_tflite, placed_operators
 from fastserve_runtime.errors import EnvironmentFailure
 from fastserve_runtime.manifest import Graph, Variant

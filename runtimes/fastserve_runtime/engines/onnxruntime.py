@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastserve_runtime.engines._distribution import installed_version
+from fastserve_runtime.distributions import installed_version
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, one_line
 from fastserve_runtime.manifest import UNBOUNDED, Dim, Graph, Signature, SymbolicDim, TensorSpec, Variant
 from fastserve_runtime.named_session import NamedSession, RebindableCall

@@ -10,8 +10,8 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from fastserve_runtime.distributions import installed_version
 from fastserve_runtime.engine_logs import native_output_logged
-from fastserve_runtime.engines._distribution import installed_version
 from fastserve_runtime.engines._tflite import TFLiteSession, open_tflite
 from fastserve_runtime.errors import BundleError, EnvironmentFailure
 from fastserve_runtime.manifest import Graph, Variant
