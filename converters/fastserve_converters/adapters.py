@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from fastserve_converters.sentence_transformers_files import read_json
 from fastserve_converters.stored_tensors import Shape, stored_tensors
+from fastserve_converters.weight_files import ADAPTERS
 from fastserve_runtime.errors import UsageError, one_line
 
 if TYPE_CHECKING:
     import torch
 
 CONFIG = "adapter_config.json"
-WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
+WEIGHTS = ADAPTERS
 _STAY_APART = frozenset(
     {
         "ADAPTION_PROMPT",
@@ -69,6 +70,12 @@ def find_adapter(folder: Path) -> Adapter | None:
         UsageError: its files cannot be read, or it is no adapter of PEFT.
     """
     if not (folder / CONFIG).is_file():
+        alone = [name for name in WEIGHTS if (folder / name).is_file()]
+        if alone:
+            raise UsageError(
+                f"The checkpoint has an adapter's weights '{alone[0]}' without '{CONFIG}', so they would not be used.",
+                "Copy the whole adapter, or remove that file if the adapter is merged already.",
+            )
         return None
     config = read_json(folder / CONFIG)
     kind = config.get("peft_type") if isinstance(config, dict) else None
@@ -86,6 +93,11 @@ def find_adapter(folder: Path) -> Adapter | None:
         )
     base = config.get("base_model_name_or_path")
     return Adapter(folder, kind, str(base) if base else None, found[0], config.get("task_type") == "SEQ_CLS")
+
+
+def adapters_below(folder: Path) -> list[str]:
+    """Return the names of folders in a folder that hold adapters, as PEFT saves several; nobody reads them unasked."""
+    return sorted(file.parent.name for file in folder.glob(f"*/{CONFIG}"))
 
 
 def refuse_adapter_alone(folder: Path) -> None:

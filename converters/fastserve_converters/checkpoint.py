@@ -22,7 +22,7 @@ from fastserve_converters.decoder.generation_config import OF_MODELS
 from fastserve_converters.decoder.longrope import short_tokens
 from fastserve_converters.families import Family, family_of
 from fastserve_converters.gguf_files.finding import find_gguf, gguf_files, named, parts_of
-from fastserve_converters.labels import check_head_rows, label_names
+from fastserve_converters.labels import check_head_rows, label_names, label_notes
 from fastserve_converters.licences import licence_files, licence_of
 from fastserve_converters.pair_inputs import read_pair_inputs
 from fastserve_converters.quantized_checkpoints.description import Quantization, find_quantization
@@ -33,7 +33,7 @@ from fastserve_converters.sentence_transformers_files import (
     read_json,
     read_sentence_folder,
 )
-from fastserve_converters.sentence_transformers_files.module_kinds import PICKLED_WEIGHTS, SAFE_WEIGHTS
+from fastserve_converters.sentence_transformers_files.module_kinds import PICKLED_WEIGHTS, SAFE_WEIGHTS, weights_of
 from fastserve_converters.stored_weights import read_weights
 from fastserve_converters.task_finding import AUTO, find_task
 from fastserve_converters.tasks import TASKS, Task
@@ -145,10 +145,12 @@ class Checkpoint:
         return {name: self.config[name] for name in sorted(OF_MODELS) if self.config.get(name) is not None}
 
     def weights_sha256(self) -> str:
-        """Return one digest over all weight files, and those of an adapter."""
+        """Return one digest over all weight files, and those of an adapter and of a sentence encoder's own modules."""
         digest = hashlib.sha256()
         for name in (*self.weights, *(() if self.adapter is None else (self.adapter.weights,))):
             digest.update(file_sha256(self.path / name).encode())
+        for folder in () if self.sentence_head is None else self.sentence_head.weight_folders:
+            digest.update(file_sha256(weights_of(self.root, folder, allow_pickle=True)).encode())
         return digest.hexdigest()
 
 
@@ -225,7 +227,8 @@ def read_checkpoint(
             *weights.notes,
             *notes,
             *_unread(path),
-            *(marks.notes_for(found_task) if marks else ()),
+            *(label_notes(config) if labels else ()),
+            *(marks.notes_for(found_task, len(scores), config.get("problem_type")) if marks else ()),
             *inputs.notes,
             *_quantized(quantization),
         ),
@@ -273,7 +276,7 @@ def _sentences(
     _check_no_truncation(truncate_dim)
     if folder is not None and folder.is_cross_encoder:
         check_scores_pairs(folder)
-        return None, folder.texts(), folder.transformer.notes
+        return None, folder.texts(), folder.notes()
     return None, TextSettings(), ()
 
 

@@ -114,6 +114,7 @@ _GENERATION = frozenset(
     }
 )
 """Keys for generating text, which an encoder does not do."""
+_PROBLEMS = ("regression", "single_label_classification", "multi_label_classification")
 _SHOWN = 6
 
 
@@ -134,11 +135,31 @@ def check_computation(config: Mapping[str, Any], family: Family) -> None:
             f"The config says 'is_decoder': true, so that this {family.name} sees no token after the present one.",
             "Set it to false in config.json if the model was trained as an encoder; causal encoders are not supported.",
         )
+    if config.get("add_cross_attention") and family.can_be_causal:
+        raise UsageError(
+            f"The config says 'add_cross_attention': true: this {family.name} is the decoder of another model.",
+            "Export a model that was trained as an encoder.",
+        )
+    if family.positions_after_padding and "pad_token_id" in config and not _is_count(config["pad_token_id"]):
+        raise UsageError(
+            f"The config's 'pad_token_id' is {config['pad_token_id']!r:.40}; a {family.name} counts positions by it.",
+            "Write the id of the padding token that the model was trained with, mostly 1.",
+        )
+    problem = config.get("problem_type")
+    if problem not in (None, *_PROBLEMS):
+        raise UsageError(
+            f"The config's 'problem_type' is {problem!r:.40}, which is not known.",
+            f"Known are: {', '.join(_PROBLEMS)}.",
+        )
     if config.get("pruned_heads"):
         raise UsageError(
             "The config has 'pruned_heads', which Transformers 5 no longer reads.",
             "Export the model with all of its heads.",
         )
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def unknown_keys(config: Mapping[str, Any], known: frozenset[str], *, generates: bool) -> Iterator[str]:

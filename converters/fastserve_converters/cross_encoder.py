@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fastserve_converters.sentence_transformers_files import SentenceFolder, read_json
+from fastserve_converters.sentence_transformers_files.folder import LISTING
 from fastserve_converters.sentence_transformers_files.transformer import CLASSIFICATION
 from fastserve_runtime.errors import UsageError
 
@@ -20,8 +21,10 @@ AUTO = "auto"
 TEXT_CLASSIFICATION, TEXT_RANKING = "text-classification", "text-ranking"
 _MODEL_TYPE = "CrossEncoder"
 _SETTINGS = "config_sentence_transformers.json"
+_OLD_KEY = "sbert_ce_default_activation_function"
 _ACTIVATIONS: Mapping[str, str] = {"Sigmoid": "sigmoid", "Identity": "identity", "Softmax": "softmax"}
 _TRUSTED = "torch."
+_VALUES, _SEVERAL = "regression", "multi_label_classification"
 
 
 @dataclass(frozen=True)
@@ -41,15 +44,23 @@ class CrossEncoder:
         """Return what makes so many logits scores, as sentence-transformers does."""
         return self.activation or ("sigmoid" if scores == 1 else "identity")
 
-    def notes_for(self, task: str) -> tuple[str, ...]:
-        """Return what the user should know of a model that is exported for a task."""
-        if task != TEXT_CLASSIFICATION or self.activation not in (None, "identity"):
+    def notes_for(self, task: str, scores: int, problem: str | None) -> tuple[str, ...]:
+        """Return what the user should know of a model that is exported for a task.
+
+        Args:
+            task: the task.
+            scores: how many it gives.
+            problem: the `problem_type` of its config.
+        """
+        is_plain = task == TEXT_CLASSIFICATION and scores > 1 and self.activation_of(scores) == "identity"
+        if not is_plain or problem == _VALUES:
             return self.notes
-        softmax = (
+        given = "sigmoid" if problem == _SEVERAL else "softmax"
+        note = (
             "The checkpoint is a cross-encoder for classes, of which sentence-transformers gives the plain logits; the "
-            "bundle gives their softmax, as Transformers does."
+            f"bundle gives their {given}, as Transformers does."
         )
-        return (*self.notes, softmax)
+        return (*self.notes, note)
 
 
 def read_cross_encoder(root: Path, config: Mapping[str, Any]) -> CrossEncoder | None:
@@ -64,32 +75,37 @@ def read_cross_encoder(root: Path, config: Mapping[str, Any]) -> CrossEncoder | 
     """
     file = root / _SETTINGS
     settings = read_json(file) if file.is_file() else {}
-    if isinstance(settings, dict) and settings.get("model_type") == _MODEL_TYPE:
-        return _described(settings.get("activation_fn"), _SETTINGS)
+    is_marked = isinstance(settings, dict) and settings.get("model_type") == _MODEL_TYPE
     own = config.get("sentence_transformers")
-    if isinstance(own, dict):
-        return _described(own.get("activation_fn"), "config.json")
-    if "sbert_ce_default_activation_function" in config:
-        return _described(config["sbert_ce_default_activation_function"], "config.json")
-    return None
-
-
-def _described(name: Any, file: str) -> CrossEncoder:
-    if name is None:
-        return CrossEncoder(None)
-    path = str(name)
-    kind = path.rpartition(".")[2]
-    if not path.startswith(_TRUSTED):
+    if not (is_marked or isinstance(own, dict) or _OLD_KEY in config):
+        return None
+    named = own.get("activation_fn") if isinstance(own, dict) else None
+    is_in_own = isinstance(own, dict) and "activation_fn" in own
+    notes: list[str] = []
+    # Without modules.json, sentence-transformers does not look into the settings.
+    for where, path in (
+        (_SETTINGS, settings.get("activation_fn") if is_marked and (root / LISTING).is_file() else None),
+        ("config.json", named if is_in_own else config.get(_OLD_KEY)),
+    ):
+        if path is None:
+            continue
+        if str(path).startswith(_TRUSTED):
+            return CrossEncoder(_activation(str(path), where), tuple(notes))
         # As sentence-transformers does, unless code of the checkpoint's own is allowed.
-        return CrossEncoder(
-            None, (f"{file} names the activation '{path}', which is code of its own; the usual one is used instead.",)
+        notes.append(
+            f"{where} names the activation '{path}', which is code of its own; the one that counts without it is used."
         )
+    return CrossEncoder(None, tuple(notes))
+
+
+def _activation(path: str, file: str) -> str:
+    kind = path.rpartition(".")[2]
     if kind not in _ACTIVATIONS:
         raise UsageError(
             f"The checkpoint's {file} names the activation '{path}', which is not supported.",
             f"Supported are: {', '.join(_ACTIVATIONS)}.",
         )
-    return CrossEncoder(_ACTIVATIONS[kind])
+    return _ACTIVATIONS[kind]
 
 
 def head_of(task: str) -> str:
@@ -126,7 +142,7 @@ def check_scores_pairs(folder: SentenceFolder) -> None:
     """Refuse a cross-encoder that is more than a classifier of Transformers.
 
     Raises:
-        UsageError: it has modules behind the Transformer, is no classifier, or puts a prompt before the first text.
+        UsageError: it has modules behind the Transformer, or is no classifier.
     """
     kinds = [module.kind for module in folder.modules]
     if len(kinds) > 1 or folder.transformer.task != CLASSIFICATION:
@@ -134,10 +150,4 @@ def check_scores_pairs(folder: SentenceFolder) -> None:
             f"The checkpoint's cross-encoder has the modules {', '.join(kinds)}, the first for "
             f"{folder.transformer.task}, which is not supported.",
             f"Supported is a Transformer alone, for {CLASSIFICATION}.",
-        )
-    default = folder.settings.default_prompt
-    if default and folder.settings.prompts.get(default):
-        raise UsageError(
-            f"The checkpoint's {_SETTINGS} puts the prompt '{default}' before every query, which is not supported.",
-            "Set 'default_prompt_name' to null, and write the prompt before the queries.",
         )

@@ -42,13 +42,30 @@ def label_names(config: Mapping[str, Any]) -> tuple[str, ...]:
             f"The config's 'id2label' names {len(names)} labels, and its 'num_labels' is {count}.",
             "Correct config.json: every output of the model needs its own label.",
         )
-    found = tuple(str(names[key]) for key in sorted(names, key=int))
+    ordered = [names[key] for key in sorted(names, key=int)]
+    nameless = [name for name in ordered if isinstance(name, bool) or not isinstance(name, str | int | float)]
+    if nameless:
+        raise UsageError(
+            f"The config's 'id2label' has {nameless[0]!r:.40} in the place of a name.", "Give every class a name."
+        )
+    found = tuple(str(name) for name in ordered)
     twice = [name for name, times in Counter(found).items() if times > 1]
     if twice:
         raise UsageError(
             f"The config's 'id2label' has the label '{twice[0]}' more than once.", "Give every class its own name."
         )
     return found
+
+
+def label_notes(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return a note where `label2id` says otherwise than `id2label`, by which labels are named."""
+    ids = config.get("label2id")
+    if not isinstance(ids, Mapping) or not ids:
+        return ()
+    named = {str(name): str(number) for number, name in enumerate(label_names(config))}
+    if {str(name): str(number) for name, number in ids.items()} == named:
+        return ()
+    return ("The config's 'label2id' says otherwise than its 'id2label', by which labels are named here.",)
 
 
 def check_head_rows(labels: tuple[str, ...], tensors: Mapping[str, Shape]) -> None:

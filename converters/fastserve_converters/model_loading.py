@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import re
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 from fastserve_converters import adapters
 from fastserve_converters.checkpoint import Checkpoint
 from fastserve_converters.config_checks import keys_read_by, unknown_keys_note
+from fastserve_converters.loaded_weights import check_complete, check_finite, check_number_types
 from fastserve_converters.quantized_checkpoints.description import KEYS, Quantization
+from fastserve_converters.stored_tensors import stored_types
 from fastserve_converters.tasks import TASKS, Task
 from fastserve_converters.weight_coverage import check_used
 from fastserve_runtime.errors import UsageError
@@ -50,21 +52,25 @@ def load_with_notes(checkpoint: Checkpoint, *, trust_remote_code: bool = False) 
 
         return LoadedModel(load_gguf_model(checkpoint.gguf))
     task: Task = TASKS.load(checkpoint.task)
+    types = stored_types([checkpoint.path / name for name in checkpoint.weights])
     with _without_adapter(checkpoint) as folder:
         model, report = _from_pretrained(checkpoint, folder, task, trust_remote_code=trust_remote_code)
-    _check_complete(task, report, {} if checkpoint.adapter is None else checkpoint.adapter.tensors())
+    check_complete(task, report, {} if checkpoint.adapter is None else checkpoint.adapter.tensors())
+    if checkpoint.quantization is None:
+        check_number_types(types, report["unexpected_keys"])
     check_used(report["unexpected_keys"], generates=task.GENERATES, drops_heads=task.IN_ANY_MODEL, unused=task.UNUSED)
     notes = [_config_note(checkpoint, model)]
     if checkpoint.adapter is not None:
         model = adapters.merge_adapter(model, checkpoint.adapter)
         notes.append(_adapter_note(checkpoint.adapter))
     model.eval()
-    _check_finite(model)
+    check_finite(model, task.UNUSED)
     return LoadedModel(model, tuple(note for note in notes if note))
 
 
 def _from_pretrained(checkpoint: Checkpoint, folder: Path, task: Task, *, trust_remote_code: bool) -> tuple[Any, Any]:
     import transformers
+    from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
 
     auto = getattr(transformers, task.AUTO_CLASS)
@@ -81,12 +87,28 @@ def _from_pretrained(checkpoint: Checkpoint, folder: Path, task: Task, *, trust_
         "ignore_mismatched_sizes": True,
     }
     try:
+        # Read apart: an attention that the config asks for would be tried before the one that is asked for here.
+        config = transformers.AutoConfig.from_pretrained(str(folder), **origin, **results)
         if checkpoint.quantization is not None:
-            config = transformers.AutoConfig.from_pretrained(str(folder), **origin, **results)
             return _dequantized(checkpoint.quantization, checkpoint, auto, config, options)
-        model, report = auto.from_pretrained(str(folder), **origin, **results, **options)
-    except (OSError, ValueError, TypeError, RuntimeError, KeyError, SafetensorError, pickle.UnpicklingError) as error:
-        raise UsageError(f"The checkpoint cannot be loaded: {_first_line(error)}") from error
+        model, report = auto.from_pretrained(str(folder), config=config, **origin, **options)
+    except KeyError as error:
+        raise UsageError(
+            f"The checkpoint's config names {error}, which Transformers does not know.",
+            "Check config.json; a newer Transformers may know it.",
+        ) from error
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        RuntimeError,
+        AttributeError,
+        ImportError,
+        SafetensorError,
+        StrictDataclassError,
+        pickle.UnpicklingError,
+    ) as error:
+        raise UsageError(f"The checkpoint cannot be loaded: {_first_line(error):.300}") from error
     return model, report
 
 
@@ -162,34 +184,6 @@ def _followed(model: Any) -> Iterator[str]:
 def _adapter_note(adapter: adapters.Adapter) -> str:
     base = f", trained on '{adapter.base}'," if adapter.base else ""
     return f"The adapter beside the weights ({adapter.kind}{base} '{adapter.weights}') was merged into them."
-
-
-def _check_complete(task: Task, report: dict[str, Any], brought: Collection[str]) -> None:
-    """Refuse a model that lacks weights which it uses; an adapter may bring some."""
-    missing = sorted(k for k in report["missing_keys"] if k not in brought and not any(p in k for p in task.UNUSED))
-    if missing:
-        raise UsageError(
-            f"The checkpoint lacks {len(missing)} weights, such as '{missing[0]}'.",
-            "It would run with random numbers in their place; save the whole model.",
-        )
-    mismatched = sorted(report.get("mismatched_keys", ()))
-    if mismatched:
-        name, stored, wanted = mismatched[0]
-        raise UsageError(
-            f"The checkpoint's weight '{name}' has the shape {list(stored)}; its config says {list(wanted)}.",
-            "Check that config.json belongs to these weights.",
-        )
-    errors = report.get("error_msgs", ())
-    if errors:
-        raise UsageError(f"The checkpoint cannot be loaded: {str(errors[0]).splitlines()[0]}")
-
-
-def _check_finite(model: torch.nn.Module) -> None:
-    import torch
-
-    for name, parameter in model.named_parameters():
-        if not bool(torch.isfinite(parameter).all()):
-            raise UsageError(f"The checkpoint's weight '{name}' has values that are not finite.")
 
 
 def _first_line(error: BaseException) -> str:

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastserve_converters.adapters import Adapter, check_can_merge, find_adapter
+from fastserve_converters.adapters import Adapter, adapters_below, check_can_merge, find_adapter, refuse_adapter_alone
 from fastserve_converters.stored_tensors import Shape, stored_tensors
 from fastserve_converters.task_finding import AUTO
-from fastserve_converters.weight_files import unread_weights, weight_files
+from fastserve_converters.weight_files import has_weights, unread_weights, weight_files
 
 CLASSIFICATION = "text-classification"
 
@@ -47,12 +47,18 @@ def read_weights(path: Path, *, allow_pickle: bool) -> StoredWeights:
         UsageError: there are none, a part is missing, they are pickles that were not allowed, or there is an adapter
             that cannot be merged.
     """
-    files = weight_files(path, allow_pickle=allow_pickle)
     adapter = find_adapter(path)
+    if adapter is not None and not has_weights(path):
+        refuse_adapter_alone(path)
+    files = weight_files(path, allow_pickle=allow_pickle)
     tensors = stored_tensors([path / name for name in files])
     if adapter is not None:
         check_can_merge(adapter, allow_pickle=allow_pickle)
         tensors = {**tensors, **adapter.tensors()}
     unread = list(unread_weights(path, files, adapter=None if adapter is None else adapter.weights))
-    more = f"The checkpoint has more weights, which were not read: {', '.join(unread)}."
-    return StoredWeights(files, tensors, adapter, (more,) if unread else ())
+    notes = []
+    if unread:
+        notes.append(f"The checkpoint has more weights, which were not read: {', '.join(unread)}.")
+    if below := adapters_below(path):
+        notes.append(f"The checkpoint has adapters in folders of their own, which were not read: {', '.join(below)}.")
+    return StoredWeights(files, tensors, adapter, tuple(notes))

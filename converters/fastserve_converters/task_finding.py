@@ -79,7 +79,9 @@ def _task_of_weights(tasks: Mapping[str, Task], family: Family, weights: Collect
 
 
 def _is_among(part: str, weights: Collection[str]) -> bool:
-    return any(weight.endswith(part) for weight in weights) if part.startswith(".") else part in weights
+    if not part.startswith("."):
+        return part in weights
+    return any(weight.endswith(part) or weight == part[1:] for weight in weights)
 
 
 def _checked(tasks: Mapping[str, Task], architecture: str, found: str | None, head: str | None, wanted: str) -> str:

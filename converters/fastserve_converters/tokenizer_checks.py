@@ -57,7 +57,10 @@ def text_settings(
         truncation_side=truncation_side(tokenizer),
         pairs=PairSettings(checkpoint.has_token_types) if checkpoint.takes_pairs else None,
         reserved_id=checkpoint.family.padding_in_positions(checkpoint.config),
+        # Not in a tokenizer.json: every library is told at run time.
+        split_special_tokens=bool(getattr(tokenizer, "split_special_tokens", False)) or None,
     )
+    check_positions_padding(tokenizer, settings.reserved_id)
     notes = [vocabulary_note, padding_note, *setting_notes(tokenizer, length)]
     return settings, [note for note in notes if note]
 
@@ -122,6 +125,24 @@ def check_takes_any_text(tokenizer: Any) -> None:
             f"The tokenizer cannot take text that it does not know: {one_line(error)}.",
             "Give its model an unknown token ('unk_token') that is in its vocabulary, and save it again.",
         ) from error
+
+
+def check_positions_padding(tokenizer: Any, number: int | None) -> None:
+    """Refuse a model that takes a token of every text for padding, as it counts positions.
+
+    Args:
+        tokenizer: of Transformers.
+        number: the id that the model does not count; None where it counts all.
+
+    Raises:
+        UsageError: naming the token.
+    """
+    if number is not None and number in tokenizer("")["input_ids"]:
+        raise UsageError(
+            f"The config's 'pad_token_id' is {number}, by which the model counts positions; the tokenizer puts that "
+            f"token, '{tokenizer.convert_ids_to_tokens(number)}', into every text.",
+            "Write the id of the padding token that the model was trained with, mostly 1, into config.json.",
+        )
 
 
 def padding_of(tokenizer: Any, rows: int) -> tuple[Padding, str]:

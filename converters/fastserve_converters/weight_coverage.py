@@ -31,6 +31,11 @@ _SHOWN = 2
 _LAYER = re.compile(r"(?:^|\.)(?:layer|layers|h)\.(\d+)\.")
 
 
+def plays_no_part(name: str) -> bool:
+    """Whether a tensor of that name is none of a model's weights, but counts, or was of use in training alone."""
+    return bool(_NO_PART.search(name))
+
+
 def check_used(unexpected: Iterable[str], *, generates: bool, drops_heads: bool, unused: Collection[str]) -> None:
     """Refuse tensors that the loaded model has no place for, unless it is known that they play no part.
 
@@ -49,7 +54,7 @@ def check_used(unexpected: Iterable[str], *, generates: bool, drops_heads: bool,
     unknown = sorted(
         name
         for name in unexpected
-        if not _NO_PART.search(name)
+        if not plays_no_part(name)
         and name.partition(".")[0] not in left_out
         and not any(part in name for part in unused)
         and (generates or ".pooler." not in f".{name}")

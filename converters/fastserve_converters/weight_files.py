@@ -11,6 +11,8 @@ from fastserve_runtime.errors import UsageError
 
 WHOLE = f"model{SAFETENSORS}"
 INDEX = f"{WHOLE}.index.json"
+ADAPTERS = ("adapter_model.safetensors", "adapter_model.bin")
+"""What PEFT calls the weights of an adapter."""
 _PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
 _HEADS_OF_OTHERS = ("model_head.pkl", "model_head.joblib", "config_setfit.json")
 """SetFit keeps a classifier of scikit-learn beside its sentence encoder."""
@@ -28,7 +30,11 @@ def weight_files(path: Path, *, allow_pickle: bool) -> tuple[str, ...]:
         return _indexed(path)
     safe = sorted(f.name for f in path.glob(f"model*{SAFETENSORS}"))
     if safe:
-        return tuple(safe)
+        raise UsageError(
+            f"The checkpoint has weights in '{safe[0]}', and neither '{WHOLE}' nor '{INDEX}', by which Transformers "
+            "finds them.",
+            f"Copy or download the whole checkpoint, or give the only file the name '{WHOLE}'.",
+        )
     pickles = sorted({f.name for pattern in _PICKLES for f in path.glob(pattern)})
     if not pickles:
         raise UsageError(f"The checkpoint '{path.name}' has no weights.", "A file model.safetensors is wanted.")
@@ -38,6 +44,12 @@ def weight_files(path: Path, *, allow_pickle: bool) -> tuple[str, ...]:
             "Save it as safetensors, or accept it with --allow-pickle.",
         )
     return tuple(pickles)
+
+
+def has_weights(path: Path) -> bool:
+    """Whether a folder has files of weights of a model, of any kind."""
+    names = (WHOLE, INDEX, f"model*{SAFETENSORS}", *_PICKLES)
+    return any(f.name not in ADAPTERS for name in names for f in path.glob(name))
 
 
 def unread_weights(path: Path, read: tuple[str, ...], *, adapter: str | None) -> Iterator[str]:

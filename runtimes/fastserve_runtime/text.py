@@ -45,6 +45,7 @@ class TokenizerSettings:
         vocabulary_size: how many rows the model's embedding table has; None where unknown.
         truncation_side: where a text that is too long loses tokens; None means at its end.
         reserved_id: an id that no text may have, since the model counts positions by it; None where there is none.
+        split_special_tokens: whether special tokens that stand in a text are read as any text is; None: they are not.
     """
 
     sequence_length: int
@@ -56,6 +57,7 @@ class TokenizerSettings:
     vocabulary_size: int | None = None
     truncation_side: Side | None = None
     reserved_id: int | None = None
+    split_special_tokens: bool | None = None
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> TokenizerSettings:
@@ -71,6 +73,7 @@ class TokenizerSettings:
             vocabulary_size(document),
             _side(document.get("truncation_side")),
             fields.count("reserved_id") if document.get("reserved_id") is not None else None,
+            fields.flag("split_special_tokens") if document.get("split_special_tokens") is not None else None,
         )
 
     def as_document(self) -> dict[str, Any]:
@@ -144,6 +147,7 @@ class TextPreprocessor:
         special = tokenizer.num_special_tokens_to_add(settings.pairs is not None) if settings.add_special_tokens else 0
         if length <= special:
             raise BundleError(f"A sequence length of {length} leaves no room beside {special} special tokens.")
+        tokenizer.encode_special_tokens = bool(settings.split_special_tokens)
         try:
             side = settings.truncation_side or "right"
             tokenizer.enable_truncation(length, strategy="longest_first", direction=side)
@@ -239,13 +243,17 @@ class TextPreprocessor:
             tensors = self(texts)
         return [n for n, before in inputs.items() if n not in tensors or not np.array_equal(tensors[n], before)]
 
-    def count_tokens(self, text: Text) -> int:
+    def count_tokens(self, text: Text, prompt: str | None = None) -> int:
         """Return how many tokens a text or pair has before it is cut off or padded.
 
-        Special ones are counted, and those of the default prompt.
+        Special ones are counted, and those of the prompt.
+
+        Args:
+            text: the text or pair.
+            prompt: the name of what is put before it; None: the default one; `""`: nothing.
         """
         (clean,) = checked_samples([text], takes_pairs=self.takes_pairs)
-        clean = with_prompt(self.settings.prompts, chosen_prompt(self.settings.prompts, None), clean)
+        clean = with_prompt(self.settings.prompts, chosen_prompt(self.settings.prompts, prompt), clean)
         both = (clean,) if isinstance(clean, str) else clean
         encoding = self._tokenizer.encode(*both, add_special_tokens=self.settings.add_special_tokens)
         if len(both) == 1:

@@ -50,6 +50,25 @@ def test_the_same_within_sentence_transformers_files(tmp_path: Path) -> None:
         read_checkpoint(folder)
 
 
+def test_an_adapter_beside_a_config_without_weights_is_alone_too(folder) -> None:
+    with pytest.raises(UsageError, match="is an adapter alone"):
+        read_checkpoint(spoilt(folder(weights=None)))
+
+
+def test_the_weights_of_an_adapter_without_its_config_are_refused(folder) -> None:
+    root = spoilt(folder())
+    (root / adapters.CONFIG).unlink()
+    with pytest.raises(UsageError, match=f"'{adapters.WEIGHTS[0]}' without '{adapters.CONFIG}'"):
+        read_checkpoint(root)
+
+
+def test_adapters_in_folders_of_their_own_are_named(folder) -> None:
+    root = folder()
+    (root / "german").mkdir()
+    spoilt(root / "german")
+    assert "adapters in folders of their own, which were not read: german" in " ".join(read_checkpoint(root).notes)
+
+
 @pytest.mark.parametrize("kind", ["PROMPT_TUNING", "PREFIX_TUNING", "XLORA"])
 def test_an_adapter_that_is_more_than_weights_is_refused(folder, kind: str) -> None:
     with pytest.raises(UsageError, match=f"of the kind {kind}, which cannot be merged"):

@@ -11,6 +11,7 @@ import pytest
 from fastserve_converters.checkpoint import file_sha256, read_checkpoint
 from fastserve_converters.families import FAMILIES
 from fastserve_runtime.errors import UsageError
+from sentence_models import save_sentence_model
 
 CLASSIFIER = {"architectures": ["BertForSequenceClassification"]}
 MODULES = [
@@ -159,7 +160,8 @@ def test_pickles_beside_safetensors_are_not_looked_at(folder) -> None:
 
 def test_weights_may_be_in_several_files(folder) -> None:
     names = [f"model-0000{i}-of-00002.safetensors" for i in (1, 2)]
-    root = folder({names[1]: "b"}, weights=names[0])
+    index = {"weight_map": {"a": names[0], "b": names[1]}}
+    root = folder({names[1]: "b", "model.safetensors.index.json": index}, weights=names[0])
     assert read_checkpoint(root).weights == tuple(names)
 
 
@@ -170,10 +172,22 @@ def test_a_checkpoint_without_weights_is_refused(folder) -> None:
 
 
 def test_the_digest_of_the_weights_is_over_all_files_in_order(folder) -> None:
-    root = folder({"model-2.safetensors": "second"}, weights="model-1.safetensors")
+    index = {"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}
+    files = {"model-2.safetensors": "second", "model.safetensors.index.json": index}
+    root = folder(files, weights="model-1.safetensors")
     digests = [hashlib.sha256(content).hexdigest() for content in (b"weights", b"second")]
     assert read_checkpoint(root).weights_sha256() == hashlib.sha256("".join(digests).encode()).hexdigest()
     assert file_sha256(root / "model-1.safetensors") == digests[0]
+
+
+def test_the_digest_covers_the_weights_of_a_sentence_encoders_own_modules(tmp_path: Path) -> None:
+    save_sentence_model(tmp_path, "dense, tanh by default")
+    before = read_checkpoint(tmp_path).weights_sha256()
+    file = tmp_path / "2_Dense" / "model.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    assert read_checkpoint(tmp_path).weights_sha256() != before
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,19 @@ def test_a_causal_encoder_is_refused(folder, family: str) -> None:
     assert "config.json" in failure.value.remedy
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"add_cross_attention": True}, "'add_cross_attention': true"),
+        ({"model_type": "roberta", "pad_token_id": None}, "'pad_token_id' is None"),
+        ({"problem_type": "ranking"}, "'problem_type' is 'ranking'"),
+    ],
+)
+def test_values_that_mean_nothing_here_are_refused(folder, changes: dict, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        read_checkpoint(folder(**changes))
+
+
 def test_heads_that_were_pruned_are_refused(folder) -> None:
     with pytest.raises(UsageError, match="'pruned_heads'"):
         read_checkpoint(folder(pruned_heads={"0": [1]}))

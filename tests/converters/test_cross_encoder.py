@@ -39,6 +39,20 @@ def new_layout(activation: str | None = None, **more: Any) -> dict[str, Any]:
         ({}, new_layout(SIGMOID), "sigmoid"),
         ({}, new_layout(IDENTITY), "identity"),
         ({}, new_layout(), "sigmoid"),
+        ({"sentence_transformers": {}, "sbert_ce_default_activation_function": IDENTITY}, {}, "identity"),
+        (
+            {"sentence_transformers": {"activation_fn": None}, "sbert_ce_default_activation_function": IDENTITY},
+            {},
+            "sigmoid",
+        ),
+        ({"sentence_transformers": {"activation_fn": IDENTITY}}, new_layout(), "identity"),
+        ({"sentence_transformers": {"activation_fn": IDENTITY}}, new_layout("mine.Activation"), "identity"),
+        # Without modules.json, sentence-transformers does not read the settings.
+        (
+            {},
+            {"config_sentence_transformers.json": {"model_type": "CrossEncoder", "activation_fn": IDENTITY}},
+            "sigmoid",
+        ),
     ],
 )
 def test_a_cross_encoder_of_one_score_ranks_texts_with_its_own_activation(
@@ -94,12 +108,41 @@ def test_an_encoder_takes_no_pairs(folder: Callable[..., Path]) -> None:
         read_checkpoint(folder(), pairs=True)
 
 
+def test_the_prompts_of_a_cross_encoder_are_carried(folder: Callable[..., Path]) -> None:
+    files = new_layout(prompts={"query": "Find: "}, default_prompt_name="query")
+    texts = read_checkpoint(folder(files, **CLASSIFIER)).texts
+    assert (texts.prompts, texts.default_prompt) == ({"query": "Find: "}, "query")
+
+
+def test_keys_that_a_cross_encoder_has_no_use_for_are_named(folder: Callable[..., Path]) -> None:
+    files = new_layout(SIGMOID, keep_in_fp32_modules=["0.model.classifier"], colour="red")
+    files["modules.json"] = [{**MODULES[0], "kwargs": ["task"]}]
+    notes = " ".join(read_checkpoint(folder(files, **CLASSIFIER)).notes)
+    assert "has 'colour', which changes no result" in notes
+    assert "'kwargs' for the Transformer" in notes
+    assert "fp32" not in notes
+
+
+@pytest.mark.parametrize(
+    ("problem", "given"), [(None, "softmax"), ("multi_label_classification", "sigmoid"), ("regression", None)]
+)
+def test_what_becomes_of_plain_scores_of_classes_is_told(
+    folder: Callable[..., Path], problem: str | None, given: str | None
+) -> None:
+    notes = read_checkpoint(folder(new_layout(IDENTITY), **NLI, problem_type=problem)).notes
+    told = [note for note in notes if "plain logits" in note]
+    assert all(f"their {given}" in note for note in told)
+    assert bool(told) is (given is not None)
+
+
 @pytest.mark.parametrize(
     "files",
     [
-        {**new_layout(), "modules.json": [*MODULES, {**MODULES[0], "type": "sentence_transformers.models.Dense"}]},
+        {
+            **new_layout(),
+            "modules.json": [*MODULES, {**MODULES[0], "name": "1", "type": "sentence_transformers.models.Dense"}],
+        },
         {**new_layout(), "sentence_bert_config.json": {"transformer_task": "text-generation"}},
-        new_layout(prompts={"query": "Find: "}, default_prompt_name="query"),
     ],
 )
 def test_a_cross_encoder_that_is_more_than_a_classifier_is_refused(

@@ -143,7 +143,7 @@ def test_hidden_states_of_padding_are_not_compared(tiny) -> None:
 def test_a_checkpoint_with_dense_layer_equals_its_original(tiny_copy) -> None:
     root = tiny_copy("bert", sentence=True)
     modules = json.loads((root / "modules.json").read_text())
-    modules.insert(2, {"idx": 2, "name": "2", "path": "2_Dense", "type": "sentence_transformers.models.Dense"})
+    modules.insert(2, {"idx": 2, "name": "dense", "path": "2_Dense", "type": "sentence_transformers.models.Dense"})
     (root / "modules.json").write_text(json.dumps(modules))
     (root / "2_Dense").mkdir()
     config = {"in_features": 32, "out_features": 8, "bias": False}

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastserve_converters.checkpoint import read_checkpoint
-from fastserve_converters.labels import check_head_rows, check_outputs, label_names
+from fastserve_converters.labels import check_head_rows, check_outputs, label_names, label_notes
 from fastserve_runtime.errors import UsageError
 
 
@@ -29,6 +29,8 @@ def test_names_come_in_the_order_of_their_ids_whatever_order_the_file_has(names:
         ({"id2label": ["a", "b"]}, "an object from ids to names is wanted"),
         ({"id2label": {"0": "a", "1": "a"}}, "the label 'a' more than once"),
         ({"id2label": {"0": "a", "1": "b"}, "num_labels": 3}, "names 2 labels, and its 'num_labels' is 3"),
+        ({"id2label": {"0": None, "1": "b"}}, "has None in the place of a name"),
+        ({"id2label": {"0": {"en": "a"}, "1": "b"}}, "in the place of a name"),
         ({"num_labels": 0}, "'num_labels' is 0"),
         ({"num_labels": "3"}, "'num_labels' is '3'"),
     ],
@@ -37,6 +39,21 @@ def test_names_that_do_not_fit_the_outputs_are_refused(config: dict, part: str) 
     with pytest.raises(UsageError) as failure:
         label_names(config)
     assert part in failure.value.problem
+
+
+@pytest.mark.parametrize(
+    ("ids", "differs"),
+    [
+        (None, False),
+        ({}, False),
+        ({"a": 0, "b": 1}, False),
+        ({"b": "1", "a": "0"}, False),
+        ({"a": 1, "b": 0}, True),
+        ({"a": 0}, True),
+    ],
+)
+def test_ids_that_contradict_the_names_are_pointed_out(ids: dict | None, differs: bool) -> None:
+    assert bool(label_notes({"id2label": {"0": "a", "1": "b"}, "label2id": ids})) is differs
 
 
 @pytest.mark.parametrize("name", ["classifier.weight", "classifier.out_proj.weight"])

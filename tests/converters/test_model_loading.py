@@ -88,11 +88,63 @@ def test_weights_of_another_shape_are_refused(tiny_copy) -> None:
     assert "\n" not in failure.value.problem
 
 
+@pytest.mark.parametrize("prefix", ["model.", "module.", "_orig_mod.", "encoder."])
+def test_names_with_something_before_them_are_told_from_missing_weights(tiny_copy, prefix: str) -> None:
+    def spoil(weights: Weights) -> None:
+        for name in list(weights):
+            weights[prefix + name] = weights.pop(name)
+
+    with pytest.raises(UsageError, match=f"weights have '{prefix}' before their names") as failure:
+        load_model(read_checkpoint(change(tiny_copy("bert"), spoil)))
+    assert "DistributedDataParallel" in failure.value.remedy
+
+
+def test_layers_within_an_adapter_are_named(tiny_copy) -> None:
+    def spoil(weights: Weights) -> None:
+        weights[QUERY.replace(".weight", ".base_layer.weight")] = weights.pop(QUERY)
+
+    with pytest.raises(UsageError, match="with an adapter around its layers"):
+        load_model(read_checkpoint(change(tiny_copy("bert"), spoil)))
+
+
+@pytest.mark.parametrize(("dtype", "name"), [(torch.int8, "I8"), (torch.complex64, "C64")])
+def test_weights_that_are_no_fractions_need_a_word_on_what_they_mean(tiny_copy, dtype: torch.dtype, name: str) -> None:
+    def spoil(weights: Weights) -> None:
+        weights[QUERY] = weights[QUERY].to(dtype)
+        weights["embeddings.position_ids"] = torch.arange(66)[None]
+
+    with pytest.raises(UsageError, match=f"'{QUERY}' is stored as {name}"):
+        load_model(read_checkpoint(change(tiny_copy("bert"), spoil)))
+
+
+def test_a_pooler_that_is_not_used_may_hold_anything(tiny_copy) -> None:
+    load_model(read_checkpoint(change(tiny_copy("bert"), lambda w: w["pooler.dense.bias"].fill_(torch.nan))))
+
+
+def test_an_attention_that_the_config_asks_for_is_not_looked_for(tiny_copy) -> None:
+    folder = tiny_copy("bert")
+    config = json.loads((folder / "config.json").read_text()) | {"_attn_implementation": "flash_attention_2"}
+    (folder / "config.json").write_text(json.dumps(config))
+    load_model(read_checkpoint(folder))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"), [({"hidden_act": "foo"}, "names 'foo'"), ({"hidden_size": "32"}, "cannot be loaded")]
+)
+def test_a_config_that_transformers_does_not_take_is_an_error_in_a_line(tiny_copy, changes: dict, said: str) -> None:
+    folder = tiny_copy("bert")
+    config = json.loads((folder / "config.json").read_text()) | changes
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UsageError, match=said) as failure:
+        load_model(read_checkpoint(folder))
+    assert "\n" not in failure.value.problem
+
+
 @pytest.mark.parametrize("content", [b"", b"no weights at all", b"\xff" * 100])
 def test_weights_that_cannot_be_read_are_refused(tiny_copy, content: bytes) -> None:
     folder = tiny_copy("bert")
     (folder / "model.safetensors").write_bytes(content)
-    with pytest.raises(UsageError, match="The checkpoint cannot be loaded") as failure:
+    with pytest.raises(UsageError, match=r"'model\.safetensors' cannot be loaded") as failure:
         load_model(read_checkpoint(folder))
     assert "\n" not in failure.value.problem
 
@@ -100,7 +152,7 @@ def test_weights_that_cannot_be_read_are_refused(tiny_copy, content: bytes) -> N
 def test_weights_that_are_cut_off_are_refused(tiny_copy) -> None:
     file = tiny_copy("bert") / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-1000])
-    with pytest.raises(UsageError, match="The checkpoint cannot be loaded"):
+    with pytest.raises(UsageError, match=r"'model\.safetensors' cannot be loaded"):
         load_model(read_checkpoint(file.parent))
 
 

@@ -241,3 +241,17 @@ def test_half_of_a_vocabulary_is_refused(tiny_copy) -> None:
     (folder / "tokenizer.json").unlink()
     with pytest.raises(UsageError, match="tokenizer"):
         load_tokenizer(read_checkpoint(folder))
+
+
+def test_special_tokens_in_a_text_are_split_where_the_tokenizer_says_so(edited, tmp_path: Path) -> None:
+    folder = edited(split_special_tokens=True)
+    given = [*TEXTS, "good [SEP] film", "[MASK]"]
+    settings = built(folder, tmp_path / "out", given)["preprocessing"]["settings"]
+    assert settings["split_special_tokens"] is True
+    assert_as_original(folder, tmp_path / "out", given)
+
+
+def test_a_token_of_every_text_cannot_be_what_positions_are_counted_by(edited, tmp_path: Path) -> None:
+    folder = edited("roberta", "config.json", pad_token_id=0)
+    with pytest.raises(UsageError, match=r"'pad_token_id' is 0, .* puts that token, '<s>', into every text"):
+        built(folder, tmp_path / "out")

@@ -23,6 +23,19 @@ def test_an_index_names_the_files(folder) -> None:
     )
 
 
+def test_parts_without_an_index_are_refused_since_nobody_would_find_them(folder) -> None:
+    with pytest.raises(UsageError, match=rf"weights in '{SHARDS[0]}', and neither .* nor '{INDEX}'"):
+        read_checkpoint(folder({SHARDS[1]: "x"}, weights=SHARDS[0]))
+
+
+def test_a_pointer_of_git_lfs_is_not_taken_for_weights(folder) -> None:
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 90\n"
+    root = folder({"model.safetensors": pointer}, weights=None)
+    with pytest.raises(UsageError, match=r"'model\.safetensors' is a pointer of Git LFS") as failure:
+        read_checkpoint(root)
+    assert "git lfs pull" in failure.value.remedy
+
+
 def test_a_whole_file_goes_before_an_index(folder) -> None:
     assert read_checkpoint(folder({INDEX: MAP})).weights == ("model.safetensors",)
 

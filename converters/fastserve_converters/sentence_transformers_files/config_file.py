@@ -105,6 +105,11 @@ class ConfigFile:
         )
 
 
+def in_folder(folder: str, name: str) -> str:
+    """Return a file's name relative to the checkpoint; the folder is empty for the checkpoint's own."""
+    return f"{folder}/{name}" if folder else name
+
+
 def read_config(root: Path, name: str, *, optional: bool = False) -> ConfigFile:
     """Read a config file of a checkpoint.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -27,6 +27,7 @@ from fastserve_runtime.errors import UsageError
 LISTING = "modules.json"
 _FIRST = "Transformer"
 _ENTRY = ("idx", "name", "path", "type")
+_TEXTS = ("name", "path", "type")
 _NAMESPACE = "sentence_transformers."
 
 
@@ -109,6 +110,15 @@ class SentenceFolder:
             self.transformer.max_seq_length_from,
         )
 
+    def notes(self) -> tuple[str, ...]:
+        """Return what the user should know of what is not carried, the modules behind the Transformer apart."""
+        own = (
+            f"{LISTING} has '{key}' for the {module.kind}, which changes no result and is not carried."
+            for module in self.modules
+            for key in module.others
+        )
+        return (*own, *self.settings.notes(), *self.transformer.notes)
+
     def head(
         self, config: Mapping[str, Any], *, truncate_dim: int | None = None, allow_pickle: bool = False
     ) -> tuple[SentenceHead, tuple[str, ...]]:
@@ -129,18 +139,14 @@ class SentenceFolder:
                 f"The checkpoint's sentence-transformers model is {what}, which gives no sentence embeddings.",
                 f"Supported are models of the kind {EMBEDDER}.",
             )
-        has_layers = self.transformer.hidden_states or bool(config.get("output_hidden_states"))
+        asked = self.transformer.hidden_states
+        has_layers = bool(config.get("output_hidden_states")) if asked is None else asked
         modules, notes = module_kinds.read_modules(
             self.root, [(m.kind, m.folder) for m in self.modules[1:]], has_layers=has_layers, allow_pickle=allow_pickle
         )
         head = SentenceHead(modules, None, self.settings.similarity)
         kept = _kept(checked_width(head, config), truncate_dim, self.settings.truncate_dim)
-        own = (
-            f"{LISTING} has '{key}' for the {module.kind}, which does not change an embedding and is not carried."
-            for module in self.modules
-            for key in module.others
-        )
-        return replace(head, truncate_dim=kept), (*own, *self.settings.notes(), *self.transformer.notes, *notes)
+        return replace(head, truncate_dim=kept), (*self.notes(), *notes)
 
 
 def _kept(width: int | None, wanted: int | None, usual: int | None) -> int | None:
@@ -166,6 +172,7 @@ def read_sentence_folder(root: Path) -> SentenceFolder | None:
     if not isinstance(entries, list) or not all(isinstance(m, dict) for m in entries):
         raise UsageError(f"The checkpoint's '{LISTING}' is not a list of JSON objects.")
     modules = tuple(_module(entry) for entry in entries)
+    _check_names(entries)
     kinds = [m.kind for m in modules]
     if not kinds or kinds[0] != _FIRST or kinds.count(_FIRST) != 1:
         if kinds and kinds[0] != _FIRST:
@@ -178,8 +185,26 @@ def read_sentence_folder(root: Path) -> SentenceFolder | None:
     return SentenceFolder(root, modules, read_sentence_settings(root), transformer)
 
 
+def _check_names(entries: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse two modules of one name, of which sentence-transformers keeps the second alone."""
+    names = [entry["name"] for entry in entries if "name" in entry]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise UsageError(
+            f"The checkpoint's {LISTING} has {names.count(twice[0])} modules with the name '{twice[0]}', of which "
+            "sentence-transformers keeps one.",
+            "Give every module a name of its own.",
+        )
+
+
 def _module(entry: Mapping[str, Any]) -> Module:
-    name, folder = str(entry.get("type", "")), str(entry.get("path", ""))
+    for key in _TEXTS:
+        if not isinstance(entry.get(key, ""), str):
+            raise UsageError(
+                f"The checkpoint's {LISTING} has a module whose '{key}' is {entry[key]!r:.40}; a text is wanted.",
+                "Save the model again with sentence-transformers.",
+            )
+    name, folder = entry.get("type", ""), entry.get("path", "")
     kind = name.rpartition(".")[2]
     if not name.startswith(_NAMESPACE):
         raise UsageError(
@@ -191,4 +216,4 @@ def _module(entry: Mapping[str, Any]) -> Module:
         raise UsageError(f"The checkpoint's {LISTING} names the folder '{folder}', which is outside the checkpoint.")
     # `kwargs` names what a caller may pass on to a module; the pipeline passes on nothing.
     others = tuple(key for key in entry if key not in _ENTRY and not (key == "kwargs" and not entry[key]))
-    return Module(kind, "" if folder == "." else folder, others)
+    return Module(kind, "" if path == PurePosixPath() else str(path), others)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastserve_converters.sentence_transformers_files.config_file import ConfigFile, read_config
+from fastserve_converters.sentence_transformers_files.config_file import ConfigFile, in_folder, read_config
 from fastserve_converters.sentence_transformers_files.modules import (
     SentenceModule,
     dense,
@@ -92,7 +92,7 @@ def read_modules(
     notes: list[str] = []
     for name, folder in entries:
         reader = KINDS[name]
-        config = read_config(root, f"{folder}/config.json", optional=not reader.needs_config)
+        config = read_config(root, in_folder(folder, "config.json"), optional=not reader.needs_config)
         module, more = reader.read(config, folder)
         notes += more
         if isinstance(module, weighted_layer_pooling.WeightedLayerPooling) and not has_layers:

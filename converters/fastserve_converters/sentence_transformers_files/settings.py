@@ -17,6 +17,8 @@ SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
 # sentence-transformers has these two names for every embedding model, with an empty text unless the file gives one.
 _USUAL_PROMPTS = ("query", "document")
 _KNOWN = ("__version__", "model_type", "prompts", "default_prompt_name", "similarity_fn_name", "truncate_dim")
+# Which activation it is, is read with the marks of cross-encoders; everything is computed in float32.
+_OF_CROSS_ENCODERS = ("activation_fn", "keep_in_fp32_modules")
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class SentenceSettings:
         default_prompt: the name of the prompt that is put before a text if nothing else is said, or None.
         truncate_dim: so many numbers are kept of an embedding, or None.
         similarity: how embeddings are compared.
-        others: keys that mean nothing to an embedding model, with their values.
+        others: keys that mean nothing to a model of that kind, with their values.
     """
 
     model_type: str = EMBEDDER
@@ -44,7 +46,7 @@ class SentenceSettings:
         if not self.others:
             return ()
         names = ", ".join(f"'{name}'" for name in self.others)
-        return (f"{FILE} has {names}, which does not change an embedding and is not carried.",)
+        return (f"{FILE} has {names}, which changes no result and is not carried.",)
 
 
 def read_sentence_settings(checkpoint: Path) -> SentenceSettings:
@@ -54,6 +56,8 @@ def read_sentence_settings(checkpoint: Path) -> SentenceSettings:
         UsageError: a value is of a wrong kind, or the default prompt is none of the prompts.
     """
     file = read_config(checkpoint, FILE, optional=True)
+    kind = file.optional("model_type", str) or EMBEDDER
+    known = (*_KNOWN, *(_OF_CROSS_ENCODERS if kind == CROSS_ENCODER else ()))
     prompts = _prompts(file)
     default = file.optional("default_prompt_name", str)
     if default is not None and default not in prompts:
@@ -67,18 +71,18 @@ def read_sentence_settings(checkpoint: Path) -> SentenceSettings:
     if similarity not in SIMILARITIES:
         raise file.wrong("similarity_fn_name", f"Known are: {', '.join(SIMILARITIES)}.")
     return SentenceSettings(
-        file.optional("model_type", str) or EMBEDDER,
+        kind,
         prompts,
         default,
         file.optional_count("truncate_dim"),
         similarity,
-        {key: file.content[key] for key in file.unknown_keys(_KNOWN)},
+        {key: file.content[key] for key in file.unknown_keys(known)},
     )
 
 
 def _prompts(file: ConfigFile) -> dict[str, str]:
     given = file.optional("prompts", dict) or {}
-    for text in given.values():
-        if not (text is None or isinstance(text, str)):
-            raise file.wrong("prompts")
+    for name, text in given.items():
+        if not (text is None or isinstance(text, str)) or (text and not name):
+            raise file.wrong("prompts", "Give every prompt a name, and a text.")
     return {str(name): text or "" for name, text in given.items()}

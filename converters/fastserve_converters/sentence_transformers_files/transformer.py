@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastserve_converters.sentence_transformers_files.config_file import ConfigFile, read_config
+from fastserve_converters.sentence_transformers_files.config_file import ConfigFile, in_folder, read_config
 
 FILES = (
     "sentence_bert_config.json",
@@ -47,7 +47,7 @@ class TransformerSettings:
         max_seq_length: texts are cut at so many tokens; None: where the tokenizer or the model says.
         max_seq_length_from: the file that gives it.
         lower_case: whether texts are made lower case before anything else.
-        hidden_states: whether the file asks for the hidden states of all layers.
+        hidden_states: whether the hidden states of all layers are given; None: as the model's config says.
         notes: what the user should know of keys that are not carried, in sentences.
     """
 
@@ -55,7 +55,7 @@ class TransformerSettings:
     max_seq_length: int | None = None
     max_seq_length_from: str = ""
     lower_case: bool = False
-    hidden_states: bool = False
+    hidden_states: bool | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -94,21 +94,21 @@ def read_transformer_settings(root: Path, folder: str) -> TransformerSettings:
         length,
         source,
         bool(file.content.get("do_lower_case", False)),
-        bool(arguments["config"].get("output_hidden_states", False)),
+        _flag(arguments["config"].get("output_hidden_states")),
         tuple(_notes(file, arguments["model"])),
     )
 
 
+def _flag(value: Any) -> bool | None:
+    return None if value is None else bool(value)
+
+
 def _config(root: Path, folder: str) -> ConfigFile:
     for name in FILES:
-        file = read_config(root, _in_folder(folder, name), optional=True)
+        file = read_config(root, in_folder(folder, name), optional=True)
         if file.content:
             return file
-    return ConfigFile(_in_folder(folder, FILES[0]), {})
-
-
-def _in_folder(folder: str, name: str) -> str:
-    return f"{folder}/{name}" if folder else name
+    return ConfigFile(in_folder(folder, FILES[0]), {})
 
 
 def _check_output(file: ConfigFile, task: str) -> None:
@@ -149,7 +149,7 @@ def _most_tokens(
     given = named or file.optional_count("max_seq_length")
     if given is not None:
         return given, file.name
-    tokenizer = read_config(root, _in_folder(folder, TOKENIZER_CONFIG), optional=True)
+    tokenizer = read_config(root, in_folder(folder, TOKENIZER_CONFIG), optional=True)
     length = tokenizer.content.get("model_max_length")
     # Transformers writes 1e30 where there is no limit.
     if isinstance(length, int | float) and not isinstance(length, bool) and 1 <= length < 1e9:

@@ -14,6 +14,7 @@ from fastserve_runtime.generation.finish import Generation
 from fastserve_runtime.generation.grammar import GrammarRefused
 from fastserve_runtime.serving.openai_requests import GenerationRequest
 from fastserve_runtime.serving.refusal import Refusal
+from fastserve_runtime.serving.request_fields import PROMPT_NAME
 from fastserve_runtime.serving.settings import LongInput
 from fastserve_runtime.serving.work_queue import Work, WorkQueue
 
@@ -167,24 +168,32 @@ def generating(model: ServedModel, request: GenerationRequest) -> Work[str | Gen
     return work
 
 
-def computing(model: ServedModel, samples: Sequence[Text], long_input: LongInput, field: str) -> Work[ComputedTexts]:
+def computing(
+    model: ServedModel, samples: Sequence[Text], long_input: LongInput, field: str, prompt: str | None = None
+) -> Work[ComputedTexts]:
     """Return the work of a request for what a model gives for texts or pairs: as many at a time as the model takes.
 
-    The work raises a Refusal for a text that is too long, unless `long_input` says what becomes of such; pairs cannot
-    be split.
+    The work raises a Refusal for a prompt that the model does not have, and for a text that is too long, unless
+    `long_input` says what becomes of such; pairs cannot be split.
 
     Args:
         model: of any task but text generation.
         samples: at least one.
         long_input: what becomes of those that are too long.
         field: the request's field that they come from, for messages.
+        prompt: the name of what is put before each; None: the default one; `""`: nothing.
     """
     from fastserve_runtime.batching import batch_size
+    from fastserve_runtime.text_prompts import chosen_prompt
 
     def work(is_cancelled: Callable[[], bool]) -> Iterator[ComputedTexts]:
         preprocessor = model.pipeline.preprocessor
         most = preprocessor.settings.sequence_length
-        counts = [preprocessor.count_tokens(sample) for sample in samples]
+        try:
+            chosen_prompt(preprocessor.settings.prompts, prompt)
+        except UsageError as error:
+            raise Refusal(400, str(error), parameter=PROMPT_NAME) from error
+        counts = [preprocessor.count_tokens(sample, prompt) for sample in samples]
         too_long = next((i for i, count in enumerate(counts) if count > most), None)
         may_split = isinstance(samples[0], str)
         if too_long is not None and (long_input == "error" or (long_input == "split" and not may_split)):
@@ -203,6 +212,8 @@ def computing(model: ServedModel, samples: Sequence[Text], long_input: LongInput
                 return
             part = slice(start, start + size)
             taken = counts[part] if treatment == "split" else [min(count, most) for count in counts[part]]
-            yield ComputedTexts(list(model.pipeline(list(samples[part]), long_text=treatment)), sum(taken))
+            yield ComputedTexts(
+                list(model.pipeline(list(samples[part]), long_text=treatment, prompt=prompt)), sum(taken)
+            )
 
     return work

@@ -19,7 +19,7 @@ from fastserve_runtime.generation.grammar import Grammar
 from fastserve_runtime.generation.prompt_tokenizer import TemplateOptions
 from fastserve_runtime.generation.tools import ToolUse
 from fastserve_runtime.serving.refusal import Refusal
-from fastserve_runtime.serving.request_fields import RequestFields, message_text, wrong
+from fastserve_runtime.serving.request_fields import PROMPT_NAME, RequestFields, message_text, wrong
 from fastserve_runtime.serving.structured_requests import called_tools, response_grammar, tool_use
 
 MOST_STOP_STRINGS = 4
@@ -97,11 +97,13 @@ class EmbeddingRequest:
         model: the id of the model; None if the request names none.
         texts: at least one.
         encoding: lists of numbers, or base64 of little-endian float32.
+        prompt: the name of what is put before each text; None: what the model usually has there, `""`: nothing.
     """
 
     model: str | None
     texts: tuple[str, ...]
     encoding: Encoding
+    prompt: str | None = None
 
     @property
     def samples(self) -> tuple[str, ...]:
@@ -164,7 +166,10 @@ def embedding_request(document: Mapping[str, Any]) -> EmbeddingRequest:
     fields = RequestFields(document)
     fields.only("dimensions")
     return EmbeddingRequest(
-        fields.text("model"), texts_of(fields.value("input"), "input"), _encoding(fields.text("encoding_format"))
+        fields.text("model"),
+        texts_of(fields.value("input"), "input"),
+        _encoding(fields.text("encoding_format")),
+        fields.text(PROMPT_NAME),
     )
 
 

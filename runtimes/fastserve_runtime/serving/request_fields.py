@@ -12,6 +12,10 @@ from fastserve_runtime.serving.refusal import Refusal
 _LONGEST_SHOWN = 60
 
 
+PROMPT_NAME = "prompt_name"
+"""The field of requests for whole texts that names what is put before each."""
+
+
 class RequestFields:
     """A request's fields, read with the type and the range that they must have.
 

@@ -16,16 +16,23 @@ from fastserve_runtime.pipelines.text_classification import Classification, Mult
 from fastserve_runtime.serving.openai_requests import MOST_TEXTS, texts_of
 from fastserve_runtime.serving.openai_responses import Document
 from fastserve_runtime.serving.refusal import Refusal
-from fastserve_runtime.serving.request_fields import RequestFields, message_text, wrong
+from fastserve_runtime.serving.request_fields import PROMPT_NAME, RequestFields, message_text, wrong
 from fastserve_runtime.text_pairs import Text, is_pair
 
 
 @dataclass(frozen=True)
 class ClassificationRequest:
-    """Texts, or pairs of texts, to be classified; `model` is None if the request names none."""
+    """Texts, or pairs of texts, to be classified.
+
+    Attributes:
+        model: the id of the model; None if the request names none.
+        samples: at least one.
+        prompt: the name of what is put before each; None: what the model usually has there, `""`: nothing.
+    """
 
     model: str | None
     samples: tuple[Text, ...]
+    prompt: str | None = None
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,7 @@ class RankingRequest:
         documents: at least one.
         top_n: so many of the best are wanted; None for all.
         returns_documents: whether the answer has their texts.
+        prompt: the name of what is put before the query; None: what the model usually has there, `""`: nothing.
     """
 
     model: str | None
@@ -45,6 +53,7 @@ class RankingRequest:
     documents: tuple[str, ...]
     top_n: int | None
     returns_documents: bool
+    prompt: str | None = None
 
     @property
     def samples(self) -> tuple[Text, ...]:
@@ -61,8 +70,10 @@ def classification_request(document: Mapping[str, Any]) -> ClassificationRequest
     fields = RequestFields(document)
     value = fields.value("input")
     if isinstance(value, list) and 0 < len(value) <= MOST_TEXTS and all(is_pair(sample) for sample in value):
-        return ClassificationRequest(fields.text("model"), tuple((sample[0], sample[1]) for sample in value))
-    return ClassificationRequest(fields.text("model"), texts_of(value, "input"))
+        samples: tuple[Text, ...] = tuple((sample[0], sample[1]) for sample in value)
+    else:
+        samples = texts_of(value, "input")
+    return ClassificationRequest(fields.text("model"), samples, fields.text(PROMPT_NAME))
 
 
 def ranking_request(document: Mapping[str, Any]) -> RankingRequest:
@@ -88,6 +99,7 @@ def ranking_request(document: Mapping[str, Any]) -> RankingRequest:
         texts,
         fields.integer("top_n", 1, MOST_TEXTS),
         returns is None or fields.flag("return_documents"),
+        fields.text(PROMPT_NAME),
     )
 
 

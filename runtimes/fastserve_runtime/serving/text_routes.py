@@ -41,6 +41,10 @@ class TextRequest(Protocol):
     def samples(self) -> tuple[Text, ...]:
         """The texts or pairs, at least one."""
 
+    @property
+    def prompt(self) -> str | None:
+        """The name of what is put before each; None: the default one."""
+
 
 R = TypeVar("R", bound=TextRequest)
 
@@ -71,7 +75,9 @@ class TextEndpoint(Endpoint, Generic[R]):
         request = self._read(document)
         model = choose_model(self._models, request.model, self.TASK)
         self._check(model, request)
-        job = model.queue.submit(computing(model, request.samples, self._settings.long_input, self.FIELD))
+        job = model.queue.submit(
+            computing(model, request.samples, self._settings.long_input, self.FIELD, request.prompt)
+        )
         async with wanted(job, deadline, client):
             parts: list[ComputedTexts] = [part async for part in job.results()]
             results = [one for part in parts for one in part.results]

@@ -47,6 +47,35 @@ def test_modules_are_read_in_their_order(sentence_folder, prefix: str) -> None:
     assert not head(root).normalize
 
 
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ({"name": "1"}, "has 2 modules with the name '1'"),
+        ({"path": None}, "whose 'path' is None"),
+        ({"type": 3}, "whose 'type' is 3"),
+    ],
+)
+def test_a_listing_that_means_something_else_is_refused(sentence_folder, entry: dict, said: str) -> None:
+    root = sentence_folder(MEAN, DENSE, NORMALIZE)
+    rows = json.loads((root / "modules.json").read_text())
+    for number, row in enumerate(rows):
+        row["name"] = str(number)
+    rows[2] |= entry
+    (root / "modules.json").write_text(json.dumps(rows))
+    with pytest.raises(UsageError, match=said):
+        read_sentence_folder(root)
+
+
+def test_a_module_without_a_folder_is_looked_for_in_the_checkpoint_itself(sentence_folder) -> None:
+    root = sentence_folder(MEAN)
+    rows = json.loads((root / "modules.json").read_text())
+    rows[1]["path"] = ""
+    (root / "modules.json").write_text(json.dumps(rows))
+    (root / "config.json").write_text(json.dumps({"model_type": "bert"}))
+    with pytest.raises(UsageError, match=r"The checkpoint's 'config\.json' has the key 'model_type'"):
+        head(root)
+
+
 def test_dropout_has_no_effect(sentence_folder) -> None:
     root = sentence_folder(MEAN, ("Dropout", "2_Dropout", {"dropout": 0.5}), NORMALIZE)
     assert head(root).modules == (Pooling(("mean",)), Normalize())
@@ -67,6 +96,12 @@ def test_layers_are_pooled_where_the_model_gives_them_alone(sentence_folder) -> 
 def test_layers_are_given_where_the_transformers_own_file_asks_for_them(sentence_folder) -> None:
     files = {"sentence_bert_config.json": {"config_args": {"output_hidden_states": True}}}
     assert head(sentence_folder(WEIGHTED, MEAN, files=files)).needs_all_layers
+
+
+def test_layers_are_not_given_where_the_transformers_own_file_says_so(sentence_folder) -> None:
+    files = {"sentence_bert_config.json": {"config_kwargs": {"output_hidden_states": False}}}
+    root = sentence_folder(WEIGHTED, MEAN, files=files)
+    assert not head(root, CONFIG | {"output_hidden_states": True}).needs_all_layers
 
 
 def test_a_layer_that_is_none_of_the_models_is_refused(sentence_folder) -> None:

@@ -8,6 +8,9 @@ import numpy as np
 import openai
 import pytest
 
+from fastserve_runtime.loading import load
+from manifests import text_bundle, write_directory
+
 TEXTS = ["a b", "c", "d e f"]
 
 
@@ -28,6 +31,23 @@ def test_one_text_gives_one_embedding(real, embedding_pipeline) -> None:
     answer = real.post("/v1/embeddings", {"input": "a b"}).json()
     np.testing.assert_array_equal(np.float32(answer["data"][0]["embedding"]), embedding_pipeline("a b"))
     assert len(answer["data"]) == 1
+
+
+def test_a_request_names_the_prompt(start, tmp_path) -> None:
+    document, contents = text_bundle()
+    document["preprocessing"]["settings"] |= {"prompts": {"query": "c d ", "usual": "e "}, "default_prompt": "usual"}
+    with load(write_directory(tmp_path / "prompts.fsb", document, contents)) as pipeline:
+        running = start({"prompts": pipeline})
+        for name, tokens in ((None, 5), ("query", 6), ("", 4)):
+            asked = {"input": ["a b"]} | ({} if name is None else {"prompt_name": name})
+            answer = running.post("/v1/embeddings", asked).json()
+            np.testing.assert_array_equal(np.float32(answer["data"][0]["embedding"]), pipeline("a b", prompt=name))
+            assert answer["usage"]["prompt_tokens"] == tokens
+        for wrong, said in (("other", "no prompt 'other'. Its prompts are: query, usual"), (3, "prompt_name")):
+            refused = running.post("/v1/embeddings", {"input": "a", "prompt_name": wrong})
+            assert refused.status_code == 400
+            assert said in refused.json()["error"]["message"]
+            assert refused.json()["error"]["param"] == "prompt_name"
 
 
 LONG = "a b c d e f b b c"

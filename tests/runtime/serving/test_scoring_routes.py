@@ -82,9 +82,25 @@ def test_documents_are_ranked(server) -> None:
     assert best == {"index": order[0], "relevance_score": answer["results"][0]["relevance_score"]}
 
 
+def test_a_prompt_stands_before_the_query_and_not_before_the_document(start, tmp_path) -> None:
+    document, contents = pair_bundle()
+    document["preprocessing"]["settings"] |= {"prompts": {"query": "c ", "web": "d "}, "default_prompt": "query"}
+    with load(write_directory(tmp_path / "prompts.fsb", document, contents)) as ranker:
+        running = start({"ranks": ranker})
+        for name, before in ((None, "c "), ("web", "d "), ("", "")):
+            asked = {"query": QUERY, "documents": DOCUMENTS} | ({} if name is None else {"prompt_name": name})
+            results = running.post("/v1/rerank", asked).json()["results"]
+            scores = {r["index"]: r["relevance_score"] for r in results}
+            wanted = 1 / (1 + np.exp(-expected_logits([(before + QUERY, d) for d in DOCUMENTS])))
+            assert [scores[i] for i in range(len(DOCUMENTS))] == pytest.approx(wanted.tolist(), abs=1e-6)
+        refused = running.post("/v1/rerank", {"query": QUERY, "documents": DOCUMENTS, "prompt_name": "other"})
+        assert (refused.status_code, refused.json()["error"]["param"]) == (400, "prompt_name")
+
+
 @pytest.mark.parametrize(
     ("route", "body", "parameter"),
     [
+        ("/v1/classify", {"model": "labels", "input": "a", "prompt_name": "query"}, "prompt_name"),
         ("/v1/classify", {"model": "labels"}, "input"),
         ("/v1/classify", {"model": "labels", "input": [["a", 3]]}, "input[0]"),
         ("/v1/classify", {"model": "labels", "input": [[1, 2]]}, "input"),
