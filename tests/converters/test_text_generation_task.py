@@ -175,4 +175,5 @@ def test_how_to_generate_is_in_a_file_of_its_own_or_in_the_config(checkpoints, t
             (bare / file.name).write_bytes(file.read_bytes())
     assert read_checkpoint(bare).generation() == {"eos_token_id": 2}
     (bare / "generation_config.json").write_text("[]")
-    assert read_checkpoint(bare).generation() == {"eos_token_id": 2}
+    with pytest.raises(UsageError, match="not a JSON object"):
+        read_checkpoint(bare).generation()
