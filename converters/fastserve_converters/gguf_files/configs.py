@@ -6,8 +6,8 @@ and what the supported architectures cannot express is refused rather than dropp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from fastserve_converters.gguf_files.header import GgufHeader
@@ -19,12 +19,39 @@ _GEMMA_27B_LAYERS = {"gemma2": 46, "gemma3": 62}
 """The one size of each whose attention is scaled by the width of all heads together; llama.cpp tells it so as well."""
 
 
+_WITHOUT_EFFECT: Mapping[str, tuple[Any, ...]] = {
+    "attention.causal": (True,),
+    "attention.clamp_kqv": (0,),
+    "attention.scale": (0,),
+    "attention.sliding_window_pattern": (6,),
+    "embedding_scale": (0, 1),
+    "expert_used_count": (0,),
+    "logit_scale": (0, 1),
+    "pooling_type": (0,),
+    "residual_scale": (0, 1),
+    "rope.scaling.attn_factor": (0, 1),
+}
+"""Keys that are not read and say nothing with these values."""
+_HARMLESS = frozenset(
+    {
+        "rope.scaling.finetuned",
+        "rope.scaling.original_context_length",
+        "tensor_data_layout",
+        "use_parallel_residual",
+        "vocab_size",
+    }
+)
+"""Keys that are not read and say nothing of what the supported architectures compute."""
+_SHOWN = 6
+
+
 @dataclass(frozen=True)
 class Metadata:
-    """Access to the keys of one architecture."""
+    """Access to the keys of one architecture, which remembers what was read."""
 
     header: GgufHeader
     architecture: str
+    read: set[str] = field(default_factory=set)
 
     def integer(self, key: str, default: int | None = None) -> int:
         """Return a positive whole number.
@@ -50,7 +77,18 @@ class Metadata:
 
     def find(self, key: str) -> Any:
         """Return the architecture's value, or None."""
+        self.read.add(key)
         return self.header.metadata.get(f"{self.architecture}.{key}")
+
+    def unread(self) -> dict[str, Any]:
+        """Return the architecture's keys that nobody has asked for and that may say something."""
+        own = f"{self.architecture}."
+        found = {key.removeprefix(own): value for key, value in self.header.metadata.items() if key.startswith(own)}
+        return {
+            key: value
+            for key, value in sorted(found.items())
+            if key not in self.read | _HARMLESS and value not in _WITHOUT_EFFECT.get(key, ())
+        }
 
     def has(self, tensor: str) -> bool:
         """Whether there is such a tensor."""
@@ -75,7 +113,12 @@ class Metadata:
 
 
 def config_of(header: GgufHeader) -> dict[str, Any]:
-    """Return the content of a `config.json` for the model in a file.
+    """Return the content of a `config.json` for the model in a file; see `noted_config`."""
+    return noted_config(header)[0]
+
+
+def noted_config(header: GgufHeader) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return the content of a `config.json` for the model in a file, and notes on what of it is not read.
 
     Args:
         header: read with the arrays of a vocabulary, which tell where texts end.
@@ -98,7 +141,18 @@ def config_of(header: GgufHeader) -> dict[str, Any]:
     config["vocab_size"] = metadata.rows("token_embd.weight")
     config["tie_word_embeddings"] = not metadata.has("output.weight")
     config.update(special_ids(header))
-    return config
+    return config, tuple(_unread_note(metadata))
+
+
+def _unread_note(metadata: Metadata) -> Iterator[str]:
+    unread = metadata.unread()
+    if unread:
+        named = ", ".join(f"{metadata.architecture}.{key} ({value!r:.40})" for key, value in [*unread.items()][:_SHOWN])
+        more = f" and {len(unread) - _SHOWN} more keys" if len(unread) > _SHOWN else ""
+        yield (
+            f"The GGUF file has {named}{more}, which nothing here reads: where llama.cpp does, it computes something "
+            "else."
+        )
 
 
 def _check_layers(metadata: Metadata) -> None:
@@ -133,10 +187,28 @@ def _decoder(metadata: Metadata, model_type: str, architecture: str) -> dict[str
         "num_hidden_layers": metadata.integer("block_count"),
         "num_attention_heads": heads,
         "num_key_value_heads": metadata.integer("attention.head_count_kv", heads),
-        "head_dim": metadata.integer("attention.key_length", width // heads),
+        "head_dim": _head_size(metadata, width // heads),
         "rms_norm_eps": metadata.real("attention.layer_norm_rms_epsilon"),
         "rope_parameters": _rotary(metadata),
     }
+
+
+def _head_size(metadata: Metadata, usual: int) -> int:
+    """Return how many dimensions a head has, all of which turn with its position."""
+    size = metadata.integer("attention.key_length", usual)
+    turned = metadata.integer("rope.dimension_count", size)
+    if turned != size:
+        raise UsageError(
+            f"The GGUF file turns {turned} of the {size} dimensions of a head, which is not supported.",
+            "Export the model that the file was made from.",
+        )
+    of_values = metadata.integer("attention.value_length", size)
+    if of_values != size:
+        raise UsageError(
+            f"The GGUF file has heads of {size} dimensions with values of {of_values}, which is not supported.",
+            "Export a model whose keys and values are of one size.",
+        )
+    return size
 
 
 def _rotary(metadata: Metadata) -> dict[str, Any]:
@@ -156,11 +228,6 @@ def _rotary(metadata: Metadata) -> dict[str, Any]:
 
 def _llama(metadata: Metadata) -> dict[str, Any]:
     config = _decoder(metadata, "llama", "LlamaForCausalLM")
-    turned = metadata.integer("rope.dimension_count", config["head_dim"])
-    if turned != config["head_dim"]:
-        raise UsageError(
-            f"The GGUF file turns {turned} of the {config['head_dim']} dimensions of a head, which is not supported."
-        )
     biases = {"attention_bias": metadata.has("blk.0.attn_q.bias"), "mlp_bias": metadata.has("blk.0.ffn_up.bias")}
     return {**config, **biases}
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastserve_converters.gguf_files.configs import config_of
+from fastserve_converters.gguf_files.configs import noted_config
 from fastserve_converters.gguf_files.header import GgufHeader, read_header
 from fastserve_converters.gguf_files.sampling import advised_generation
 from fastserve_converters.gguf_files.vocabulary import ARRAYS, BYTE_LEVEL
@@ -56,7 +56,7 @@ def read_gguf_description(file: Path) -> GgufDescription:
     sizes: Counter[str] = Counter()
     for tensor in header.tensors.values():
         sizes[tensor.kind] += tensor.size
-    config = config_of(header)
+    config, unread = noted_config(header)
     advice, notes = advised_generation(header.metadata)
     return GgufDescription(
         config=config,
@@ -65,7 +65,7 @@ def read_gguf_description(file: Path) -> GgufDescription:
         chat_template=_text(header, "tokenizer.chat_template"),
         types=tuple(kind for kind, _ in sizes.most_common()),
         generation={**_ends(config), **advice},
-        notes=(*notes, *_split_notes(header)),
+        notes=(*notes, *unread, *_split_notes(header)),
     )
 
 

@@ -22,6 +22,8 @@ from fastserve_runtime.serving.refusal import Refusal
 from fastserve_runtime.serving.request_fields import PROMPT_NAME, RequestFields, message_text, wrong
 from fastserve_runtime.serving.structured_requests import called_tools, response_grammar, tool_use
 
+OF_OTHER_SERVERS_FOR_TEXTS = ("truncate_prompt_tokens", "truncation", "truncation_direction")
+"""What other servers take for embeddings, labels and ranks, and what changes their texts."""
 MOST_STOP_STRINGS = 4
 MOST_TEXTS = 2048
 COMPLETION_TOKENS = 16
@@ -164,7 +166,8 @@ def embedding_request(document: Mapping[str, Any]) -> EmbeddingRequest:
         Refusal: a field is wrong, or asks for what this server does not do.
     """
     fields = RequestFields(document)
-    fields.only("dimensions")
+    for name in ("dimensions", "input_type", "instruction", "normalize", *OF_OTHER_SERVERS_FOR_TEXTS):
+        fields.only(name)
     return EmbeddingRequest(
         fields.text("model"),
         texts_of(fields.value("input"), "input"),

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastserve_runtime.pipelines.text_classification import Classification, MultiLabelClassification
-from fastserve_runtime.serving.openai_requests import MOST_TEXTS, texts_of
+from fastserve_runtime.serving.openai_requests import MOST_TEXTS, OF_OTHER_SERVERS_FOR_TEXTS, texts_of
 from fastserve_runtime.serving.openai_responses import Document
 from fastserve_runtime.serving.refusal import Refusal
 from fastserve_runtime.serving.request_fields import PROMPT_NAME, RequestFields, message_text, wrong
@@ -61,13 +61,31 @@ class RankingRequest:
         return tuple((self.query, document) for document in self.documents)
 
 
+_SCORES_AS_THEY_COME: Mapping[str, bool] = {
+    "activation": True,
+    "use_activation": True,
+    "softmax": True,
+    "raw_scores": False,
+}
+"""What other servers take to give logits instead of scores, with the value that asks for scores."""
+
+
+def _fields(document: Mapping[str, Any]) -> RequestFields:
+    fields = RequestFields(document)
+    for name, usual in _SCORES_AS_THEY_COME.items():
+        fields.only(name, usual)
+    for name in OF_OTHER_SERVERS_FOR_TEXTS:
+        fields.only(name)
+    return fields
+
+
 def classification_request(document: Mapping[str, Any]) -> ClassificationRequest:
     """Read the body of `POST /v1/classify`: `input` is a text, a list of texts, or a list of pairs of texts.
 
     Raises:
         Refusal: a field is wrong.
     """
-    fields = RequestFields(document)
+    fields = _fields(document)
     value = fields.value("input")
     if isinstance(value, list) and 0 < len(value) <= MOST_TEXTS and all(is_pair(sample) for sample in value):
         samples: tuple[Text, ...] = tuple((sample[0], sample[1]) for sample in value)
@@ -82,7 +100,8 @@ def ranking_request(document: Mapping[str, Any]) -> RankingRequest:
     Raises:
         Refusal: a field is wrong.
     """
-    fields = RequestFields(document)
+    fields = _fields(document)
+    fields.only("rank_fields")
     query = fields.value("query")
     if not isinstance(query, str) or not query:
         raise wrong("query", query, "a string that is not empty")
@@ -97,7 +116,7 @@ def ranking_request(document: Mapping[str, Any]) -> RankingRequest:
         fields.text("model"),
         query,
         texts,
-        fields.integer("top_n", 1, MOST_TEXTS),
+        fields.integer("top_n", 0, MOST_TEXTS) or None,  # 0 is all on some servers
         returns is None or fields.flag("return_documents"),
         fields.text(PROMPT_NAME),
     )

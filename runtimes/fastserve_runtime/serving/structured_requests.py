@@ -14,7 +14,8 @@ from fastserve_runtime.serving.request_fields import RequestFields, message_text
 
 MOST_TOOLS = 128
 _NAME = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
-_NO_ARGUMENTS: Mapping[str, Any] = {"type": "object", "properties": {}}
+_NO_ARGUMENTS: Mapping[str, Any] = {"type": "object", "properties": {}, "additionalProperties": False}
+"""Of a function without parameters, as OpenAI has it."""
 
 
 def response_grammar(value: Any) -> Grammar | None:

@@ -241,6 +241,28 @@ def test_advice_on_sampling_is_taken_or_named(model, tmp_path) -> None:
     assert "top_p (1.5)" in found.notes[0]
 
 
+def test_keys_of_the_architecture_that_nobody_reads_are_named(model, tmp_path) -> None:
+    silent = {"llama.vocab_size": 9, "llama.attention.causal": True, "llama.rope.scaling.finetuned": False}
+    plain = {**tokenizer_metadata("gpt-2"), **silent}
+    assert read_gguf_description(write_gguf(tmp_path / "m.gguf", model, "llama", more=plain)).notes == ()
+    more = {"llama.attention.scale": 0.5, "llama.attention.causal": False, "llama.new_switch": "on"}
+    (note,) = read_gguf_description(write_gguf(tmp_path / "n.gguf", model, "llama", more=plain | more)).notes
+    assert "has llama.attention.causal (False), llama.attention.scale (0.5), llama.new_switch ('on'), which" in note
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("rope.dimension_count", "turns 8 of the 16 dimensions"),
+        ("attention.value_length", "of 16 dimensions with values of 8"),
+    ],
+)
+def test_heads_of_other_shapes_are_refused(key, words, model, tmp_path) -> None:
+    more = {**tokenizer_metadata("gpt-2"), f"llama.{key}": 8}
+    with pytest.raises(UsageError, match=words):
+        read_gguf_description(write_gguf(tmp_path / "m.gguf", model, "llama", more=more))
+
+
 def test_a_split_that_is_not_named_is_noted(model, tmp_path) -> None:
     more = {**tokenizer_metadata("gpt-2"), "tokenizer.ggml.pre": ""}
     found = read_gguf_description(write_gguf(tmp_path / "m.gguf", model, "llama", more=more))

@@ -349,3 +349,9 @@ def test_embeddings_come_as_numbers_or_as_base64() -> None:
         embedding_request({**EMBEDDING, "encoding_format": "int8"})
     with pytest.raises(Refusal, match="dimensions is 8,"):
         embedding_request({**EMBEDDING, "dimensions": 8})
+
+
+@pytest.mark.parametrize("field", ["dimensions", "input_type", "normalize", "truncate_prompt_tokens"])
+def test_what_would_change_embeddings_elsewhere_is_refused_by_name(field) -> None:
+    with pytest.raises(Refusal, match=f"{field} is 5, which this server does not support"):
+        embedding_request({**EMBEDDING, field: 5})

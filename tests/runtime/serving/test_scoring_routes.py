@@ -109,7 +109,7 @@ def test_a_prompt_stands_before_the_query_and_not_before_the_document(start, tmp
         ("/v1/rerank", {"query": "a"}, "documents"),
         ("/v1/rerank", {"query": "a", "documents": []}, "documents"),
         ("/v1/rerank", {"query": "a", "documents": ["b", 3]}, "documents[1]"),
-        ("/v1/rerank", {"query": "a", "documents": ["b"], "top_n": 0}, "top_n"),
+        ("/v1/rerank", {"query": "a", "documents": ["b"], "top_n": -1}, "top_n"),
         ("/v1/rerank", {"query": "a", "documents": ["b"], "model": "labels"}, "model"),
         ("/v1/rerank", {"query": "a " * LENGTH, "documents": ["b"]}, "documents"),
     ],
@@ -125,3 +125,25 @@ def test_a_pair_that_is_too_long_cannot_be_split(start, pipelines) -> None:
     refused = start({"ranks": pipelines["ranks"]}, long_input="split").post("/v1/rerank", long)
     assert "--long-input truncate." in refused.json()["error"]["message"]
     assert start({"cut": pipelines["ranks"]}, long_input="truncate").post("/v1/rerank", long).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("route", "fields"),
+    [
+        ("classify", {"model": "labels", "input": "a", "activation": False}),
+        ("classify", {"model": "labels", "input": "a", "truncate_prompt_tokens": 3}),
+        ("rerank", {"model": "ranks", "query": QUERY, "documents": DOCUMENTS, "raw_scores": True}),
+        ("rerank", {"model": "ranks", "query": QUERY, "documents": DOCUMENTS, "rank_fields": ["title"]}),
+    ],
+)
+def test_what_would_change_scores_elsewhere_is_refused_by_name(server, route, fields) -> None:
+    answer = server.post(f"/v1/{route}", fields)
+    assert answer.status_code == 400
+    name = list(fields)[-1]
+    assert answer.json()["error"]["param"] == name
+    assert f"{name} is " in answer.json()["error"]["message"]
+
+
+def test_zero_asks_for_all_ranks(server) -> None:
+    asked = {"model": "ranks", "query": QUERY, "documents": DOCUMENTS, "activation": True, "raw_scores": None}
+    assert len(server.post("/v1/rerank", {**asked, "top_n": 0}).json()["results"]) == len(DOCUMENTS)

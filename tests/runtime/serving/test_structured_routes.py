@@ -99,6 +99,13 @@ def test_a_call_and_its_result_go_on_in_the_conversation(chat, hermes) -> None:
     assert answer.usage.prompt_tokens == len("<u>Hi<a><tool_call>7<t>49<a>")
 
 
+def test_a_function_without_parameters_is_called_without_arguments(chat) -> None:
+    for seed in range(3):
+        answer = chat(tools=[OTHER], tool_choice="required", parallel_tool_calls=False, seed=seed)
+        (call,) = answer.choices[0].message.tool_calls
+        assert (call.function.name, json.loads(call.function.arguments)) == ("g", {})
+
+
 def test_functions_that_may_be_called_stand_in_the_prompt(chat) -> None:
     answer = chat(tools=[TOOL, OTHER], max_tokens=2)
     assert answer.usage.prompt_tokens == len("fg<u>Hi<a>")
