@@ -14,17 +14,21 @@ import inspect
 import math
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 
 from fastserve_converters.checkpoint import Checkpoint
+from fastserve_converters.encoder_signature import sample_inputs
 from fastserve_converters.sentence_pooling import SentencePooling, build_sentence_pooling, first_columns
 from fastserve_converters.tasks import TASKS, Task
+from fastserve_converters.tokenizer_checks import embedding_rows
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
 from fastserve_runtime.text import TOKEN_TYPES
 
-MASK_PENALTY = -100.0
-"""Added to the attention scores of padding. exp(-100) vanishes beside any score that trained attention gives, and
-unlike the usual -inf or -3.4e38 it survives fp16 and leaves an int8 scale something for the real scores."""
+MASK_PENALTIES = (-100.0, -1000.0, -10000.0)
+"""One of them is added to the attention scores of padding: the first that hides it. exp(-100) vanishes beside any score
+that usual attention gives, and unlike -inf or -3.4e38 it survives fp16 and leaves an int8 scale something for the real
+scores. The others are for models whose scores reach hundreds or thousands; fp16 holds them too."""
 
 TOLERANCE = 1e-5
 """Largest difference from the original, relative to the largest output where that is above 1."""
@@ -85,6 +89,7 @@ class EdgeForm(torch.nn.Module):
         self._unused_indices = tuple(n for n in folded if n in accepted)
         self.register_buffer("zeros", torch.zeros(1, length, dtype=torch.int32), persistent=False)
         self.zeros: torch.Tensor
+        self.mask_penalty = MASK_PENALTIES[0]
 
     def forward(
         self,
@@ -103,7 +108,7 @@ class EdgeForm(torch.nn.Module):
             pooling_mask: float32, the attention mask without the tokens of a prompt, shape [1, tokens]; where the model
                 does not pool those.
         """
-        additive = ((1.0 - attention_mask) * MASK_PENALTY)[:, None, None, :]
+        additive = ((1.0 - attention_mask) * self.mask_penalty)[:, None, None, :]
         indices = dict.fromkeys(self._unused_indices, first_columns(self.zeros, input_ids.shape[1]))
         if token_type_ids is not None:
             indices[TOKEN_TYPES] = token_type_ids
@@ -125,7 +130,47 @@ def build_edge_form(model: torch.nn.Module, checkpoint: Checkpoint, length: int)
     """
     head = checkpoint.sentence_head
     pooling = build_sentence_pooling(checkpoint.root, head, length) if head else None
-    return EdgeForm(model, checkpoint, length, pooling).eval()
+    edge_form = EdgeForm(model, checkpoint, length, pooling).eval()
+    edge_form.mask_penalty = sufficient_penalty(edge_form, embedding_rows(model), length)
+    return edge_form
+
+
+def sufficient_penalty(edge_form: EdgeForm, vocabulary: int, length: int) -> float:
+    """Return the first of `MASK_PENALTIES` with which padding changes nothing; the last where none is enough.
+
+    Seen on made-up texts, always the same, so that every job makes the same form; real texts prove it.
+
+    Args:
+        edge_form: the rewritten model.
+        vocabulary: how many ids it knows.
+        length: tokens a sequence, at most.
+    """
+    generator = np.random.default_rng(0)
+    samples = [sample_inputs(length, max(1, length // part), edge_form.more_inputs) for part in (2, 4)]
+    inputs = {name: torch.from_numpy(np.concatenate([s[name] for s in samples])) for name in samples[0]}
+    ids = generator.integers(0, vocabulary, inputs["input_ids"].shape, dtype=np.int32)
+    inputs["input_ids"] = torch.from_numpy(ids)
+    for penalty in MASK_PENALTIES:
+        edge_form.mask_penalty = penalty
+        if _shown_padding(edge_form, inputs) <= TOLERANCE:
+            return penalty
+    return MASK_PENALTIES[-1]
+
+
+def _shown_padding(edge_form: EdgeForm, inputs: Mapping[str, torch.Tensor]) -> float:
+    """Return the largest difference that padding makes, relative to the largest output where that is above 1."""
+    largest = 0.0
+    with torch.no_grad():
+        for row, mask in enumerate(inputs["attention_mask"]):
+            counted = int(mask.sum())
+            one = {name: value[row : row + 1] for name, value in inputs.items()}
+            alone = edge_form(**{name: value[:, :counted] for name, value in one.items()})[edge_form.output][0]
+            padded = edge_form(**one)[edge_form.output][0]
+            if alone.ndim == 2:
+                padded = padded[:counted]
+            difference = float((padded - alone).abs().max()) / max(1.0, float(alone.abs().max()))
+            largest = max(largest, math.inf if math.isnan(difference) else difference)
+    return largest
 
 
 def fold_embeddings(model: torch.nn.Module, checkpoint: Checkpoint, length: int) -> None:
@@ -166,8 +211,8 @@ def prove_equal(edge_form: EdgeForm, inputs: Mapping[str, torch.Tensor], referen
     if not largest <= TOLERANCE * scale:
         if _largest_difference(edge_form, inputs, reference, cut_padding=True) <= TOLERANCE * scale:
             raise UsageError(
-                f"The model's attention scores are so large that padding, masked by {MASK_PENALTY:g}, is not hidden "
-                f"beside them: outputs with and without padding differ by {largest:.2g}.",
+                f"The model's attention scores are so large that padding, masked by {edge_form.mask_penalty:g}, is not "
+                f"hidden beside them: outputs with and without padding differ by {largest:.2g}.",
                 "Such weights are rare in trained models; check them, or train with a limit on their size.",
             )
         raise EnvironmentFailure(

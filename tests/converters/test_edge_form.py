@@ -155,18 +155,32 @@ def test_a_checkpoint_with_dense_layer_equals_its_original(tiny_copy) -> None:
     assert prove_equal(edge_form, inputs, reference) <= TOLERANCE
 
 
-def test_attention_scores_that_outweigh_the_mask_are_refused_by_name(tiny) -> None:
-    checkpoint = read_checkpoint(tiny("bert"))
+def sharpened(checkpoint: Checkpoint, factor: float) -> tuple[EdgeForm, dict[str, torch.Tensor], torch.Tensor]:
+    """The edge form of a model whose attention scores are larger, with its inputs and the original's outputs."""
     model = load_model(checkpoint)
     with torch.no_grad():
         for layer in model.encoder.layer:
-            layer.attention.self.query.weight.mul_(40)
-            layer.attention.self.key.weight.mul_(40)
+            layer.attention.self.query.weight.mul_(factor)
+            layer.attention.self.key.weight.mul_(factor)
     inputs = inputs_of(checkpoint)
     _, reference = run_original(TASKS.load(checkpoint.task), model, checkpoint, inputs)
     edge_form = build_edge_form(model, checkpoint, LENGTH)
+    return edge_form, {k: torch.from_numpy(v) for k, v in inputs.items()}, torch.from_numpy(reference)
+
+
+@pytest.mark.parametrize(("factor", "penalty"), [(1, -100), (8, -1000), (25, -10000)])
+def test_the_mask_outweighs_attention_scores_of_any_size_and_is_no_larger_than_that_takes(
+    tiny, factor: float, penalty: float
+) -> None:
+    edge_form, inputs, reference = sharpened(read_checkpoint(tiny("bert")), factor)
+    assert edge_form.mask_penalty == penalty
+    assert prove_equal(edge_form, inputs, reference) <= TOLERANCE * float(reference.abs().max())
+
+
+def test_attention_scores_that_outweigh_every_mask_are_refused_by_name(tiny) -> None:
+    edge_form, inputs, reference = sharpened(read_checkpoint(tiny("bert")), 150)
     with pytest.raises(UsageError, match="attention scores are so large that padding"):
-        prove_equal(edge_form, {k: torch.from_numpy(v) for k, v in inputs.items()}, torch.from_numpy(reference))
+        prove_equal(edge_form, inputs, reference)
 
 
 def test_a_text_without_tokens_is_no_difference(tiny) -> None:

@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeAlias
 
 from fastserve_converters.data.table import Table, Value
@@ -80,9 +80,20 @@ class LabelSets:
 
     Attributes:
         names: in the order of their ids.
+        has_flags: whether every value is such a list. Of one or two classes the whole column shows it, see `of_column`:
+            `0,1` could be the ids of both as well.
     """
 
     names: Sequence[str]
+    has_flags: bool = False
+
+    def of_column(self, values: Sequence[Value]) -> LabelSets:
+        """Return how the labels of a column are read: as flags, where all of its values can be."""
+        try:
+            parts = [self._parts_of(value) for value in values if value is not None and not isinstance(value, dict)]
+        except UnknownLabel:
+            return self  # which row it is in, is told when that is read
+        return replace(self, has_flags=bool(parts) and all(self._can_be_flags(part) for part in parts))
 
     @property
     def wanted(self) -> str:
@@ -95,14 +106,17 @@ class LabelSets:
             return None
         if isinstance(value, dict):
             raise UnknownLabel(json.dumps(value))
-        parts = value if isinstance(value, list) else self._parts(value)
+        parts = self._parts_of(value)
         if self._are_flags(parts):
             return tuple(int(float(str(part))) for part in parts)
         one = ClassLabels(self.names)
         ids = {found for part in parts if (found := one.label_of(part)) is not None}
         return tuple(int(i in ids) for i in range(len(self.names)))
 
-    def _parts(self, text: str) -> list[Value]:
+    def _parts_of(self, value: str | list[Value]) -> list[Value]:
+        if isinstance(value, list):
+            return value
+        text = value
         if text.strip() in self.names:
             return [text]
         if text.strip().startswith("["):
@@ -115,12 +129,17 @@ class LabelSets:
         return [part.strip() for part in re.split(f"[{re.escape(separators)}]", text)]
 
     def _are_flags(self, parts: Sequence[Value]) -> bool:
+        if not self._can_be_flags(parts):
+            return False
+        spelled = [str(part).strip() for part in parts]
+        # Ids would not be there twice.
+        return self.has_flags or "." in spelled[0] or len(set(spelled)) < len(spelled)
+
+    def _can_be_flags(self, parts: Sequence[Value]) -> bool:
         spelled = [str(part).strip() for part in parts]
         if len(spelled) != len(self.names) or any(part in self.names for part in spelled):
             return False
-        are_floats = all(part in {"0.0", "1.0"} for part in spelled)
-        # Ids would not be there twice.
-        return are_floats or (all(part in {"0", "1"} for part in spelled) and len(set(spelled)) < len(spelled))
+        return set(spelled) <= {"0.0", "1.0"} or set(spelled) <= {"0", "1"}
 
 
 @dataclass(frozen=True)
@@ -163,7 +182,9 @@ def labels_of(table: Table, column: str, kind: LabelKind) -> list[Label | None]:
     Raises:
         UsageError: a label is none that the model knows.
     """
-    return [_label(value, kind, table, row) for row, value in enumerate(table.values(column))]
+    values = table.values(column)
+    own = kind.of_column(values) if isinstance(kind, LabelSets) else kind
+    return [_label(value, own, table, row) for row, value in enumerate(values)]
 
 
 def _label(value: Value, kind: LabelKind, table: Table, row: int) -> Label | None:

@@ -53,6 +53,28 @@ def test_several_labels_are_a_text_with_separators_or_json(text: str, expected: 
     assert LabelSets(TOPICS).label_of(text) == expected
 
 
+@pytest.mark.parametrize(
+    ("names", "column", "expected"),
+    [
+        (("a", "b"), [[0, 1], [1, 0], [1, 1]], [(0, 1), (1, 0), (1, 1)]),
+        (("a", "b"), ["0,1", "1,0", "0,0"], [(0, 1), (1, 0), (0, 0)]),
+        (("a", "b"), ["[0, 1]", "[1, 0]", "[1, 0]"], [(0, 1), (1, 0), (1, 0)]),
+        # Lists of other lengths show that they are ids.
+        (("a", "b"), [[0, 1], [1], []], [(1, 1), (0, 1), (0, 0)]),
+        (("a", "b"), ["0;1", "0", ""], [(1, 1), (1, 0), (0, 0)]),
+        (("a",), ["0", "1", "0"], [(0,), (1,), (0,)]),
+        (("a",), [[0], [1], [0]], [(0,), (1,), (0,)]),
+        (("a",), ["a", "", "0"], [(1,), (0,), (1,)]),
+    ],
+)
+def test_a_whole_column_of_zeros_and_ones_tells_of_each_label_whether_it_is_right(
+    tmp_path: Path, names: tuple[str, ...], column: list[object], expected: list[tuple[int, ...]]
+) -> None:
+    # Two rows more, since a few texts are wanted.
+    file = write(tmp_path, [*column, *column[:1], *column[:1]])
+    assert read(file, LabelSets(names))[:3] == expected
+
+
 def test_a_comma_inside_a_name_separates_nothing() -> None:
     kind = LabelSets(NAMES)
     assert kind.label_of("anger, rage") == (0, 1, 0)
