@@ -242,7 +242,11 @@ HUGE = {
 
 @pytest.mark.parametrize("source", HUGE.values(), ids=HUGE)
 def test_a_template_that_makes_too_much_is_ended(source):
-    words = r"The chat template (makes more than 1048576 characters\.|(makes|gives|formats with|adds up) .*\(line \d\))"
+    # A machine that has much else to do may come to the limit of time first.
+    words = (
+        r"The chat template (makes more than 1048576 characters\.|does not end within 2 seconds"
+        r"|(makes|gives|formats with|adds up) .*\(line \d\))"
+    )
     with pytest.raises(BundleError, match=words):
         rendered(source)
 
