@@ -16,6 +16,9 @@ from fastserve_runtime.errors import (
     one_line,
 )
 
+_MOST_CHARACTERS = 4000
+"""Of a sentence: a damaged file's values may be as long as the file."""
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -24,6 +27,11 @@ class Failure:
     problem: str
     remedy: str
     exit_code: int
+
+    def __post_init__(self) -> None:
+        """Keep what no terminal has room for out of the sentences."""
+        object.__setattr__(self, "problem", _bounded(self.problem))
+        object.__setattr__(self, "remedy", _bounded(self.remedy))
 
     def as_document(self) -> dict[str, Any]:
         """Return the failure as the one JSON document of a command that failed."""
@@ -50,6 +58,13 @@ def failure_of(error: BaseException, *, after_interruption: str = "") -> Failure
         return Failure("numpy is not installed.", "Install it: pip install numpy.", EXIT_ENVIRONMENT)
     problem = f"FastServe met an error that it did not expect: {type(error).__name__}: {error}"
     return Failure(problem, "Please report it with what --debug shows.", EXIT_ENVIRONMENT)
+
+
+def _bounded(text: str) -> str:
+    if len(text) <= _MOST_CHARACTERS:
+        return text
+    half = _MOST_CHARACTERS // 2
+    return f"{text[:half]} … {text[-half:]}"
 
 
 def _disk_full(error: Exception) -> Failure:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -178,7 +179,7 @@ def _check_sensible(metric: str, text: str, value: float | None) -> None:
     if value is None or least <= value <= most:
         return
     never = "nothing could meet" if value < least else "everything meets"
-    number = re.match(r"[0-9.]+", text.strip())
+    number = re.match(r"[0-9.]+(?![0-9.eE])", text.strip())
     meant = f"Did you mean {number.group()}{unit}?" if number else f"Write it in {unit}."
     raise UsageError(f"{_FLAGS[metric]} of '{text}' is a limit that {never}.", meant)
 
@@ -188,6 +189,6 @@ def _seconds(value: str | float | None) -> float | None:
         return None
     if isinstance(value, str):
         return parse_time(value)
-    if not value > 0:
+    if not 0 < value < math.inf:
         raise UsageError(f"A latency of {value} s was given; nothing can fit that.", "Give one above 0.")
     return float(value)

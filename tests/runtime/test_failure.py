@@ -11,6 +11,13 @@ def test_an_error_on_purpose_keeps_its_words_and_its_code(kind, code):
     assert failure_of(kind("It is wrong.", "Mend it.")) == Failure("It is wrong.", "Mend it.", code)
 
 
+def test_what_a_damaged_file_says_fits_on_a_terminal():
+    failure = failure_of(BundleError(f"The manifest names '{'x' * 10**6}'.", "Mend it."))
+    assert len(failure.problem) < 5000
+    assert failure.problem.startswith("The manifest names 'xxx")
+    assert failure.problem.endswith("xxx'.")
+
+
 def test_an_interruption_may_have_a_remedy():
     assert failure_of(KeyboardInterrupt()) == Failure("Interrupted.", "", 130)
     assert failure_of(KeyboardInterrupt(), after_interruption="Go on.").remedy == "Go on."

@@ -152,7 +152,10 @@ def test_a_flag_is_a_limit_or_refused_never_dropped(flags: dict[str, str | float
         ({"max_size": "25000000GB"}, "--max-size of '25000000GB' is a limit that everything meets.", "25000000MB?"),
         ({"max_latency": "30ns"}, "--max-latency of '30ns' is a limit that nothing could meet.", "Did you mean 30ms?"),
         ({"max_tpot": "300min"}, "--max-tpot of '300min' is a limit that everything meets.", "Did you mean 300ms?"),
+        ({"max_size": "1e99"}, "--max-size of '1e99' is a limit that everything meets.", "Write it in MB."),
         ({"min_quality": "99"}, "'99' is not a quality.", "Did you mean 99%?"),
+        ({"min_quality": "0.95%"}, "A least quality of '0.95%' is one that everything meets.", "Did you mean 0.95?"),
+        ({"min_quality": "1e-9"}, "A least quality of '1e-9' is one that everything meets.", "such as 0.99 or 99%."),
     ],
 )
 def test_a_limit_that_must_be_a_slip_is_questioned(flags: dict[str, str], problem: str, remedy: str) -> None:

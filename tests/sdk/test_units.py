@@ -98,7 +98,24 @@ def test_a_time_that_nothing_can_take_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "0", "-0.5", "1.01", "101%", "0%", "nan", "nan%", "inf", "%", "50%%", "good", "0.9.9"]
+    "text",
+    [
+        "",
+        "0",
+        "-0.5",
+        "1.01",
+        "101%",
+        "0%",
+        "nan",
+        "nan%",
+        "inf",
+        "%",
+        "50%%",
+        "good",
+        "0.9.9",
+        "1_0%",
+        "\uff19\uff19%",
+    ],
 )
 def test_nonsense_is_no_quality(text: str) -> None:
     with pytest.raises(UsageError, match="is not a quality") as failure:
