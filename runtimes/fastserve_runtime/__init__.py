@@ -11,10 +11,10 @@ module when it is first used (PEP 562), numpy and one engine with the first mode
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from fastserve_runtime._version import __version__
 
+TYPE_CHECKING = False  # typing itself takes long to import; see `leaving`
 if TYPE_CHECKING:
     from fastserve_runtime.bundle import Bundle, open_bundle
     from fastserve_runtime.errors import (

@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 from fastserve_runtime.engines import ENGINES
 from fastserve_runtime.errors import EXIT_OK, EnvironmentFailure, FastServeError
 from fastserve_runtime.framing import read_message, write_message
+from fastserve_runtime.lifeline import end_with_parent
 from fastserve_runtime.manifest import signature_document
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 def main(arguments: list[str]) -> int:
     """Answer requests until the other end closes."""
+    end_with_parent()
     for argument in arguments:
         _limit_memory(int(argument.removeprefix("--memory=")))
     answers = os.fdopen(os.dup(1), "wb")

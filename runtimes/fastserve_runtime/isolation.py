@@ -6,11 +6,13 @@ make it ask for all memory; the child process ends then, and the caller gets an 
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +25,7 @@ from fastserve_runtime.errors import (
     UsageError,
 )
 from fastserve_runtime.framing import read_message, write_message
+from fastserve_runtime.lifeline import lifeline
 from fastserve_runtime.limits import Limits
 from fastserve_runtime.manifest import parse_signature
 from fastserve_runtime.named_session import NamedSession
@@ -53,8 +56,21 @@ class EngineProcess(ClosedAtEnd):
         command = [sys.executable, "-m", "fastserve_runtime.isolated_worker"]
         if self.limits.memory is not None:
             command.append(f"--memory={self.limits.memory}")
+        self._ended_with = ExitStack()
+        options: dict[str, Any] = {}
+        if os.name == "posix":  # elsewhere, descriptors cannot be passed on
+            line = self._ended_with.enter_context(lifeline())
+            options = {
+                "env": {**os.environ, **line.environment},
+                "pass_fds": (line.descriptor,),
+                "start_new_session": True,
+            }
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=None if debug else subprocess.DEVNULL
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=None if debug else subprocess.DEVNULL,
+            **options,
         )
 
     def ask(self, header: Mapping[str, Any], arrays: Tensors | None = None) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -100,6 +116,8 @@ class EngineProcess(ClosedAtEnd):
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        finally:
+            self._ended_with.close()
 
     def _end_late(self, late: threading.Event) -> None:
         late.set()

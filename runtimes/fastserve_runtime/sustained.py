@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fastserve_runtime.early_stopping import percentile_estimate
+from fastserve_runtime.interruption import answer_ctrl_c
 from fastserve_runtime.thermal import ThermalReading, read_thermal
 
 LEAST_WINDOW_SECONDS = 1.0
@@ -116,6 +117,7 @@ def run_sustained(
             if on_window is not None:
                 on_window(windows[-1])
     except KeyboardInterrupt:
+        answer_ctrl_c()
         is_unfinished = recorder is not None and (not windows or windows[-1].start != recorder.begun - begun)
         if recorder is not None and recorder.items and is_unfinished:
             windows.append(recorder.window(begun, read()))

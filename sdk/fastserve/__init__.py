@@ -12,13 +12,13 @@ PyTorch is imported in none but the process that exporting starts.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from fastserve_runtime import __version__
 
+TYPE_CHECKING = False  # typing itself takes long to import; see `fastserve_runtime.leaving`
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fastserve.bisecting import Bisection, bisect
     from fastserve.budget import Budget, Limit
     from fastserve.candidate import Candidate
@@ -163,6 +163,8 @@ def export(
         UsageError: the model, a setting or the data is wrong, or the output exists.
         EnvironmentFailure: a converter is missing, or every one failed.
     """
+    from pathlib import Path
+
     from fastserve.budget import budget_from_flags
     from fastserve.export_request import ExportRequest
     from fastserve.exporting import run_export

@@ -17,6 +17,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from fastserve_runtime.interruption import raise_noted_ctrl_c
+
 
 @dataclass(frozen=True)
 class Step:
@@ -77,7 +79,12 @@ class TerminalReporter:
         self._progress.update(self._task, total=sum(self._weights.values()))
 
     def start(self, name: str) -> None:
-        """Show what is being done."""
+        """Show what is being done.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C was pressed before, and a library swallowed it.
+        """
+        raise_noted_ctrl_c()
         self._progress.update(self._task, description=name)
         if not self._console.is_terminal:
             self._console.print(name, style="dim")

@@ -108,3 +108,39 @@ def test_ctrl_c_while_libraries_are_imported_is_told_without_a_traceback(module:
     )
     done = subprocess.run([sys.executable, "-c", stopped], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (130, "Error: Interrupted.\n")
+
+
+@pytest.mark.parametrize("module", ["fastserve", "fastserve_runtime"])
+def test_hardly_anything_is_imported_before_ctrl_c_is_told_without_a_traceback(module: str) -> None:
+    code = (
+        "import re, sys\n"  # as the script does that pip makes of an entry point
+        "before = set(sys.modules)\n"
+        f"import {module}.starting\n"
+        "print(*sorted(set(sys.modules) - before))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    own = {"fastserve_runtime", *(f"fastserve_runtime.{n}" for n in ("_version", "errors", "leaving"))}
+    assert set(done.stdout.split()) <= own | {module, f"{module}.starting", "__future__", "signal", "errno"}
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
+def test_a_killed_command_ends_the_process_of_its_engine() -> None:
+    code = (
+        "import subprocess, time\n"
+        "from fastserve_runtime.isolation import EngineProcess\n"
+        "process = EngineProcess()._process\n"
+        # It holds the pipe too, so that no end of its input ends the engine's process.
+        "other = subprocess.Popen(['sleep', '60'], pass_fds=[process.stdin.fileno()])\n"
+        "print(process.pid, other.pid, flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    engine, other = map(int, process.stdout.readline().split())
+    process.kill()
+    process.wait(60)
+    process.stdout.close()
+    try:
+        _wait_until_gone(engine)
+    finally:
+        os.kill(other, signal.SIGKILL)

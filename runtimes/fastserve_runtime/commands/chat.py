@@ -13,6 +13,7 @@ from fastserve_runtime.commands.streams import ShownText, is_terminal, printable
 from fastserve_runtime.errors import EXIT_INTERRUPTED, EXIT_OK, UsageError
 from fastserve_runtime.failure import failure_of
 from fastserve_runtime.generation.context import PromptTooLong
+from fastserve_runtime.interruption import answer_ctrl_c
 
 PROMPT, MORE = "> ", "... "
 HELP = """\
@@ -50,6 +51,7 @@ def chat(dialogue: Dialogue) -> int:
     try:
         _talk(dialogue, line_reader())
     except KeyboardInterrupt:
+        answer_ctrl_c()
         tell("")
         code = EXIT_INTERRUPTED
     if dialogue.options.session is not None:

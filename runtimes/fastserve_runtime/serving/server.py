@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
+from fastserve_runtime.interruption import raise_noted_ctrl_c
 from fastserve_runtime.serving.app import application
 from fastserve_runtime.serving.models import ServedModel, opened_models
 from fastserve_runtime.serving.settings import ServerSettings
@@ -114,6 +115,7 @@ def serve(
         listening(settings.host, settings.port) as listener,
         opened_models(bundles, load, waiting=settings.queue) as models,
     ):
+        raise_noted_ctrl_c()  # while libraries were imported, say
         names = [model.name for model in models]
         server = HttpServer(models, settings, listener, debug=debug)
         return server.serve_until_stopped(lambda: on_ready(url_of(listener), names)) == signal.SIGINT
