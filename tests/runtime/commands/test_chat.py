@@ -15,6 +15,7 @@ import pytest
 from fastserve_runtime.errors import EnvironmentFailure
 from fastserve_runtime.generation.shared_cache import SharedCacheDecoder
 from generation_bundles import ids, text_of
+from interrupts import press_ctrl_c
 
 
 @pytest.fixture
@@ -166,7 +167,7 @@ def pressing_ctrl_c(monkeypatch, *, after: int) -> None:
 
     def pressed(self, tokens):
         if next(calls) == after:
-            signal.raise_signal(signal.SIGINT)
+            press_ctrl_c()
         return feed(self, tokens)
 
     monkeypatch.setattr(SharedCacheDecoder, "feed", pressed)
@@ -195,8 +196,8 @@ def test_ctrl_c_twice_ends_it_and_saves(chat, said, prompts, monkeypatch, tmp_pa
     written = (tmp_path / "s").stat().st_mtime_ns
 
     def press_twice(self, tokens):
-        signal.raise_signal(signal.SIGINT)
-        signal.raise_signal(signal.SIGINT)
+        press_ctrl_c()
+        press_ctrl_c()
 
     with monkeypatch.context() as patched:
         patched.setattr(SharedCacheDecoder, "feed", press_twice)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +16,7 @@ from fastserve.cli import app
 from fastserve_runtime.generation.shared_cache import SharedCacheDecoder
 from fastserve_runtime.pipelines.text_generation import TextGeneration
 from generation_bundles import ids, text_of
+from interrupts import press_ctrl_c
 
 COMMAND = [sys.executable, "-m", "fastserve_runtime", "run"]
 TIMES = ("first_token_seconds", "tokens_per_second")
@@ -328,7 +328,7 @@ def test_ctrl_c_ends_it_with_130_and_what_was_said_is_there(command, bundle, con
 
     def pressed(self, tokens):
         if next(calls) == 4:
-            signal.raise_signal(signal.SIGINT)
+            press_ctrl_c()
         return feed(self, tokens)
 
     monkeypatch.setattr(SharedCacheDecoder, "feed", pressed)

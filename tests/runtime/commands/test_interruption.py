@@ -4,16 +4,17 @@ import threading
 import pytest
 
 from fastserve_runtime.commands.interruption import stopped_by_ctrl_c
+from interrupts import press_ctrl_c
 
 
 def test_ctrl_c_is_told_once_and_raised_the_second_time():
     before = signal.getsignal(signal.SIGINT)
     with stopped_by_ctrl_c() as is_stopped:
         assert not is_stopped()
-        signal.raise_signal(signal.SIGINT)
+        press_ctrl_c()
         assert is_stopped()
         with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
+            press_ctrl_c()
     assert signal.getsignal(signal.SIGINT) is before
 
 
