@@ -183,8 +183,9 @@ def test_attention_scores_that_outweigh_every_mask_are_refused_by_name(tiny) -> 
         prove_equal(edge_form, inputs, reference)
 
 
-def test_a_text_without_tokens_is_no_difference(tiny) -> None:
-    edge_form, inputs, reference = both(tiny("bert"))
+@pytest.mark.parametrize("classify", [False, True])
+def test_a_text_without_tokens_is_no_difference(tiny, classify: bool) -> None:
+    edge_form, inputs, reference = both(tiny("bert", classify=classify))
     inputs["attention_mask"][0] = 0
     assert prove_equal(edge_form, inputs, reference) <= TOLERANCE
     reference[1:] += 1

@@ -16,6 +16,8 @@ Label: TypeAlias = int | float | tuple[int, ...]
 """A class's id, a number, or of several labels a 1 or a 0 for each class."""
 _ID = re.compile(r"(0|[1-9][0-9]*)(\.0+)?")
 """A class's id; tools that know no missing integers write it as `1.0`."""
+_FLAGS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
+"""How a column of its own tells whether a label is right."""
 _SEPARATORS = ";|"
 _LAST_SEPARATOR = ","
 """Separates labels where none of the others stands there, since names of classes may have it inside."""
@@ -171,20 +173,42 @@ class Numbers:
         return number
 
 
+def has_labels(table: Table, column: str, kind: LabelKind) -> bool:
+    """Whether a table has labels: a column of them, or of several labels a column for each, named as it is."""
+    return table.has(column) or (isinstance(kind, LabelSets) and all(table.has(name) for name in kind.names))
+
+
 def labels_of(table: Table, column: str, kind: LabelKind) -> list[Label | None]:
-    """Return a column's labels, one a row; None where nothing is written.
+    """Return a table's labels, one a row; None where nothing is written.
 
     Args:
         table: the data.
-        column: its column of labels.
+        column: its column of labels; where it has none, `has_labels` found one for each.
         kind: what they are.
 
     Raises:
         UsageError: a label is none that the model knows.
     """
+    if not table.has(column) and isinstance(kind, LabelSets):
+        return _labels_of_columns(table, kind)
     values = table.values(column)
     own = kind.of_column(values) if isinstance(kind, LabelSets) else kind
     return [_label(value, own, table, row) for row, value in enumerate(values)]
+
+
+def _labels_of_columns(table: Table, kind: LabelSets) -> list[Label | None]:
+    """Return the labels of a table with a column of zeros and ones for each."""
+    columns = [table.values(name) for name in kind.names]
+    found: list[Label | None] = []
+    for row, flags in enumerate(zip(*columns, strict=True)):
+        odd = next((n for n, flag in zip(kind.names, flags, strict=True) if str(flag).strip() not in _FLAGS), None)
+        if odd is not None:
+            raise UsageError(
+                f"The column '{odd}' of labels has {columns[kind.names.index(odd)][row]!r:.40} in {table.place(row)}.",
+                "Write 1 where the label is right, and 0 where it is not.",
+            )
+        found.append(tuple(_FLAGS[str(flag).strip()] for flag in flags))
+    return found
 
 
 def _label(value: Value, kind: LabelKind, table: Table, row: int) -> Label | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, cast
 
-from fastserve_converters.data.labels import ClassLabels, Label, LabelKind, labels_of
+from fastserve_converters.data.labels import ClassLabels, Label, LabelKind, has_labels, labels_of
 from fastserve_converters.data.pairs import pairs_of
 from fastserve_converters.data.plain_text import COLUMN
 from fastserve_converters.data.splitting import LEAST_EVALUATION
@@ -157,7 +157,7 @@ def _read(file: Path) -> Table:
 def _samples(table: Table, columns: Columns, kind: LabelKind | None) -> Iterator[Sample]:
     texts = table.texts(COLUMN if table.is_plain else columns.text)
     pairs: Sequence[str | None] = [None] * len(texts) if columns.pair is None else table.texts(columns.pair)
-    known = kind if kind is not None and table.has(columns.label) else None
+    known = kind if kind is not None and has_labels(table, columns.label, kind) else None
     labels = [None] * len(texts) if known is None else labels_of(table, columns.label, known)
     for row, (text, pair, label) in enumerate(zip(texts, pairs, labels, strict=True)):
         if not text.strip() or (pair is not None and not pair.strip()):

@@ -75,6 +75,26 @@ def test_a_whole_column_of_zeros_and_ones_tells_of_each_label_whether_it_is_righ
     assert read(file, LabelSets(names))[:3] == expected
 
 
+def test_each_label_may_have_a_column_of_its_own(tmp_path: Path) -> None:
+    file = tmp_path / "toxic.csv"
+    rows = ["text,sport,news,art", "one,1,0,0", "two,0.0,1.0,0.0", "three,0,0,0", "four,false,true,true"]
+    file.write_text("\n".join(rows))
+    expected = [(1, 0, 0), (0, 1, 0), (0, 0, 0), (0, 1, 1)]
+    assert read(file, LabelSets(TOPICS)) == expected
+    # Of other models these are no labels, and a column of labels goes before them.
+    assert read(file, ClassLabels(TOPICS)) == [None] * 4
+    file.write_text("\n".join([rows[0] + ",label", *(f"{row},art" for row in rows[1:])]))
+    assert read(file, LabelSets(TOPICS)) == [(0, 0, 1)] * 4
+
+
+@pytest.mark.parametrize("flag", ["-1", "", "yes", "2"])
+def test_what_is_neither_right_nor_wrong_in_such_a_column_is_named(tmp_path: Path, flag: str) -> None:
+    file = tmp_path / "toxic.csv"
+    file.write_text(f"text,sport,news,art\none,1,0,0\ntwo,0,{flag},0\nthree,0,0,0\nfour,0,0,0\n")
+    with pytest.raises(UsageError, match=rf"The column 'news' of labels has '{flag}' in line 3 of 'toxic\.csv'"):
+        read(file, LabelSets(TOPICS))
+
+
 def test_a_comma_inside_a_name_separates_nothing() -> None:
     kind = LabelSets(NAMES)
     assert kind.label_of("anger, rage") == (0, 1, 0)
