@@ -19,7 +19,7 @@ from fastserve_converters.quantized_checkpoints.description import KEYS, Quantiz
 from fastserve_converters.stored_tensors import stored_types
 from fastserve_converters.tasks import TASKS, Task
 from fastserve_converters.weight_coverage import check_used
-from fastserve_runtime.errors import UsageError
+from fastserve_runtime.errors import UsageError, one_line
 
 if TYPE_CHECKING:
     import torch
@@ -97,6 +97,10 @@ def _from_pretrained(checkpoint: Checkpoint, folder: Path, task: Task, *, trust_
             f"The checkpoint's config names {error}, which Transformers does not know.",
             "Check config.json; a newer Transformers may know it.",
         ) from error
+    except StrictDataclassError as error:
+        raise UsageError(
+            f"The checkpoint's config.json is not as Transformers wants it: {one_line(error):.300}.", "Correct it."
+        ) from error
     except (
         OSError,
         ValueError,
@@ -104,8 +108,11 @@ def _from_pretrained(checkpoint: Checkpoint, folder: Path, task: Task, *, trust_
         RuntimeError,
         AttributeError,
         ImportError,
+        # What a number of the config does that does not fit the others.
+        ArithmeticError,
+        AssertionError,
+        IndexError,
         SafetensorError,
-        StrictDataclassError,
         pickle.UnpicklingError,
     ) as error:
         raise UsageError(f"The checkpoint cannot be loaded: {_first_line(error):.300}") from error

@@ -129,7 +129,13 @@ def test_an_attention_that_the_config_asks_for_is_not_looked_for(tiny_copy) -> N
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"), [({"hidden_act": "foo"}, "names 'foo'"), ({"hidden_size": "32"}, "cannot be loaded")]
+    ("changes", "said"),
+    [
+        ({"hidden_act": "foo"}, "names 'foo'"),
+        ({"hidden_size": "32"}, "'hidden_size' expected int, got str"),
+        ({"num_attention_heads": 0}, "cannot be loaded"),
+        ({"pad_token_id": 9999}, "cannot be loaded"),
+    ],
 )
 def test_a_config_that_transformers_does_not_take_is_an_error_in_a_line(tiny_copy, changes: dict, said: str) -> None:
     folder = tiny_copy("bert")
