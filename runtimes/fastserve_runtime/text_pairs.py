@@ -69,7 +69,7 @@ def _checked(sample: object, *, takes_pairs: bool) -> Text:
                 f"The model takes pairs of texts; the single text {sample!r:.60} was given.",
                 'Give pairs: ("one text", "another"); on the command line --pair.',
             )
-        return _clean(sample)
+        return tokenizable(sample)
     if not is_pair(sample):
         wanted = "A pair of texts" if takes_pairs else "A text"
         remedy = 'Give one pair ("one text", "another") or several.' if takes_pairs else "Give one string or several."
@@ -79,9 +79,9 @@ def _checked(sample: object, *, takes_pairs: bool) -> Text:
             f"The bundle was exported for single texts; the pair {sample!r:.60} was given.",
             "Export the model for pairs: fastserve export --pairs, or --text-pair-column with your data.",
         )
-    return _clean(sample[0]), _clean(sample[1])
+    return tokenizable(sample[0]), tokenizable(sample[1])
 
 
-def _clean(text: str) -> str:
-    # Lone surrogates, from bytes that were no UTF-8, cannot be tokenized.
+def tokenizable(text: str) -> str:
+    """Return a text with `?` for lone surrogates, from bytes that were no UTF-8, which no tokenizer takes."""
     return text.encode("utf-8", "replace").decode("utf-8")

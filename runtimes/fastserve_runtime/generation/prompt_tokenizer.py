@@ -15,6 +15,7 @@ from fastserve_runtime.generation.traces import PROMPT, TOKENS
 from fastserve_runtime.manifest_checks import PROMPTS
 from fastserve_runtime.parsing import Fields
 from fastserve_runtime.text import open_tokenizer
+from fastserve_runtime.text_pairs import tokenizable
 from fastserve_runtime.token_ids import vocabulary_size
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ class PromptTokenizer:
             UsageError: the model has no chat template.
         """
         if isinstance(prompt, str):
-            return list(self.tokenizer.encode(prompt).ids)
+            return list(self.tokenizer.encode(tokenizable(prompt)).ids)
         source = self.settings.template(has_tools=bool(options.values.get("tools")))
         if source is None:
             raise UsageError("The model has no chat template.", "Give it a text to continue rather than messages.")
@@ -165,7 +166,7 @@ class PromptTokenizer:
             **options.values,
         )
         # The template writes special tokens itself.
-        return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
+        return list(self.tokenizer.encode(tokenizable(text), add_special_tokens=False).ids)
 
     def check_known(self, tokens: Sequence[int], vocabulary: int) -> None:
         """Refuse tokens that the tokenizer has and the model has not, such as those of pictures in a model of text.

@@ -63,6 +63,13 @@ def test_a_template_for_tools_counts_where_tools_are_offered(byte_tokenizer) -> 
     assert prompt(offered) == "now<tool_call>Hi"
 
 
+def test_bytes_that_are_no_unicode_are_question_marks_as_for_encoders(byte_tokenizer) -> None:
+    tokenizer = PromptTokenizer(byte_tokenizer.to_str().encode(), PromptSettings.from_document(DOCUMENT))
+    given = b"a\xff".decode(errors="surrogateescape")
+    assert tokenizer.encode(given) == tokenizer.encode("a?")
+    assert tokenizer.encode([{"role": "user", "content": given}]) == tokenizer.encode("<s>a?")
+
+
 def test_a_text_and_a_conversation_become_tokens(byte_tokenizer) -> None:
     byte_tokenizer.enable_padding(length=40)  # as a file may have been saved
     try:
