@@ -160,6 +160,7 @@ def prove_same_prompts(theirs: Any, ours: PromptTokenizer, texts: list[str]) -> 
             )
         except Exception as error:  # a template may raise whatever its language has
             raise _unusable_template(one_line(error)) from error
+        _check_known(ours, given)
         wanted = theirs(expected, add_special_tokens=False)["input_ids"]
         # A template may write today's date, so a difference in digits alone is none.
         if given != list(wanted) and not _differ_in_date(ours, given, expected):
@@ -167,6 +168,18 @@ def prove_same_prompts(theirs: Any, ours: PromptTokenizer, texts: list[str]) -> 
                 "The bundle's chat template and Transformers' give different prompts.",
                 "Please report it with the checkpoint's tokenizer files.",
             )
+
+
+def _check_known(tokenizer: PromptTokenizer, tokens: list[int]) -> None:
+    """Refuse a chat template by which every conversation has a token that the model does not know."""
+    rows = tokenizer.settings.vocabulary_size
+    beyond = None if rows is None else next((token for token in tokens if token >= rows), None)
+    if rows is not None and beyond is not None:
+        raise UsageError(
+            f"The checkpoint's chat template writes {tokenizer.tokenizer.id_to_token(beyond)!r:.60}, a token of the id "
+            f"{beyond}; the model has the ids 0 to {rows - 1}.",
+            "Correct the template, or remove it to export for texts alone.",
+        )
 
 
 def _unusable_template(reason: str) -> UsageError:

@@ -17,7 +17,7 @@ from fastserve_converters.decoder.prompts import (
     template_notes,
 )
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
-from fastserve_runtime.generation.prompt_tokenizer import PromptSettings
+from fastserve_runtime.generation.prompt_tokenizer import PromptSettings, PromptTokenizer
 
 TEXTS = ["Good morning.", "Grüße, 世界 👋", "  two\n\nlines ", "<s> in the text"]
 
@@ -162,6 +162,18 @@ def test_a_template_that_does_not_run_on_devices_is_refused_with_what_to_do(thei
         prove_same_prompts(Laxer(), ours(chat_template=template), TEXTS)
     assert reason in failure.value.problem
     assert "plainer chat_template" in failure.value.remedy
+
+
+def test_a_template_that_writes_a_token_that_the_model_has_not_is_refused_by_its_name(theirs, ours) -> None:
+    tokenizer = copy.deepcopy(theirs)
+    tokenizer.add_tokens(["<picture>"], special_tokens=True)
+    tokenizer.chat_template = template = "{% for m in messages %}{{ m.content }}<picture>{% endfor %}"
+    own = PromptTokenizer(
+        tokenizer.backend_tokenizer.to_str().encode(),
+        PromptSettings(64, chat_template=template, vocabulary_size=512),
+    )
+    with pytest.raises(UsageError, match=r"template writes '<picture>', a token of the id 512; .* ids 0 to 511"):
+        prove_same_prompts(tokenizer, own, [])
 
 
 def test_the_date_that_a_template_writes_may_differ(theirs, ours, changed) -> None:
