@@ -52,8 +52,8 @@ class Samples:
         self._rows = [{n: np.ascontiguousarray(inputs[n][i : i + 1]) for n in names} for i in range(count)]
         self._timed = count if timed is None else max(1, min(timed, count))
 
-    def run(self, index: int) -> object:
-        """Run one timed sample at full length, padding and all; they are taken in turn."""
+    def run(self, index: int) -> dict[str, Tensor]:
+        """Run one timed sample at full length, padding and all, and return its outputs; they are taken in turn."""
         return self._session.run(self._rows[index % self._timed], graph=self._graph)
 
     def run_all(self) -> tuple[dict[str, Tensor], list[float]]:
