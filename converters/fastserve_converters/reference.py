@@ -18,7 +18,7 @@ from fastserve_converters.golden_texts import golden_texts
 from fastserve_converters.labels import check_outputs
 from fastserve_converters.prompt_tokens import prompts_of
 from fastserve_converters.tasks import TASKS, Task
-from fastserve_converters.tokenizer_checks import embedding_rows, file_note, text_settings
+from fastserve_converters.tokenizer_checks import code_note, embedding_rows, file_note, text_settings
 from fastserve_converters.tokenizer_loading import load_tokenizer
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
 from fastserve_runtime.text import TOKEN_TYPES, TextPreprocessor
@@ -85,6 +85,7 @@ def build_reference(
         "goldens": [g.as_document() for g in goldens],
         "notes": [
             *notes,
+            *code_note(checkpoint, transformers_tokenizer),
             *file_note(checkpoint, transformers_tokenizer, [s.text for s in split.evaluation]),
             *_pair_notes(transformers_tokenizer, checkpoint, split.evaluation, preprocessor),
         ],

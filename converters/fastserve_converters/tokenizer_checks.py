@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fastserve_converters.checkpoint import Checkpoint
-from fastserve_converters.tokenizer_loading import TOKENIZER_FILE
+from fastserve_converters.sentence_transformers_files import read_json
+from fastserve_converters.tokenizer_loading import TOKENIZER_CONFIG, TOKENIZER_FILE
 from fastserve_runtime.errors import UsageError, one_line
 from fastserve_runtime.text import TokenizerSettings
 from fastserve_runtime.text_encoding import Side
@@ -199,6 +200,24 @@ def setting_notes(tokenizer: Any, length: int) -> Iterator[str]:
         yield "The tokenizer cuts texts at their beginning where they are too long, and so does the bundle."
 
 
+def code_note(checkpoint: Checkpoint, tokenizer: Any) -> list[str]:
+    """Return a note where `tokenizer_config.json` names code of its own, which Transformers then does without.
+
+    Args:
+        checkpoint: the model's description.
+        tokenizer: as Transformers made it.
+    """
+    file = checkpoint.path / TOKENIZER_CONFIG
+    config = read_json(file) if checkpoint.gguf is None and file.is_file() else {}
+    if not isinstance(config, dict) or not config.get("auto_map"):
+        return []
+    note = (
+        f"'{TOKENIZER_CONFIG}' names code of its own ('auto_map'), which is not run: Transformers' "
+        f"{type(tokenizer).__name__} reads the tokenizer's files."
+    )
+    return [note]
+
+
 def file_note(checkpoint: Checkpoint, tokenizer: Any, texts: Sequence[str]) -> list[str]:
     """Compare Transformers' tokenizer with the one in `tokenizer.json`, and say in a sentence where they differ.
 
@@ -215,6 +234,7 @@ def file_note(checkpoint: Checkpoint, tokenizer: Any, texts: Sequence[str]) -> l
     stored = Tokenizer.from_file(str(file))
     stored.no_truncation()
     stored.no_padding()
+    stored.encode_special_tokens = bool(getattr(tokenizer, "split_special_tokens", False))
     ours = tokenizer(list(texts))["input_ids"]
     theirs = stored.encode_batch(list(texts))
     differing = [text for text, a, b in zip(texts, ours, theirs, strict=True) if list(a) != list(b.ids)]

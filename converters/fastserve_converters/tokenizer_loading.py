@@ -12,7 +12,7 @@ from fastserve_runtime.errors import UsageError
 
 TOKENIZER_FILE = "tokenizer.json"
 _VOCABULARIES = (TOKENIZER_FILE, "vocab.txt", "vocab.json", "*.model")
-_CONFIG = "tokenizer_config.json"
+TOKENIZER_CONFIG = "tokenizer_config.json"
 _SAVE = "Save it beside the model with tokenizer.save_pretrained()."
 
 
@@ -38,7 +38,7 @@ def load_tokenizer(checkpoint: Checkpoint) -> Any:
         raise UsageError(
             f"The checkpoint's tokenizer cannot be loaded{_class_named(checkpoint.path)}: "
             f"{said[0] if said else type(error).__name__}",
-            f"{_SAVE} Check that '{_CONFIG}' belongs to it.",
+            f"{_SAVE} Check that '{TOKENIZER_CONFIG}' belongs to it.",
         ) from error
     if getattr(tokenizer, "backend_tokenizer", None) is None:
         raise UsageError(
@@ -49,7 +49,7 @@ def load_tokenizer(checkpoint: Checkpoint) -> Any:
     if not isinstance(tokenizer.model_max_length, int | float):
         raise UsageError(
             f"The tokenizer's 'model_max_length' is {tokenizer.model_max_length!r:.40}, which is no number.",
-            f"Correct it in '{_CONFIG}'.",
+            f"Correct it in '{TOKENIZER_CONFIG}'.",
         )
     return with_lower_case(tokenizer) if checkpoint.texts.lower_case else tokenizer
 
@@ -65,7 +65,7 @@ def _check_kind(path: Path, tokenizer: Any) -> None:
         raise UsageError(
             f"The checkpoint's '{TOKENIZER_FILE}' is a tokenizer of the kind {stored}, and Transformers makes one of "
             f"the kind {made} of it{_class_named(path)}.",
-            f"Correct 'tokenizer_class' in '{_CONFIG}', or save the tokenizer again where it was trained.",
+            f"Correct 'tokenizer_class' in '{TOKENIZER_CONFIG}', or save the tokenizer again where it was trained.",
         )
 
 
@@ -79,8 +79,8 @@ def _stored_kind(path: Path) -> str | None:
 
 
 def _class_named(path: Path) -> str:
-    if not (path / _CONFIG).is_file():
+    if not (path / TOKENIZER_CONFIG).is_file():
         return ""
-    config = read_json(path / _CONFIG)
+    config = read_json(path / TOKENIZER_CONFIG)
     name = config.get("tokenizer_class") if isinstance(config, dict) else None
     return f" (class {name})" if name else ""

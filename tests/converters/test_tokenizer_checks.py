@@ -255,3 +255,8 @@ def test_a_token_of_every_text_cannot_be_what_positions_are_counted_by(edited, t
     folder = edited("roberta", "config.json", pad_token_id=0)
     with pytest.raises(UsageError, match=r"'pad_token_id' is 0, .* puts that token, '<s>', into every text"):
         built(folder, tmp_path / "out")
+
+
+def test_code_of_a_tokenizers_own_that_is_not_run_is_named(edited, tmp_path: Path) -> None:
+    description = built(edited(auto_map={"AutoTokenizer": ["code.Mine", None]}), tmp_path / "out")
+    assert any("names code of its own ('auto_map'), which is not run" in note for note in description["notes"])
