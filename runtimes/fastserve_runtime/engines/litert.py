@@ -57,8 +57,8 @@ def open_session(model: ModelSource, graphs: Mapping[str, Graph] | None, *, thre
         raise EnvironmentFailure(
             f"{NAME} {version()} would compute wrong numbers: XNNPACK did not start, and LiteRT's own kernels do not "
             f"know weights with a scale for each block of a row, which {wrong} of the model's linear layers have.",
-            "Let the process see /sys, which XNNPACK needs on Arm, or take a variant of another precision, such as "
-            "int8-dynamic.",
+            "Let the process see /sys, which XNNPACK needs on Arm, or take a variant of another precision, such as an "
+            "int8 one.",
         )
     return session
 
