@@ -15,9 +15,10 @@ ROOT = Path(__file__).parents[2]
 def light(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of an environment with the SDK's base, ONNX Runtime, and nothing else."""
     folder = tmp_path_factory.mktemp("light")
-    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-    pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "-q", "-c", str(ROOT / "constraints.txt")]
-    done = subprocess.run([*pip, f"{ROOT}/runtimes[onnx]", str(ROOT)], capture_output=True, text=True, check=False)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    install = [sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python"), "install", "-q", "--no-compile"]
+    packages = ["-c", str(ROOT / "constraints.txt"), f"{ROOT}/runtimes[onnx]", str(ROOT)]
+    done = subprocess.run([*install, *packages], capture_output=True, text=True, check=False)
     if done.returncode:
         pytest.skip(f"packages cannot be installed: {done.stderr.strip().splitlines()[-1]}")
     return folder
