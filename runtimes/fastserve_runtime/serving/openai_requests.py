@@ -32,6 +32,7 @@ _OF_OTHER_SERVERS: Mapping[str, tuple[Any, ...]] = {
     # vLLM's
     "allowed_token_ids": ([],),
     "bad_words": ([],),
+    "chat_template": (),
     "documents": ([],),
     "guided_choice": (),
     "guided_decoding_backend": (),
@@ -211,13 +212,18 @@ def _given(tools: ToolUse | None, grammar: Grammar | None) -> dict[str, Any]:
 
 
 def _template(fields: RequestFields) -> TemplateOptions:
-    is_continued = fields.flag("continue_final_message")
+    is_continued = fields.flag("continue_final_message") or _is_prefix(fields.value("messages"))
     begins = fields.value("add_generation_prompt")
     begins_answer = not is_continued if begins is None else fields.flag("add_generation_prompt")
     try:
         return TemplateOptions(begins_answer, is_continued, fields.mapping("chat_template_kwargs"))
     except UsageError as error:
         raise Refusal(400, str(error), parameter="chat_template_kwargs" if not is_continued else None) from error
+
+
+def _is_prefix(messages: list[Any]) -> bool:
+    """Whether the last message is the beginning of the answer, as DeepSeek's and Mistral's APIs say it."""
+    return RequestFields(messages[-1]).flag("prefix")
 
 
 def _include_usage(fields: RequestFields, *, is_stream: bool) -> bool:

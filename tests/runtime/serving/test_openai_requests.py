@@ -35,7 +35,7 @@ model messages prompt input stream stream_options max_tokens max_completion_toke
 top_k stop seed n frequency_penalty presence_penalty repetition_penalty logprobs top_logprobs
 logit_bias tools tool_choice functions function_call response_format modalities audio best_of echo
 suffix encoding_format dimensions user chat_template_kwargs continue_final_message
-add_generation_prompt parallel_tool_calls
+add_generation_prompt parallel_tool_calls prefix
 """.split()  # noqa: SIM905 -- a list of literals would fill a page
 
 
@@ -153,6 +153,7 @@ def test_the_place_of_what_is_wrong_in_messages_is_named(messages, parameter) ->
         ("completion", {"echo": True}, "echo is true,"),
         ("completion", {"suffix": "end"}, "suffix is 'end',"),
         ("completion", {"add_special_tokens": False}, "or give true."),
+        ("chat", {"chat_template": "{{ messages }}"}, "chat_template is '{{ messages }}',"),
         ("chat", {"min_tokens": 5}, "min_tokens is 5, which this server does not support. Leave it out, or give 0."),
         ("chat", {"guided_json": {"type": "object"}}, "guided_json is"),
         ("completion", {"ignore_eos": True}, "ignore_eos is true,"),
@@ -300,6 +301,16 @@ def test_how_messages_are_rendered_may_be_said() -> None:
     ):
         with pytest.raises(Refusal):
             chat_request({**CHAT, **wrong})
+
+
+def test_a_last_message_that_is_a_prefix_is_continued() -> None:
+    begun = {"role": "assistant", "content": "We ", "prefix": True}
+    messages = [*CHAT["messages"], begun]
+    wanted = TemplateOptions(add_generation_prompt=False, continue_final_message=True)
+    assert chat_request({"messages": messages}).options["template"] == wanted
+    assert chat_request({"messages": [begun, *CHAT["messages"]]}).options["template"] == TemplateOptions()
+    with pytest.raises(Refusal, match="prefix is 'yes'"):
+        chat_request({"messages": [*CHAT["messages"], {**begun, "prefix": "yes"}]})
 
 
 def test_the_number_of_tokens_is_that_of_the_request_or_of_openai() -> None:
