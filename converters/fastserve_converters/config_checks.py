@@ -114,6 +114,8 @@ _GENERATION = frozenset(
     }
 )
 """Keys for generating text, which an encoder does not do."""
+_COUNTS = ("max_position_embeddings", "n_positions", "hidden_size", "dim", "type_vocab_size")
+"""Keys that are read here before Transformers looks at them."""
 _PROBLEMS = ("regression", "single_label_classification", "multi_label_classification")
 _SHOWN = 6
 
@@ -124,6 +126,12 @@ def check_computation(config: Mapping[str, Any], family: Family) -> None:
     Raises:
         UsageError: naming the key.
     """
+    for key in _COUNTS:
+        if config.get(key) is not None and not _is_count(config[key]):
+            raise UsageError(
+                f"The config's '{key}' is {config[key]!r:.40}, which is no count.",
+                "Check the checkpoint's config.json.",
+            )
     kind = config.get("position_embedding_type")
     if kind not in _WITHOUT_EFFECT["position_embedding_type"]:
         raise UsageError(

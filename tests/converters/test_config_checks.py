@@ -39,6 +39,10 @@ def test_a_causal_encoder_is_refused(folder, family: str) -> None:
         ({"add_cross_attention": True}, "'add_cross_attention': true"),
         ({"model_type": "roberta", "pad_token_id": None}, "'pad_token_id' is None"),
         ({"problem_type": "ranking"}, "'problem_type' is 'ranking'"),
+        ({"max_position_embeddings": "512"}, "'max_position_embeddings' is '512', which is no count"),
+        ({"hidden_size": [32]}, "'hidden_size' is .*, which is no count"),
+        ({"type_vocab_size": 1.5}, "'type_vocab_size' is 1.5"),
+        ({"max_position_embeddings": True}, "is True, which is no count"),
     ],
 )
 def test_values_that_mean_nothing_here_are_refused(folder, changes: dict, said: str) -> None:

@@ -132,7 +132,7 @@ def test_an_attention_that_the_config_asks_for_is_not_looked_for(tiny_copy) -> N
     ("changes", "said"),
     [
         ({"hidden_act": "foo"}, "names 'foo'"),
-        ({"hidden_size": "32"}, "'hidden_size' expected int, got str"),
+        ({"intermediate_size": "32"}, "'intermediate_size' expected int, got str"),
         ({"num_attention_heads": 0}, "cannot be loaded"),
         ({"pad_token_id": 9999}, "cannot be loaded"),
     ],
