@@ -61,10 +61,9 @@ def read_pair_inputs(
         if not names:
             return PairInputs()
         return PairInputs(notes=(f"It has the class '{names[0]}', as models of pairs of texts do: see --pairs.",))
-    if (
-        not family.token_types
-        or int(config.get("type_vocab_size") or 0 if "type_vocab_size" in config else _USUAL_TYPES) < _USUAL_TYPES
-    ):
+    # Transformers refuses a null when the model is loaded.
+    types = config.get("type_vocab_size", _USUAL_TYPES) or 0
+    if not family.token_types or types < _USUAL_TYPES:
         return PairInputs(takes_pairs=True)
     named = _named_inputs(path)
     if named is not None and TOKEN_TYPES not in named:
