@@ -247,12 +247,7 @@ def open_bundle(location: str | Path) -> Bundle:
         BundleError: it is not a bundle, is damaged, or is of a version that this runtime does not read.
     """
     location = Path(location)
-    if location.is_dir():
-        storage: Storage = DirectoryStorage(location)
-    elif location.is_file():
-        storage = ZipStorage(location)
-    else:
-        raise UsageError(f"There is no bundle at '{location}'.", "Check the path.")
+    storage = open_storage(location)
     names = storage.names()
     for name in names:
         check_path(name)
@@ -270,6 +265,20 @@ def open_bundle(location: str | Path) -> Bundle:
     for path in manifest.files:
         check_path(path)
     return Bundle(location, storage, manifest)
+
+
+def open_storage(location: Path) -> Storage:
+    """Open the files of what may be a bundle, without looking into any.
+
+    Raises:
+        UsageError: there is nothing at that place.
+        BundleError: it is neither a directory nor a zip file of stored members.
+    """
+    if location.is_dir():
+        return DirectoryStorage(location)
+    if location.is_file():
+        return ZipStorage(location)
+    raise UsageError(f"There is no bundle at '{location}'.", "Check the path.")
 
 
 def check_path(path: str) -> None:

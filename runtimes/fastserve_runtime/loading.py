@@ -271,14 +271,14 @@ def open_preprocessor(bundle: Bundle) -> TextPreprocessor:
     """Open the bundle's preprocessing.
 
     Raises:
-        EnvironmentFailure: its kind is not known to this version, or its library is missing.
-        BundleError: its settings or its file are missing or damaged.
+        EnvironmentFailure: its library is missing.
+        BundleError: its kind is not known to this version, or its settings or its file are missing or damaged.
     """
     from fastserve_runtime.text import KIND, TextPreprocessor, TokenizerSettings
 
     preprocessing = bundle.manifest.preprocessing
     if preprocessing.kind != KIND:
-        raise EnvironmentFailure(
+        raise BundleError(
             f"The bundle's preprocessing is of kind '{preprocessing.kind}', which this runtime does not know.",
             "Update fastserve-runtime.",
         )

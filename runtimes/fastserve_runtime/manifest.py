@@ -346,6 +346,36 @@ def parse_signature(fields: Fields) -> Signature:
     )
 
 
+def check_stated(stated: Signature, found: Signature) -> None:
+    """Compare what a manifest says of a graph with what the model file itself says, as far as both do.
+
+    Raises:
+        BundleError: the file has no such input or output, or has it with another type or other dimensions.
+    """
+    for kind, ours, own in (("input", stated.inputs, found.inputs), ("output", stated.outputs, found.outputs)):
+        tensors = {tensor.name: tensor for tensor in own}
+        for tensor in ours:
+            other = tensors.get(tensor.name)
+            if other is None:
+                raise _misstated(kind, tensor, f"the model has {', '.join(tensors) or 'none':.200}")
+            is_same = tensor.dtype == other.dtype and len(tensor.dims) == len(other.dims)
+            if not is_same or not all(map(_may_be_one, tensor.dims, other.dims)):
+                raise _misstated(kind, tensor, f"the model has {other.dtype} {describe_dims(other.dims):.200}")
+
+
+def _may_be_one(stated: Dim, found: Dim) -> bool:
+    bounds = [(dim, dim) if isinstance(dim, int) else (dim.min, dim.max) for dim in (stated, found)]
+    return max(least for least, _ in bounds) <= min(most for _, most in bounds)
+
+
+def _misstated(kind: str, tensor: TensorSpec, instead: str) -> BundleError:
+    stated = f"{tensor.dtype} {describe_dims(tensor.dims):.200}"
+    return BundleError(
+        f"manifest.json gives the model the {kind} '{tensor.name:.80}', {stated}; {instead}.",
+        "Export the bundle again, or get it from where it was made.",
+    )
+
+
 def _tensor(fields: Fields) -> TensorSpec:
     return TensorSpec(fields.text("name"), fields.text("dtype"), tuple(_dim(d, fields) for d in fields.list("dims")))
 

@@ -16,6 +16,7 @@ from fastserve_runtime.manifest import UNBOUNDED, Dim, Manifest, TensorSpec, Var
 from fastserve_runtime.parsing import Fields
 from fastserve_runtime.quantities import format_size
 from fastserve_runtime.text import KIND as TEXTS
+from fastserve_runtime.text import POOLING_MASK, TOKEN_TYPES
 
 MOST_TOKENS = 2**18
 """Of one text, which is padded to so many; the longest encoders take 131072 today."""
@@ -35,6 +36,8 @@ DTYPES: Mapping[str, int] = {
 PROMPTS = "prompt-tokenizer"
 """The kind of preprocessing of decoders; here, so that looking at a manifest needs no numpy."""
 _MASK = "attention_mask"
+_OF_TEXTS = {"input_ids": "int32", _MASK: "float32", TOKEN_TYPES: "int32", POOLING_MASK: "float32"}
+_OF_TEXTS_ALWAYS = {"input_ids", _MASK}
 _REMEDY = "Export the bundle again, or get it from where it was made."
 
 
@@ -150,15 +153,15 @@ def _check_task(manifest: Manifest) -> None:
         check(manifest)
 
 
-def check_outputs(manifest: Manifest, outputs: Sequence[str]) -> None:
-    """Refuse a bundle of texts whose variants do not give what its task's pipeline reads.
+def check_encoder(manifest: Manifest, outputs: Sequence[str]) -> None:
+    """Refuse a bundle of texts whose variants do not take what texts become, or do not give what its pipeline reads.
 
     Args:
         manifest: the bundle's.
         outputs: what the pipeline reads, of which a variant gives one at least.
 
     Raises:
-        BundleError: naming what the model gives instead.
+        BundleError: naming what the model takes or gives instead.
     """
     if manifest.preprocessing.kind == PROMPTS:
         raise not_of_task(manifest, "its model continues prompts")
@@ -167,6 +170,30 @@ def check_outputs(manifest: Manifest, outputs: Sequence[str]) -> None:
         if not names & set(outputs):
             given = ", ".join(sorted(names)) or "nothing"
             raise not_of_task(manifest, f"variant '{variant.id}' gives {given:.200}, not {' or '.join(outputs)}")
+        # What a chip's compiler makes may take its inputs in another form.
+        if manifest.preprocessing.kind == TEXTS and variant.target is None:
+            for graph in variant.graphs.values():
+                _check_text_inputs(f"variant '{variant.id}'", graph.signature.inputs)
+
+
+def _check_text_inputs(what: str, inputs: Sequence[TensorSpec]) -> None:
+    """Compare a graph's inputs with the tensors that texts become; see `TextPreprocessor`."""
+    found = {tensor.name: tensor for tensor in inputs}
+    given = ", ".join(found) or "nothing"
+    if len(found) != len(inputs) or not _OF_TEXTS_ALWAYS <= found.keys() <= _OF_TEXTS.keys():
+        raise BundleError(f"manifest.json has {what} take {given:.200}, which is not what texts become.", _REMEDY)
+    for name, tensor in found.items():
+        if tensor.dtype != _OF_TEXTS[name] or len(tensor.dims) != 2 or _bounds(tensor) != _bounds(found[_MASK]):
+            stated = f"{tensor.dtype} {describe_dims(tensor.dims):.200}"
+            raise BundleError(
+                f"manifest.json gives the input '{name}' of {what} as {stated}; texts become {_OF_TEXTS[name]} "
+                "[samples, tokens].",
+                _REMEDY,
+            )
+
+
+def _bounds(tensor: TensorSpec) -> list[tuple[int, int]]:
+    return [(dim, dim) if isinstance(dim, int) else (dim.min, dim.max) for dim in tensor.dims]
 
 
 def tensors_named(manifest: Manifest, name: str) -> list[TensorSpec]:

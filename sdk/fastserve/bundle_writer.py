@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from fastserve_converters.checkpoint import file_sha256
-from fastserve_runtime.bundle import EVIDENCE, MANIFEST, evidence_folder
+from fastserve_runtime.bundle import EVIDENCE, MANIFEST, MANIFEST_LIMIT, evidence_folder, open_storage
 from fastserve_runtime.canonical_json import canonical_json, digest
-from fastserve_runtime.errors import EnvironmentFailure, UsageError
+from fastserve_runtime.errors import BundleError, EnvironmentFailure, UsageError
 from fastserve_runtime.manifest import parse_manifest
 
 ZIP_SUFFIX = ".zip"
@@ -115,13 +115,11 @@ def check_free(location: Path, *, force: bool) -> None:
 def _is_bundle(location: Path) -> bool:
     """Whether something has a manifest of ours; other software has files of that name too."""
     try:
-        if location.is_dir():
-            content = (location / MANIFEST).read_bytes()
-        else:
-            with zipfile.ZipFile(location) as archive:
-                content = archive.read(MANIFEST)
-        document = json.loads(content)
-    except (OSError, ValueError, KeyError, NotImplementedError, zipfile.BadZipFile):
+        storage = open_storage(location)
+        if storage.size(MANIFEST) > MANIFEST_LIMIT:
+            return False
+        document = json.loads(bytes(storage.read(MANIFEST)).decode("utf-8"))
+    except (BundleError, UsageError, OSError, ValueError, RecursionError):
         return False
     return isinstance(document, dict) and {"schema_version", "variants"} <= document.keys()
 

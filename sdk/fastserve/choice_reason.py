@@ -51,6 +51,9 @@ def _of_speed(choice: Choice) -> str:
     others = [c for c in choice.equally_fast if c is not best]
     own = f"{format_time(spread[0])} to {format_time(spread[1])}"
     if not others:
+        doubtful = [c for c in choice.equally_good if c.latency_spread is None]
+        if doubtful:
+            return f"of these whose latency can be trusted it is the fastest ({own}); that of {_named(doubtful)} cannot"
         return f"of these it is the fastest beyond the measured spread ({own})"
     theirs = ", ".join(
         f"{c.id} {format_time(s[0])} to {format_time(s[1])}" for c in others[:_MOST_NAMED] if (s := c.latency_spread)

@@ -215,6 +215,6 @@ def test_tensors_that_differ_in_a_layers_number_are_told_together(opened):
     caches = [{"name": f"past.{n}.key", "dtype": "float32", "dims": [1, 4]} for n in range(3)]
     other = {"name": "past.3.key", "dtype": "float32", "dims": [1, 8]}
     graph["inputs"] = [{"name": "ids", "dtype": "int64", "dims": [1]}, *caches, other]
-    bundle = opened(variants=[variant, *others])
+    bundle = opened(variants=[{**variant, "target": "board"}, *others])
     first, *_ = variant_lines(bundle.manifest.variants[0])
     assert "ids int64[1], past.{0..2}.key float32[1, 4], past.3.key float32[1, 8] →" in first

@@ -446,7 +446,7 @@ class TestPreprocessing:
         document, contents = text_bundle()
         document["preprocessing"]["kind"] = "images"
         bundle = open_bundle(write_directory(tmp_path / "text.fsb", document, contents))
-        with pytest.raises(EnvironmentFailure, match="of kind 'images', which this runtime does not know"):
+        with pytest.raises(BundleError, match="of kind 'images', which this runtime does not know"):
             open_preprocessor(bundle)
 
     def test_a_tokenizer_without_a_file_is_refused(self, tmp_path):

@@ -39,6 +39,49 @@ def length(least, most):
     return {"symbol": "length", "min": least, "max": most}
 
 
+IDS, MASK = (tensor(name, kind, 1, LENGTH) for name, kind in (("input_ids", "int32"), ("attention_mask", "float32")))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "words"),
+    [
+        ([], "take nothing, which is not what texts become"),
+        ([IDS], "take input_ids, which"),
+        ([IDS, IDS, MASK], "take input_ids, attention_mask, which"),
+        ([IDS, MASK, tensor("pixels", "float32", 1, LENGTH)], "take input_ids, attention_mask, pixels, which"),
+        ([tensor("input_ids", "int64", 1, LENGTH), MASK], "as int64 [1, 8]; texts become int32 [samples, tokens]"),
+        ([IDS, tensor("attention_mask", "int32", 1, LENGTH)], "texts become float32"),
+        ([IDS, tensor("attention_mask", "float32")], "texts become"),
+        ([tensor("input_ids", "int32", LENGTH), MASK], "as int32 [8]; texts become"),
+        ([tensor("input_ids", "int32", 1, 3), MASK], "as int32 [1, 3]; texts become"),
+    ],
+)
+def test_an_encoder_takes_what_texts_become(inputs, words, tmp_path: Path) -> None:
+    with pytest.raises(BundleError) as caught:
+        opened(tmp_path, graph(inputs=inputs))
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"outputs": [tensor("sentence_embedding", "float32")]},
+        {"outputs": [tensor("sentence_embedding", "float32", 1, 5)]},
+        {"outputs": [tensor("sentence_embedding", "int64", 1, 4)]},
+        {"outputs": [tensor("sentence_embedding", "float32", 1, 4), tensor("more", "float32", 1)]},
+        {"inputs": [tensor("input_ids", "int32", 2, LENGTH), tensor("attention_mask", "float32", 2, LENGTH)]},
+    ],
+)
+def test_a_manifest_that_does_not_fit_its_model_is_found_by_the_engine(fields, tmp_path: Path) -> None:
+    document, contents = text_bundle()
+    graph(**fields)(document)
+    bundle = write_directory(tmp_path / "a.fsb", document, contents)
+    done = fastserve_command("run", bundle, "a b")
+    assert done.returncode == 5, done.stderr
+    assert "manifest.json gives the model the" in done.stderr
+    assert "the model has" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

@@ -190,9 +190,9 @@ def test_an_input_that_the_tokenizer_does_not_give_is_a_mismatch(verified):
     assert "another 'token_type_ids'" in verification.failures[0].message
 
 
-def test_preprocessing_of_an_unknown_kind_is_not_run_and_the_outputs_are_still_judged(verified):
-    verification = verified(manifest=lambda document: document["preprocessing"].update(kind="images"))
-    assert outcomes(verification) == {"preprocessing": "NOT_RUN", "quality": "PASS", "executor": "PASS"}
+def test_preprocessing_of_an_unknown_kind_is_refused_as_the_pipeline_refuses_it(verified):
+    with pytest.raises(BundleError, match="of kind 'images', which this runtime does not know"):
+        verified(manifest=lambda document: document["preprocessing"].update(kind="images"))
 
 
 def test_a_text_that_is_cut_off_warns_of_nothing(verified, recwarn):

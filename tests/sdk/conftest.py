@@ -103,7 +103,10 @@ def _variant(name: str) -> dict[str, Any]:
             "main": {
                 "file": file,
                 "entry": "main",
-                "inputs": [{"name": "input_ids", "dtype": "int32", "dims": [1, 8]}],
+                "inputs": [
+                    {"name": "input_ids", "dtype": "int32", "dims": [1, 8]},
+                    {"name": "attention_mask", "dtype": "float32", "dims": [1, 8]},
+                ],
                 "outputs": [{"name": "last_hidden_state", "dtype": "float32", "dims": [1, 8, 3]}],
             }
         },

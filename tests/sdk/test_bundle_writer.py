@@ -174,10 +174,22 @@ def zip_with_a_foreign_manifest(location: Path) -> None:
         archive.writestr(MANIFEST, "[1, 2]")
 
 
+def zip_that_unpacks_to_much_more(location: Path) -> None:
+    with zipfile.ZipFile(location, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(MANIFEST, '{"schema_version": "1.0", "variants": []}' + " " * 2**24)
+
+
+def folder_with_a_manifest_that_is_nested_too_deep(location: Path) -> None:
+    location.mkdir()
+    (location / MANIFEST).write_text("[" * 100_000)
+
+
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize(
     "occupy",
     [
+        zip_that_unpacks_to_much_more,
+        folder_with_a_manifest_that_is_nested_too_deep,
         foreign_folder,
         web_application,
         folder_with_a_broken_manifest,

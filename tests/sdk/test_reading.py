@@ -62,7 +62,7 @@ def test_the_tables_show_source_input_variants_and_operators(small_bundle: Path)
     for cell in ("302 B", "0.9700", "10.0 ms", "50.0 MB", "onnxruntime ≥ 1.22", "XNNPACK: 7 of 9"):
         assert cell in chosen
     described = text[text.index("\nonnx-fp32\n") :]
-    assert "main (main): input_ids int32[1, 8] → last_hidden_state float32[1, 8, 3]" in described
+    assert "main (main): input_ids int32[1, 8], attention_mask float32[1, 8] → last_hidden_state" in described
     assert "operators: MatMul 7, Gather 2" in described
     assert row_of(text, "tflite-int8").count(" - ") == 3
 

@@ -266,6 +266,10 @@ def test_the_output_says_why_the_chosen_one_was_chosen(make_candidate: Callable[
     [
         ({"quality": 0.9}, "its quality 1.0000 is the highest, and no other one's interval reaches 0.9900"),
         ({"p90": 0.5}, "and onnx-int8 may be as good (interval from 0.9900); of these it is the fastest"),
+        (
+            {"p90": None},
+            "of these whose latency can be trusted it is the fastest (9.5 ms to 10.0 ms); that of onnx-int8",
+        ),
         ({"size": 20_000_000}, "of these it is the smallest (10.0 MB)"),
         ({}, "all of these are of one size, so the first by name was taken"),
     ],

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastserve_runtime.distributions import installed_version
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, one_line
-from fastserve_runtime.manifest import UNBOUNDED, Dim, Graph, Signature, SymbolicDim, TensorSpec, Variant
+from fastserve_runtime.manifest import UNBOUNDED, Dim, Graph, Signature, SymbolicDim, TensorSpec, Variant, check_stated
 from fastserve_runtime.named_session import NamedSession, RebindableCall
 from fastserve_runtime.session import ModelSource, Placement
 
@@ -61,7 +61,10 @@ def open_session(model: ModelSource, graphs: Mapping[str, Graph] | None, *, thre
         session = onnxruntime.InferenceSession(source, options, providers=[_PROVIDER])
     except Exception as error:  # the binding's exception classes share no base but Exception
         raise BundleError(f"ONNX Runtime {version()} cannot load the model: {one_line(error)}.") from error
-    signatures = {"main": _signature(session)} if graphs is None else {n: g.signature for n, g in graphs.items()}
+    own = _signature(session)
+    signatures = {"main": own} if graphs is None else {n: g.signature for n, g in graphs.items()}
+    for stated in signatures.values():
+        check_stated(stated, own)
     return OnnxRuntimeSession(session, signatures, threads)
 
 

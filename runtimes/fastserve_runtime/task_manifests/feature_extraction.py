@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastserve_runtime.manifest import Manifest
-from fastserve_runtime.manifest_checks import check_outputs
+from fastserve_runtime.manifest_checks import check_encoder
 
 SENTENCE_EMBEDDING = "sentence_embedding"
 LAST_HIDDEN_STATE = "last_hidden_state"
@@ -16,4 +16,4 @@ def check_manifest(manifest: Manifest) -> None:
     Raises:
         BundleError: naming what it gives.
     """
-    check_outputs(manifest, OUTPUTS)
+    check_encoder(manifest, OUTPUTS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastserve_runtime.manifest import Manifest
-from fastserve_runtime.manifest_checks import check_outputs, not_of_task, tensors_named
+from fastserve_runtime.manifest_checks import check_encoder, not_of_task, tensors_named
 from fastserve_runtime.parsing import Fields
 
 LOGITS = "logits"
@@ -16,7 +16,7 @@ def check_manifest(manifest: Manifest) -> None:
     Raises:
         BundleError: naming what it gives.
     """
-    check_outputs(manifest, OUTPUTS)
+    check_encoder(manifest, OUTPUTS)
     labels = Fields(dict(manifest.task_settings), "task_settings").texts("labels")
     for scores in tensors_named(manifest, LOGITS):
         if isinstance(scores.dims[-1], int) and scores.dims[-1] != len(labels):

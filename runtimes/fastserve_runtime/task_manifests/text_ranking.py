@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastserve_runtime.manifest import Manifest
-from fastserve_runtime.manifest_checks import check_outputs, not_of_task, tensors_named
+from fastserve_runtime.manifest_checks import check_encoder, not_of_task, tensors_named
 
 LOGITS = "logits"
 OUTPUTS = (LOGITS,)
@@ -15,7 +15,7 @@ def check_manifest(manifest: Manifest) -> None:
     Raises:
         BundleError: naming what it gives or takes.
     """
-    check_outputs(manifest, OUTPUTS)
+    check_encoder(manifest, OUTPUTS)
     for scores in tensors_named(manifest, LOGITS):
         if isinstance(scores.dims[-1], int) and scores.dims[-1] != 1:
             raise not_of_task(manifest, f"its model gives {scores.dims[-1]} scores for a document")

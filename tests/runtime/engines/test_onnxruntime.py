@@ -10,7 +10,17 @@ from fastserve_runtime.errors import BundleError, EnvironmentFailure, InputError
 from fastserve_runtime.loading import choose_variant, open_model, open_variant
 from fastserve_runtime.manifest import SymbolicDim, TensorSpec
 from fastserve_runtime.task_manifests.feature_extraction import SENTENCE_EMBEDDING
-from manifests import TOKENIZER, file_entries, tensor, text_bundle, text_model, variant, write_directory, write_zip
+from manifests import (
+    LENGTH,
+    TOKENIZER,
+    file_entries,
+    tensor,
+    text_bundle,
+    text_model,
+    variant,
+    write_directory,
+    write_zip,
+)
 
 
 @pytest.fixture
@@ -123,12 +133,15 @@ def test_a_model_opens_the_same_when_debugging(opened, caplog):
 
 def test_weights_in_a_file_of_their_own_are_found_in_a_directory_and_refused_in_a_zip_file(tmp_path):
     """A bundle whose ONNX model keeps its weights beside it."""
-    weights = np.arange(12, dtype=np.float32).reshape(4, 3)
+    weights = np.arange(3 * LENGTH, dtype=np.float32).reshape(LENGTH, 3)
     initializer = numpy_helper.from_array(weights, "weights")
     graph = helper.make_graph(
-        [helper.make_node("MatMul", ["x", "weights"], [SENTENCE_EMBEDDING])],
+        [helper.make_node("MatMul", ["attention_mask", "weights"], [SENTENCE_EMBEDDING])],
         "graph",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4])],
+        [
+            helper.make_tensor_value_info("input_ids", TensorProto.INT32, [1, LENGTH]),
+            helper.make_tensor_value_info("attention_mask", TensorProto.FLOAT, [1, LENGTH]),
+        ],
         [helper.make_tensor_value_info(SENTENCE_EMBEDDING, TensorProto.FLOAT, [1, 3])],
         [initializer],
     )
@@ -141,7 +154,7 @@ def test_weights_in_a_file_of_their_own_are_found_in_a_directory_and_refused_in_
         "main": {
             "file": "variants/first/model.onnx",
             "entry": "main",
-            "inputs": [tensor("x", "float32", 1, 4)],
+            "inputs": [tensor("input_ids", "int32", 1, LENGTH), tensor("attention_mask", "float32", 1, LENGTH)],
             "outputs": [tensor(SENTENCE_EMBEDDING, "float32", 1, 3)],
         }
     }
@@ -149,11 +162,11 @@ def test_weights_in_a_file_of_their_own_are_found_in_a_directory_and_refused_in_
     document["variants"] = [variant(files=list(contents), golden=None, graphs=graphs)]
     contents = {name: content for name, content in rest.items() if name == TOKENIZER} | contents
     document["files"] = file_entries(contents)
-    x = np.ones((1, 4), np.float32)
+    inputs = {"input_ids": np.zeros((1, LENGTH), np.int32), "attention_mask": np.ones((1, LENGTH), np.float32)}
     with open_bundle(write_directory(tmp_path / "b.fsb", document, contents)) as bundle:
         chosen, engine = choose_variant(bundle)
         with open_variant(bundle, chosen, engine) as session:
-            np.testing.assert_allclose(session.run({"x": x})[SENTENCE_EMBEDDING], x @ weights)
+            np.testing.assert_allclose(session.run(inputs)[SENTENCE_EMBEDDING], inputs["attention_mask"] @ weights)
     with (
         open_bundle(write_zip(tmp_path / "b.fsb.zip", document, contents)) as bundle,
         pytest.raises(EnvironmentFailure, match=r"weights in a file of their own.*Unpack the bundle"),
