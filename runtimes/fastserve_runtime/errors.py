@@ -101,6 +101,7 @@ def says_disk_full(words: str) -> bool:
     import re
 
     system = "|".join(re.escape(os.strerror(number)) for number in _FULL_DISK)
-    # Behind them: numpy's `tofile`, and PyTorch's writer of archives.
-    pattern = rf"{system}|\b\d+ requested and \d+ written\b|PytorchStreamWriter failed writing"
+    # Behind them: numpy's `tofile`, and PyTorch's writer of archives, which also falls over while it closes one.
+    torch = r"PytorchStreamWriter failed writing|\bunexpected pos \d+ vs \d+"
+    pattern = rf"{system}|\b\d+ requested and \d+ written\b|{torch}"
     return re.search(pattern, words) is not None
