@@ -361,6 +361,12 @@ def check_stated(stated: Signature, found: Signature) -> None:
             is_same = tensor.dtype == other.dtype and len(tensor.dims) == len(other.dims)
             if not is_same or not all(map(_may_be_one, tensor.dims, other.dims)):
                 raise _misstated(kind, tensor, f"the model has {other.dtype} {describe_dims(other.dims):.200}")
+    unstated = [tensor.name for tensor in found.inputs if tensor.name not in {t.name for t in stated.inputs}]
+    if unstated:
+        raise BundleError(
+            f"manifest.json leaves out the input '{unstated[0]:.80}', which the model has.",
+            "Export the bundle again, or get it from where it was made.",
+        )
 
 
 def _may_be_one(stated: Dim, found: Dim) -> bool:

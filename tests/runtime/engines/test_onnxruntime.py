@@ -8,7 +8,8 @@ from onnx import TensorProto, external_data_helper, helper, numpy_helper, save_m
 from fastserve_runtime.bundle import open_bundle
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, InputError
 from fastserve_runtime.loading import choose_variant, open_model, open_variant
-from fastserve_runtime.manifest import SymbolicDim, TensorSpec
+from fastserve_runtime.manifest import SymbolicDim, TensorSpec, check_stated, parse_signature
+from fastserve_runtime.parsing import Fields
 from fastserve_runtime.task_manifests.feature_extraction import SENTENCE_EMBEDDING
 from manifests import (
     LENGTH,
@@ -172,3 +173,12 @@ def test_weights_in_a_file_of_their_own_are_found_in_a_directory_and_refused_in_
         pytest.raises(EnvironmentFailure, match=r"weights in a file of their own.*Unpack the bundle"),
     ):
         open_variant(bundle, *choose_variant(bundle))
+
+
+def test_a_manifest_that_leaves_out_an_input_of_the_model_is_refused():
+    named = (tensor("input_ids", "int32", 1, LENGTH), tensor("attention_mask", "float32", 1, LENGTH))
+    whole = parse_signature(Fields({"inputs": list(named), "outputs": []}, "main"))
+    less = parse_signature(Fields({"inputs": [named[0]], "outputs": []}, "main"))
+    check_stated(whole, whole)
+    with pytest.raises(BundleError, match="leaves out the input 'attention_mask', which the model has"):
+        check_stated(less, whole)
