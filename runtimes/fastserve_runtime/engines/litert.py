@@ -9,7 +9,7 @@ from typing import Any
 from fastserve_runtime.distributions import installed_version
 from fastserve_runtime.engine_logs import native_output_logged
 from fastserve_runtime.engines._tflite import TFLiteSession, kernel_operators, open_tflite, placed_operators
-from fastserve_runtime.errors import EnvironmentFailure
+from fastserve_runtime.errors import BundleError, EnvironmentFailure
 from fastserve_runtime.manifest import Graph, Variant
 from fastserve_runtime.session import ModelSource
 
@@ -47,11 +47,16 @@ def open_session(model: ModelSource, graphs: Mapping[str, Graph] | None, *, thre
     """Load a TFLite model; see `Engine.open_session`.
 
     Raises:
+        BundleError: also where the file says of its operators what cannot be read.
         EnvironmentFailure: also where LiteRT would compute wrong numbers, since XNNPACK did not start.
     """
     interpreter = import_library()
     session = open_tflite(f"{NAME} {version()}", interpreter, model, graphs, threads=threads, log=_logger)
-    wrong = _wrongly_computed(session.interpreter)
+    try:
+        wrong = _wrongly_computed(session.interpreter)
+    except (IndexError, ValueError) as error:  # a damaged file: a name that is no UTF-8, a layer without weights
+        session.close()
+        raise BundleError(f"{NAME} {version()} cannot tell the model's operators: {error}.") from error
     if wrong:
         session.close()
         raise EnvironmentFailure(
