@@ -202,9 +202,13 @@ def _on_disk(model: ModelSource, place: Path) -> Path:
 
 
 def _with_outputs(graph: Graph, found: Instrumented) -> Graph:
-    """Return a graph whose signature has the further outputs; of what shape they are, nobody asks."""
+    """Return a graph whose signature has the further outputs; of what shape they are, nobody knows."""
     own = {spec.name for spec in graph.signature.outputs}
-    added = {o.name: TensorSpec(o.name, o.dtype, ()) for o in found.outputs.values() if o.name not in own}
+    added = {
+        o.name: TensorSpec(o.name, o.dtype, (), has_known_dims=False)
+        for o in found.outputs.values()
+        if o.name not in own
+    }
     signature = Signature(graph.signature.inputs, (*graph.signature.outputs, *added.values()))
     return replace(graph, signature=signature)
 

@@ -38,11 +38,16 @@ Dim = int | SymbolicDim
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """Name, numpy dtype name and dimensions of an input, an output or a state tensor."""
+    """Name, numpy dtype name and dimensions of an input, an output or a state tensor.
+
+    Attributes:
+        has_known_dims: whether `dims` say anything; not of a tensor inside a model that is given out to be looked at.
+    """
 
     name: str
     dtype: str
     dims: tuple[Dim, ...]
+    has_known_dims: bool = True
 
 
 @dataclass(frozen=True)
@@ -358,6 +363,8 @@ def check_stated(stated: Signature, found: Signature) -> None:
             other = tensors.get(tensor.name)
             if other is None:
                 raise _misstated(kind, tensor, f"the model has {', '.join(tensors) or 'none':.200}")
+            if not tensor.has_known_dims:
+                continue
             is_same = tensor.dtype == other.dtype and len(tensor.dims) == len(other.dims)
             if not is_same or not all(map(_may_be_one, tensor.dims, other.dims)):
                 raise _misstated(kind, tensor, f"the model has {other.dtype} {describe_dims(other.dims):.200}")

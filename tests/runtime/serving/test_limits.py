@@ -235,10 +235,10 @@ class PacedVectors:
         self._real = real
         self.embedded: list[str] = []
 
-    def __call__(self, texts, *, long_text):
+    def __call__(self, texts, *, prompt=None, long_text):
         self.embedded += texts
         time.sleep(0.1)
-        return self._real(texts, long_text=long_text)
+        return self._real(texts, prompt=prompt, long_text=long_text)
 
 
 def test_embeddings_end_between_two_texts(start, embedding_pipeline) -> None:
@@ -254,7 +254,7 @@ def test_embeddings_end_between_two_texts(start, embedding_pipeline) -> None:
 
 def test_a_failure_of_the_engine_is_told(start, embedding_pipeline) -> None:
     class Failing(PacedVectors):
-        def __call__(self, texts, *, long_text):
+        def __call__(self, texts, *, prompt=None, long_text):
             raise EnvironmentFailure("The engine failed.", "Try another.")
 
     running = start({"model": Failing(embedding_pipeline)})
