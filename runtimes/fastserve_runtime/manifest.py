@@ -351,6 +351,9 @@ def parse_signature(fields: Fields) -> Signature:
     )
 
 
+_MISSTATED_REMEDY = "Export the bundle again, or get it from where it was made."
+
+
 def check_stated(stated: Signature, found: Signature) -> None:
     """Compare what a manifest says of a graph with what the model file itself says, as far as both do.
 
@@ -368,24 +371,28 @@ def check_stated(stated: Signature, found: Signature) -> None:
             is_same = tensor.dtype == other.dtype and len(tensor.dims) == len(other.dims)
             if not is_same or not all(map(_may_be_one, tensor.dims, other.dims)):
                 raise _misstated(kind, tensor, f"the model has {other.dtype} {describe_dims(other.dims):.200}")
-    unstated = [tensor.name for tensor in found.inputs if tensor.name not in {t.name for t in stated.inputs}]
-    if unstated:
-        raise BundleError(
-            f"manifest.json leaves out the input '{unstated[0]:.80}', which the model has.",
-            "Export the bundle again, or get it from where it was made.",
-        )
+    names = {tensor.name for tensor in stated.inputs}
+    for tensor in found.inputs:
+        if tensor.name not in names:
+            raise BundleError(
+                f"manifest.json leaves out the input '{tensor.name:.80}', which the model has.", _MISSTATED_REMEDY
+            )
+
+
+def bounds(dim: Dim) -> tuple[int, int]:
+    """Return the least and the most that a dimension may be."""
+    return (dim, dim) if isinstance(dim, int) else (dim.min, dim.max)
 
 
 def _may_be_one(stated: Dim, found: Dim) -> bool:
-    bounds = [(dim, dim) if isinstance(dim, int) else (dim.min, dim.max) for dim in (stated, found)]
-    return max(least for least, _ in bounds) <= min(most for _, most in bounds)
+    (least, most), (other_least, other_most) = bounds(stated), bounds(found)
+    return max(least, other_least) <= min(most, other_most)
 
 
 def _misstated(kind: str, tensor: TensorSpec, instead: str) -> BundleError:
     stated = f"{tensor.dtype} {describe_dims(tensor.dims):.200}"
     return BundleError(
-        f"manifest.json gives the model the {kind} '{tensor.name:.80}', {stated}; {instead}.",
-        "Export the bundle again, or get it from where it was made.",
+        f"manifest.json gives the model the {kind} '{tensor.name:.80}', {stated}; {instead}.", _MISSTATED_REMEDY
     )
 
 

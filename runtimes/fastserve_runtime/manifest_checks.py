@@ -12,7 +12,7 @@ from typing import Any
 
 from fastserve_runtime.errors import BundleError, UsageError
 from fastserve_runtime.generation.inspection import cache_bytes, cache_tensors
-from fastserve_runtime.manifest import UNBOUNDED, Dim, Manifest, TensorSpec, Variant, describe_dims
+from fastserve_runtime.manifest import UNBOUNDED, Dim, Manifest, TensorSpec, Variant, bounds, describe_dims
 from fastserve_runtime.parsing import Fields
 from fastserve_runtime.quantities import format_size
 from fastserve_runtime.text import KIND as TEXTS
@@ -130,7 +130,7 @@ def _check_context(manifest: Manifest, context: int) -> None:
 
 
 def _largest(dim: Dim) -> int:
-    return dim if isinstance(dim, int) else dim.max
+    return bounds(dim)[1]
 
 
 def _check_task(manifest: Manifest) -> None:
@@ -193,7 +193,7 @@ def _check_text_inputs(what: str, inputs: Sequence[TensorSpec]) -> None:
 
 
 def _bounds(tensor: TensorSpec) -> list[tuple[int, int]]:
-    return [(dim, dim) if isinstance(dim, int) else (dim.min, dim.max) for dim in tensor.dims]
+    return [bounds(dim) for dim in tensor.dims]
 
 
 def tensors_named(manifest: Manifest, name: str) -> list[TensorSpec]:
