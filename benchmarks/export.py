@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from fastserve_runtime.machine import this_machine
+from fastserve_runtime.measurement.machine import this_machine
 from report import minilm, write_results
 
 FORMATS = ("onnx", "tflite", "executorch")

@@ -32,7 +32,7 @@ import numpy as np
 from fastserve.bisecting import Bisector
 from fastserve_device_tests.targets import load_target
 from fastserve_runtime.engines import installed_engine
-from fastserve_runtime.machine import this_machine
+from fastserve_runtime.measurement.machine import this_machine
 from injecting.bundles import single_variants
 from injecting.fault import Case, NotHere
 from injecting.honest import FIRST_SEED, TARGETS, honest_runs

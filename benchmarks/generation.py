@@ -30,7 +30,7 @@ from rich.console import Console
 import fastserve
 from fastserve.progress import terminal_reporter
 from fastserve.report import print_export
-from fastserve_runtime.machine import this_machine
+from fastserve_runtime.measurement.machine import this_machine
 from generating.files import FOLDER, LOGS, checkpoint, folder_bytes, genai_folder, gguf_of_type, smollm2
 from generating.processes import Process
 from generating.tables import table

@@ -24,8 +24,8 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from fastserve_runtime.machine import this_machine
-from fastserve_runtime.metrics import row_cosines, similarity_spearman, sqnr_db
+from fastserve_runtime.conformance.metrics import row_cosines, similarity_spearman, sqnr_db
+from fastserve_runtime.measurement.machine import this_machine
 from products.ways import WAYS
 
 Sample = dict[str, NDArray[Any]]

@@ -19,17 +19,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fastserve_runtime.batching import run_samples
-from fastserve_runtime.bundle import open_bundle
+from fastserve_runtime.bundle.evaluation import Evaluation, evaluation_of
+from fastserve_runtime.bundle.reader import open_bundle
+from fastserve_runtime.conformance.metrics import similarity_spearman
 from fastserve_runtime.engines import engines_for
-from fastserve_runtime.evaluation import Evaluation, evaluation_of
 from fastserve_runtime.loading import open_variant
-from fastserve_runtime.machine import this_machine
-from fastserve_runtime.metrics import similarity_spearman
-from fastserve_runtime.workload import Samples
+from fastserve_runtime.measurement.machine import this_machine
+from fastserve_runtime.sessions.batching import run_samples
+from fastserve_runtime.sessions.workload import Samples
 
 if TYPE_CHECKING:
-    from fastserve_runtime.session import Session, Tensors
+    from fastserve_runtime.sessions.session import Session, Tensors
 
 HEAD = (
     "| Variant | Spearman, own length | Spearman, padded | time, own length | time, padded |\n"

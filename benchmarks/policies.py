@@ -1,9 +1,9 @@
 """Measures how near honest models come to the limits of the conformance suite's policies.
 
 Exports small random models of several families, in every precision of the formats, and MiniLM; checks them with the
-suite on this machine's processor; and keeps, for each row of `fastserve_runtime.policy.POLICIES`, the worst figures.
-The seeds are its own: `benchmarks/faults.py` counts false alarms on others. What was found is kept in build/benchmarks
-after each model, and `--resume` goes on from it.
+suite on this machine's processor; and keeps, for each row of `fastserve_runtime.conformance.policy.POLICIES`, the worst
+figures. The seeds are its own: `benchmarks/faults.py` counts false alarms on others. What was found is kept in
+build/benchmarks after each model, and `--resume` goes on from it.
 
 A whole run writes `benchmarks/results/policies.json` and the tables in docs/policies.md.
 """
@@ -23,12 +23,12 @@ from fastserve.export_request import ExportRequest
 from fastserve.exporting import run_export
 from fastserve_device_tests.metric_check import METRIC
 from fastserve_device_tests.suite import run_suite
-from fastserve_runtime.bundle import open_bundle
+from fastserve_runtime.bundle.reader import open_bundle
+from fastserve_runtime.conformance.policy import ANY, EXECUTOR, LEAST_METRIC, POLICIES, QUALITY, width
+from fastserve_runtime.conformance.verdict import figures_document
+from fastserve_runtime.conformance.verification import output_kind
 from fastserve_runtime.errors import FastServeError
-from fastserve_runtime.machine import this_machine
-from fastserve_runtime.policy import ANY, EXECUTOR, LEAST_METRIC, POLICIES, QUALITY, width
-from fastserve_runtime.verdict import figures_document
-from fastserve_runtime.verification import output_kind
+from fastserve_runtime.measurement.machine import this_machine
 from report import ROOT, minilm, write_document, write_table
 
 sys.path.insert(0, str(ROOT / "tests"))

@@ -22,7 +22,7 @@ from typing import Any
 
 from fastserve.cache import Cache
 from fastserve.cache_keys import tool_versions
-from fastserve_runtime.machine import this_machine
+from fastserve_runtime.measurement.machine import this_machine
 from quantized.figures import rows_of
 from quantized.folders import LOGS, OWN
 from quantized.ours import FORMAT_NAMES, make_ours

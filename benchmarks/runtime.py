@@ -30,7 +30,7 @@ from packaging.requirements import Requirement
 
 import fastserve
 from engine_calls import ENGINE_OF, Call, bare, bound, ours
-from fastserve_runtime.machine import this_machine
+from fastserve_runtime.measurement.machine import this_machine
 from report import minilm, write_results
 from small_model import WIDTH, write_small_models
 

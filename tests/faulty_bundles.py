@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fastserve_runtime.canonical_json import canonical_json
+from fastserve_runtime.bundle.canonical_json import canonical_json
 
 Change = Callable[[bytes], bytes]
 

@@ -17,9 +17,9 @@ import torch
 from fastserve_converters.formats import ExportJob
 from fastserve_converters.lowerings import Lowered, load_lowering
 from fastserve_converters.quantization.calibration import single_samples
-from fastserve_runtime.golden import Golden, write_golden
-from fastserve_runtime.manifest import Signature, TensorSpec
-from fastserve_runtime.manifest_documents import graph_document
+from fastserve_runtime.bundle.golden import Golden, write_golden
+from fastserve_runtime.bundle.manifest import Signature, TensorSpec
+from fastserve_runtime.bundle.manifest_documents import graph_document
 from manifests import GOLDEN, LABELS, TOKENIZER, file_entries, tokenizer_json, valid_manifest, write_directory
 
 SAMPLES = 8

@@ -186,7 +186,7 @@ def expected_embeddings(texts: list[str]) -> np.ndarray:
 
 def text_bundle(output: str = "sentence_embedding") -> tuple[Document, Contents]:
     """A bundle of `text_model` that runs, with a golden of three samples."""
-    from fastserve_runtime.golden import Golden, write_golden
+    from fastserve_runtime.bundle.golden import Golden, write_golden
 
     texts = ["a b", "c", "d e f"]
     ids = np.array([token_ids(text) for text in texts], np.int32)

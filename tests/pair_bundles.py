@@ -91,7 +91,7 @@ def pair_model() -> bytes:
 
 def pair_bundle(task: str = "text-ranking", **settings: Any) -> tuple[Document, Contents]:
     """A bundle of `pair_model` that runs, with a golden of three pairs."""
-    from fastserve_runtime.golden import Golden, write_golden
+    from fastserve_runtime.bundle.golden import Golden, write_golden
 
     outputs = {"logits": expected_logits(PAIRS).astype(np.float32)[:, None]}
     golden = Golden(

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from fastserve_runtime.memory import read_memory
+from fastserve_runtime.measurement.memory import read_memory
 
 Seconds = tuple[float, float]
 
@@ -40,7 +40,7 @@ class Ours:
     """FastServe's runtime: a variant of a bundle."""
 
     def __init__(self, model: str, threads: int, context: int) -> None:
-        from fastserve_runtime.bundle import open_bundle
+        from fastserve_runtime.bundle.reader import open_bundle
         from fastserve_runtime.loading import open_variant, usable_engine
         from fastserve_runtime.pipelines.text_generation import open_decoder
 

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from fastserve_runtime.canonical_json import canonical_json
+from fastserve_runtime.bundle.canonical_json import canonical_json
 
 MANIFEST = "manifest.json"
 

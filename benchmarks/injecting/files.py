@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fastserve_runtime.bundle import open_bundle
+from fastserve_runtime.bundle.reader import open_bundle
 from injecting.bundles import changed_copy
 from injecting.fault import Case, Fault
 from injecting.network import Network, Table

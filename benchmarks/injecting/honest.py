@@ -31,14 +31,14 @@ from fastserve_converters.formats import FORMATS, Format
 from fastserve_converters.jobs import Jobs
 from fastserve_device_tests.target_process import check_variant
 from fastserve_device_tests.targets import load_target
-from fastserve_runtime.batching import run_samples
-from fastserve_runtime.bundle import open_bundle
+from fastserve_runtime.bundle.manifest import Variant
+from fastserve_runtime.bundle.reader import open_bundle
+from fastserve_runtime.conformance.verdict import Outcome, Verdict
+from fastserve_runtime.conformance.verification import verify_variant
 from fastserve_runtime.engines import onnxruntime as onnxruntime_engine
 from fastserve_runtime.loading import usable_engine
-from fastserve_runtime.manifest import Variant
-from fastserve_runtime.session import Session
-from fastserve_runtime.verdict import Outcome, Verdict
-from fastserve_runtime.verification import verify_variant
+from fastserve_runtime.sessions.batching import run_samples
+from fastserve_runtime.sessions.session import Session
 from report import ROOT
 
 sys.path.insert(0, str(ROOT / "tests"))

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from fastserve_device_tests.suite import pairings
 from fastserve_device_tests.target_process import check_in_process, check_variant
-from fastserve_runtime.batching import run_samples
-from fastserve_runtime.bundle import open_bundle
+from fastserve_runtime.bundle.reader import open_bundle
+from fastserve_runtime.conformance.metrics import similarity_spearman
+from fastserve_runtime.conformance.verdict import Outcome, Verdict
+from fastserve_runtime.conformance.verification import EXECUTOR, verify_variant
 from fastserve_runtime.errors import BundleError, FastServeError
 from fastserve_runtime.loading import open_pipeline_input
-from fastserve_runtime.metrics import similarity_spearman
-from fastserve_runtime.verdict import Outcome, Verdict
-from fastserve_runtime.verification import EXECUTOR, verify_variant
+from fastserve_runtime.sessions.batching import run_samples
 from injecting.fault import Case, Room
 
 INTEGRITY = "integrity"

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 import fastserve
-from fastserve_runtime.bundle import open_bundle
+from fastserve_runtime.bundle.reader import open_bundle
 from fastserve_runtime.loading import open_pipeline_input
 from injecting.judging import HeldOut
 
@@ -115,7 +115,7 @@ def held_out_texts(
 
 def _left_texts(bundle: Path) -> tuple[str, ...]:
     from fastserve_converters.data import Columns, read_samples, split_samples
-    from fastserve_runtime.golden import read_golden
+    from fastserve_runtime.bundle.golden import read_golden
 
     split = split_samples(read_samples((), Columns(), None), SEED)
     with open_bundle(bundle) as opened:

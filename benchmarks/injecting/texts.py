@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fastserve_runtime.bundle import open_bundle
+from fastserve_runtime.bundle.reader import open_bundle
 from injecting.bundles import changed_copy
 from injecting.fault import Case, Fault, NotHere
 

@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from fastserve_runtime.bundle.manifest import Graph, parse_signature
 from fastserve_runtime.engines import installed_engine
-from fastserve_runtime.lengths import Fit, cut, full_graph, graph_for, own_tokens
-from fastserve_runtime.manifest import Graph, parse_signature
 from fastserve_runtime.parsing import Fields
-from fastserve_runtime.session import Session
+from fastserve_runtime.sessions.lengths import Fit, cut, full_graph, graph_for, own_tokens
+from fastserve_runtime.sessions.session import Session
 
 WARM_UP = 2
 MOST_SECONDS = 1.0

@@ -11,7 +11,7 @@ from typing import Any
 from fastserve.cache import Cache, Entry
 from fastserve.cache_keys import tool_versions
 from fastserve_converters.checkpoint import file_sha256
-from fastserve_runtime.canonical_json import digest
+from fastserve_runtime.bundle.canonical_json import digest
 from quantized import plain_model
 from quantized.peers import PEERS, SUFFIX, Peer
 from quantized.processes import run_module

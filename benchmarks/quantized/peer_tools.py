@@ -123,7 +123,7 @@ def nncf_accuracy_control(making: Making) -> None:
     """Quantize by NNCF, giving layers back to float until the metric drops by less than 0.01."""
     import onnxruntime
 
-    from fastserve_runtime.metrics import similarity_spearman
+    from fastserve_runtime.conformance.metrics import similarity_spearman
 
     nncf, model = _nncf(making)
     options = onnxruntime.SessionOptions()

@@ -15,8 +15,8 @@ import numpy as np
 
 from fastserve.cache import Cache
 from fastserve_converters.tasks import TASKS, Quality, Task
-from fastserve_runtime.canonical_json import digest
-from fastserve_runtime.comparison import Comparison
+from fastserve_runtime.bundle.canonical_json import digest
+from fastserve_runtime.conformance.comparison import Comparison
 from quantized import child
 from quantized.processes import child_environment
 from quantized.subjects import SEED, Texts
@@ -201,7 +201,7 @@ def _quality(process: Child, result: Measured, texts: Texts, cases: Mapping[str,
     from inspect import getsource
 
     from fastserve_converters.checkpoint import file_sha256
-    from fastserve_runtime.machine import this_machine
+    from fastserve_runtime.measurement.machine import this_machine
 
     key = {
         "file": result.variant.digest(),

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fastserve_runtime.manifest import ExpectedPlacement, Graph, OperatorCount, Requirement, StateSpec
-from fastserve_runtime.manifest_documents import artifact_document
+from fastserve_runtime.bundle.manifest import ExpectedPlacement, Graph, OperatorCount, Requirement, StateSpec
+from fastserve_runtime.bundle.manifest_documents import artifact_document
 
 LAYER_SQNR = "layer_sqnr.json"
 """Beside an artifact: the signal-to-quantization-noise ratio of every layer's output."""

@@ -39,7 +39,7 @@ from fastserve_converters.task_finding import AUTO, find_task
 from fastserve_converters.tasks import TASKS, Task
 from fastserve_converters.weight_files import refuse_head_of_another_library
 from fastserve_runtime.errors import UsageError
-from fastserve_runtime.text import POOLING_MASK, TOKEN_TYPES
+from fastserve_runtime.preprocessors.text import POOLING_MASK, TOKEN_TYPES
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastserve_runtime.manifest import Signature, SymbolicDim
+from fastserve_runtime.bundle.manifest import Signature, SymbolicDim
 
 
 def dynamic_shapes(signature: Signature) -> dict[str, dict[int, Any]] | None:

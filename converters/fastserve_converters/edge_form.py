@@ -23,7 +23,7 @@ from fastserve_converters.sentence_pooling import SentencePooling, build_sentenc
 from fastserve_converters.tasks import TASKS, Task
 from fastserve_converters.tokenizer_checks import embedding_rows
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
-from fastserve_runtime.text import TOKEN_TYPES
+from fastserve_runtime.preprocessors.text import TOKEN_TYPES
 
 MASK_PENALTIES = (-100.0, -1000.0, -10000.0)
 """One of them is added to the attention scores of padding: the first that hides it. exp(-100) vanishes beside any score

@@ -24,9 +24,9 @@ from fastserve_converters.job_requests import (
     requested_texts,
 )
 from fastserve_converters.recent import Recent
+from fastserve_runtime.bundle.manifest import Signature, signature_document
 from fastserve_runtime.errors import UsageError
-from fastserve_runtime.manifest import Signature, signature_document
-from fastserve_runtime.memory import read_memory
+from fastserve_runtime.measurement.memory import read_memory
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastserve_converters.formats import LEAST_TOKENS
-from fastserve_runtime.manifest import Dim, Signature, SymbolicDim, TensorSpec
-from fastserve_runtime.text import POOLING_MASK, TOKEN_TYPES
+from fastserve_runtime.bundle.manifest import Dim, Signature, SymbolicDim, TensorSpec
+from fastserve_runtime.preprocessors.text import POOLING_MASK, TOKEN_TYPES
 
 if TYPE_CHECKING:
     import torch

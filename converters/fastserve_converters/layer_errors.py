@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from fastserve_converters.error_sums import ErrorSums
 from fastserve_converters.layer_map import Place, Tap
 from fastserve_converters.program_places import RESHAPED, moves_only, operator_kind, program_places
-from fastserve_runtime.recorded_samples import INPUT, OUTPUT, TENSOR, sample_file
+from fastserve_runtime.conformance.recorded_samples import INPUT, OUTPUT, TENSOR, sample_file
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Recorded:
     """Samples of an artifact on disk.
 
     Attributes:
-        folder: of the samples; see `fastserve_runtime.recorded_samples`.
+        folder: of the samples; see `fastserve_runtime.conformance.recorded_samples`.
         taps: N of a tensor → the tap that it is.
     """
 

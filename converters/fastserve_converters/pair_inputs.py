@@ -11,7 +11,7 @@ from fastserve_converters.families import Family
 from fastserve_converters.sentence_transformers_files import read_json
 from fastserve_converters.tasks import Task
 from fastserve_runtime.errors import UsageError
-from fastserve_runtime.text import TOKEN_TYPES
+from fastserve_runtime.preprocessors.text import TOKEN_TYPES
 
 _TOKENIZER_CONFIG = "tokenizer_config.json"
 _USUAL_TYPES = 2

@@ -6,7 +6,7 @@ from typing import Any
 
 from fastserve_converters.sentence_transformers_files import TextSettings
 from fastserve_runtime.errors import UsageError
-from fastserve_runtime.text_prompts import Prompts
+from fastserve_runtime.preprocessors.text_prompts import Prompts
 
 
 def prompts_of(texts: TextSettings, tokenizer: Any, length: int) -> Prompts | None:

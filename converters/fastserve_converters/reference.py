@@ -21,9 +21,9 @@ from fastserve_converters.tasks import TASKS, Task
 from fastserve_converters.tokenizer_checks import code_note, embedding_rows, file_note, text_settings
 from fastserve_converters.tokenizer_loading import load_tokenizer
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
-from fastserve_runtime.text import TOKEN_TYPES, TextPreprocessor
-from fastserve_runtime.text_pairs import Text
-from fastserve_runtime.text_prompts import chosen_prompt, with_prompt
+from fastserve_runtime.preprocessors.text import TOKEN_TYPES, TextPreprocessor
+from fastserve_runtime.preprocessors.text_pairs import Text
+from fastserve_runtime.preprocessors.text_prompts import chosen_prompt, with_prompt
 
 if TYPE_CHECKING:
     import torch

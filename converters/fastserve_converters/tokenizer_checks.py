@@ -10,9 +10,9 @@ from fastserve_converters.checkpoint import Checkpoint
 from fastserve_converters.sentence_transformers_files import read_json
 from fastserve_converters.tokenizer_loading import TOKENIZER_CONFIG, TOKENIZER_FILE
 from fastserve_runtime.errors import UsageError, one_line
-from fastserve_runtime.text import TokenizerSettings
-from fastserve_runtime.text_encoding import Side
-from fastserve_runtime.text_pairs import PairSettings
+from fastserve_runtime.preprocessors.text import TokenizerSettings
+from fastserve_runtime.preprocessors.text_encoding import Side
+from fastserve_runtime.preprocessors.text_pairs import PairSettings
 
 if TYPE_CHECKING:
     import torch

@@ -18,7 +18,7 @@ import traceback
 from typing import Any, TextIO
 
 from fastserve_runtime.errors import EXIT_ENVIRONMENT, DiskFull, FastServeError, is_disk_full
-from fastserve_runtime.lifeline import ask_kernel
+from fastserve_runtime.processes.lifeline import ask_kernel
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from fastserve_device_tests.needs import Needs
 from fastserve_runtime.errors import EnvironmentFailure, one_line
 
 if TYPE_CHECKING:
-    from fastserve_runtime.manifest import Variant
+    from fastserve_runtime.bundle.manifest import Variant
 
 REMEDY = "Update the package that brings it, or uninstall it"
 _ATTRIBUTES = ("NAME", "PROCESSOR", "EXECUTED_BY", "FORMAT", "BACKEND", "PRECISIONS", "needs", "engine")

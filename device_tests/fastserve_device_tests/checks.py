@@ -8,12 +8,12 @@ import numpy as np
 
 from fastserve_device_tests.metric_check import check_metric
 from fastserve_device_tests.subject import Subject
-from fastserve_runtime.batching import batch_size, run_samples
-from fastserve_runtime.golden import Arrays
-from fastserve_runtime.policy import Judgement, Policy, executor_policy, judge, quality_policy
-from fastserve_runtime.verdict import Outcome, Verdict
-from fastserve_runtime.verification import judge_golden, output_kind
-from fastserve_runtime.workload import run_golden
+from fastserve_runtime.bundle.golden import Arrays
+from fastserve_runtime.conformance.policy import Judgement, Policy, executor_policy, judge, quality_policy
+from fastserve_runtime.conformance.verdict import Outcome, Verdict
+from fastserve_runtime.conformance.verification import judge_golden, output_kind
+from fastserve_runtime.sessions.batching import batch_size, run_samples
+from fastserve_runtime.sessions.workload import run_golden
 
 PADDING = "padding invariance"
 DETERMINISM = "determinism"

@@ -14,9 +14,9 @@ from typing import Any
 
 from fastserve_device_tests.limited_process import run_module
 from fastserve_device_tests.targets import CompilingTarget, Target
+from fastserve_runtime.bundle.manifest import ExpectedPlacement, Graph, OperatorCount, Requirement
+from fastserve_runtime.bundle.manifest_documents import artifact_document
 from fastserve_runtime.errors import EnvironmentFailure
-from fastserve_runtime.manifest import ExpectedPlacement, Graph, OperatorCount, Requirement
-from fastserve_runtime.manifest_documents import artifact_document
 
 ESTIMATES = "estimates"
 """The part of a report that holds what the compiler reckons rather than counts: cycles, bytes of memory in use."""

@@ -10,12 +10,12 @@ from typing import Any
 
 from fastserve_device_tests.compilation import ESTIMATES, Compiled
 from fastserve_device_tests.targets import Target, compiler_of, compiles
-from fastserve_runtime.bundle import Bundle
+from fastserve_runtime.bundle.manifest import Variant
+from fastserve_runtime.bundle.reader import Bundle
+from fastserve_runtime.cli.inspection import COMPILATION as RECORDED
+from fastserve_runtime.conformance.verdict import Outcome, Verdict
 from fastserve_runtime.errors import EnvironmentFailure, FastServeError
-from fastserve_runtime.inspection import COMPILATION as RECORDED
 from fastserve_runtime.loading import checked_model
-from fastserve_runtime.manifest import Variant
-from fastserve_runtime.verdict import Outcome, Verdict
 
 COMPILATION = "compilation"
 EXECUTION = "execution"

@@ -16,8 +16,8 @@ from typing import Any
 
 from fastserve_device_tests.limited_process import begin_answer
 from fastserve_device_tests.targets import compiler_of, load_target
+from fastserve_runtime.bundle.manifest import parse_variant
 from fastserve_runtime.errors import FastServeError, one_line
-from fastserve_runtime.manifest import parse_variant
 from fastserve_runtime.parsing import Fields
 
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from fastserve_device_tests.limited_process import begin_answer, run_limited
+from fastserve_runtime.conformance.recorded_samples import INPUT, TENSOR, sample_file
 from fastserve_runtime.errors import EnvironmentFailure
-from fastserve_runtime.recorded_samples import INPUT, TENSOR, sample_file
 
 KERNELS = "kernels.json"
 _BUFFER = 512 * 2**20

@@ -14,12 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastserve_device_tests.subject import Subject
+from fastserve_runtime.conformance.policy import (
+    LOG_PROBABILITIES,
+    Judgement,
+    comparable,
+    executor_policy,
+    judge,
+    quality_policy,
+)
+from fastserve_runtime.conformance.verdict import Verdict
 from fastserve_runtime.errors import FastServeError, InputError
 from fastserve_runtime.generation.token_decoder import TokenDecoder
 from fastserve_runtime.generation.traces import log_softmax, traces
 from fastserve_runtime.pipelines.text_generation import open_decoder
-from fastserve_runtime.policy import LOG_PROBABILITIES, Judgement, comparable, executor_policy, judge, quality_policy
-from fastserve_runtime.verdict import Verdict
 
 STEPS = "prefill against decoding"
 CHUNKS = "padding of chunks"

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from xml.etree import ElementTree
 
-from fastserve_runtime.verdict import Outcome, Verdict
+from fastserve_runtime.conformance.verdict import Outcome, Verdict
 
 NAME = "fastserve conform"
 _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TextIO
 
 from fastserve_device_tests.needs import Needs
-from fastserve_runtime.lifeline import end_with_parent, lifeline
-from fastserve_runtime.memory import parse_status
+from fastserve_runtime.measurement.memory import parse_status
+from fastserve_runtime.processes.lifeline import end_with_parent, lifeline
 
 _LOOK_EVERY_SECONDS = 0.2
 

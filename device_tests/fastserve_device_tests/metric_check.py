@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fastserve_device_tests.subject import Subject
-from fastserve_runtime.comparison import Comparison
-from fastserve_runtime.evaluation import SEED, compared_values
+from fastserve_runtime.bundle.evaluation import SEED, compared_values
+from fastserve_runtime.conformance.comparison import Comparison
+from fastserve_runtime.conformance.policy import least_metric
+from fastserve_runtime.conformance.quality import Quality
+from fastserve_runtime.conformance.verdict import Outcome, Verdict
 from fastserve_runtime.pipelines import PIPELINES
-from fastserve_runtime.policy import least_metric
-from fastserve_runtime.quality import Quality
-from fastserve_runtime.verdict import Outcome, Verdict
-from fastserve_runtime.workload import run_golden
+from fastserve_runtime.sessions.workload import run_golden
 
 METRIC = "task metric"
 FEW = 32

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NoReturn
 
+from fastserve_runtime.bundle.manifest import Graph, Variant
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
-from fastserve_runtime.manifest import Graph, Variant
 
 
 def check_one_graph(target: str, variant: Variant) -> None:

@@ -3,7 +3,8 @@
     python -m fastserve_device_tests.recording REQUEST
 
 The request is a JSON file. A run opens the model with some tensors as further outputs, and writes one file for each
-sample (`fastserve_runtime.recorded_samples`), of which nothing stays in memory; the tensors' values are real numbers.
+sample (`fastserve_runtime.conformance.recorded_samples`), of which nothing stays in memory; the tensors' values are
+real numbers.
 """
 
 from __future__ import annotations
@@ -18,17 +19,17 @@ from typing import TYPE_CHECKING, Any
 from fastserve_device_tests.intermediates import INTERMEDIATES, Instrumented, Intermediates
 from fastserve_device_tests.limited_process import begin_answer, run_module
 from fastserve_device_tests.targets import Target, load_target
-from fastserve_runtime.bundle import open_bundle
+from fastserve_runtime.bundle.manifest import Graph, Signature, TensorSpec, Variant
+from fastserve_runtime.bundle.reader import open_bundle
+from fastserve_runtime.conformance.recorded_samples import INPUT, OUTPUT, TENSOR, sample_file
 from fastserve_runtime.errors import EnvironmentFailure, FastServeError
-from fastserve_runtime.lengths import MASK, cut, graph_for, own_tokens, takes_tokens
 from fastserve_runtime.loading import checked_model
-from fastserve_runtime.manifest import Graph, Signature, TensorSpec, Variant
-from fastserve_runtime.memory import read_memory
-from fastserve_runtime.recorded_samples import INPUT, OUTPUT, TENSOR, sample_file
-from fastserve_runtime.session import ModelSource, Session
+from fastserve_runtime.measurement.memory import read_memory
+from fastserve_runtime.sessions.lengths import MASK, cut, graph_for, own_tokens, takes_tokens
+from fastserve_runtime.sessions.session import ModelSource, Session
 
 if TYPE_CHECKING:
-    from fastserve_runtime.session import Tensors
+    from fastserve_runtime.sessions.session import Tensors
 
 _DONE = "run.json"
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fastserve_device_tests.targets import Target
-from fastserve_runtime.evaluation import Evaluation
-from fastserve_runtime.golden import Golden
-from fastserve_runtime.manifest import Variant
-from fastserve_runtime.policy import Judgement
-from fastserve_runtime.session import Session
-from fastserve_runtime.verdict import Outcome, Verdict
+from fastserve_runtime.bundle.evaluation import Evaluation
+from fastserve_runtime.bundle.golden import Golden
+from fastserve_runtime.bundle.manifest import Variant
+from fastserve_runtime.conformance.policy import Judgement
+from fastserve_runtime.conformance.verdict import Outcome, Verdict
+from fastserve_runtime.sessions.session import Session
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from fastserve_device_tests.target_process import check_in_process
 from fastserve_device_tests.targets import Target, chosen_targets, is_for, obstacle
-from fastserve_runtime.bundle import open_bundle
-from fastserve_runtime.verdict import Outcome, Verdict
+from fastserve_runtime.bundle.reader import open_bundle
+from fastserve_runtime.conformance.verdict import Outcome, Verdict
 
 APPLICABLE = "applicable"
 NO_VARIANT = "-"

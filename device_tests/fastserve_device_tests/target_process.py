@@ -15,10 +15,10 @@ from pathlib import Path
 from fastserve_device_tests.limited_process import begin_answer, run_module
 from fastserve_device_tests.refusals import refusal
 from fastserve_device_tests.targets import COMPILE_ONLY, Target, as_computed, load_target
-from fastserve_runtime.bundle import open_bundle
+from fastserve_runtime.bundle.reader import open_bundle
+from fastserve_runtime.conformance.verdict import Outcome, Verdict
 from fastserve_runtime.errors import EnvironmentFailure, FastServeError
 from fastserve_runtime.loading import open_variant
-from fastserve_runtime.verdict import Outcome, Verdict
 
 LOAD = "load"
 RUN = "run"
@@ -59,8 +59,8 @@ def check_variant(location: Path, variant_id: str, target: Target) -> Iterator[V
     from fastserve_device_tests.checks import all_checks
     from fastserve_device_tests.compilation_check import check_compilation
     from fastserve_device_tests.subject import Subject
-    from fastserve_runtime.evaluation import evaluation_of
-    from fastserve_runtime.verification import whole_golden
+    from fastserve_runtime.bundle.evaluation import evaluation_of
+    from fastserve_runtime.conformance.verification import whole_golden
 
     with open_bundle(location) as bundle:
         variant = bundle.manifest.variant(variant_id)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from fastserve_device_tests.limited_process import begin_answer, run_module
 from fastserve_device_tests.targets import Target, is_for, load_target
-from fastserve_runtime.bundle import open_bundle
+from fastserve_runtime.bundle.reader import open_bundle
 from fastserve_runtime.errors import FastServeError
 
 

@@ -14,9 +14,12 @@ import os
 
 from fastserve_runtime._version import __version__
 
-TYPE_CHECKING = False  # typing itself takes long to import; see `leaving`
+TYPE_CHECKING = False  # typing itself takes long to import; see `processes.leaving`
 if TYPE_CHECKING:
-    from fastserve_runtime.bundle import Bundle, open_bundle
+    from fastserve_runtime.bundle.manifest import Manifest, Signature, SymbolicDim, TensorSpec, Variant
+    from fastserve_runtime.bundle.reader import Bundle, open_bundle
+    from fastserve_runtime.conformance.verdict import Outcome, Verdict
+    from fastserve_runtime.conformance.verification import Verification, verify
     from fastserve_runtime.errors import (
         BundleError,
         EnvironmentFailure,
@@ -24,12 +27,9 @@ if TYPE_CHECKING:
         InputError,
         UsageError,
     )
-    from fastserve_runtime.limits import Limits
     from fastserve_runtime.loading import load, open_model
-    from fastserve_runtime.manifest import Manifest, Signature, SymbolicDim, TensorSpec, Variant
-    from fastserve_runtime.session import Binding, Placement, Session
-    from fastserve_runtime.verdict import Outcome, Verdict
-    from fastserve_runtime.verification import Verification, verify
+    from fastserve_runtime.processes.limits import Limits
+    from fastserve_runtime.sessions.session import Binding, Placement, Session
 
 # From 1.29 on, ONNX Runtime reports its use to its makers, over the network, unless it is told not to before anything
 # imports it. A user's own setting stays.
@@ -38,14 +38,14 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 _MODULE_OF = {
     name: module
     for module, names in {
-        "bundle": "Bundle open_bundle",
+        "bundle.reader": "Bundle open_bundle",
         "errors": "BundleError EnvironmentFailure FastServeError InputError UsageError",
-        "limits": "Limits",
+        "processes.limits": "Limits",
         "loading": "load open_model",
-        "manifest": "Manifest Signature SymbolicDim TensorSpec Variant",
-        "session": "Binding Placement Session",
-        "verdict": "Outcome Verdict",
-        "verification": "Verification verify",
+        "bundle.manifest": "Manifest Signature SymbolicDim TensorSpec Variant",
+        "sessions.session": "Binding Placement Session",
+        "conformance.verdict": "Outcome Verdict",
+        "conformance.verification": "Verification verify",
     }.items()
     for name in names.split()
 }

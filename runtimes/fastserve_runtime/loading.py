@@ -8,19 +8,19 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fastserve_runtime.bundle.manifest import Manifest, Variant
 from fastserve_runtime.engines import ENGINES, engines_for, installed_engine
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, UsageError
 from fastserve_runtime.installation import update_command
-from fastserve_runtime.manifest import Manifest, Variant
-from fastserve_runtime.session import Engine, ModelSource, Session
-from fastserve_runtime.token_ids import id_rows, vocabulary_size
+from fastserve_runtime.sessions.session import Engine, ModelSource, Session
+from fastserve_runtime.sessions.token_ids import id_rows, vocabulary_size
 
 if TYPE_CHECKING:
-    from fastserve_runtime.bundle import Bundle
+    from fastserve_runtime.bundle.reader import Bundle
     from fastserve_runtime.generation.prompt_tokenizer import PromptTokenizer
-    from fastserve_runtime.limits import Limits
     from fastserve_runtime.pipelines import Pipeline
-    from fastserve_runtime.text import TextPreprocessor
+    from fastserve_runtime.preprocessors.text import TextPreprocessor
+    from fastserve_runtime.processes.limits import Limits
 
 _FORMAT_OF_SUFFIX = {".onnx": "onnx", ".tflite": "tflite", ".pte": "executorch"}
 
@@ -45,7 +45,7 @@ def load(
         BundleError: the bundle is damaged, or has no such variant.
         EnvironmentFailure: no engine for any of its variants is installed; the message says what to install.
     """
-    from fastserve_runtime.bundle import open_bundle
+    from fastserve_runtime.bundle.reader import open_bundle
     from fastserve_runtime.pipelines import PIPELINES
 
     with open_bundle(os.fspath(bundle)) as source:
@@ -99,7 +99,7 @@ def open_model(
             f"Known are {', '.join(_FORMAT_OF_SUFFIX)}; or name an engine.",
         )
     if isolate is not False:
-        from fastserve_runtime.isolation import open_isolated
+        from fastserve_runtime.processes.isolation import open_isolated
 
         limits = None if isolate is True else isolate
         return open_isolated(file, found.NAME, threads=checked_threads(threads), limits=limits)
@@ -231,7 +231,7 @@ def open_variant(bundle: Bundle, variant: Variant, engine: Engine, *, threads: i
 
 def model_id(manifest: Manifest, variant: Variant) -> str:
     """Return what tells a variant from all others: a SHA-256 over the files that it needs, in any bundle."""
-    from fastserve_runtime.canonical_json import digest
+    from fastserve_runtime.bundle.canonical_json import digest
 
     return digest(sorted(entry.sha256 for entry in manifest.shipped_files(variant)))
 
@@ -274,7 +274,7 @@ def open_preprocessor(bundle: Bundle) -> TextPreprocessor:
         EnvironmentFailure: its library is missing.
         BundleError: its kind is not known to this version, or its settings or its file are missing or damaged.
     """
-    from fastserve_runtime.text import KIND, TextPreprocessor, TokenizerSettings
+    from fastserve_runtime.preprocessors.text import KIND, TextPreprocessor, TokenizerSettings
 
     preprocessing = bundle.manifest.preprocessing
     if preprocessing.kind != KIND:

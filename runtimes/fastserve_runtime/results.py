@@ -7,7 +7,7 @@ from dataclasses import asdict, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fastserve_runtime.text_pairs import Text
+    from fastserve_runtime.preprocessors.text_pairs import Text
 
 
 def result_documents(texts: Sequence[Text], results: Iterable[Any]) -> list[dict[str, Any]]:

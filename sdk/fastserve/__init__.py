@@ -15,7 +15,7 @@ import os
 
 from fastserve_runtime import __version__
 
-TYPE_CHECKING = False  # typing itself takes long to import; see `fastserve_runtime.leaving`
+TYPE_CHECKING = False  # typing itself takes long to import; see `fastserve_runtime.processes.leaving`
 if TYPE_CHECKING:
     from collections.abc import Sequence
 

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from fastserve_converters.checkpoint import file_sha256
-from fastserve_runtime.bundle import EVIDENCE, MANIFEST, MANIFEST_LIMIT, evidence_folder, open_storage
-from fastserve_runtime.canonical_json import canonical_json, digest
+from fastserve_runtime.bundle.canonical_json import canonical_json, digest
+from fastserve_runtime.bundle.manifest import parse_manifest
+from fastserve_runtime.bundle.reader import EVIDENCE, MANIFEST, MANIFEST_LIMIT, evidence_folder, open_storage
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, UsageError
-from fastserve_runtime.manifest import parse_manifest
 
 ZIP_SUFFIX = ".zip"
 ALIGNMENT = 16 * 1024

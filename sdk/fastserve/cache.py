@@ -20,7 +20,7 @@ from typing import Any
 from fastserve.cache_records import ENTRY, DamagedEntry, Entry, check_files, entry_of, read_record, write_record
 from fastserve.file_locks import FileLock, shared_lock, sole_lock
 from fastserve.run_folders import RunFolder, remove_tree
-from fastserve_runtime.canonical_json import digest
+from fastserve_runtime.bundle.canonical_json import digest
 from fastserve_runtime.closing import ClosedAtEnd
 
 _UNFINISHED = "unfinished"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fastserve.file_digests import files_sha256
-from fastserve_runtime.canonical_json import digest
+from fastserve_runtime.bundle.canonical_json import digest
 
 ENTRY = "entry.json"
 _DIGEST = "record_sha256"

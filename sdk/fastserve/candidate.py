@@ -22,7 +22,7 @@ class Candidate:
         folder: where the artifact's files are; None where its export failed.
         artifact: fields of the manifest's variant that the exporter gave.
         digests: SHA-256 of each of its files, by name, as they were when it was measured.
-        measurement: as `fastserve_runtime.measuring` gives it; None where it failed.
+        measurement: as `fastserve_runtime.measurement.measuring` gives it; None where it failed.
         outputs: file of its outputs on evaluation and golden inputs.
         size: bytes that a device must hold: its files and the shared ones.
         twin: how near its outputs come to the same quantized model elsewhere; None where that was not looked at.

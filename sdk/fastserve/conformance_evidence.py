@@ -13,9 +13,9 @@ from typing import Any
 import fastserve_runtime
 from fastserve_device_tests.targets import load_target
 from fastserve_device_tests.versions import target_versions
-from fastserve_runtime.bundle import evidence_folder, open_bundle
-from fastserve_runtime.machine import this_machine
-from fastserve_runtime.verdict import Verdict
+from fastserve_runtime.bundle.reader import evidence_folder, open_bundle
+from fastserve_runtime.conformance.verdict import Verdict
+from fastserve_runtime.measurement.machine import this_machine
 
 KIND = "conformance"
 FILE = f"{KIND}.json"

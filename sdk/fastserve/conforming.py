@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fastserve_device_tests.suite import run_suite
-from fastserve_runtime.verdict import Verdict
+from fastserve_runtime.conformance.verdict import Verdict
 
 
 def conform(bundle: str | os.PathLike[str], *, targets: Sequence[str] | None = None) -> list[Verdict]:

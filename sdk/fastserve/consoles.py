@@ -14,7 +14,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
 from rich.segment import Segment
 
-from fastserve_runtime.commands.streams import drop, printable, printable_lines
+from fastserve_runtime.cli.streams import drop, printable, printable_lines
 
 _WIDE = 160
 

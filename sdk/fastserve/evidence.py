@@ -9,7 +9,7 @@ from typing import Any
 from fastserve.candidate import Candidate
 from fastserve_converters.artifact import GRAPH_OPTIMIZATION, LAYER_SQNR, RESTORED
 from fastserve_device_tests.compilation import ESTIMATES
-from fastserve_runtime.inspection import COMPILATION, CONVERSION
+from fastserve_runtime.cli.inspection import COMPILATION, CONVERSION
 
 
 def evidence_of(candidate: Candidate, time: str) -> Iterator[tuple[str, dict[str, Any]]]:

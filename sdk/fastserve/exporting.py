@@ -46,7 +46,7 @@ from fastserve_converters.formats import (
 from fastserve_converters.precisions import Precision
 from fastserve_converters.tasks import TASKS, Task
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
-from fastserve_runtime.machine import Machine
+from fastserve_runtime.measurement.machine import Machine
 
 
 @dataclass(frozen=True)

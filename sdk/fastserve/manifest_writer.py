@@ -18,12 +18,12 @@ from fastserve_converters.checkpoint import Checkpoint
 from fastserve_converters.layer_map import LAYER_MAP
 from fastserve_converters.licences import MODEL_CARD
 from fastserve_converters.reference import TOKENIZER, TOKENIZER_CONFIG
-from fastserve_runtime.evaluation import MOST_SAMPLES, PLACE, ROLE, Evaluation, compared_values, write_evaluation
-from fastserve_runtime.golden import Arrays, Golden, write_golden
-from fastserve_runtime.lengths import MASK
-from fastserve_runtime.manifest import SCHEMA_VERSION
+from fastserve_runtime.bundle.evaluation import MOST_SAMPLES, PLACE, ROLE, Evaluation, compared_values, write_evaluation
+from fastserve_runtime.bundle.golden import Arrays, Golden, write_golden
+from fastserve_runtime.bundle.manifest import SCHEMA_VERSION
 from fastserve_runtime.pipelines import PIPELINES
-from fastserve_runtime.text import KIND as TEXTS
+from fastserve_runtime.preprocessors.text import KIND as TEXTS
+from fastserve_runtime.sessions.lengths import MASK
 
 LAYER_MAP_ROLE = "layer-map"
 _GENAI = "onnxruntime-genai"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path, PurePosixPath
 
-from fastserve_runtime.bundle import open_bundle
+from fastserve_runtime.bundle.manifest import Variant
+from fastserve_runtime.bundle.reader import open_bundle
 from fastserve_runtime.errors import UsageError
-from fastserve_runtime.manifest import Variant
 
 
 def pack(bundle: str | Path, output: str | Path, *, variant: str | None = None, force: bool = False) -> list[Path]:

@@ -17,7 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from fastserve_runtime.interruption import raise_noted_ctrl_c
+from fastserve_runtime.processes.interruption import raise_noted_ctrl_c
 
 
 @dataclass(frozen=True)

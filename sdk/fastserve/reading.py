@@ -1,4 +1,4 @@
-"""What is inside a bundle, as tables for a terminal; `fastserve_runtime.inspection` has the words."""
+"""What is inside a bundle, as tables for a terminal; `fastserve_runtime.cli.inspection` has the words."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from fastserve.consoles import plain
-from fastserve_runtime.bundle import Bundle
-from fastserve_runtime.engine_trials import TRIAL_HEADINGS, EngineTrial, trial_row
-from fastserve_runtime.inspection import (
+from fastserve_runtime.bundle.reader import Bundle
+from fastserve_runtime.cli.inspection import (
     VARIANT_HEADINGS,
     conversion_lines,
     evidence_notes,
@@ -18,7 +17,8 @@ from fastserve_runtime.inspection import (
     variant_lines,
     variant_rows,
 )
-from fastserve_runtime.verdict import Outcome, Verdict
+from fastserve_runtime.conformance.verdict import Outcome, Verdict
+from fastserve_runtime.processes.engine_trials import TRIAL_HEADINGS, EngineTrial, trial_row
 
 OUTCOME_STYLES = {Outcome.PASS: "green", Outcome.NOT_RUN: "yellow"}
 """How outcomes look; any other is a failure."""

@@ -14,7 +14,7 @@ from fastserve.candidate import Candidate
 from fastserve.consoles import plain
 from fastserve.exporting import ExportResult
 from fastserve.ranking import explain_nothing_fits
-from fastserve_runtime.quality import reference_name
+from fastserve_runtime.conformance.quality import reference_name
 from fastserve_runtime.quantities import format_size, format_time
 
 _TIMES = "p90: at full length; typical: median over the texts, each as long as it is"

@@ -31,9 +31,9 @@ from fastserve_converters.reference import CALIBRATION, INPUTS
 from fastserve_converters.reference import OUTPUTS as REFERENCE_OUTPUTS
 from fastserve_converters.sources_digest import sources_digest
 from fastserve_converters.tasks import TASKS, Quality, Task
-from fastserve_runtime.comparison import Comparison
+from fastserve_runtime.conformance.comparison import Comparison
+from fastserve_runtime.conformance.retrieval import QUERY
 from fastserve_runtime.engines import installed_engine
-from fastserve_runtime.retrieval import QUERY
 
 MODEL_TOOLS = ("torch", "transformers")
 """What every step on the model rests on."""

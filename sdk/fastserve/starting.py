@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastserve_runtime.leaving import leave_on_ctrl_c
+from fastserve_runtime.processes.leaving import leave_on_ctrl_c
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from fastserve.cache_records import Entry
 from fastserve.file_digests import files_sha256
-from fastserve_runtime.canonical_json import digest
+from fastserve_runtime.bundle.canonical_json import digest
 from fastserve_runtime.errors import UsageError
 
 Stamp = tuple[int, int, int]

@@ -11,7 +11,7 @@ from fastserve.consoles import plain
 from fastserve.reading import OUTCOME_STYLES, verdict_table
 from fastserve_device_tests.suite import APPLICABLE, NO_VARIANT
 from fastserve_device_tests.target_process import LOAD, RUN
-from fastserve_runtime.verdict import Outcome, Verdict
+from fastserve_runtime.conformance.verdict import Outcome, Verdict
 
 WHOLE_CHECKS = {APPLICABLE, LOAD, RUN}
 """What is said of a variant as a whole: no check was made, so these have no rows."""

@@ -19,7 +19,7 @@ import fastserve
 from checkpoints import texts
 from fastserve.bisecting import Bisector
 from fastserve_device_tests.targets import load_target
-from fastserve_runtime.bundle import open_bundle
+from fastserve_runtime.bundle.reader import open_bundle
 from injecting.bundles import single_variants
 from injecting.fault import LADDER, Case, NotHere
 from injecting.honest import MIX, TARGETS, check_run, planned

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 
 from fastserve_converters.artifact import Artifact, count_operators
-from fastserve_runtime.manifest import (
+from fastserve_runtime.bundle.manifest import (
     ExpectedPlacement,
     Graph,
     OperatorCount,

@@ -9,8 +9,8 @@ import pytest
 
 from fastserve_converters.data import Columns, read_samples
 from fastserve_converters.golden_texts import GoldenText, golden_texts
-from fastserve_runtime.text import TextPreprocessor, TokenizerSettings
-from fastserve_runtime.text_pairs import PairSettings
+from fastserve_runtime.preprocessors.text import TextPreprocessor, TokenizerSettings
+from fastserve_runtime.preprocessors.text_pairs import PairSettings
 from manifests import VOCABULARY
 from pair_bundles import pair_tokenizer_json
 

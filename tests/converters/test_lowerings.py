@@ -25,8 +25,8 @@ from fastserve_converters.lowerings import (
 )
 from fastserve_converters.precisions import FP32
 from fastserve_converters.reference import INPUTS
+from fastserve_runtime.bundle.manifest import ExpectedPlacement, Graph, Requirement
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
-from fastserve_runtime.manifest import ExpectedPlacement, Graph, Requirement
 
 LENGTH = 12
 FILE = "model.pt2"

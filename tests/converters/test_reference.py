@@ -29,7 +29,7 @@ from fastserve_converters.reference import (
 from fastserve_converters.tasks import TASKS, feature_extraction
 from fastserve_converters.tokenizer_loading import load_tokenizer
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
-from fastserve_runtime.text import TextPreprocessor, TokenizerSettings
+from fastserve_runtime.preprocessors.text import TextPreprocessor, TokenizerSettings
 
 LENGTH = 24
 SAMPLES = tuple(Sample(text, i % 3) for i, text in enumerate(texts()[:40]))

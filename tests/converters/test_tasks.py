@@ -13,9 +13,9 @@ from fastserve_converters.sentence_transformers_files import SentenceHead
 from fastserve_converters.sentence_transformers_files.modules.normalize import Normalize
 from fastserve_converters.sentence_transformers_files.modules.pooling import Pooling
 from fastserve_converters.tasks import TASKS, Quality, feature_extraction, text_classification, text_ranking
-from fastserve_runtime.comparison import Comparison
+from fastserve_runtime.conformance.comparison import Comparison
+from fastserve_runtime.conformance.metrics import similarity_spearman
 from fastserve_runtime.errors import UsageError
-from fastserve_runtime.metrics import similarity_spearman
 
 RANDOM = np.random.default_rng(3)
 EMBEDDINGS = RANDOM.normal(size=(40, 16)).astype(np.float32)

@@ -15,7 +15,7 @@ from decoder_checkpoints import save_decoder_checkpoint
 from fastserve_converters.checkpoint import read_checkpoint
 from fastserve_converters.tasks import text_generation
 from fastserve_converters.tasks.text_generation import divergence
-from fastserve_runtime.comparison import Comparison
+from fastserve_runtime.conformance.comparison import Comparison
 from fastserve_runtime.errors import UsageError
 from fastserve_runtime.generation.traces import log_softmax
 

@@ -20,7 +20,7 @@ from fastserve_converters.reference import INPUTS, OUTPUTS, TOKENIZER, build_ref
 from fastserve_converters.tokenizer_checks import check_vocabulary, embedding_rows, text_settings
 from fastserve_converters.tokenizer_loading import load_tokenizer
 from fastserve_runtime.errors import InputError, UsageError
-from fastserve_runtime.text import TextPreprocessor, TokenizerSettings
+from fastserve_runtime.preprocessors.text import TextPreprocessor, TokenizerSettings
 
 LENGTH = 16
 TEXTS = [t for t in texts() if t.isascii()][:8]

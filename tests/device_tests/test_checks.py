@@ -19,12 +19,12 @@ from fastserve_device_tests.checks import (
     check_repeated_calls,
 )
 from fastserve_device_tests.subject import Subject
-from fastserve_runtime.batching import run_samples
-from fastserve_runtime.golden import read_golden
-from fastserve_runtime.manifest import ExpectedPlacement, OperatorCount, Signature, SymbolicDim, parse_manifest
-from fastserve_runtime.session import Placement
-from fastserve_runtime.verdict import Outcome, Verdict
-from fastserve_runtime.verification import EXECUTOR, QUALITY
+from fastserve_runtime.bundle.golden import read_golden
+from fastserve_runtime.bundle.manifest import ExpectedPlacement, OperatorCount, Signature, SymbolicDim, parse_manifest
+from fastserve_runtime.conformance.verdict import Outcome, Verdict
+from fastserve_runtime.conformance.verification import EXECUTOR, QUALITY
+from fastserve_runtime.sessions.batching import run_samples
+from fastserve_runtime.sessions.session import Placement
 from manifests import CHECKS, GOLDEN, text_bundle, word_vectors
 
 Arrays = Mapping[str, np.ndarray]

@@ -18,8 +18,8 @@ from fastserve_device_tests.compilation import (
 )
 from fastserve_device_tests.needs import Needs
 from fastserve_device_tests.targets import load_target
+from fastserve_runtime.bundle.manifest import parse_variant
 from fastserve_runtime.errors import EnvironmentFailure
-from fastserve_runtime.manifest import parse_variant
 from fastserve_runtime.parsing import Fields
 from manifests import MODEL, text_bundle, variant, write_directory
 

@@ -14,10 +14,10 @@ from fastserve_device_tests.compilation_check import COMPILATION, EXECUTION, jud
 from fastserve_device_tests.suite import run_suite
 from fastserve_device_tests.target_process import check_variant
 from fastserve_device_tests.targets import load_target
-from fastserve_runtime.bundle import open_bundle
-from fastserve_runtime.manifest import ExpectedPlacement, Variant, parse_variant
+from fastserve_runtime.bundle.manifest import ExpectedPlacement, Variant, parse_variant
+from fastserve_runtime.bundle.reader import open_bundle
+from fastserve_runtime.conformance.verdict import Outcome
 from fastserve_runtime.parsing import Fields
-from fastserve_runtime.verdict import Outcome
 from manifests import variant
 from tflite_bundles import FILE, int8_end, text_model, tflite_bundle
 

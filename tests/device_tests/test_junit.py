@@ -5,7 +5,7 @@ from __future__ import annotations
 from xml.etree import ElementTree
 
 from fastserve_device_tests.junit import junit_xml
-from fastserve_runtime.verdict import Outcome, Verdict
+from fastserve_runtime.conformance.verdict import Outcome, Verdict
 
 VERDICTS = [
     Verdict("v1", "onnx:cpu", "quality", Outcome.PASS, figures={"sqnr_db": float("inf"), "largest_error": 0.5}),

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fastserve_device_tests.limited_process import Ended, run_limited
-from fastserve_runtime.lifeline import end_with_parent
+from fastserve_runtime.processes.lifeline import end_with_parent
 
 PLENTY = 2**33
 HOARD = "held = bytearray(b'1' * 300_000_000); import time; time.sleep(60)"
@@ -70,7 +70,7 @@ def test_what_it_leaves_is_ended_with_it(output: str) -> None:
 def test_it_ends_with_its_parent(tmp_path: Path) -> None:
     child = (
         "import os, subprocess, time; from pathlib import Path\n"
-        "from fastserve_runtime.lifeline import end_with_parent\n"
+        "from fastserve_runtime.processes.lifeline import end_with_parent\n"
         "end_with_parent(); started = subprocess.Popen(['sleep', '60'])\n"
         f"Path({str(tmp_path / 'new')!r}).write_text(f'{{os.getpid()}} {{started.pid}}')\n"
         f"os.rename({str(tmp_path / 'new')!r}, {str(tmp_path / 'pids')!r}); time.sleep(60)"

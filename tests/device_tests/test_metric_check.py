@@ -10,8 +10,8 @@ import pytest
 
 from fastserve_device_tests.metric_check import FEW, METRIC, check_metric
 from fastserve_device_tests.subject import Subject
-from fastserve_runtime.evaluation import Evaluation
-from fastserve_runtime.verdict import Outcome, Verdict
+from fastserve_runtime.bundle.evaluation import Evaluation
+from fastserve_runtime.conformance.verdict import Outcome, Verdict
 
 SAMPLES = 200
 HARDWARE = SimpleNamespace(NAME="onnx:cpu", EXECUTED_BY="hardware")

@@ -8,8 +8,8 @@ import pytest
 
 from fastserve_device_tests.not_opened import check_one_graph, only_graph
 from fastserve_device_tests.targets import COMPILE_ONLY, load_target, target_names
+from fastserve_runtime.bundle.manifest import parse_variant
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
-from fastserve_runtime.manifest import parse_variant
 from fastserve_runtime.parsing import Fields
 from manifests import variant
 

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from fastserve_runtime.golden import read_golden, write_golden
+from fastserve_runtime.bundle.golden import read_golden, write_golden
 from manifests import CHECKS, GOLDEN, file_entries, text_bundle, variant, write_directory, write_zip
 
 # Loaded by name, as it is where the package was installed before it had a plugin; and not a second time where not.

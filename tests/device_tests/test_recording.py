@@ -13,10 +13,10 @@ from fastserve_device_tests.intermediates import onnx as onnx_inside
 from fastserve_device_tests.intermediates import tflite as tflite_inside
 from fastserve_device_tests.recording import Run, record
 from fastserve_device_tests.targets import load_target
-from fastserve_runtime.bundle import open_bundle
+from fastserve_runtime.bundle.golden import read_golden
+from fastserve_runtime.bundle.reader import open_bundle
+from fastserve_runtime.conformance.recorded_samples import sample_files
 from fastserve_runtime.errors import BundleError
-from fastserve_runtime.golden import read_golden
-from fastserve_runtime.recorded_samples import sample_files
 from manifests import GOLDEN, text_bundle, write_directory
 from tflite_bundles import SIGNATURE, int8_end, text_model, tflite_bundle
 

@@ -16,9 +16,9 @@ from fastserve_device_tests.needs import Needs
 from fastserve_device_tests.suite import APPLICABLE, NO_VARIANT, Pairing, pairings, run_suite
 from fastserve_device_tests.target_process import LOAD, RUN, check_in_process, check_variant
 from fastserve_device_tests.targets import chosen_targets, load_target
+from fastserve_runtime.bundle.golden import read_golden, write_golden
+from fastserve_runtime.conformance.verdict import Outcome, Verdict
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, UsageError
-from fastserve_runtime.golden import read_golden, write_golden
-from fastserve_runtime.verdict import Outcome, Verdict
 from manifests import (
     CHECKS,
     GOLDEN,

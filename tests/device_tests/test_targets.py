@@ -22,10 +22,10 @@ from fastserve_device_tests.targets import (
     takes,
     target_names,
 )
+from fastserve_runtime.bundle.manifest import parse_variant
+from fastserve_runtime.conformance.policy import HALF_ARITHMETIC
 from fastserve_runtime.errors import UsageError
-from fastserve_runtime.manifest import parse_variant
 from fastserve_runtime.parsing import Fields
-from fastserve_runtime.policy import HALF_ARITHMETIC
 from manifests import variant
 
 ON_THE_CPU = ["executorch:xnnpack", "onnx:cpu", "tflite:xnnpack"]

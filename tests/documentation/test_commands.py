@@ -93,7 +93,7 @@ def help_of(program: str, *command: str) -> str:
         from fastserve.cli import app
 
         return CliRunner().invoke(app, [*command, "--help"], env={"COLUMNS": "200"}).output
-    from fastserve_runtime.commands import main
+    from fastserve_runtime.cli import main
 
     with redirect_stdout(StringIO()) as shown:
         assert main([*command, "--help"]) == 0, command

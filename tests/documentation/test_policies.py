@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from fastserve_runtime.policy import LEAST_METRIC, POLICIES
+from fastserve_runtime.conformance.policy import LEAST_METRIC, POLICIES
 
 PAGE = Path(__file__).parents[2] / "docs" / "policies.md"
 LIMITS = ("least_sqnr_db", "least_cosine", "most_error", "most_kl", "top1_margin")

@@ -15,8 +15,8 @@ from fastserve_converters.formats import FORMATS
 from fastserve_converters.jobs import Jobs
 from fastserve_converters.layer_map import read_modules
 from fastserve_runtime import open_model
-from fastserve_runtime.batching import run_samples
-from fastserve_runtime.metrics import row_cosines
+from fastserve_runtime.conformance.metrics import row_cosines
+from fastserve_runtime.sessions.batching import run_samples
 
 CASES = [
     pytest.param("bert", True, id="bert-head", marks=pytest.mark.slow),

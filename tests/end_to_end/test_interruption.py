@@ -99,7 +99,7 @@ def test_ctrl_c_while_libraries_are_imported_is_told_without_a_traceback(module:
         "import os, signal, sys, importlib.abc\n"
         "class Stop(importlib.abc.MetaPathFinder):\n"
         "    def find_spec(self, name, path, target=None):\n"
-        "        if name in ('fastserve.cli', 'fastserve_runtime.commands'):\n"
+        "        if name in ('fastserve.cli', 'fastserve_runtime.cli'):\n"
         "            os.kill(os.getpid(), signal.SIGINT)\n"
         "sys.meta_path.insert(0, Stop())\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
@@ -127,7 +127,7 @@ def test_hardly_anything_is_imported_before_ctrl_c_is_told_without_a_traceback(m
 def test_a_killed_command_ends_the_process_of_its_engine() -> None:
     code = (
         "import subprocess, time\n"
-        "from fastserve_runtime.isolation import EngineProcess\n"
+        "from fastserve_runtime.processes.isolation import EngineProcess\n"
         "process = EngineProcess()._process\n"
         # It holds the pipe too, so that no end of its input ends the engine's process.
         "other = subprocess.Popen(['sleep', '60'], pass_fds=[process.stdin.fileno()])\n"

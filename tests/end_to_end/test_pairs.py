@@ -16,10 +16,10 @@ from checkpoints import save_checkpoint, texts
 from fastserve_converters.formats import FORMATS
 from fastserve_converters.jobs import Jobs
 from fastserve_runtime import open_model
-from fastserve_runtime.batching import run_samples
-from fastserve_runtime.metrics import spearman
+from fastserve_runtime.conformance.metrics import spearman
 from fastserve_runtime.pipelines.text_ranking import TextRanking
-from fastserve_runtime.session import Session
+from fastserve_runtime.sessions.batching import run_samples
+from fastserve_runtime.sessions.session import Session
 
 LENGTH = 32
 TEXTS = texts()[:12]

@@ -24,7 +24,7 @@ from fastserve_converters.edge_form import build_edge_form
 from fastserve_converters.model_loading import load_model
 from fastserve_converters.reference import OUTPUTS, TOKENIZER, build_reference, run_original
 from fastserve_converters.tasks import TASKS
-from fastserve_runtime.text import TextPreprocessor, TokenizerSettings
+from fastserve_runtime.preprocessors.text import TextPreprocessor, TokenizerSettings
 from sentence_models import MODELS, RECORDED, TEXTS, save_sentence_model
 
 VERSION = "6.2.0"

@@ -17,7 +17,7 @@ from dataclasses import replace
 
 from fastserve_converters.formats import onnx
 from fastserve_converters.precisions import FP32
-from fastserve_runtime.manifest import Graph, Requirement
+from fastserve_runtime.bundle.manifest import Graph, Requirement
 
 NAME = "scratch"
 TOOLS = onnx.TOOLS

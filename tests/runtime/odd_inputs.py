@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from fastserve_runtime.bundle.manifest import TensorSpec
 from fastserve_runtime.errors import EnvironmentFailure, InputError, UsageError
 from fastserve_runtime.loading import open_model
-from fastserve_runtime.manifest import TensorSpec
-from fastserve_runtime.tensors import zero_inputs
-from fastserve_runtime.token_ids import INPUT_IDS
+from fastserve_runtime.sessions.tensors import zero_inputs
+from fastserve_runtime.sessions.token_ids import INPUT_IDS
 
 SIZES = (0, 1, 2, 3, 7, 8, 64, 65, 200)
 INTEGERS = (0, 1, 2, -1, 7, 255, 256, 257, 3_000_000, 2**31 - 1, -(2**31), 2**62, -(2**62))

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fastserve_runtime.bundle.manifest import parse_signature
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, FastServeError
-from fastserve_runtime.isolation import EngineProcess, ProcessEnded, open_request
-from fastserve_runtime.limits import Limits
-from fastserve_runtime.manifest import parse_signature
 from fastserve_runtime.parsing import Fields
-from fastserve_runtime.tensors import zero_inputs
+from fastserve_runtime.processes.isolation import EngineProcess, ProcessEnded, open_request
+from fastserve_runtime.processes.limits import Limits
+from fastserve_runtime.sessions.tensors import zero_inputs
 
 FILES = {
     "onnxruntime": "model.onnx",

@@ -111,7 +111,7 @@ def test_the_wheel_is_small_and_pure(tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         scripts = archive.read(next(n for n in names if n.endswith("entry_points.txt"))).decode()
-    assert "fastserve_runtime/manifest.schema.json" in names
+    assert "fastserve_runtime/bundle/manifest.schema.json" in names
     assert "fastserve-runtime = fastserve_runtime.starting:main" in scripts
 
 

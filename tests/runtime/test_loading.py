@@ -10,7 +10,8 @@ from packaging.version import Version
 
 import fastserve_runtime
 from fastserve_runtime import engines
-from fastserve_runtime.bundle import open_bundle
+from fastserve_runtime.bundle.manifest import parse_manifest
+from fastserve_runtime.bundle.reader import open_bundle
 from fastserve_runtime.engines import ENGINES, installed_engine
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, UsageError
 from fastserve_runtime.loading import (
@@ -22,7 +23,6 @@ from fastserve_runtime.loading import (
     usable_engine,
     version_key,
 )
-from fastserve_runtime.manifest import parse_manifest
 from manifests import (
     LENGTH,
     MODEL,

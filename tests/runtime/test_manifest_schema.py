@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from fastserve_runtime.bundle import check_path
+from fastserve_runtime.bundle.manifest import SCHEMA_VERSION, parse_manifest
+from fastserve_runtime.bundle.reader import check_path
 from fastserve_runtime.errors import BundleError
-from fastserve_runtime.manifest import SCHEMA_VERSION, parse_manifest
 from fastserve_runtime.pipelines.text_classification import open_pipeline
-from fastserve_runtime.text import TokenizerSettings
+from fastserve_runtime.preprocessors.text import TokenizerSettings
 
-SCHEMA = json.loads((files("fastserve_runtime") / "manifest.schema.json").read_text(encoding="utf-8"))
+SCHEMA = json.loads((files("fastserve_runtime.bundle") / "manifest.schema.json").read_text(encoding="utf-8"))
 VALIDATOR = Draft202012Validator(SCHEMA)
 ANY = "*"
 TENSOR = {"name": "memory", "dtype": "float32", "dims": [1, {"symbol": "length", "min": 1, "max": 64}]}

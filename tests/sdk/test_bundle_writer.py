@@ -18,7 +18,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fastserve.bundle_writer import ALIGNMENT, BundleFile, check_free, write_bundle, write_zip
-from fastserve_runtime.bundle import MANIFEST, open_bundle
+from fastserve_runtime.bundle.reader import MANIFEST, open_bundle
 from fastserve_runtime.errors import BundleError, UsageError
 
 Manifest = Callable[..., dict[str, Any]]

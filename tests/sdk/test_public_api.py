@@ -158,5 +158,5 @@ def test_every_name_of_fastserve_comes_when_it_is_used() -> None:
 
 def test_importing_the_runtime_brings_not_even_numpy() -> None:
     modules = loaded_by("import fastserve_runtime; fastserve_runtime.open_bundle, fastserve_runtime.load")
-    assert "fastserve_runtime.bundle" in modules
+    assert "fastserve_runtime.bundle.reader" in modules
     assert modules & {"numpy", "torch", "onnxruntime", "tokenizers", "rich", "typer"} == set()

@@ -13,9 +13,9 @@ from rich.console import Console
 
 from fastserve.bundle_writer import write_bundle
 from fastserve.reading import inspection_tables, verdict_table
-from fastserve_runtime.bundle import open_bundle
-from fastserve_runtime.inspection import device_size, inspection
-from fastserve_runtime.verdict import Outcome, Verdict
+from fastserve_runtime.bundle.reader import open_bundle
+from fastserve_runtime.cli.inspection import device_size, inspection
+from fastserve_runtime.conformance.verdict import Outcome, Verdict
 
 HOSTILE = "odd [/b] name [red]"
 

@@ -19,8 +19,8 @@ from fastserve.choice_reason import choice_reason
 from fastserve.ranking import choose, judge, rank
 from fastserve.report import export_document, print_export
 from fastserve.stages import StageTime
-from fastserve_runtime.machine import Machine
-from fastserve_runtime.quality import reference_name
+from fastserve_runtime.conformance.quality import reference_name
+from fastserve_runtime.measurement.machine import Machine
 
 Make = Callable[..., Candidate]
 MACHINE = Machine("Test CPU", 2, "x86_64", ("avx2", "fma"), 8 * 2**30, "Linux")

@@ -19,9 +19,9 @@ from fastserve.target_plans import TargetPlan
 from fastserve.target_variants import make_target_candidates, planned_target_steps
 from fastserve_device_tests.suite import run_suite
 from fastserve_device_tests.targets import load_target
-from fastserve_runtime.bundle import open_bundle
+from fastserve_runtime.bundle.reader import open_bundle
+from fastserve_runtime.conformance.verdict import Outcome
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
-from fastserve_runtime.verdict import Outcome
 
 QNN, RKNN, ETHOS = "onnx:qnn-htp", "onnx:rk3588", "tflite:ethos-u55"
 OWN = "onnx-qnn-htp-fp32"

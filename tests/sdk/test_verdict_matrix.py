@@ -8,7 +8,7 @@ from io import StringIO
 from rich.console import Console
 
 from fastserve.verdict_matrix import verdict_tables
-from fastserve_runtime.verdict import Outcome, Verdict
+from fastserve_runtime.conformance.verdict import Outcome, Verdict
 
 PASS, MISMATCH, NOT_RUN = Outcome.PASS, Outcome.OUTPUT_MISMATCH, Outcome.NOT_RUN
 HOSTILE = "odd [/b] name [red]"

@@ -14,7 +14,7 @@ from fastserve_converters.data.plain_text import COLUMN
 from fastserve_converters.data.splitting import LEAST_EVALUATION
 from fastserve_converters.data.table import Table
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
-from fastserve_runtime.text_pairs import Text
+from fastserve_runtime.preprocessors.text_pairs import Text
 
 LEAST_TEXTS = 4
 DEFAULT_LABEL_COLUMN = "label"

@@ -46,9 +46,9 @@ from fastserve_converters.recent import Recent
 from fastserve_converters.reference import CALIBRATION, INPUTS
 from fastserve_converters.tokenizer_checks import check_vocabulary, embedding_rows
 from fastserve_converters.tokenizer_loading import load_tokenizer
+from fastserve_runtime.conformance.policy import LOG_PROBABILITIES, comparable
 from fastserve_runtime.errors import UsageError
 from fastserve_runtime.generation import traces
-from fastserve_runtime.policy import LOG_PROBABILITIES, comparable
 
 LEAST_CALIBRATION = 4
 _PROVEN_TRACES = 2

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from fastserve_converters.lowerings import Lowering
     from fastserve_converters.precisions import Precision, RangeMethod
     from fastserve_converters.quantization.weights import QuantizedWeight
-    from fastserve_runtime.manifest import Signature
+    from fastserve_runtime.bundle.manifest import Signature
 
 DEFAULT_PRECISIONS = ("fp32", "int8-dynamic", "int8")
 """What is exported where no precision is named: one to compare with, and the fastest faithful one."""

@@ -18,7 +18,7 @@ from fastserve_converters.formats import ExportJob
 from fastserve_converters.layer_map import write_layer_map
 from fastserve_converters.lowerings import Lowered
 from fastserve_converters.precisions import Precision
-from fastserve_runtime.manifest import ExpectedPlacement, Graph, Requirement
+from fastserve_runtime.bundle.manifest import ExpectedPlacement, Graph, Requirement
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fastserve_converters.reference import CALIBRATION, INPUTS
 from fastserve_runtime.errors import UsageError
-from fastserve_runtime.lengths import own_tokens
+from fastserve_runtime.sessions.lengths import own_tokens
 
 Samples = Mapping[str, NDArray[np.generic]]
 """`input_ids` (int32), `attention_mask` (float32) and where a model takes it `token_type_ids` (int32), all of shape

@@ -17,7 +17,7 @@ from fastserve_converters.precisions import Activations
 from fastserve_converters.quantization.calibration import Samples, batches
 from fastserve_converters.quantization.twin import by_sample
 from fastserve_converters.quantization.weights import QuantizedWeight
-from fastserve_runtime.lengths import own_tokens
+from fastserve_runtime.sessions.lengths import own_tokens
 
 _BATCH = 32
 

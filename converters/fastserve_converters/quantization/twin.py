@@ -66,7 +66,7 @@ def comparison(
     Returns:
         `sqnr_db` (None where they are equal), `least_cosine`, the number of `samples`, and the `executor`.
     """
-    from fastserve_runtime.metrics import row_cosines, sqnr_db
+    from fastserve_runtime.conformance.metrics import row_cosines, sqnr_db
 
     values = by_sample(np.asarray(actual, np.float32), samples)
     wanted = np.asarray(expected, np.float32)

@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from fastserve_runtime.conformance.quality import Quality
 from fastserve_runtime.plugins import PartFolder
-from fastserve_runtime.quality import Quality
 
 if TYPE_CHECKING:
     import torch
 
     from fastserve_converters.checkpoint import Checkpoint
     from fastserve_converters.data import LabelKind
-    from fastserve_runtime.comparison import Comparison
+    from fastserve_runtime.conformance.comparison import Comparison
 
 __all__ = ["TASKS", "Pairs", "Quality", "Task"]
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
 
     from fastserve_converters.checkpoint import Checkpoint
-    from fastserve_runtime.comparison import Comparison
+    from fastserve_runtime.conformance.comparison import Comparison
 
 HEADS = ("Model", "ForMaskedLM", "ForPreTraining")
 HEAD_WEIGHTS: tuple[tuple[str, ...], ...] = ()
@@ -53,7 +53,7 @@ def reference_outputs(
     """Return sentence embeddings, shape [n, d], or hidden states, shape [n, tokens, d]."""
     from fastserve_converters.sentence_layers import load_layers
     from fastserve_converters.sentence_reference import sentence_embeddings
-    from fastserve_runtime.text import POOLING_MASK
+    from fastserve_runtime.preprocessors.text import POOLING_MASK
 
     head = checkpoint.sentence_head
     if head is None:

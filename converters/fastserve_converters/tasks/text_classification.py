@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from fastserve_converters.tasks import Pairs, Quality
-from fastserve_runtime.quality import reference_name
+from fastserve_runtime.conformance.quality import reference_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from fastserve_converters.checkpoint import Checkpoint
     from fastserve_converters.data import LabelKind
-    from fastserve_runtime.comparison import Comparison
+    from fastserve_runtime.conformance.comparison import Comparison
 
 HEADS = ("ForSequenceClassification",)
 HEAD_WEIGHTS = (
@@ -100,7 +100,7 @@ def _classes_quality(
 ) -> Quality:
     import numpy as np
 
-    from fastserve_runtime.metrics import mean_interval, ratio_interval
+    from fastserve_runtime.conformance.metrics import mean_interval, ratio_interval
 
     expected, found = reference.argmax(-1), actual.argmax(-1)
     finite = np.isfinite(actual).all(-1)
@@ -125,7 +125,7 @@ def _label_sets_quality(
     """Compare decisions on every label; `labels` has 1 where one is right, shape [n, labels]."""
     import numpy as np
 
-    from fastserve_runtime.metrics import bootstrap, mean_interval, micro_f1
+    from fastserve_runtime.conformance.metrics import bootstrap, mean_interval, micro_f1
 
     # A probability of one half is a logit of 0.
     expected, found = np.asarray(reference >= 0), np.asarray(actual >= 0)
@@ -158,7 +158,7 @@ def _values_quality(
     """Compare values; with labels, beside it how both go with these."""
     import numpy as np
 
-    from fastserve_runtime.scores import mean_pearson, mean_spearman, score_quality
+    from fastserve_runtime.conformance.scores import mean_pearson, mean_spearman, score_quality
 
     beside: dict[str, float] = {}
     if labels is not None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fastserve_converters.checkpoint import Checkpoint
-    from fastserve_runtime.comparison import Comparison
+    from fastserve_runtime.conformance.comparison import Comparison
 
 HEADS = ("ForCausalLM", "LMHeadModel")
 HEAD_WEIGHTS = (("lm_head.weight",),)
@@ -63,8 +63,8 @@ def quality(compared: Comparison) -> Quality:
     """Compare what both think of the next tokens of the evaluation traces; see `Task.quality`."""
     import numpy as np
 
+    from fastserve_runtime.conformance.metrics import bootstrap
     from fastserve_runtime.generation.traces import LOG_PROBABILITIES, NEXT_TOKEN, SCORED
-    from fastserve_runtime.metrics import bootstrap
 
     scored = np.asarray(compared.inputs[SCORED], bool)
     both = (compared.reference, compared.actual)

@@ -15,7 +15,7 @@ from fastserve_converters.tasks.text_classification import reference_outputs
 if TYPE_CHECKING:
     from fastserve_converters.checkpoint import Checkpoint
     from fastserve_converters.data import LabelKind
-    from fastserve_runtime.comparison import Comparison
+    from fastserve_runtime.conformance.comparison import Comparison
 
 __all__ = ["reference_outputs"]
 
@@ -55,9 +55,9 @@ def quality(compared: Comparison) -> Quality:
     """Compare scores, or with labels the rankings of each query's documents."""
     import numpy as np
 
-    from fastserve_runtime.metrics import ratio_interval
+    from fastserve_runtime.conformance.metrics import ratio_interval
+    from fastserve_runtime.conformance.retrieval import QUERY, counted, ndcg_by_query, reciprocal_ranks
     from fastserve_runtime.pipelines.text_ranking import task_metric
-    from fastserve_runtime.retrieval import QUERY, counted, ndcg_by_query, reciprocal_ranks
 
     by_scores = task_metric(compared)
     queries = compared.inputs.get(QUERY)

@@ -24,13 +24,13 @@ from fastserve_device_tests.executors.executorch_program import (
     TensorValue,
     read_program,
 )
+from fastserve_runtime.bundle.manifest import Graph, Signature, TensorSpec
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, UsageError
-from fastserve_runtime.manifest import Graph, Signature, TensorSpec
-from fastserve_runtime.named_session import NamedSession
-from fastserve_runtime.session import ModelSource, Placement
+from fastserve_runtime.sessions.named_session import NamedSession
+from fastserve_runtime.sessions.session import ModelSource, Placement
 
 if TYPE_CHECKING:
-    from fastserve_runtime.session import Tensor
+    from fastserve_runtime.sessions.session import Tensor
 
 Arrays = Sequence[NDArray[Any]]
 Execute = Callable[[Arrays], Arrays]

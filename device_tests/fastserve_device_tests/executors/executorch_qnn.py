@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 
 from fastserve_device_tests.executors.executorch_interpreter import SOURCE, placed_calls
 from fastserve_device_tests.executors.executorch_program import Method, read_program
+from fastserve_runtime.bundle.manifest import Graph, Variant
 from fastserve_runtime.distributions import installed_version
 from fastserve_runtime.engines import executorch_official as official
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, UsageError
-from fastserve_runtime.manifest import Graph, Variant
-from fastserve_runtime.named_session import NamedSession
-from fastserve_runtime.session import ModelSource, Placement
+from fastserve_runtime.sessions.named_session import NamedSession
+from fastserve_runtime.sessions.session import ModelSource, Placement
 
 if TYPE_CHECKING:
-    from fastserve_runtime.session import Session, Tensor
+    from fastserve_runtime.sessions.session import Session, Tensor
 
 NAME = "ExecuTorch on Qualcomm's HTP"
 FORMAT = "executorch"

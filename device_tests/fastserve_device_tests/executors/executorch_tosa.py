@@ -20,11 +20,11 @@ from fastserve_device_tests.executors.executorch_interpreter import (
 )
 from fastserve_device_tests.executors.executorch_program import TensorValue
 from fastserve_device_tests.executors.native_words import native_words
+from fastserve_runtime.bundle.manifest import Graph, Variant
 from fastserve_runtime.distributions import installed_version
-from fastserve_runtime.engine_logs import native_output_logged
 from fastserve_runtime.errors import EnvironmentFailure, one_line
-from fastserve_runtime.manifest import Graph, Variant
-from fastserve_runtime.session import ModelSource
+from fastserve_runtime.sessions.engine_logs import native_output_logged
+from fastserve_runtime.sessions.session import ModelSource
 
 NAME = "TOSA reference model"
 FORMAT = "executorch"

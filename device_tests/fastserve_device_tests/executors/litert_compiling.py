@@ -16,9 +16,9 @@ from typing import Any
 
 from fastserve_device_tests.executors.native_words import native_words
 from fastserve_runtime.distributions import module_folder
-from fastserve_runtime.engine_logs import native_output_logged
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, one_line
-from fastserve_runtime.session import Placement
+from fastserve_runtime.sessions.engine_logs import native_output_logged
+from fastserve_runtime.sessions.session import Placement
 
 GPU = "LiteRT's GPU accelerator"
 CPU = "LiteRT's CPU"

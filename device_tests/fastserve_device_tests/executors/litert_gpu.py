@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any
 from fastserve_device_tests.executors.litert_compiling import Compiled, Compiler
 from fastserve_device_tests.executors.native_words import native_words
 from fastserve_device_tests.not_opened import only_graph
-from fastserve_runtime.engine_logs import native_output_logged
+from fastserve_runtime.bundle.manifest import Graph, Signature, Variant
 from fastserve_runtime.engines import litert as cpu
 from fastserve_runtime.errors import EnvironmentFailure, one_line
-from fastserve_runtime.manifest import Graph, Signature, Variant
-from fastserve_runtime.named_session import NamedSession
-from fastserve_runtime.session import ModelSource, Placement
+from fastserve_runtime.sessions.engine_logs import native_output_logged
+from fastserve_runtime.sessions.named_session import NamedSession
+from fastserve_runtime.sessions.session import ModelSource, Placement
 
 if TYPE_CHECKING:
-    from fastserve_runtime.session import Tensor
+    from fastserve_runtime.sessions.session import Tensor
 
 INSTALL = cpu.INSTALL
 
@@ -33,7 +33,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LiteRTGpu:
-    """The accelerator with one width of floats, as an engine (`fastserve_runtime.session.Engine`).
+    """The accelerator with one width of floats, as an engine (`fastserve_runtime.sessions.session.Engine`).
 
     Attributes:
         NAME: of the engine, as sessions tell it.

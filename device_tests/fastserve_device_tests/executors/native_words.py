@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from fastserve_runtime.engine_logs import native_output_logged
+from fastserve_runtime.sessions.engine_logs import native_output_logged
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""ONNX Runtime with its CUDA execution provider, as an engine (`fastserve_runtime.session.Engine`).
+"""ONNX Runtime with its CUDA execution provider, as an engine (`fastserve_runtime.sessions.session.Engine`).
 
 It comes as `onnxruntime-gpu`, which takes the place of `onnxruntime`, so it lives in an environment of its own, made by
 `scripts/setup_cuda.sh`; a process of that environment imports this module.
@@ -14,11 +14,11 @@ from typing import Any
 
 from fastserve_device_tests.executors.native_words import native_words
 from fastserve_device_tests.executors.onnx_plugin_provider import ProfiledSession, opened_with_profile
+from fastserve_runtime.bundle.manifest import Graph, Variant
 from fastserve_runtime.distributions import installed_version
 from fastserve_runtime.engines import onnxruntime as cpu
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, UsageError, one_line
-from fastserve_runtime.manifest import Graph, Variant
-from fastserve_runtime.session import ModelSource
+from fastserve_runtime.sessions.session import ModelSource
 
 NAME = "ONNX Runtime on CUDA"
 FORMAT = cpu.FORMAT

@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fastserve_runtime.bundle.manifest import Graph, Signature, Variant
 from fastserve_runtime.engines import onnxruntime as cpu
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, one_line
-from fastserve_runtime.manifest import Graph, Signature, Variant
-from fastserve_runtime.session import ModelSource, Placement
+from fastserve_runtime.sessions.session import ModelSource, Placement
 
 FORMAT = "onnx"
 _CONTEXT_SETTINGS = {
@@ -31,7 +31,7 @@ _CONTEXT_SETTINGS = {
 
 @dataclass(frozen=True)
 class PluginProvider:
-    """ONNX Runtime with one such provider, as an engine (`fastserve_runtime.session.Engine`).
+    """ONNX Runtime with one such provider, as an engine (`fastserve_runtime.sessions.session.Engine`).
 
     Attributes:
         NAME: of the engine, as sessions tell it.

@@ -19,15 +19,15 @@ from typing import TYPE_CHECKING, Any, cast
 from fastserve_device_tests.executors.headless_browser import HeadlessBrowser
 from fastserve_device_tests.executors.page_server import PageServer
 from fastserve_device_tests.needs import set_up_folder
+from fastserve_runtime.bundle.manifest import Graph, Signature, Variant
 from fastserve_runtime.engines import onnxruntime as native
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, UsageError, one_line
 from fastserve_runtime.loading import unmet
-from fastserve_runtime.manifest import Graph, Signature, Variant
-from fastserve_runtime.named_session import NamedSession
-from fastserve_runtime.session import ModelSource, Placement
+from fastserve_runtime.sessions.named_session import NamedSession
+from fastserve_runtime.sessions.session import ModelSource, Placement
 
 if TYPE_CHECKING:
-    from fastserve_runtime.session import Engine, Tensor
+    from fastserve_runtime.sessions.session import Engine, Tensor
 
 HOME = "FASTSERVE_ONNXRUNTIME_WEB_HOME"
 INSTALL = "bash scripts/setup_onnxruntime_web.sh"
@@ -43,7 +43,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class OnnxRuntimeWeb:
-    """ONNX Runtime Web with one provider, as an engine (`fastserve_runtime.session.Engine`).
+    """ONNX Runtime Web with one provider, as an engine (`fastserve_runtime.sessions.session.Engine`).
 
     Attributes:
         NAME: of the engine, as sessions tell it.

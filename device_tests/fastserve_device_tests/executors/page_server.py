@@ -1,9 +1,9 @@
 """Talking to a web page from Python: a local HTTP server that gives the page its files and its orders.
 
 A page cannot be called, so it asks: it fetches its next order, waits for it as long as it takes, and posts the answer.
-Orders and answers are messages (`fastserve_runtime.framing`). The headers isolate the page from other origins, without
-which a browser gives it no threads (https://web.dev/articles/coop-coep). Only who knows the token in the address gets
-an answer, so no other page or user of the machine can take part.
+Orders and answers are messages (`fastserve_runtime.processes.framing`). The headers isolate the page from other
+origins, without which a browser gives it no threads (https://web.dev/articles/coop-coep). Only who knows the token in
+the address gets an answer, so no other page or user of the machine can take part.
 
 The page also holds one request open that is never answered: where that connection ends, the page is gone.
 """
@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from fastserve_runtime.errors import EnvironmentFailure
-from fastserve_runtime.framing import read_message, write_message
+from fastserve_runtime.processes.framing import read_message, write_message
 
 if TYPE_CHECKING:
-    from fastserve_runtime.session import Tensor, Tensors
+    from fastserve_runtime.sessions.session import Tensor, Tensors
 
 Answer = tuple[dict[str, Any], "dict[str, Tensor]"]
 

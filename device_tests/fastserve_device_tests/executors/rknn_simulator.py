@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Any
 
 from fastserve_device_tests.executors.native_words import native_words
 from fastserve_device_tests.executors.onnx_opset import lower_opset
+from fastserve_runtime.bundle.manifest import Graph, Signature, Variant
 from fastserve_runtime.distributions import installed_version
-from fastserve_runtime.engine_logs import native_output_logged
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, UsageError, one_line
-from fastserve_runtime.manifest import Graph, Signature, Variant
-from fastserve_runtime.named_session import NamedSession
-from fastserve_runtime.session import ModelSource, Placement
+from fastserve_runtime.sessions.engine_logs import native_output_logged
+from fastserve_runtime.sessions.named_session import NamedSession
+from fastserve_runtime.sessions.session import ModelSource, Placement
 
 if TYPE_CHECKING:
-    from fastserve_runtime.session import Tensor
+    from fastserve_runtime.sessions.session import Tensor
 
 MOST_OPSET = 19
 NPU = "NPU"
@@ -42,7 +42,7 @@ _COLOUR = re.compile(r"\x1b\[[\d;]*m")
 
 @dataclass(frozen=True)
 class RknnSimulator:
-    """The toolkit for one chip, as an engine (`fastserve_runtime.session.Engine`).
+    """The toolkit for one chip, as an engine (`fastserve_runtime.sessions.session.Engine`).
 
     Attributes:
         platform: the chip, as the toolkit calls it.

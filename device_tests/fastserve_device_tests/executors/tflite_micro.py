@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 from fastserve_device_tests.executors.native_words import native_words
 from fastserve_device_tests.not_opened import only_graph
+from fastserve_runtime.bundle.manifest import Graph, Signature, SymbolicDim, Variant
 from fastserve_runtime.distributions import installed_version
-from fastserve_runtime.engine_logs import native_output_logged
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, one_line
-from fastserve_runtime.manifest import Graph, Signature, SymbolicDim, Variant
-from fastserve_runtime.named_session import NamedSession
-from fastserve_runtime.session import ModelSource, Placement
+from fastserve_runtime.sessions.engine_logs import native_output_logged
+from fastserve_runtime.sessions.named_session import NamedSession
+from fastserve_runtime.sessions.session import ModelSource, Placement
 
 if TYPE_CHECKING:
-    from fastserve_runtime.session import Tensor
+    from fastserve_runtime.sessions.session import Tensor
 
 NAME = "TFLite Micro"
 FORMAT = "tflite"

@@ -20,8 +20,7 @@ from pathlib import Path
 from fastserve_device_tests.compilation import ESTIMATES, Compiled, graphs_in
 from fastserve_device_tests.executors.tflite_shapes import with_fixed_shapes
 from fastserve_device_tests.needs import Needs
-from fastserve_runtime.errors import BundleError, EnvironmentFailure
-from fastserve_runtime.manifest import (
+from fastserve_runtime.bundle.manifest import (
     Dim,
     ExpectedPlacement,
     Graph,
@@ -31,6 +30,7 @@ from fastserve_runtime.manifest import (
     TensorSpec,
     Variant,
 )
+from fastserve_runtime.errors import BundleError, EnvironmentFailure
 
 INSTALL = "pip install --no-deps ethos-u-vela==5.2.0 flatbuffers"
 BACKEND = "Ethos-U"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from fastserve_runtime.plugins import PartFolder
-from fastserve_runtime.session import ModelSource
+from fastserve_runtime.sessions.session import ModelSource
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fastserve_device_tests.intermediates import Instrumented, Output
-from fastserve_runtime.session import ModelSource
+from fastserve_runtime.sessions.session import ModelSource
 
 
 def instrumented(model: ModelSource, entry: str, tensors: Sequence[str]) -> Instrumented:  # noqa: ARG001 -- in the file

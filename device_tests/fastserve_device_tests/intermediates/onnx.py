@@ -13,7 +13,7 @@ from typing import Any
 
 from fastserve_device_tests.intermediates import Instrumented, Output
 from fastserve_runtime.errors import EnvironmentFailure
-from fastserve_runtime.session import ModelSource
+from fastserve_runtime.sessions.session import ModelSource
 
 _ATTENTION, _JOINT, _PROJECTIONS = "QAttention", " + ", 3
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from fastserve_device_tests.intermediates import Instrumented, Output
 from fastserve_runtime.errors import BundleError, EnvironmentFailure
-from fastserve_runtime.session import ModelSource
+from fastserve_runtime.sessions.session import ModelSource
 
 _PREFIX = "tap_"
 _INTEGERS = {"INT8": "int8", "INT16": "int16", "UINT8": "uint8", "INT32": "int32"}

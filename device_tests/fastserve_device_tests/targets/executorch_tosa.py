@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from fastserve_device_tests.executors import executorch_tosa
 from fastserve_device_tests.needs import Needs
-from fastserve_runtime.manifest import Variant
-from fastserve_runtime.session import Engine
+from fastserve_runtime.bundle.manifest import Variant
+from fastserve_runtime.sessions.session import Engine
 
 NAME = "executorch:tosa"
 PROCESSOR = "npu"

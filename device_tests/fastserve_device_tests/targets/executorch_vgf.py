@@ -12,9 +12,9 @@ from pathlib import Path
 
 from fastserve_device_tests.executors import executorch_vgf
 from fastserve_device_tests.needs import Needs, first_that_exists
+from fastserve_runtime.bundle.manifest import Variant
 from fastserve_runtime.distributions import module_folder
-from fastserve_runtime.manifest import Variant
-from fastserve_runtime.session import Engine
+from fastserve_runtime.sessions.session import Engine
 
 NAME = "executorch:vgf"
 PROCESSOR = "gpu"

@@ -16,9 +16,9 @@ from pathlib import Path
 from fastserve_device_tests.compilation import Compiled, graphs_in
 from fastserve_device_tests.executors.onnx_plugin_provider import PluginProvider
 from fastserve_device_tests.needs import Needs
+from fastserve_runtime.bundle.manifest import ExpectedPlacement, OperatorCount, Requirement, Variant
+from fastserve_runtime.conformance.policy import HALF_ARITHMETIC
 from fastserve_runtime.distributions import module_folder
-from fastserve_runtime.manifest import ExpectedPlacement, OperatorCount, Requirement, Variant
-from fastserve_runtime.policy import HALF_ARITHMETIC
 
 NAME = "onnx:qnn-htp"
 PROCESSOR = "npu"

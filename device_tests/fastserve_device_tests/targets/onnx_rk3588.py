@@ -22,8 +22,8 @@ from pathlib import Path
 from fastserve_device_tests.compilation import Compiled, graphs_in
 from fastserve_device_tests.executors import rknn_simulator
 from fastserve_device_tests.needs import Needs, separate_environment, set_up_folder
-from fastserve_runtime.manifest import ExpectedPlacement, OperatorCount, Requirement, Variant
-from fastserve_runtime.policy import HALF_ARITHMETIC
+from fastserve_runtime.bundle.manifest import ExpectedPlacement, OperatorCount, Requirement, Variant
+from fastserve_runtime.conformance.policy import HALF_ARITHMETIC
 
 NAME = "onnx:rk3588"
 PROCESSOR = "npu"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from fastserve_device_tests.executors.onnxruntime_web import OnnxRuntimeWeb
 from fastserve_device_tests.needs import Needs
-from fastserve_runtime.manifest import Variant
+from fastserve_runtime.bundle.manifest import Variant
 
 NAME = "onnx:web-webgpu"
 PROCESSOR = "gpu"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from fastserve_device_tests.executors.onnx_plugin_provider import PluginProvider
 from fastserve_device_tests.needs import Needs, first_that_exists
-from fastserve_runtime.manifest import Variant
+from fastserve_runtime.bundle.manifest import Variant
 
 NAME = "onnx:webgpu"
 PROCESSOR = "gpu"

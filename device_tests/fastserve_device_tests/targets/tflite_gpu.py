@@ -14,7 +14,7 @@ from fastserve_device_tests.executors.litert_compiling import GPU
 from fastserve_device_tests.executors.litert_gpu import LiteRTGpu
 from fastserve_device_tests.needs import Needs, first_that_exists
 from fastserve_device_tests.not_opened import check_one_graph
-from fastserve_runtime.manifest import Variant
+from fastserve_runtime.bundle.manifest import Variant
 
 NAME = "tflite:gpu"
 PROCESSOR = "gpu"

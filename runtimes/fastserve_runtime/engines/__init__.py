@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
 from fastserve_runtime.plugins import PartFolder
-from fastserve_runtime.session import Engine
+from fastserve_runtime.sessions.session import Engine
 
 ENGINES = PartFolder("fastserve_runtime.engines", "fastserve_runtime.engines", "engine")
 

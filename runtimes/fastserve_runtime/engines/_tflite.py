@@ -7,16 +7,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastserve_runtime.engine_logs import native_output_logged
+from fastserve_runtime.bundle.manifest import UNBOUNDED, Dim, Graph, Signature, SymbolicDim, TensorSpec
 from fastserve_runtime.engines._tflite_buffers import BorrowedTensors
 from fastserve_runtime.errors import BundleError
-from fastserve_runtime.manifest import UNBOUNDED, Dim, Graph, Signature, SymbolicDim, TensorSpec
-from fastserve_runtime.named_session import NamedSession
-from fastserve_runtime.session import Binding, ModelSource, Placement
-from fastserve_runtime.tensors import check_shapes, select_graph
+from fastserve_runtime.sessions.engine_logs import native_output_logged
+from fastserve_runtime.sessions.named_session import NamedSession
+from fastserve_runtime.sessions.session import Binding, ModelSource, Placement
+from fastserve_runtime.sessions.tensors import check_shapes, select_graph
 
 if TYPE_CHECKING:
-    from fastserve_runtime.session import Tensor
+    from fastserve_runtime.sessions.session import Tensor
 
 _MAGIC = b"TFL3"
 

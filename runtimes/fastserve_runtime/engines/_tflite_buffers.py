@@ -11,8 +11,8 @@ import numpy as np
 from fastserve_runtime.errors import UsageError
 
 if TYPE_CHECKING:
-    from fastserve_runtime.named_session import NamedSession
-    from fastserve_runtime.session import Tensor, Tensors
+    from fastserve_runtime.sessions.named_session import NamedSession
+    from fastserve_runtime.sessions.session import Tensor, Tensors
 
 
 class BorrowedTensors:

@@ -7,16 +7,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fastserve_runtime.bundle.manifest import Dim, Graph, Signature, SymbolicDim, TensorSpec, Variant
 from fastserve_runtime.distributions import module_folder
-from fastserve_runtime.engine_logs import native_output_logged
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, UsageError, one_line
 from fastserve_runtime.installation import NATIVE_EXECUTORCH
-from fastserve_runtime.manifest import Dim, Graph, Signature, SymbolicDim, TensorSpec, Variant
-from fastserve_runtime.named_session import NamedSession
-from fastserve_runtime.session import ModelSource, Placement
+from fastserve_runtime.sessions.engine_logs import native_output_logged
+from fastserve_runtime.sessions.named_session import NamedSession
+from fastserve_runtime.sessions.session import ModelSource, Placement
 
 if TYPE_CHECKING:
-    from fastserve_runtime.session import Tensor, Tensors
+    from fastserve_runtime.sessions.session import Tensor, Tensors
 
 NAME = "executorch"
 FORMAT = "executorch"

@@ -11,15 +11,15 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fastserve_runtime.bundle.manifest import Graph, Signature, TensorSpec, Variant
 from fastserve_runtime.distributions import installed_version
-from fastserve_runtime.engine_logs import native_output_logged
 from fastserve_runtime.errors import BundleError, EnvironmentFailure
-from fastserve_runtime.manifest import Graph, Signature, TensorSpec, Variant
-from fastserve_runtime.named_session import NamedSession
-from fastserve_runtime.session import ModelSource, Placement
+from fastserve_runtime.sessions.engine_logs import native_output_logged
+from fastserve_runtime.sessions.named_session import NamedSession
+from fastserve_runtime.sessions.session import ModelSource, Placement
 
 if TYPE_CHECKING:
-    from fastserve_runtime.session import Tensor
+    from fastserve_runtime.sessions.session import Tensor
 
 NAME = "executorch-official"
 FORMAT = "executorch"

@@ -7,14 +7,23 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fastserve_runtime.bundle.manifest import (
+    UNBOUNDED,
+    Dim,
+    Graph,
+    Signature,
+    SymbolicDim,
+    TensorSpec,
+    Variant,
+    check_stated,
+)
 from fastserve_runtime.distributions import installed_version
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, one_line
-from fastserve_runtime.manifest import UNBOUNDED, Dim, Graph, Signature, SymbolicDim, TensorSpec, Variant, check_stated
-from fastserve_runtime.named_session import NamedSession, RebindableCall
-from fastserve_runtime.session import ModelSource, Placement
+from fastserve_runtime.sessions.named_session import NamedSession, RebindableCall
+from fastserve_runtime.sessions.session import ModelSource, Placement
 
 if TYPE_CHECKING:
-    from fastserve_runtime.session import Tensor, Tensors
+    from fastserve_runtime.sessions.session import Tensor, Tensors
 
 NAME = "onnxruntime"
 FORMAT = "onnx"

@@ -10,7 +10,7 @@ from fastserve_runtime.errors import BundleError, InputError, UsageError
 if TYPE_CHECKING:
     import numpy as np
 
-    from fastserve_runtime.session import Session, Tensor
+    from fastserve_runtime.sessions.session import Session, Tensor
 
 
 def check_fed(tokens: Sequence[int], position: int, context: int, vocabulary: int) -> None:

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from fastserve_runtime.bundle.npz import read_npz
 from fastserve_runtime.errors import FastServeError, InputError, UsageError, one_line
 from fastserve_runtime.generation.chat_template import ROLES
-from fastserve_runtime.npz import read_npz
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from fastserve_runtime.session import Tensor
+    from fastserve_runtime.sessions.session import Tensor
 
 FORMAT, VERSION = "fastserve-session", 1
 _ABOUT, _TOKENS, _CACHE = "about", "tokens", "cache/"
@@ -37,7 +37,7 @@ class SavedSession:
     """What a model holds.
 
     Attributes:
-        model_id: which model, of which precision; see `fastserve_runtime.session.Session.model_id`.
+        model_id: which model, of which precision; see `fastserve_runtime.sessions.session.Session.model_id`.
         context: how many tokens its decoder takes.
         tokens: those that it holds, at most as many.
         cached: what the decoder keeps of them, by name; empty where it does not give it away.

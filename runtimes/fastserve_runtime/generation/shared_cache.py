@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fastserve_runtime.bundle.manifest import UNBOUNDED, Signature, TensorSpec
 from fastserve_runtime.errors import BundleError, UsageError
 from fastserve_runtime.generation.decoder_checks import check_cached, check_fed, check_rewind, vocabulary_of
-from fastserve_runtime.manifest import UNBOUNDED, Signature, TensorSpec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from fastserve_runtime.session import Session, Tensor
+    from fastserve_runtime.sessions.session import Session, Tensor
 
 INPUT_IDS, ATTENTION_MASK, LOGITS = "input_ids", "attention_mask", "logits"
 PAST, PRESENT = "past_key_values.", "present."

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fastserve_runtime.bundle.manifest import Signature, TensorSpec
 from fastserve_runtime.errors import BundleError, UsageError
 from fastserve_runtime.generation.decoder_checks import check_cached, check_fed, check_rewind, vocabulary_of
-from fastserve_runtime.manifest import Signature, TensorSpec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from fastserve_runtime.session import Binding, Session, Tensor
+    from fastserve_runtime.sessions.session import Binding, Session, Tensor
 
 INPUT_IDS, POSITIONS, CACHED_POSITIONS, LOGITS = "input_ids", "positions", "cached_positions", "logits"
 PAST, NEW = "past_key_values.", "new_key_values."

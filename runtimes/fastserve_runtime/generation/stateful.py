@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastserve_runtime.bundle.manifest import Signature, SymbolicDim, TensorSpec
 from fastserve_runtime.errors import BundleError, InputError, UsageError
 from fastserve_runtime.generation.decoder_checks import check_fed, check_rewind, vocabulary_of
-from fastserve_runtime.manifest import Signature, SymbolicDim, TensorSpec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from fastserve_runtime.session import Session, Tensor
+    from fastserve_runtime.sessions.session import Session, Tensor
 
 INPUT_IDS, POSITION, LOGITS = "input_ids", "position", "logits"
 MAX_CONTEXT = "max_context"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from fastserve_runtime.generation.sampling import Sampler
     from fastserve_runtime.generation.token_decoder import TokenDecoder
-    from fastserve_runtime.session import Tensor
+    from fastserve_runtime.sessions.session import Tensor
 
 _PART = 512
 """So many tokens of a prompt are fed between two looks at whether the caller still wants them."""

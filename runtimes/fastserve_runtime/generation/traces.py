@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fastserve_runtime.generation.token_decoder import TokenDecoder
-    from fastserve_runtime.session import Tensor, Tensors
+    from fastserve_runtime.sessions.session import Tensor, Tensors
 
 TOKENS, LENGTH, PROMPT, CANDIDATES, SCORED = "tokens", "length", "prompt", "candidates", "scored"
 INPUTS = (TOKENS, LENGTH, PROMPT, CANDIDATES, SCORED)

@@ -11,9 +11,9 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from fastserve_runtime.plugins import PartFolder
-from fastserve_runtime.session import Session
-from fastserve_runtime.text import LongText
-from fastserve_runtime.text_pairs import Inputs
+from fastserve_runtime.preprocessors.text import LongText
+from fastserve_runtime.preprocessors.text_pairs import Inputs
+from fastserve_runtime.sessions.session import Session
 
 PIPELINES = PartFolder("fastserve_runtime.pipelines", "fastserve_runtime.pipelines", "pipeline")
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from fastserve_runtime.batching import run_samples
 from fastserve_runtime.closing import ClosedAtEnd
-from fastserve_runtime.session import Session
-from fastserve_runtime.text import LongText, TextPreprocessor, Windows
-from fastserve_runtime.text_pairs import Inputs, Text, as_samples
+from fastserve_runtime.preprocessors.text import LongText, TextPreprocessor, Windows
+from fastserve_runtime.preprocessors.text_pairs import Inputs, Text, as_samples
+from fastserve_runtime.sessions.batching import run_samples
+from fastserve_runtime.sessions.session import Session
 
 if TYPE_CHECKING:
-    from fastserve_runtime.session import Tensor
+    from fastserve_runtime.sessions.session import Tensor
 
 
 class TextPipeline(ClosedAtEnd):

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastserve_runtime.metrics import Interval, neighbour_overlap, row_cosines, similarity_spearman_interval
+from fastserve_runtime.conformance.metrics import Interval, neighbour_overlap, row_cosines, similarity_spearman_interval
+from fastserve_runtime.conformance.quality import Quality
 from fastserve_runtime.pipelines._text_pipeline import TextPipeline
-from fastserve_runtime.quality import Quality
-from fastserve_runtime.session import Session
-from fastserve_runtime.text import LongText, TextPreprocessor, Windows
-from fastserve_runtime.text_pairs import Inputs
+from fastserve_runtime.preprocessors.text import LongText, TextPreprocessor, Windows
+from fastserve_runtime.preprocessors.text_pairs import Inputs
+from fastserve_runtime.sessions.session import Session
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from fastserve_runtime.comparison import Comparison
+    from fastserve_runtime.conformance.comparison import Comparison
 
     Arrays = Mapping[str, NDArray[np.generic]]
     Embeddings = NDArray[np.float32]

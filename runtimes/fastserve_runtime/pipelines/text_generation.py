@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fastserve_runtime.closing import ClosedAtEnd
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, UsageError, one_line
 from fastserve_runtime.generation.context import Overflow, fit
+from fastserve_runtime.generation.decoding_workload import GenerationWorkload
 from fastserve_runtime.generation.detokenization import TokenStream
 from fastserve_runtime.generation.finish import FinishReason, Generation
 from fastserve_runtime.generation.grammar import Grammar
@@ -26,12 +27,11 @@ from fastserve_runtime.generation.token_decoder import TokenDecoder
 from fastserve_runtime.generation.token_loop import TokenLoop
 from fastserve_runtime.generation.tools import ToolCall, ToolUse
 from fastserve_runtime.generation.traces import INPUTS, LOG_PROBABILITIES, NEXT_TOKEN
-from fastserve_runtime.generation.workload import GenerationWorkload
-from fastserve_runtime.session import Session
+from fastserve_runtime.sessions.session import Session
 
 if TYPE_CHECKING:
     from fastserve_runtime.generation.logits_processors import LogitsProcessor
-    from fastserve_runtime.session import Tensors
+    from fastserve_runtime.sessions.session import Tensors
 
 OUTPUT_KINDS: Mapping[str, str] = {LOG_PROBABILITIES: "log-probabilities", NEXT_TOKEN: "log-probabilities"}
 GOLDEN_INPUTS = INPUTS
@@ -344,5 +344,5 @@ def open_pipeline(session: Session, preprocessor: PromptTokenizer, settings: Map
 
 
 def open_workload(session: Session, inputs: Tensors, timed: int | None = None) -> GenerationWorkload:
-    """Make what is measured of this task; see `fastserve_runtime.workload.OpenWorkload`."""
+    """Make what is measured of this task; see `fastserve_runtime.sessions.workload.OpenWorkload`."""
     return GenerationWorkload(open_decoder(session), inputs, timed)

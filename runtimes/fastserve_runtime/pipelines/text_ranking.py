@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastserve_runtime.conformance.quality import Quality
+from fastserve_runtime.conformance.retrieval import DEPTH, QUERY, mean_ndcg, order_relevance
+from fastserve_runtime.conformance.scores import score_quality
 from fastserve_runtime.errors import BundleError, UsageError
 from fastserve_runtime.pipelines._activations import activation_of, sigmoid
 from fastserve_runtime.pipelines._text_pipeline import TextPipeline
-from fastserve_runtime.quality import Quality
-from fastserve_runtime.retrieval import DEPTH, QUERY, mean_ndcg, order_relevance
-from fastserve_runtime.scores import score_quality
-from fastserve_runtime.session import Session
-from fastserve_runtime.text import LongText, TextPreprocessor
-from fastserve_runtime.text_pairs import Inputs
+from fastserve_runtime.preprocessors.text import LongText, TextPreprocessor
+from fastserve_runtime.preprocessors.text_pairs import Inputs
+from fastserve_runtime.sessions.session import Session
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from fastserve_runtime.comparison import Comparison
+    from fastserve_runtime.conformance.comparison import Comparison
     from fastserve_runtime.pipelines._activations import Activation
 
 LOGITS = "logits"

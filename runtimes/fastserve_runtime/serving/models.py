@@ -20,7 +20,7 @@ from fastserve_runtime.serving.work_queue import Work, WorkQueue
 
 if TYPE_CHECKING:
     from fastserve_runtime.pipelines import Pipeline
-    from fastserve_runtime.text_pairs import Text
+    from fastserve_runtime.preprocessors.text_pairs import Text
 
     Load = Callable[[Path], Pipeline]
 
@@ -183,8 +183,8 @@ def computing(
         field: the request's field that they come from, for messages.
         prompt: the name of what is put before each; None: the default one; `""`: nothing.
     """
-    from fastserve_runtime.batching import batch_size
-    from fastserve_runtime.text_prompts import chosen_prompt
+    from fastserve_runtime.preprocessors.text_prompts import chosen_prompt
+    from fastserve_runtime.sessions.batching import batch_size
 
     def work(is_cancelled: Callable[[], bool]) -> Iterator[ComputedTexts]:
         preprocessor = model.pipeline.preprocessor

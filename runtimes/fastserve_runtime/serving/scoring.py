@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastserve_runtime.pipelines.text_classification import Classification, MultiLabelClassification
+from fastserve_runtime.preprocessors.text_pairs import Text, is_pair
 from fastserve_runtime.serving.openai_requests import MOST_TEXTS, OF_OTHER_SERVERS_FOR_TEXTS, texts_of
 from fastserve_runtime.serving.openai_responses import Document
 from fastserve_runtime.serving.refusal import Refusal
 from fastserve_runtime.serving.request_fields import PROMPT_NAME, RequestFields, message_text, wrong
-from fastserve_runtime.text_pairs import Text, is_pair
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
-from fastserve_runtime.interruption import raise_noted_ctrl_c
+from fastserve_runtime.processes.interruption import raise_noted_ctrl_c
 from fastserve_runtime.serving.app import application
 from fastserve_runtime.serving.models import ServedModel, opened_models
 from fastserve_runtime.serving.settings import ServerSettings

@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
+from fastserve_runtime.preprocessors.text_pairs import Text
 from fastserve_runtime.serving.models import (
     FEATURE_EXTRACTION,
     TEXT_CLASSIFICATION,
@@ -27,7 +28,6 @@ from fastserve_runtime.serving.scoring import (
     ranking_document,
     ranking_request,
 )
-from fastserve_runtime.text_pairs import Text
 
 
 class TextRequest(Protocol):

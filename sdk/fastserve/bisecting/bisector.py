@@ -12,7 +12,7 @@ from fastserve.bisecting.reference_model import ReferenceModel
 from fastserve.bisecting.results import Bisection
 from fastserve.bisecting.search import ALONE, COMPARE, READ, Search
 from fastserve.progress import Reporter, SilentReporter, Step
-from fastserve_runtime.bundle import open_bundle
+from fastserve_runtime.bundle.reader import open_bundle
 from fastserve_runtime.closing import ClosedAtEnd
 from fastserve_runtime.errors import UsageError
 

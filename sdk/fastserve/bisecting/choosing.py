@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from fastserve_device_tests.targets import Target, chosen_targets, load_target, takes
-from fastserve_runtime.bundle import Bundle
+from fastserve_runtime.bundle.manifest import Variant
+from fastserve_runtime.bundle.reader import Bundle
 from fastserve_runtime.errors import UsageError
-from fastserve_runtime.manifest import Variant
 
 _GENERATION = "text-generation"
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from fastserve_device_tests.recording import Recording
-from fastserve_runtime.golden import Golden
-from fastserve_runtime.manifest import Variant
-from fastserve_runtime.metrics import sqnr_db
-from fastserve_runtime.recorded_samples import OUTPUT, sample_file, sample_files
-from fastserve_runtime.verification import judge_golden
+from fastserve_runtime.bundle.golden import Golden
+from fastserve_runtime.bundle.manifest import Variant
+from fastserve_runtime.conformance.metrics import sqnr_db
+from fastserve_runtime.conformance.recorded_samples import OUTPUT, sample_file, sample_files
+from fastserve_runtime.conformance.verification import judge_golden
 
 LEAST_REFERENCE_SQNR_DB = 60.0
 """Between what the bundle's golden says of the reference and what the named model gives."""

@@ -25,10 +25,10 @@ from fastserve_converters.reference import INPUTS
 from fastserve_converters.sources_digest import sources_digest
 from fastserve_device_tests.event_trace import trace_events
 from fastserve_device_tests.recording import Recording, Run
+from fastserve_runtime.bundle.manifest import Variant
+from fastserve_runtime.conformance.metrics import sqnr_db
+from fastserve_runtime.conformance.recorded_samples import TENSOR, sample_file, sample_files
 from fastserve_runtime.errors import EnvironmentFailure
-from fastserve_runtime.manifest import Variant
-from fastserve_runtime.metrics import sqnr_db
-from fastserve_runtime.recorded_samples import TENSOR, sample_file, sample_files
 
 EXPORT_AGAIN = "Export again, to see inside"
 _TAPPED = "tapped"

@@ -13,12 +13,12 @@ from fastserve.manifest_writer import layer_map_place
 from fastserve_converters.layer_map import Tap, tap_of
 from fastserve_device_tests.recording import Recording, Run, record
 from fastserve_device_tests.targets import Target, as_computed
-from fastserve_runtime.bundle import Bundle
+from fastserve_runtime.bundle.manifest import Variant
+from fastserve_runtime.bundle.reader import Bundle
+from fastserve_runtime.conformance.metrics import sqnr_db
+from fastserve_runtime.conformance.policy import executor_policy
+from fastserve_runtime.conformance.recorded_samples import OUTPUT, sample_files
 from fastserve_runtime.errors import BundleError, EnvironmentFailure
-from fastserve_runtime.manifest import Variant
-from fastserve_runtime.metrics import sqnr_db
-from fastserve_runtime.policy import executor_policy
-from fastserve_runtime.recorded_samples import OUTPUT, sample_files
 
 Recordings = Sequence[tuple[Path, Mapping[int, Tap]]]
 """Folders of recorded samples, each with number of a tensor in it → the tap that it is."""

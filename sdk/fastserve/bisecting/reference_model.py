@@ -16,10 +16,10 @@ from fastserve.step_inputs import InputFolders
 from fastserve_converters.checkpoint import Checkpoint, read_checkpoint
 from fastserve_converters.job_requests import source_of
 from fastserve_converters.layer_map import Tap
-from fastserve_runtime.bundle import Bundle
+from fastserve_runtime.bundle.manifest import Variant
+from fastserve_runtime.bundle.reader import Bundle
 from fastserve_runtime.closing import ClosedAtEnd
 from fastserve_runtime.errors import UsageError
-from fastserve_runtime.manifest import Variant
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastserve_runtime.bundle import Bundle
-from fastserve_runtime.evaluation import evaluation_of
-from fastserve_runtime.golden import Golden
-from fastserve_runtime.lengths import MASK, own_tokens
-from fastserve_runtime.manifest import Variant
-from fastserve_runtime.text_pairs import Text
+from fastserve_runtime.bundle.evaluation import evaluation_of
+from fastserve_runtime.bundle.golden import Golden
+from fastserve_runtime.bundle.manifest import Variant
+from fastserve_runtime.bundle.reader import Bundle
+from fastserve_runtime.preprocessors.text_pairs import Text
+from fastserve_runtime.sessions.lengths import MASK, own_tokens
 
 _PADDED_SAMPLES = 2
 

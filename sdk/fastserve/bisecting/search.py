@@ -18,11 +18,11 @@ from fastserve.progress import Reporter
 from fastserve_converters.layer_map import Tap
 from fastserve_device_tests.recording import Recording, Run
 from fastserve_device_tests.targets import Target, as_computed
-from fastserve_runtime.bundle import Bundle
+from fastserve_runtime.bundle.manifest import Variant
+from fastserve_runtime.bundle.reader import Bundle
+from fastserve_runtime.conformance.policy import width
+from fastserve_runtime.conformance.verification import whole_golden
 from fastserve_runtime.errors import BundleError, EnvironmentFailure
-from fastserve_runtime.manifest import Variant
-from fastserve_runtime.policy import width
-from fastserve_runtime.verification import whole_golden
 
 MOST_SUSPECTS_ALONE = 4
 """So many suspects are looked at again alone."""

@@ -15,8 +15,8 @@ from fastserve.cli import (
     serve_command,
     targets_command,
 )
-from fastserve_runtime.commands.failures import tell_failure
-from fastserve_runtime.commands.streams import flush_streams, prepare_streams, show
+from fastserve_runtime.cli.failures import tell_failure
+from fastserve_runtime.cli.streams import flush_streams, prepare_streams, show
 from fastserve_runtime.failure import failure_of
 
 app = typer.Typer(

@@ -15,7 +15,7 @@ from fastserve.cli.conform_command import check_writable
 from fastserve.cli.failures import failures_shown
 from fastserve.consoles import error_console, output_console, plain
 from fastserve.progress import terminal_reporter
-from fastserve_runtime.commands.streams import show_document
+from fastserve_runtime.cli.streams import show_document
 from fastserve_runtime.errors import EXIT_CONFORMANCE
 
 _NARROWEST = 60

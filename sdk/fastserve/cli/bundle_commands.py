@@ -13,15 +13,15 @@ from fastserve.cli.failures import failures_shown
 from fastserve.consoles import error_console, output_console, plain
 from fastserve.packing import pack as pack_bundle
 from fastserve.reading import inspection_tables, trials_table, verdict_table
-from fastserve_runtime.bundle import open_bundle
-from fastserve_runtime.commands.streams import show, show_document
-from fastserve_runtime.engine_trials import trials_document, trials_of
+from fastserve_runtime.bundle.reader import open_bundle
+from fastserve_runtime.cli.inspection import inspection
+from fastserve_runtime.cli.streams import show, show_document
+from fastserve_runtime.conformance.verdict import Verdict
+from fastserve_runtime.conformance.verification import exit_code, reasons, verdicts_document
+from fastserve_runtime.conformance.verification import verify as verify_bundle
 from fastserve_runtime.errors import EXIT_ENVIRONMENT, EXIT_OK, UsageError
-from fastserve_runtime.inspection import inspection
-from fastserve_runtime.machine import this_machine
-from fastserve_runtime.verdict import Verdict
-from fastserve_runtime.verification import exit_code, reasons, verdicts_document
-from fastserve_runtime.verification import verify as verify_bundle
+from fastserve_runtime.measurement.machine import this_machine
+from fastserve_runtime.processes.engine_trials import trials_document, trials_of
 
 Bundle = Annotated[Path, typer.Argument(help="A bundle: its directory or .zip file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]

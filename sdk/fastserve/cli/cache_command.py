@@ -17,7 +17,7 @@ from fastserve.cli.failures import failures_shown
 from fastserve.consoles import error_console, output_console, plain
 from fastserve.progress import terminal_reporter
 from fastserve.units import parse_age, parse_size
-from fastserve_runtime.commands.streams import show_document
+from fastserve_runtime.cli.streams import show_document
 from fastserve_runtime.errors import UsageError
 from fastserve_runtime.quantities import format_size, format_time
 

@@ -16,11 +16,11 @@ from fastserve.progress import terminal_reporter
 from fastserve.verdict_matrix import WHOLE_CHECKS, verdict_tables
 from fastserve_device_tests.junit import junit_xml
 from fastserve_device_tests.suite import NO_VARIANT, Pairing, run_suite
-from fastserve_runtime.commands.streams import show_document
+from fastserve_runtime.cli.listed_words import WORDS, listed_words
+from fastserve_runtime.cli.streams import show_document
+from fastserve_runtime.conformance.verdict import Outcome, Verdict
+from fastserve_runtime.conformance.verification import verdicts_document
 from fastserve_runtime.errors import EXIT_CONFORMANCE, UsageError
-from fastserve_runtime.listed_words import WORDS, listed_words
-from fastserve_runtime.verdict import Outcome, Verdict
-from fastserve_runtime.verification import verdicts_document
 
 
 def conform(

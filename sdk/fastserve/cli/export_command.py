@@ -15,9 +15,9 @@ from fastserve.export_request import ExportRequest
 from fastserve.exporting import run_export
 from fastserve.progress import terminal_reporter
 from fastserve.report import export_document, print_export
-from fastserve_runtime.commands.streams import show_document
+from fastserve_runtime.cli.listed_words import WORDS, listed_words
+from fastserve_runtime.cli.streams import show_document
 from fastserve_runtime.errors import EXIT_NOTHING_FITS
-from fastserve_runtime.listed_words import WORDS, listed_words
 
 
 def export(

@@ -12,9 +12,9 @@ import fastserve_runtime
 from fastserve.cli.bundle_commands import AsJson, Bundle, Debug, EngineOption, Threads, VariantOption
 from fastserve.cli.failures import failures_shown
 from fastserve.consoles import output_console, plain
-from fastserve_runtime.commands.generation_options import GenerationOptions, is_generation
-from fastserve_runtime.commands.streams import prepare_streams, show_document
-from fastserve_runtime.commands.text_outputs import TextOptions, text_outputs
+from fastserve_runtime.cli.generation_options import GenerationOptions, is_generation
+from fastserve_runtime.cli.streams import prepare_streams, show_document
+from fastserve_runtime.cli.text_outputs import TextOptions, text_outputs
 from fastserve_runtime.errors import EXIT_OK
 
 
@@ -99,7 +99,7 @@ def run(
         opening: dict[str, Any] = {"variant": variant, "engine": engine, "threads": threads}
         text_options = TextOptions(long_text, pair, query, prompt)
         if is_generation(bundle, options, text_options.given_flags()):
-            from fastserve_runtime.commands.generation import generate
+            from fastserve_runtime.cli.generation import generate
 
             prepare_streams()
             code = generate(bundle, words, options, as_json=as_json, **opening)
@@ -129,7 +129,7 @@ def _show_outputs(
 def _print_embeddings(texts: list[str], embeddings: Any) -> None:
     import numpy as np
 
-    from fastserve_runtime.metrics import cosine_matrix
+    from fastserve_runtime.conformance.metrics import cosine_matrix
 
     console = output_console()
     table = Table("", "text", "output", "first values")

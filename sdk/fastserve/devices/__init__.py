@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from fastserve_runtime.machine import Machine
+from fastserve_runtime.measurement.machine import Machine
 from fastserve_runtime.plugins import PartFolder
 
 DEVICES = PartFolder("fastserve.devices", "fastserve.devices", "device")
@@ -53,7 +53,7 @@ class Device(Protocol):
         """Measure a model and write its outputs on all inputs to `OUTPUTS` in `out`.
 
         Returns:
-            The measurement's JSON fields; see `fastserve_runtime.measuring.measure`.
+            The measurement's JSON fields; see `fastserve_runtime.measurement.measuring.measure`.
 
         Raises:
             EnvironmentFailure: measuring failed, crashed or hung.

@@ -13,8 +13,8 @@ from typing import Any
 from fastserve.devices import OUTPUTS, MeasurementJob
 from fastserve.writable import has_no_room
 from fastserve_runtime.errors import DiskFull, EnvironmentFailure, says_disk_full
-from fastserve_runtime.lifeline import lifeline
-from fastserve_runtime.machine import Machine, this_machine
+from fastserve_runtime.measurement.machine import Machine, this_machine
+from fastserve_runtime.processes.lifeline import lifeline
 
 NAME = "local"
 ATTEMPTS = 3
@@ -62,7 +62,7 @@ def _unsteadiness(measurement: Mapping[str, Any]) -> tuple[int, float]:
 def _run(request: Mapping[str, Any], out: Path, *, debug: bool) -> dict[str, Any]:
     request_file, result_file = out / "request.json", out / "result.json"
     request_file.write_text(json.dumps({**request, "result": str(result_file)}))
-    command = [sys.executable, "-m", "fastserve_runtime.measuring", str(request_file)]
+    command = [sys.executable, "-m", "fastserve_runtime.measurement.measuring", str(request_file)]
     try:
         with lifeline() as line:
             done = subprocess.run(

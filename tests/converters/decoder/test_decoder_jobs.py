@@ -17,11 +17,11 @@ from fastserve_converters.decoder.form import RmsNorm
 from fastserve_converters.formats.onnx import decoder as onnx_decoder
 from fastserve_converters.jobs import Jobs
 from fastserve_converters.quantization.weights import QuantizedWeight
+from fastserve_runtime.bundle.manifest import Graph, parse_signature
 from fastserve_runtime.engines import installed_engine
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
 from fastserve_runtime.generation.shared_cache import SharedCacheDecoder
 from fastserve_runtime.generation.traces import run_traces
-from fastserve_runtime.manifest import Graph, parse_signature
 from fastserve_runtime.parsing import Fields
 
 CONTEXT = 64

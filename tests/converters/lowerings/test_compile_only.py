@@ -13,7 +13,7 @@ from fastserve_converters.lowerings import load_lowering
 from fastserve_device_tests.executors.executorch_program import read_program
 from fastserve_device_tests.suite import run_suite
 from fastserve_device_tests.targets import COMPILE_ONLY, load_target
-from fastserve_runtime.verdict import Outcome
+from fastserve_runtime.conformance.verdict import Outcome
 from lowered_bundles import lowered, lowered_bundle
 
 

@@ -18,8 +18,8 @@ from fastserve_device_tests.executors.executorch_program import (
     Method,
     TensorValue,
 )
+from fastserve_runtime.bundle.manifest import Graph, Signature, TensorSpec
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, UsageError
-from fastserve_runtime.manifest import Graph, Signature, TensorSpec
 
 SCALE, ZERO, LEAST, MOST, INT8 = 0.0371, -3, -128, 127, 1
 SHAPE = (1, 2, 3, 4)

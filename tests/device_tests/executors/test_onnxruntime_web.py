@@ -13,8 +13,8 @@ import pytest
 from fastserve_device_tests.executors import onnxruntime_web
 from fastserve_device_tests.executors.onnxruntime_web import HOME, INSTALL, nodes_of_providers
 from fastserve_device_tests.targets import load_target
+from fastserve_runtime.bundle.manifest import parse_variant
 from fastserve_runtime.errors import EnvironmentFailure
-from fastserve_runtime.manifest import parse_variant
 from fastserve_runtime.parsing import Fields
 from manifests import variant
 

@@ -18,7 +18,7 @@ import pytest
 import fastserve_device_tests.executors.page_server as page_server
 from fastserve_device_tests.executors.page_server import PageServer
 from fastserve_runtime.errors import EnvironmentFailure
-from fastserve_runtime.framing import read_message, write_message
+from fastserve_runtime.processes.framing import read_message, write_message
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import pytest
 
 from fastserve_device_tests.executors.vela import estimates, operators_of
 from fastserve_device_tests.targets import compiler_of, load_target
-from fastserve_runtime.bundle import open_bundle
+from fastserve_runtime.bundle.manifest import Variant
+from fastserve_runtime.bundle.reader import open_bundle
 from fastserve_runtime.errors import BundleError, EnvironmentFailure
-from fastserve_runtime.manifest import Variant
 from manifests import LENGTH
 from tflite_bundles import FILE, SIGNATURE, int8_end, text_model, tflite_bundle
 

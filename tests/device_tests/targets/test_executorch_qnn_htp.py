@@ -19,8 +19,8 @@ from fastserve_device_tests.executors import executorch_qnn
 from fastserve_device_tests.needs import Needs
 from fastserve_device_tests.target_process import LOAD, check_in_process
 from fastserve_device_tests.targets import load_target
+from fastserve_runtime.conformance.verdict import Outcome, Verdict
 from fastserve_runtime.errors import EnvironmentFailure
-from fastserve_runtime.verdict import Outcome, Verdict
 from lowered_bundles import altered
 from manifests import CHECKS
 

@@ -15,7 +15,7 @@ from fastserve_device_tests.needs import Needs
 from fastserve_device_tests.suite import APPLICABLE, run_suite
 from fastserve_device_tests.target_process import LOAD, RUN, check_in_process
 from fastserve_device_tests.targets import load_target
-from fastserve_runtime.verdict import Outcome, Verdict
+from fastserve_runtime.conformance.verdict import Outcome, Verdict
 from lowered_bundles import altered, lowered, lowered_bundle, with_negated_embedding
 from manifests import CHECKS, small_bundle, variant, write_directory
 

@@ -11,10 +11,10 @@ import pytest
 from fastserve_device_tests.executors.onnx_cuda import INSTALL
 from fastserve_device_tests.target_process import LOAD, check_in_process
 from fastserve_device_tests.targets import load_target, onnx_cuda
+from fastserve_runtime.bundle.manifest import parse_variant
+from fastserve_runtime.conformance.verdict import Outcome
 from fastserve_runtime.errors import EnvironmentFailure
-from fastserve_runtime.manifest import parse_variant
 from fastserve_runtime.parsing import Fields
-from fastserve_runtime.verdict import Outcome
 from manifests import CHECKS, variant
 
 TARGET = load_target("onnx:cuda")

@@ -12,7 +12,7 @@ import pytest
 from fastserve_device_tests.needs import Needs
 from fastserve_device_tests.target_process import LOAD, check_in_process
 from fastserve_device_tests.targets import load_target
-from fastserve_runtime.verdict import Outcome, Verdict
+from fastserve_runtime.conformance.verdict import Outcome, Verdict
 from manifests import CHECKS_OF_EXPORTS
 
 TARGET = load_target("onnx:qnn-htp")

@@ -16,8 +16,8 @@ from fastserve_device_tests.needs import Needs
 from fastserve_device_tests.suite import run_suite
 from fastserve_device_tests.target_process import LOAD
 from fastserve_device_tests.targets import load_target
-from fastserve_runtime.golden import read_golden, write_golden
-from fastserve_runtime.verdict import Outcome, Verdict
+from fastserve_runtime.bundle.golden import read_golden, write_golden
+from fastserve_runtime.conformance.verdict import Outcome, Verdict
 from manifests import CHECKS, GOLDEN, MODEL, WIDTH, file_entries, text_bundle, write_directory, write_zip
 
 NAME = "onnx:rk3588"

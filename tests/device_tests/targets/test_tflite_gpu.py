@@ -13,8 +13,8 @@ from fastserve_device_tests.executors.litert_gpu import FULL
 from fastserve_device_tests.needs import Needs
 from fastserve_device_tests.target_process import LOAD, check_in_process
 from fastserve_device_tests.targets import load_target, tflite_gpu
+from fastserve_runtime.conformance.verdict import Outcome, Verdict
 from fastserve_runtime.errors import UsageError
-from fastserve_runtime.verdict import Outcome, Verdict
 from manifests import CHECKS, word_vectors
 from tflite_bundles import normalized_end, text_model, tflite_bundle
 

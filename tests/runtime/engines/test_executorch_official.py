@@ -3,11 +3,11 @@ import sys
 import numpy as np
 import pytest
 
+from fastserve_runtime.bundle.manifest import Graph, Signature, TensorSpec
 from fastserve_runtime.engines import executorch_official
 from fastserve_runtime.engines.executorch_official import open_session
 from fastserve_runtime.errors import BundleError, UsageError
 from fastserve_runtime.loading import open_model
-from fastserve_runtime.manifest import Graph, Signature, TensorSpec
 
 FEATURES = np.array([[1, -2, 0.5, 3]], np.float32)
 IDS = np.array([[4, 5]], np.int32)

@@ -10,12 +10,12 @@ from ai_edge_litert.interpreter import OpResolverType
 from fastserve_converters.formats.tflite.writing import ModelWriter
 from fastserve_converters.precisions import WeightScheme
 from fastserve_converters.quantization.weights import QuantizedWeight
+from fastserve_runtime.bundle.manifest import Signature, SymbolicDim, TensorSpec
 from fastserve_runtime.engines import litert
 from fastserve_runtime.engines._tflite import TFLiteSession
 from fastserve_runtime.engines.litert import FORMAT, open_session, placed_operators
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, InputError, UsageError
 from fastserve_runtime.loading import open_model
-from fastserve_runtime.manifest import Signature, SymbolicDim, TensorSpec
 
 FEATURES = np.array([[1, -2, 0.5, 3]], np.float32)
 IDS = np.array([[4, 5]], np.int32)

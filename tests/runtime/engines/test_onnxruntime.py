@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 from onnx import TensorProto, external_data_helper, helper, numpy_helper, save_model
 
-from fastserve_runtime.bundle import open_bundle
+from fastserve_runtime.bundle.manifest import SymbolicDim, TensorSpec, check_stated, parse_signature
+from fastserve_runtime.bundle.reader import open_bundle
+from fastserve_runtime.bundle.task_manifests.feature_extraction import SENTENCE_EMBEDDING
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, InputError
 from fastserve_runtime.loading import choose_variant, open_model, open_variant
-from fastserve_runtime.manifest import SymbolicDim, TensorSpec, check_stated, parse_signature
 from fastserve_runtime.parsing import Fields
-from fastserve_runtime.task_manifests.feature_extraction import SENTENCE_EMBEDDING
 from manifests import (
     LENGTH,
     TOKENIZER,

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
+from fastserve_runtime.bundle.manifest import OperatorCount, Variant, parse_manifest
 from fastserve_runtime.engines import tflite_runtime
-from fastserve_runtime.manifest import OperatorCount, Variant, parse_manifest
 from manifests import valid_manifest
 
 ROOT = Path(__file__).parents[3]

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastserve_runtime.benchmark import benchmark_document, benchmarked
-from fastserve_runtime.bundle import open_bundle
+from fastserve_runtime.bundle.golden import Golden, write_golden
+from fastserve_runtime.bundle.reader import open_bundle
+from fastserve_runtime.conformance.verification import verify
 from fastserve_runtime.errors import BundleError
 from fastserve_runtime.generation.shared_cache import SharedCacheDecoder
 from fastserve_runtime.generation.traces import run_traces, scored_positions
-from fastserve_runtime.golden import Golden, write_golden
 from fastserve_runtime.loading import open_model
-from fastserve_runtime.verification import verify
+from fastserve_runtime.measurement.benchmark import benchmark_document, benchmarked
 from generation_bundles import CONTEXT, ids, write_generation_bundle
 from manifests import GOLDEN, file_entries
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fastserve_runtime.generation.decoding_workload import OUTPUT_TOKENS, PROMPT_TOKENS, GenerationWorkload
 from fastserve_runtime.generation.traces import LENGTH, PROMPT, SCORED, TOKENS, run_traces, scored_positions
-from fastserve_runtime.generation.workload import OUTPUT_TOKENS, PROMPT_TOKENS, GenerationWorkload
-from fastserve_runtime.latency import summarize
+from fastserve_runtime.measurement.latency import summarize
 from table_decoder import TableDecoder
 
 VOCABULARY = 11
@@ -37,7 +37,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, float]]:
             call(index)
         return summarize([0.5] * 70)
 
-    monkeypatch.setattr("fastserve_runtime.generation.workload.measure_latency", measure)
+    monkeypatch.setattr("fastserve_runtime.generation.decoding_workload.measure_latency", measure)
     return seen
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fastserve_runtime.bundle.manifest import Dim, Graph, Signature, SymbolicDim, TensorSpec
 from fastserve_runtime.engines import installed_engine
 from fastserve_runtime.errors import BundleError, InputError, UsageError
 from fastserve_runtime.generation import shared_cache
 from fastserve_runtime.generation.shared_cache import SharedCacheDecoder, has_shared_cache
 from fastserve_runtime.loading import open_model
-from fastserve_runtime.manifest import Dim, Graph, Signature, SymbolicDim, TensorSpec
 
 CONTEXT = 64
 TOKENS = [int(t) for t in np.random.default_rng(0).integers(0, 256, CONTEXT)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fastserve_runtime.bundle.manifest import Graph
 from fastserve_runtime.engines import litert
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, InputError, UsageError
 from fastserve_runtime.generation import sliced_cache
@@ -12,7 +13,6 @@ from fastserve_runtime.generation.sampling import Sampler, Sampling
 from fastserve_runtime.generation.sliced_cache import CACHED_POSITIONS, SlicedCacheDecoder, has_sliced_cache
 from fastserve_runtime.generation.token_loop import TokenLoop
 from fastserve_runtime.loading import open_model
-from fastserve_runtime.manifest import Graph
 from fastserve_runtime.pipelines.text_generation import open_decoder
 
 CONTEXT = 64
@@ -179,7 +179,7 @@ def test_a_closed_session_feeds_no_more(decoder, session) -> None:
 
 def test_engines_without_buffers_of_their_own_do_too(decoder_form, file, expected, monkeypatch) -> None:
     from fastserve_converters.formats.tflite.decoder_graph import GRAPH, signature
-    from fastserve_runtime.named_session import NamedSession
+    from fastserve_runtime.sessions.named_session import NamedSession
 
     graphs = {GRAPH: Graph(file.name, GRAPH, signature(decoder_form))}
     with litert.open_session(file, graphs, threads=1) as session:

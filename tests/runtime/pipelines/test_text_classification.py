@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 from scipy import special
 
 import fastserve_runtime
-from fastserve_runtime.comparison import Comparison
+from fastserve_runtime.conformance.comparison import Comparison
 from fastserve_runtime.errors import BundleError
 from fastserve_runtime.pipelines import text_classification
 from fastserve_runtime.pipelines.text_classification import (

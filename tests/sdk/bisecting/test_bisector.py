@@ -12,8 +12,8 @@ import pytest
 
 import fastserve
 from fastserve.bisecting import Bisector
-from fastserve_runtime.bundle import open_bundle
-from fastserve_runtime.canonical_json import canonical_json
+from fastserve_runtime.bundle.canonical_json import canonical_json
+from fastserve_runtime.bundle.reader import open_bundle
 from fastserve_runtime.errors import BundleError, UsageError
 from faulty_bundles import (
     Change,

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from fastserve.cli import app, conform_command
 from fastserve_device_tests.targets import load_target
-from fastserve_runtime.verdict import Outcome, Verdict
+from fastserve_runtime.conformance.verdict import Outcome, Verdict
 from manifests import CHECKS, text_bundle, variant, write_directory
 
 PASSED = Verdict("v1", "onnx:cpu", "quality", Outcome.PASS)

@@ -128,7 +128,7 @@ def test_the_process_gets_all_that_it_needs(measure, stand_in, tmp_path: Path, i
     assert (request["task"], request["threads"], request["format"]) == ("feature-extraction", 3, "onnx")
     assert request["graphs"] == json.loads(json.dumps(GRAPHS))
     assert request["graphs"]["main"]["inputs"][0]["dims"] == [1, LENGTH]
-    assert measurement["argv"][:2] == ["-m", "fastserve_runtime.measuring"]
+    assert measurement["argv"][:2] == ["-m", "fastserve_runtime.measurement.measuring"]
     assert measurement["argv"][-1] == "--debug"
 
 

@@ -13,9 +13,7 @@ from typing import TYPE_CHECKING, Any
 from fastserve_converters.artifact import Artifact, count_operators
 from fastserve_converters.formats import DecoderJob
 from fastserve_converters.precisions import INT8, Precision, WeightScheme, decoder_precisions
-from fastserve_runtime.errors import UsageError
-from fastserve_runtime.generation.stateful import INPUT_IDS, LOGITS, MAX_CONTEXT, POSITION
-from fastserve_runtime.manifest import (
+from fastserve_runtime.bundle.manifest import (
     ExpectedPlacement,
     Graph,
     Requirement,
@@ -24,6 +22,8 @@ from fastserve_runtime.manifest import (
     SymbolicDim,
     TensorSpec,
 )
+from fastserve_runtime.errors import UsageError
+from fastserve_runtime.generation.stateful import INPUT_IDS, LOGITS, MAX_CONTEXT, POSITION
 
 if TYPE_CHECKING:
     from fastserve_converters.decoder.form import DecoderForm

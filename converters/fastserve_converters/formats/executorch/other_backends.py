@@ -19,9 +19,9 @@ from fastserve_converters.formats import ExportJob
 from fastserve_converters.formats.executorch import ENGINE, METHOD, MODEL, count_calls
 from fastserve_converters.layer_map import write_layer_map
 from fastserve_converters.lowerings import Lowered
+from fastserve_runtime.bundle.manifest import ExpectedPlacement, Graph, Requirement
 from fastserve_runtime.errors import EnvironmentFailure, one_line
-from fastserve_runtime.lengths import MASK
-from fastserve_runtime.manifest import ExpectedPlacement, Graph, Requirement
+from fastserve_runtime.sessions.lengths import MASK
 
 if TYPE_CHECKING:
     import torch

@@ -19,8 +19,8 @@ from fastserve_converters.formats.onnx.fusion import MICROSOFT
 from fastserve_converters.formats.onnx.grouped import grouped_product, grouped_rows
 from fastserve_converters.formats.onnx.head_layout import head_layout
 from fastserve_converters.formats.onnx.integers import Initializers
+from fastserve_runtime.bundle.manifest import Signature, SymbolicDim, TensorSpec
 from fastserve_runtime.generation.shared_cache import ATTENTION_MASK, INPUT_IDS, LOGITS, PAST, PRESENT
-from fastserve_runtime.manifest import Signature, SymbolicDim, TensorSpec
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -19,7 +19,7 @@ from fastserve_converters.layer_map import (
     read_taps,
     write_layer_map,
 )
-from fastserve_runtime.manifest import ExpectedPlacement, Graph, Requirement, Signature
+from fastserve_runtime.bundle.manifest import ExpectedPlacement, Graph, Requirement, Signature
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -14,7 +14,7 @@ from fastserve_converters.artifact import Artifact, count_operators
 from fastserve_converters.formats import ExportJob, least_tokens
 from fastserve_converters.layer_map import ModulePaths, Tap, group_by_module, kept_taps, read_taps, write_layer_map
 from fastserve_converters.precisions import INT8, RANGE_METHODS, Choices, Precision, WeightScheme
-from fastserve_runtime.manifest import ExpectedPlacement, Graph, Requirement
+from fastserve_runtime.bundle.manifest import ExpectedPlacement, Graph, Requirement
 
 if TYPE_CHECKING:
     from fastserve_converters.formats.tflite.form import Form

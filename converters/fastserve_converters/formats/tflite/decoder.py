@@ -12,7 +12,7 @@ from pathlib import Path
 from fastserve_converters.artifact import Artifact, count_operators
 from fastserve_converters.formats import DecoderJob
 from fastserve_converters.precisions import INT8, Precision, WeightScheme, decoder_precisions
-from fastserve_runtime.manifest import ExpectedPlacement, Graph, Requirement
+from fastserve_runtime.bundle.manifest import ExpectedPlacement, Graph, Requirement
 
 _INT4 = WeightScheme(4, 32, scale="bfloat16")
 """The file holds scales in float16, but XNNPACK rounds them to bfloat16 when it packs the weights."""

@@ -17,6 +17,7 @@ from fastserve_converters.formats.tflite.decoder_attention import AttentionWrite
 from fastserve_converters.formats.tflite.decoder_layers import LayerWriter
 from fastserve_converters.formats.tflite.operators import Operators
 from fastserve_converters.formats.tflite.writing import OPEN, ModelWriter, Value
+from fastserve_runtime.bundle.manifest import Signature, SymbolicDim, TensorSpec
 from fastserve_runtime.generation.sliced_cache import (
     CACHED_POSITIONS,
     INPUT_IDS,
@@ -25,7 +26,6 @@ from fastserve_runtime.generation.sliced_cache import (
     new_name,
     past_name,
 )
-from fastserve_runtime.manifest import Signature, SymbolicDim, TensorSpec
 
 if TYPE_CHECKING:
     from fastserve_converters.quantization.weights import QuantizedWeight

@@ -20,10 +20,10 @@ from fastserve_converters.formats.executorch.decoder_program import CachedDecode
 from fastserve_converters.precisions import WeightScheme
 from fastserve_converters.quantization.fake_quant import fake_quantized
 from fastserve_converters.quantization.layers import quantizable_layers, quantized_weights
+from fastserve_runtime.bundle.manifest import Signature, SymbolicDim, TensorSpec
 from fastserve_runtime.engines import executorch as engine
 from fastserve_runtime.errors import BundleError, InputError, UsageError
 from fastserve_runtime.generation.stateful import StatefulDecoder, keeps_cache_inside
-from fastserve_runtime.manifest import Signature, SymbolicDim, TensorSpec
 from fastserve_runtime.pipelines.text_generation import open_decoder
 from random_decoders import CONFIGS, HEAD_SIZES, heads_of, random_decoder, random_tokens
 

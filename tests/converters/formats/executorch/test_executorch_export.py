@@ -30,8 +30,8 @@ from fastserve_converters.quantization.calibration import single_samples
 from fastserve_converters.quantization.fake_quant import fake_quantized
 from fastserve_converters.quantization.layers import assignment, quantized_weights
 from fastserve_converters.quantization.weights import QuantizedWeight, quantize_nearest
+from fastserve_runtime.conformance.metrics import sqnr_db
 from fastserve_runtime.errors import UsageError
-from fastserve_runtime.metrics import sqnr_db
 
 pytest.importorskip("fastserve_executorch", reason="fastserve-executorch is not installed")
 

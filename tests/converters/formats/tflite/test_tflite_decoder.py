@@ -20,10 +20,10 @@ from fastserve_converters.formats.tflite.decoder_graph import GRAPH, decoder_mod
 from fastserve_converters.precisions import WeightScheme
 from fastserve_converters.quantization.fake_quant import fake_quantized
 from fastserve_converters.quantization.layers import quantized_weights
+from fastserve_runtime.bundle.manifest import Graph
 from fastserve_runtime.engines import litert, tflite_runtime
 from fastserve_runtime.errors import EnvironmentFailure
 from fastserve_runtime.generation.sliced_cache import SlicedCacheDecoder
-from fastserve_runtime.manifest import Graph
 from random_decoders import COMMON, CONFIGS, HEAD_SIZES, heads_of, random_decoder, random_tokens
 
 CONTEXT = 48

@@ -15,7 +15,7 @@ from fastserve_converters.formats.tflite.reference_kernels import reference_runn
 from fastserve_converters.formats.tflite.static import LEAST_RATIO, quantize_static, rounding_ratio
 from fastserve_converters.quantization import twin
 from fastserve_converters.quantization.calibration import single_samples
-from fastserve_runtime.metrics import sqnr_db
+from fastserve_runtime.conformance.metrics import sqnr_db
 
 
 def outputs_of(path: Path, samples: dict[str, np.ndarray]) -> np.ndarray:

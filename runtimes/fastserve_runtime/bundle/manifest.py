@@ -1,0 +1,409 @@
+"""What a bundle says of itself: the typed form of `manifest.json` (schema: `manifest.schema.json`).
+
+Reading is strict about what it knows and keeps what it does not: a later minor version may add fields, which stay
+in `Manifest.document` and so in the digest; a later major version is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+from fastserve_runtime.errors import BundleError, UsageError
+from fastserve_runtime.parsing import Fields
+
+SCHEMA_MAJOR = 1
+SCHEMA_MINOR = 0
+SCHEMA_VERSION = f"{SCHEMA_MAJOR}.{SCHEMA_MINOR}"
+
+
+UNBOUNDED = 2**31 - 1
+"""The upper bound of a symbolic dimension of which nothing is known."""
+
+
+@dataclass(frozen=True)
+class SymbolicDim:
+    """A dimension that is chosen when the model runs, between two bounds (both included)."""
+
+    symbol: str
+    min: int
+    max: int
+
+
+Dim = int | SymbolicDim
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Name, numpy dtype name and dimensions of an input, an output or a state tensor.
+
+    Attributes:
+        has_known_dims: whether `dims` say anything; not of a tensor inside a model that is given out to be looked at.
+    """
+
+    name: str
+    dtype: str
+    dims: tuple[Dim, ...]
+    has_known_dims: bool = True
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The named inputs and outputs of one graph, in the order of the model file."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """One entry point: the file that holds it, the method or signature inside it, and its signature."""
+
+    file: str
+    entry: str
+    signature: Signature
+
+
+@dataclass(frozen=True)
+class StateSpec:
+    """A tensor that a model keeps between calls, and when it is reset."""
+
+    tensor: TensorSpec
+    reset: str
+
+
+@dataclass(frozen=True)
+class OperatorCount:
+    """How often an operator of one domain and version occurs in an artifact."""
+
+    domain: str
+    name: str
+    version: int
+    count: int
+
+
+@dataclass(frozen=True)
+class ExpectedPlacement:
+    """Where an artifact's operators should run.
+
+    Attributes:
+        processor: `cpu`, `gpu` or `npu`.
+        backend: the engine's name for what executes there, such as `XNNPACK`.
+        delegated: operators handed to that backend, or None where the converter does not tell.
+        total: operators in all, counted the same way.
+    """
+
+    processor: str
+    backend: str
+    delegated: int | None
+    total: int | None
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """What must be there to run a variant: an engine of a least version, its backends, and platforms (empty: any)."""
+
+    engine: str
+    least_version: str
+    backends: tuple[str, ...]
+    platforms: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One artifact of the model in the bundle, and everything needed to run it."""
+
+    id: str
+    recipe: Mapping[str, Any]
+    format: str
+    precision: str
+    files: tuple[str, ...]
+    golden: str | None
+    graphs: Mapping[str, Graph]
+    state: tuple[StateSpec, ...]
+    operators: tuple[OperatorCount, ...]
+    expected_placement: ExpectedPlacement
+    requires: Requirement
+    target: str | None
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """Digest, size in bytes and role of one file in the bundle."""
+
+    path: str
+    sha256: str
+    bytes: int
+    role: str
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How raw input becomes tensors: the kind (`tokenizer`), its files in the bundle, and its settings."""
+
+    kind: str
+    files: tuple[str, ...]
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the model came from. The name is a hub id or a folder's name, never a path."""
+
+    name: str
+    revision: str | None
+    weights_sha256: str
+    licence: str | None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A bundle's manifest.
+
+    Attributes:
+        document: the JSON document as read, unknown fields included.
+        variants: best first.
+        chosen: the id of the variant that the export's budget chose.
+    """
+
+    document: Mapping[str, Any]
+    schema_version: str
+    task: str
+    task_settings: Mapping[str, Any]
+    files: Mapping[str, FileEntry]
+    preprocessing: Preprocessing
+    variants: tuple[Variant, ...]
+    chosen: str
+    source: Source
+
+    @cached_property
+    def digest(self) -> str:
+        """The bundle's id: SHA-256 of the manifest's canonical JSON."""
+        from fastserve_runtime.bundle.canonical_json import digest
+
+        return digest(self.document)
+
+    def variant(self, variant_id: str) -> Variant:
+        """Return the variant of that id.
+
+        Raises:
+            UsageError: there is none; the message lists those there are.
+        """
+        for variant in self.variants:
+            if variant.id == variant_id:
+                return variant
+        have = ", ".join(v.id for v in self.variants)
+        raise UsageError(f"The bundle has no variant '{variant_id}'.", f"It has: {have}.")
+
+    def shipped_files(self, variant: Variant) -> tuple[FileEntry, ...]:
+        """Return what a device must hold to run one variant: its files and the shared ones, without goldens."""
+        return tuple(self.files[path] for path in (*variant.files, *self.preprocessing.files))
+
+
+def describe_dims(dims: tuple[Dim, ...]) -> str:
+    """Write dimensions as `[1, 64]` or `[1, length 1..64]`."""
+    texts = [str(d) if isinstance(d, int) else f"{d.symbol} {d.min}..{d.max}" for d in dims]
+    return f"[{', '.join(texts)}]"
+
+
+def parse_manifest(document: Any) -> Manifest:
+    """Read a manifest document.
+
+    Raises:
+        BundleError: it is of another major version, lacks a field, or a field has the wrong type.
+    """
+    try:
+        manifest = _manifest(document)
+        # Python reads JSON that cannot be written again: NaN, lone surrogates, lists nested as deep as the stack.
+        _ = manifest.digest
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"manifest.json holds a value that JSON does not have: {error}.") from error
+    _check_references(manifest)
+    return manifest
+
+
+def _manifest(document: Any) -> Manifest:
+    fields = Fields(document, "manifest.json")
+    version = fields.text("schema_version")
+    _check_version(version)
+    files = {path: _file(path, entry) for path, entry in fields.objects("files").items()}
+    preprocessing = fields.object("preprocessing")
+    source = fields.object("source")
+    return Manifest(
+        document=document,
+        schema_version=version,
+        task=fields.text("task"),
+        task_settings=fields.mapping("task_settings"),
+        files=files,
+        preprocessing=Preprocessing(
+            preprocessing.text("kind"), preprocessing.texts("files"), preprocessing.mapping("settings")
+        ),
+        variants=tuple(parse_variant(v) for v in fields.list_of_objects("variants")),
+        chosen=fields.text("chosen"),
+        source=Source(
+            source.text("name"),
+            source.optional_text("revision"),
+            source.text("weights_sha256"),
+            source.optional_text("licence"),
+        ),
+    )
+
+
+def _check_version(version: str) -> None:
+    numbers = re.fullmatch(r"([0-9]{1,9})\.([0-9]{1,9})", version)
+    if numbers is None:
+        raise BundleError(f"manifest.json has schema_version '{version:.40}', which is not 'major.minor'.")
+    if int(numbers[1]) != SCHEMA_MAJOR:
+        raise BundleError(
+            f"The bundle's manifest has schema version {version}; this runtime reads {SCHEMA_MAJOR}.x.",
+            "Update fastserve-runtime, or export the bundle again with this version.",
+        )
+
+
+def _check_references(manifest: Manifest) -> None:
+    named = set(manifest.preprocessing.files)
+    for variant in manifest.variants:
+        named.update(variant.files, (g.file for g in variant.graphs.values()))
+        named.update({variant.golden} - {None})  # type: ignore[arg-type]
+        if not variant.graphs:
+            raise BundleError(f"manifest.json gives the variant '{variant.id}' no graph.")
+    missing = sorted(named - manifest.files.keys())
+    if missing:
+        raise BundleError(f"manifest.json names the file '{missing[0]}' but does not list it under 'files'.")
+    ids = [v.id for v in manifest.variants]
+    if len(set(ids)) != len(ids):
+        raise BundleError("manifest.json gives the same id to two variants.")
+    if manifest.chosen not in ids:
+        raise BundleError(f"manifest.json chooses the variant '{manifest.chosen}', which it does not have.")
+
+
+def _file(path: str, fields: Fields) -> FileEntry:
+    return FileEntry(path, fields.text("sha256"), fields.count("bytes"), fields.text("role"))
+
+
+def parse_variant(fields: Fields) -> Variant:
+    """Read a variant.
+
+    Raises:
+        BundleError: it lacks a field, or a field has the wrong type.
+    """
+    placement = fields.object("expected_placement")
+    requires = fields.object("requires")
+    return Variant(
+        id=fields.text("id"),
+        recipe=fields.mapping("recipe"),
+        format=fields.text("format"),
+        precision=fields.text("precision"),
+        files=fields.texts("files"),
+        golden=fields.optional_text("golden"),
+        graphs={name: _graph(graph) for name, graph in fields.objects("graphs").items()},
+        state=tuple(StateSpec(_tensor(s), s.text("reset")) for s in fields.list_of_objects("state")),
+        operators=tuple(
+            OperatorCount(o.text("domain"), o.text("name"), o.count("version"), o.count("count"))
+            for o in fields.list_of_objects("operators")
+        ),
+        expected_placement=ExpectedPlacement(
+            placement.text("processor"),
+            placement.text("backend"),
+            placement.optional_count("delegated"),
+            placement.optional_count("total"),
+        ),
+        requires=Requirement(
+            requires.text("engine"),
+            requires.text("least_version"),
+            requires.texts("backends"),
+            requires.texts("platforms"),
+        ),
+        target=fields.optional_text("target"),
+    )
+
+
+def _graph(fields: Fields) -> Graph:
+    signature = parse_signature(fields)
+    return Graph(fields.text("file"), fields.text("entry"), signature)
+
+
+def signature_document(signature: Signature) -> dict[str, Any]:
+    """Return a signature as JSON; `parse_signature` reads it back."""
+    return {
+        "inputs": [tensor_document(t) for t in signature.inputs],
+        "outputs": [tensor_document(t) for t in signature.outputs],
+    }
+
+
+def tensor_document(tensor: TensorSpec) -> dict[str, Any]:
+    """Return a tensor's JSON fields."""
+    return {"name": tensor.name, "dtype": tensor.dtype, "dims": [_dim_document(d) for d in tensor.dims]}
+
+
+def _dim_document(dim: Dim) -> Any:
+    return asdict(dim) if isinstance(dim, SymbolicDim) else dim
+
+
+def parse_signature(fields: Fields) -> Signature:
+    """Read the inputs and outputs of a graph."""
+    return Signature(
+        tuple(_tensor(t) for t in fields.list_of_objects("inputs")),
+        tuple(_tensor(t) for t in fields.list_of_objects("outputs")),
+    )
+
+
+_MISSTATED_REMEDY = "Export the bundle again, or get it from where it was made."
+
+
+def check_stated(stated: Signature, found: Signature) -> None:
+    """Compare what a manifest says of a graph with what the model file itself says, as far as both do.
+
+    Raises:
+        BundleError: the file has no such input or output, or has it with another type or other dimensions.
+    """
+    for kind, ours, own in (("input", stated.inputs, found.inputs), ("output", stated.outputs, found.outputs)):
+        tensors = {tensor.name: tensor for tensor in own}
+        for tensor in ours:
+            other = tensors.get(tensor.name)
+            if other is None:
+                raise _misstated(kind, tensor, f"the model has {', '.join(tensors) or 'none':.200}")
+            if not tensor.has_known_dims:
+                continue
+            is_same = tensor.dtype == other.dtype and len(tensor.dims) == len(other.dims)
+            if not is_same or not all(map(_may_be_one, tensor.dims, other.dims)):
+                raise _misstated(kind, tensor, f"the model has {other.dtype} {describe_dims(other.dims):.200}")
+    names = {tensor.name for tensor in stated.inputs}
+    for tensor in found.inputs:
+        if tensor.name not in names:
+            raise BundleError(
+                f"manifest.json leaves out the input '{tensor.name:.80}', which the model has.", _MISSTATED_REMEDY
+            )
+
+
+def bounds(dim: Dim) -> tuple[int, int]:
+    """Return the least and the most that a dimension may be."""
+    return (dim, dim) if isinstance(dim, int) else (dim.min, dim.max)
+
+
+def _may_be_one(stated: Dim, found: Dim) -> bool:
+    (least, most), (other_least, other_most) = bounds(stated), bounds(found)
+    return max(least, other_least) <= min(most, other_most)
+
+
+def _misstated(kind: str, tensor: TensorSpec, instead: str) -> BundleError:
+    stated = f"{tensor.dtype} {describe_dims(tensor.dims):.200}"
+    return BundleError(
+        f"manifest.json gives the model the {kind} '{tensor.name:.80}', {stated}; {instead}.", _MISSTATED_REMEDY
+    )
+
+
+def _tensor(fields: Fields) -> TensorSpec:
+    return TensorSpec(fields.text("name"), fields.text("dtype"), tuple(_dim(d, fields) for d in fields.list("dims")))
+
+
+def _dim(value: Any, fields: Fields) -> Dim:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    if isinstance(value, dict):
+        dim = Fields(value, f"{fields.where}.dims")
+        return SymbolicDim(dim.text("symbol"), dim.count("min"), dim.count("max"))
+    raise BundleError(f"{fields.where} has the dimension {value!r}, which is neither a size nor a symbol with bounds.")

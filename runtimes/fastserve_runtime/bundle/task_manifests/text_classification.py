@@ -1,0 +1,23 @@
+"""Task `text-classification`."""
+
+from __future__ import annotations
+
+from fastserve_runtime.bundle.manifest import Manifest
+from fastserve_runtime.bundle.manifest_checks import check_encoder, not_of_task, tensors_named
+from fastserve_runtime.parsing import Fields
+
+LOGITS = "logits"
+OUTPUTS = (LOGITS,)
+
+
+def check_manifest(manifest: Manifest) -> None:
+    """Refuse a bundle whose model gives no logits, or not one for each label; see `manifest_checks`.
+
+    Raises:
+        BundleError: naming what it gives.
+    """
+    check_encoder(manifest, OUTPUTS)
+    labels = Fields(dict(manifest.task_settings), "task_settings").texts("labels")
+    for scores in tensors_named(manifest, LOGITS):
+        if isinstance(scores.dims[-1], int) and scores.dims[-1] != len(labels):
+            raise not_of_task(manifest, f"its model scores {scores.dims[-1]} labels and {len(labels)} are named")

@@ -1,0 +1,123 @@
+"""The command of devices: `fastserve-runtime inspect | run | verify | bench | serve`.
+
+It needs what the runtime needs and no more: the standard library until a model is loaded, then numpy and one engine.
+Each command is a module `<name>_command` with `run(arguments) -> exit code`, imported when it is chosen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from fastserve_runtime._version import __version__
+from fastserve_runtime.cli.failures import run_with_failures_told
+from fastserve_runtime.cli.generation_options import add_flags
+from fastserve_runtime.cli.server_options import add_server_flags
+from fastserve_runtime.cli.streams import flush_streams, prepare_streams
+from fastserve_runtime.preprocessors.text import LONG_TEXT
+
+Command = Callable[[argparse.Namespace], int]
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code.
+
+    Args:
+        words: the words behind the command's name; those that the process was started with if left out.
+    """
+    prepare_streams()
+    try:
+        arguments = parser().parse_args(words)
+        if arguments.bundle is None and not arguments.machine:  # of `inspect`; all others want a bundle
+            arguments.wrong_usage("a BUNDLE is wanted, or --machine")
+    except SystemExit as end:  # --help, --version, and wrong usage, which was told already
+        flush_streams()
+        return end.code if isinstance(end.code, int) else 0
+    return run_with_failures_told(
+        lambda: _command(arguments.command)(arguments), as_json=arguments.as_json, debug=arguments.debug
+    )
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    top = argparse.ArgumentParser(
+        prog="fastserve-runtime",
+        description="Look into FastServe bundles, run them, check them and measure them on this device.",
+        allow_abbrev=False,
+    )
+    top.add_argument("--version", action="version", version=__version__, help="Show the version.")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    inspect = _add(commands, "inspect", "Show what is inside a bundle, or what this machine can run.", may_omit=True)
+    inspect.add_argument(
+        "--machine",
+        action="store_true",
+        help="Show this machine's instruction sets and which engines run on it; with a bundle, which variants too.",
+    )
+    inspect.set_defaults(wrong_usage=inspect.error)
+    inspect.add_argument("--engine", metavar="NAME", help="With --machine: try this engine alone.")
+    run = _add(
+        commands, "run", "Use a bundle: embeddings and how alike the texts are, labels with scores, or generated text."
+    )
+    texts = run.add_argument(
+        "texts",
+        nargs="+",
+        default=[],
+        metavar="TEXT",
+        help="One text or several; '-' stands for the lines of standard input. None with --chat.",
+    )
+    texts.required = False  # nargs="*" would be satisfied by no text before a flag, and refuse those behind it
+    run.add_argument(
+        "--long-text",
+        choices=LONG_TEXT,
+        help="Truncate texts with too many tokens (if left out), or split them; not for text generation.",
+    )
+    run.add_argument(
+        "--pair",
+        action="store_true",
+        help="Take the texts two by two, for a model of pairs; in lines with a tab between.",
+    )
+    run.add_argument("--query", metavar="TEXT", help="Rank the texts for this query, with a model that ranks texts.")
+    run.add_argument(
+        "--prompt",
+        metavar="NAME",
+        help="Put this prompt of the model's before each text, '' none; its default one if left out.",
+    )
+    add_flags(run)
+    verify = _add(commands, "verify", "Check a bundle's files, and that its variants compute what they should here.")
+    bench = _add(commands, "bench", "Measure latency, memory and start-up of a variant on the bundle's own texts.")
+    bench.add_argument(
+        "--minutes", type=float, metavar="M", help="Run on for M minutes, to see whether the device slows as it warms."
+    )
+    serve = _add(commands, "serve", "Serve bundles over HTTP as OpenAI's API does, until Ctrl-C.")
+    add_server_flags(serve)
+    for command in (run, verify, bench, serve):
+        command.add_argument("--variant", metavar="ID", help="Take this variant.")
+        command.add_argument("--engine", metavar="NAME", help="Take this engine.")
+        command.add_argument("--threads", type=int, default=1, metavar="N", help="Threads that one inference may use.")
+    return top
+
+
+def _add(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    description: str,
+    *,
+    may_omit: bool = False,
+) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=description, description=description, allow_abbrev=False)
+    bundle = command.add_argument("bundle", type=Path, metavar="BUNDLE", help="A bundle: its directory or .zip file.")
+    if may_omit:
+        bundle.nargs, bundle.required = "?", False
+    command.add_argument(
+        "--json", dest="as_json", action="store_true", help="Print one JSON document on standard output."
+    )
+    command.add_argument("--debug", action="store_true", help="Show tracebacks and the engines' logs.")
+    return command
+
+
+def _command(name: str) -> Command:
+    module = importlib.import_module(f"{__name__}.{name}_command")
+    command: Command = module.run
+    return command

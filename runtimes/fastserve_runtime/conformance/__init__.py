@@ -1,0 +1,1 @@
+"""Whether outputs are right: measures, policies and verdicts."""

@@ -1,0 +1,1 @@
+"""Measuring on a device: latency, memory, heat, and the machine that they belong to."""

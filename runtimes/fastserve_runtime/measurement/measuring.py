@@ -1,0 +1,202 @@
+"""Measuring a model: load, first call, latency, memory, placement.
+
+`measured_model` is what both `fastserve export` and `fastserve-runtime bench` measure with. The export calls it in a
+process of its own that has only the runtime:
+
+    python -m fastserve_runtime.measurement.measuring REQUEST.json
+
+The request names the model, its graphs, inputs (`.npz`) and where the result and the outputs go. The process loads the
+model, times single calls, reads its memory, and then runs every sample.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastserve_runtime.bundle.manifest import Graph, parse_signature
+from fastserve_runtime.engines import installed_engine
+from fastserve_runtime.errors import EXIT_OK, FastServeError, is_disk_full
+from fastserve_runtime.failure import failure_of
+from fastserve_runtime.measurement.latency import LEAST_SECONDS, MOST_SECONDS, latency_fields, measure_latency
+from fastserve_runtime.measurement.machine import this_machine
+from fastserve_runtime.measurement.memory import MemoryReading, read_memory
+from fastserve_runtime.parsing import Fields
+from fastserve_runtime.processes.lifeline import ask_kernel, end_with_parent
+from fastserve_runtime.sessions.workload import Workload, open_workload
+
+if TYPE_CHECKING:
+    from fastserve_runtime.sessions.session import Engine, ModelSource, Tensors
+
+
+_IMPORT_SECONDS: dict[str, float] = {}
+
+
+@dataclass(frozen=True)
+class MeasuredModel:
+    """A model that was measured and is still open.
+
+    Attributes:
+        measurement: the measurement's JSON fields.
+        workload: runs the model on its inputs.
+    """
+
+    measurement: dict[str, Any]
+    workload: Workload
+
+
+@contextmanager
+def measured_model(
+    task: str,
+    engine: Engine,
+    model: ModelSource,
+    graphs: Mapping[str, Graph],
+    inputs: Tensors,
+    *,
+    threads: int,
+    timed_samples: int | None = None,
+    least_seconds: float = LEAST_SECONDS,
+    most_seconds: float = MOST_SECONDS,
+) -> Iterator[MeasuredModel]:
+    """Measure a model in this process and keep it open inside the block.
+
+    Memory is read before the model is loaded and after the timed calls, so that neither the samples' outputs nor their
+    inputs count as the model's.
+
+    Args:
+        task: says which calls count; see `workload`.
+        engine: what runs it.
+        model: the model file, or its content.
+        graphs: its entry points; the one for the longest inputs is timed.
+        inputs: by name, samples along the first axis.
+        threads: how many threads one call may use.
+        timed_samples: the timed calls take the first so many samples in turn; all if left out.
+        least_seconds: time calls for at least so long.
+        most_seconds: stop after this.
+
+    Raises:
+        BundleError: the engine refuses the model.
+        EnvironmentFailure: the engine cannot be imported or failed.
+    """
+    imported = import_seconds(engine)
+    before = read_memory()
+    started = time.perf_counter()
+    session = engine.open_session(model, graphs, threads=threads)
+    loaded = time.perf_counter()
+    with session:
+        workload = open_workload(task, session, inputs, timed_samples)
+        called = time.perf_counter()
+        workload.run(0)
+        first = time.perf_counter()
+        latency = measure_latency(workload.run, least_seconds=least_seconds, most_seconds=most_seconds)
+        further = workload.further_figures(least_seconds=least_seconds, most_seconds=most_seconds)
+        after = read_memory()
+        placement = session.placement()
+        measurement = {
+            "machine": asdict(this_machine()),
+            "engine": engine.NAME,
+            "engine_version": engine.version(),
+            "threads": threads,
+            "brings_pytorch": "torch" in sys.modules,
+            "import_seconds": imported,
+            "load_seconds": loaded - started,
+            "first_inference_seconds": first - called,
+            "memory": memory_fields(before, after),
+            "latency": latency_fields(latency),
+            "items_per_second": 1 / max(latency.mean, 1e-12),
+            "placement": {"operators": placement.operators, "source": placement.source},
+            **further,
+        }
+        yield MeasuredModel(measurement, workload)
+
+
+def import_seconds(engine: Engine) -> float:
+    """Import an engine's library, after numpy, and return the seconds that its first import in this process took."""
+    import numpy as np  # noqa: F401 -- so that its time is not the engine's
+
+    if engine.NAME not in _IMPORT_SECONDS:
+        started = time.perf_counter()
+        engine.import_library()
+        _IMPORT_SECONDS[engine.NAME] = time.perf_counter() - started
+    return _IMPORT_SECONDS[engine.NAME]
+
+
+def main(arguments: list[str]) -> int:
+    """Answer one request file; on a FastServeError the result holds its message and the exit code is its own."""
+    end_with_parent()
+    ask_kernel()  # engines compute for long without letting other threads run, and start no processes
+    logging.basicConfig(level=logging.DEBUG if "--debug" in arguments else logging.WARNING, stream=sys.stderr)
+    request = json.loads(Path(arguments[0]).read_text())
+    try:
+        result: dict[str, Any] = {"measurement": measure(request)}
+        code = EXIT_OK
+    except Exception as error:
+        if not isinstance(error, FastServeError) and not is_disk_full(error):
+            raise
+        told = failure_of(error)
+        result = {"problem": told.problem, "remedy": told.remedy, "is_disk_full": is_disk_full(error)}
+        code = told.exit_code
+    Path(request["result"]).write_text(json.dumps(result))
+    return code
+
+
+def measure(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Measure a model as the request says, write its outputs, and return the measurement's JSON fields."""
+    import numpy as np
+
+    with np.load(request["inputs"], allow_pickle=False) as file:
+        inputs = {name: file[name] for name in file.files}
+    with measured_model(
+        request["task"],
+        installed_engine(request["format"], request["engine"]),
+        Path(request["model"]),
+        _graphs(request["graphs"]),
+        inputs,
+        threads=request["threads"],
+        timed_samples=request["timed_samples"],
+        most_seconds=request.get("most_seconds", MOST_SECONDS),
+    ) as measured:
+        outputs, seconds = measured.workload.run_all()
+    arrays: dict[str, Any] = dict(outputs)
+    np.savez(request["outputs"], **arrays)
+    return {**measured.measurement, "sample_latency": sample_latency(seconds)}
+
+
+def memory_fields(before: MemoryReading, after: MemoryReading) -> dict[str, int | None]:
+    """Return whole-process peak, and growth since before the load, anonymous and file-backed apart, in bytes."""
+    return {
+        "peak": after.peak,
+        "anonymous_growth": _difference(before.anonymous, after.anonymous),
+        "file_backed_growth": _difference(before.file_backed, after.file_backed),
+    }
+
+
+def sample_latency(seconds: Sequence[float]) -> dict[str, float]:
+    """Return median and 90th percentile over the samples, each run once at its own length, in seconds."""
+    import numpy as np
+
+    p50, p90 = np.percentile(seconds, [50, 90])
+    return {"p50": float(p50), "p90": float(p90), "samples": len(seconds)}
+
+
+def _graphs(document: Mapping[str, Any]) -> dict[str, Graph]:
+    graphs = {}
+    for name, value in document.items():
+        fields = Fields(value, name)
+        graphs[name] = Graph(fields.text("file"), fields.text("entry"), parse_signature(fields))
+    return graphs
+
+
+def _difference(before: int | None, after: int | None) -> int | None:
+    return None if before is None or after is None else after - before
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,290 @@
+"""Text to tensors with the `tokenizers` library alone: no Transformers on the device."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from fastserve_runtime.errors import BundleError, EnvironmentFailure, UsageError
+from fastserve_runtime.installation import install_command
+from fastserve_runtime.parsing import Fields
+from fastserve_runtime.preprocessors.text_encoding import SIDES, Side, check_tokens, encode_texts
+from fastserve_runtime.preprocessors.text_pairs import PairSettings, Text, checked_samples
+from fastserve_runtime.preprocessors.text_prompts import Prompts, chosen_prompt, unpooled_tokens, with_prompt
+from fastserve_runtime.sessions.token_ids import vocabulary_size
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from fastserve_runtime.sessions.session import Tensors
+
+KIND = "tokenizer"
+TOKEN_TYPES = "token_type_ids"  # noqa: S105 -- the name of an input
+POOLING_MASK = "pooling_mask"
+"""The attention mask without the tokens of a prompt, for a model that does not pool them."""
+LongText = Literal["truncate", "split"]
+"""What becomes of a text with more tokens than the model takes: cut off, or split into windows to be joined again."""
+LONG_TEXT: tuple[LongText, ...] = get_args(LongText)
+DEFAULT_LONG_TEXT: LongText = "truncate"
+
+
+@dataclass(frozen=True)
+class TokenizerSettings:
+    """How text is made into tensors.
+
+    Attributes:
+        sequence_length: every text is padded or truncated to this many tokens.
+        pad_id: the id that fills the rest.
+        pad_token: its text.
+        add_special_tokens: whether the tokenizer's template ([CLS] … [SEP]) is applied.
+        pairs: how pairs of texts are given to a model that takes them; None for one that takes single texts.
+        prompts: what may be put before a text, or None.
+        vocabulary_size: how many rows the model's embedding table has; None where unknown.
+        truncation_side: where a text that is too long loses tokens; None means at its end.
+        reserved_id: an id that no text may have, since the model counts positions by it; None where there is none.
+        split_special_tokens: whether special tokens that stand in a text are read as any text is; None: they are not.
+    """
+
+    sequence_length: int
+    pad_id: int
+    pad_token: str
+    add_special_tokens: bool = True
+    pairs: PairSettings | None = None
+    prompts: Prompts | None = None
+    vocabulary_size: int | None = None
+    truncation_side: Side | None = None
+    reserved_id: int | None = None
+    split_special_tokens: bool | None = None
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> TokenizerSettings:
+        """Read the settings of a manifest's preprocessing."""
+        fields = Fields(dict(document), "preprocessing.settings")
+        return cls(
+            fields.count("sequence_length"),
+            fields.count("pad_id"),
+            fields.text("pad_token"),
+            bool(document.get("add_special_tokens", True)),
+            PairSettings.from_document(document.get("pairs")),
+            Prompts.from_document(document, fields.where),
+            vocabulary_size(document),
+            _side(document.get("truncation_side")),
+            fields.count("reserved_id") if document.get("reserved_id") is not None else None,
+            fields.flag("split_special_tokens") if document.get("split_special_tokens") is not None else None,
+        )
+
+    def as_document(self) -> dict[str, Any]:
+        """Return the settings as a manifest has them; `from_document` reads them back."""
+        own = {name: value for name, value in asdict(self).items() if value is not None and name != "prompts"}
+        return own | (self.prompts.as_document() if self.prompts is not None else {})
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Texts as a model takes them: each is one window of tokens, or several where long texts are split.
+
+    Attributes:
+        tensors: `input_ids` (int32) and `attention_mask` (float32), shape [windows, sequence_length]; of pairs, where
+            the model tells their texts apart by it, also `token_type_ids` (int32); where prompts are not pooled, also
+            `pooling_mask` (float32).
+        special: which tokens are special or padding, bool, the same shape.
+        text_of: the number of the text that a window belongs to, ascending, shape [windows].
+    """
+
+    tensors: Tensors
+    special: NDArray[np.bool_]
+    text_of: NDArray[np.intp]
+
+    def of_text(self, number: int) -> list[int]:
+        """Return the rows of one text's windows, in order."""
+        start, end = self.text_of.searchsorted([number, number + 1])
+        return list(range(int(start), int(end)))
+
+    def weights(self, rows: Sequence[int]) -> NDArray[np.float64]:
+        """Return the share of each window in their text's tokens, special ones apart; the shares add up to 1."""
+        import numpy as np
+
+        counts = [float((~self.special[row]).sum()) or 1.0 for row in rows]
+        return np.array(counts) / sum(counts)
+
+
+def open_tokenizer(tokenizer_json: bytes) -> Any:
+    """Open the content of a `tokenizer.json`.
+
+    Returns:
+        A `tokenizers.Tokenizer`.
+
+    Raises:
+        EnvironmentFailure: the `tokenizers` library is not installed.
+        BundleError: the content is damaged.
+    """
+    try:
+        from tokenizers import Tokenizer
+    except ImportError as error:
+        raise EnvironmentFailure(
+            f"The tokenizers library cannot be imported: {error}.",
+            f"Install it: {install_command('text')}.",
+        ) from error
+    try:
+        return Tokenizer.from_buffer(tokenizer_json)
+    except Exception as error:  # the binding raises plain Exception
+        raise BundleError(f"The tokenizer file is damaged: {error}.", "Export the bundle again.") from error
+
+
+class TextPreprocessor:
+    """Makes `input_ids` (int32) and `attention_mask` (float32), both of shape [n, sequence_length], from texts.
+
+    From pairs of texts, where the settings say that a model takes such; then also `token_type_ids` (int32) for a model
+    that has token types. A pair that is too long loses the last tokens of whichever text is longer (`longest_first`).
+    """
+
+    def __init__(self, tokenizer_json: bytes, settings: TokenizerSettings) -> None:
+        tokenizer = open_tokenizer(tokenizer_json)
+        length = settings.sequence_length
+        special = tokenizer.num_special_tokens_to_add(settings.pairs is not None) if settings.add_special_tokens else 0
+        if length <= special:
+            raise BundleError(f"A sequence length of {length} leaves no room beside {special} special tokens.")
+        tokenizer.encode_special_tokens = bool(settings.split_special_tokens)
+        try:
+            side = settings.truncation_side or "right"
+            tokenizer.enable_truncation(length, strategy="longest_first", direction=side)
+            tokenizer.enable_padding(length=length, pad_id=settings.pad_id, pad_token=settings.pad_token)
+        except OverflowError as error:
+            raise BundleError(f"The tokenizer cannot take the bundle's settings {settings}: {error}.") from error
+        if settings.vocabulary_size is not None and settings.pad_id >= settings.vocabulary_size:
+            raise BundleError(
+                f"The bundle pads texts with the id {settings.pad_id}; its model has the ids 0 to "
+                f"{settings.vocabulary_size - 1}.",
+                "Export it again.",
+            )
+        self._tokenizer = tokenizer
+        self.settings = settings
+
+    @property
+    def takes_pairs(self) -> bool:
+        """Whether the model takes pairs of texts, and no single ones."""
+        return self.settings.pairs is not None
+
+    def __call__(self, texts: Sequence[Text]) -> Tensors:
+        """Tokenize, with the default prompt, truncate with a warning, and pad; see `windows`."""
+        return self.windows(texts, "truncate").tensors
+
+    def windows(self, texts: Sequence[Text], long_text: LongText = "truncate", *, prompt: str | None = None) -> Windows:
+        """Tokenize and pad; texts with too many tokens are cut off with a warning, or split into several windows.
+
+        Windows do not overlap; each has the special tokens of a whole text, and the first one the prompt.
+
+        Args:
+            texts: one or more.
+            long_text: what becomes of those that are too long.
+            prompt: the name of what is put before each; None: the default one; `""`: nothing.
+
+        Raises:
+            UsageError: there is no text, one of them is not what the model takes, `long_text` is neither, a pair of
+                texts is to be split, or there is no such prompt.
+            InputError: a text has a token that the model cannot take.
+        """
+        import numpy as np
+
+        name = chosen_prompt(self.settings.prompts, prompt)
+        clean = [
+            with_prompt(self.settings.prompts, name, text)
+            for text in checked_samples(texts, takes_pairs=self.takes_pairs)
+        ]
+        if checked_long_text(long_text) == "split" and self.takes_pairs:
+            raise UsageError(
+                "Pairs of texts cannot be split into windows.",
+                "Leave --long-text out, or give shorter texts, such as the passages of a document one by one.",
+            )
+        length = self.settings.sequence_length
+        encodings = self._encoded(clean)
+        cut = sum(bool(e.overflowing) for e in encodings)
+        if cut and long_text == "truncate":
+            what = "pairs" if self.takes_pairs else "texts"
+            warnings.warn(f"{cut} of {len(clean)} {what} have more than {length} tokens and are cut off.", stacklevel=2)
+        parts = [self._in_order([e, *e.overflowing]) if long_text == "split" else [e] for e in encodings]
+        rows = [part for text in parts for part in text]
+        tensors: dict[str, NDArray[np.generic]] = {
+            "input_ids": np.array([e.ids for e in rows], np.int32),
+            "attention_mask": np.array([e.attention_mask for e in rows], np.float32),
+        }
+        if self.settings.pairs is not None and self.settings.pairs.token_types:
+            tensors[TOKEN_TYPES] = np.array([e.type_ids for e in rows], np.int32)
+        unpooled = unpooled_tokens(self.settings.prompts, name)
+        if unpooled is not None:
+            pooled = tensors["attention_mask"].copy()
+            pooled[np.cumsum([0, *map(len, parts[:-1])]), :unpooled] = 0
+            tensors[POOLING_MASK] = pooled
+        return Windows(
+            tensors=tensors,
+            special=np.array([e.special_tokens_mask for e in rows], bool),
+            text_of=np.repeat(np.arange(len(clean)), [len(text) for text in parts]),
+        )
+
+    def _encoded(self, texts: Sequence[Any]) -> list[Any]:
+        settings = self.settings
+        encodings = encode_texts(self._tokenizer, texts, add_special_tokens=settings.add_special_tokens)
+        check_tokens(encodings, texts, vocabulary_size=settings.vocabulary_size, reserved_id=settings.reserved_id)
+        return encodings
+
+    def _in_order(self, parts: list[Any]) -> list[Any]:
+        """Return the parts of a text from its beginning to its end; cut at the left, they come the other way round."""
+        return parts[::-1] if self.settings.truncation_side == "left" else parts
+
+    def differing(self, texts: Sequence[Text], inputs: Tensors) -> list[str]:
+        """Return the names of inputs, made of texts before, that these texts do not give now."""
+        import numpy as np
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an over-long text is meant to be cut off
+            tensors = self(texts)
+        return [n for n, before in inputs.items() if n not in tensors or not np.array_equal(tensors[n], before)]
+
+    def count_tokens(self, text: Text, prompt: str | None = None) -> int:
+        """Return how many tokens a text or pair has before it is cut off or padded.
+
+        Special ones are counted, and those of the prompt.
+
+        Args:
+            text: the text or pair.
+            prompt: the name of what is put before it; None: the default one; `""`: nothing.
+        """
+        (clean,) = checked_samples([text], takes_pairs=self.takes_pairs)
+        clean = with_prompt(self.settings.prompts, chosen_prompt(self.settings.prompts, prompt), clean)
+        both = (clean,) if isinstance(clean, str) else clean
+        encoding = self._tokenizer.encode(*both, add_special_tokens=self.settings.add_special_tokens)
+        if len(both) == 1:
+            # Each overflowing part has special tokens of its own; padding is marked as special too.
+            rest = sum(is_special == 0 for part in encoding.overflowing for is_special in part.special_tokens_mask)
+            return int(sum(encoding.attention_mask) + rest)
+        if not encoding.overflowing:
+            return int(sum(encoding.attention_mask))
+        # The parts of a pair repeat one another's texts.
+        alone = [self._tokenizer.encode(part, add_special_tokens=False) for part in both]
+        own = sum(sum(e.attention_mask) + sum(sum(p.attention_mask) for p in e.overflowing) for e in alone)
+        special = self._tokenizer.num_special_tokens_to_add(True) if self.settings.add_special_tokens else 0  # noqa: FBT003
+        return int(own + special)
+
+
+def _side(value: Any) -> Side | None:
+    if value is not None and value not in SIDES:
+        raise BundleError(
+            f"The bundle's 'truncation_side' is {value!r:.40}, which is neither {' nor '.join(SIDES)}.",
+            "Export it again.",
+        )
+    return value  # type: ignore[no-any-return]
+
+
+def checked_long_text(name: str) -> LongText:
+    """Return what becomes of long texts, as one of the words that are known.
+
+    Raises:
+        UsageError: it is none of them.
+    """
+    for known in LONG_TEXT:
+        if name == known:
+            return known
+    raise UsageError(f"Long texts cannot be treated by '{name}'.", f"Choose {' or '.join(LONG_TEXT)}.")

@@ -1,0 +1,1 @@
+"""Child processes: how they are talked to, limited, and ended."""

@@ -1,0 +1,1 @@
+"""Sessions: opened models that run named tensors, behind one seam for all engines."""

@@ -1,0 +1,181 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastserve_runtime.bundle.manifest import parse_manifest
+from fastserve_runtime.engines import installed_engine
+from fastserve_runtime.errors import BundleError, UsageError
+from fastserve_runtime.measurement.latency import summarize
+from fastserve_runtime.measurement.machine import this_machine
+from fastserve_runtime.measurement.measuring import (
+    import_seconds,
+    latency_fields,
+    main,
+    measure,
+    measured_model,
+    memory_fields,
+)
+from fastserve_runtime.measurement.memory import MemoryReading
+from manifests import MODEL, expected_embeddings, text_model, token_ids, valid_manifest, variant
+
+TEXTS = ["a b", "c", "d e f", "a"]
+
+
+@pytest.fixture
+def request_of(tmp_path):
+    """Write a model and its inputs and return the request to measure them in a moment."""
+
+    def request_of(**changes):
+        ids = np.array([token_ids(text) for text in TEXTS], np.int32)
+        (tmp_path / "model.onnx").write_bytes(text_model())
+        np.savez(tmp_path / "inputs.npz", input_ids=ids, attention_mask=(ids != 0).astype(np.float32))
+        return {
+            "task": "feature-extraction",
+            "model": str(tmp_path / "model.onnx"),
+            "graphs": variant()["graphs"],
+            "inputs": str(tmp_path / "inputs.npz"),
+            "outputs": str(tmp_path / "outputs.npz"),
+            "result": str(tmp_path / "result.json"),
+            "format": "onnx",
+            "engine": None,
+            "threads": 1,
+            "timed_samples": 2,
+            "most_seconds": 0.02,
+            **changes,
+        }
+
+    return request_of
+
+
+def written(tmp_path, request):
+    file = tmp_path / "request.json"
+    file.write_text(json.dumps(request))
+    return str(file)
+
+
+def test_a_measurement_tells_machine_engine_memory_latency_and_placement(request_of):
+    result = measure(request_of())
+    assert result["machine"]["processor"] == this_machine().processor
+    assert (result["engine"], result["threads"]) == ("onnxruntime", 1)
+    assert result["engine_version"][0].isdigit()
+    assert result["load_seconds"] > 0
+    assert result["first_inference_seconds"] > 0
+    assert result["import_seconds"] > 0
+    assert result["items_per_second"] == pytest.approx(1 / result["latency"]["mean"])
+    assert result["latency"]["queries"] >= 1
+    assert result["latency"]["least"] <= result["latency"]["mean"] <= result["latency"]["most"]
+    assert set(result["memory"]) == {"peak", "anonymous_growth", "file_backed_growth"}
+    assert "CPUExecutionProvider" in result["placement"]["source"]
+    assert json.loads(json.dumps(result, allow_nan=False))["engine"] == "onnxruntime"
+
+
+@pytest.mark.parametrize("timed", [0, 1, 3, 100])
+def test_every_sample_is_run_however_many_are_timed(request_of, timed):
+    request = request_of(timed_samples=timed)
+    measure(request)
+    with np.load(request["outputs"]) as outputs:
+        assert outputs.files == ["sentence_embedding"]
+        np.testing.assert_allclose(outputs["sentence_embedding"], expected_embeddings(TEXTS), rtol=1e-6)
+
+
+def test_inputs_that_the_model_does_not_take_are_left_out(request_of):
+    request = request_of()
+    with np.load(request["inputs"]) as file:
+        np.savez(request["inputs"], extra=np.ones((9, 2)), **file)
+    measure(request)
+    with np.load(request["outputs"]) as outputs:
+        assert len(outputs["sentence_embedding"]) == len(TEXTS)
+
+
+def test_the_named_engine_is_used(request_of):
+    assert measure(request_of(engine="onnxruntime"))["engine"] == "onnxruntime"
+    with pytest.raises(UsageError, match="executes tflite, not onnx"):
+        measure(request_of(engine="litert"))
+
+
+def test_a_graph_that_is_not_described_whole_is_refused(request_of):
+    graphs = {"main": {"file": MODEL, "entry": "main", "inputs": []}}
+    with pytest.raises(BundleError, match="main has no field 'outputs'"):
+        measure(request_of(graphs=graphs))
+
+
+def test_a_measured_model_stays_open_inside_the_block(request_of):
+    request = request_of()
+    with np.load(request["inputs"]) as file:
+        inputs = dict(file)
+    graphs = parse_manifest({**valid_manifest(), "variants": [variant()]}).variants[0].graphs
+    engine = installed_engine("onnx")
+    with measured_model(
+        request["task"], engine, Path(request["model"]), graphs, inputs, threads=1, most_seconds=0.02
+    ) as measured:
+        measured.workload.run(5)
+        assert [*measured.measurement, "sample_latency"] == list(measure(request))
+    with pytest.raises(UsageError, match="closed"):
+        measured.workload.run(0)
+
+
+def test_the_import_of_an_engine_is_timed_once():
+    class Engine:
+        NAME = "an engine of this test"
+        imports = 0
+
+        def import_library(self):
+            self.imports += 1
+
+    engine = Engine()
+    assert import_seconds(engine) == import_seconds(engine) >= 0
+    assert engine.imports == 1
+
+
+def test_the_answer_is_written_as_a_file(request_of, tmp_path):
+    request = request_of()
+    assert main([written(tmp_path, request)]) == 0
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert list(result) == ["measurement"]
+    assert result["measurement"]["engine"] == "onnxruntime"
+
+
+def test_a_failure_is_answered_with_its_message_and_exit_code(request_of, tmp_path):
+    request = request_of()
+    (tmp_path / "model.onnx").write_bytes(b"this is no model")
+    assert main([written(tmp_path, request)]) == 5
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert "cannot load the model" in result["problem"]
+    assert set(result) == {"problem", "remedy", "is_disk_full"}
+    assert result["is_disk_full"] is False
+
+
+def test_a_process_of_its_own_has_the_runtime_alone(request_of, tmp_path):
+    command = [sys.executable, "-m", "fastserve_runtime.measurement.measuring", written(tmp_path, request_of())]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    result = json.loads((tmp_path / "result.json").read_text())["measurement"]
+    assert result["brings_pytorch"] is False
+
+
+def test_memory_is_the_peak_and_the_growth_of_each_kind():
+    fields = memory_fields(MemoryReading(100, 40, 30), MemoryReading(120, 70, 20))
+    assert fields == {"peak": 120, "anonymous_growth": 30, "file_backed_growth": -10}
+
+
+@pytest.mark.parametrize("missing", ["before", "after"])
+def test_memory_that_the_system_does_not_tell_is_unknown(missing):
+    known, unknown = MemoryReading(100, 40, 30), MemoryReading(None, None, None)
+    before, after = (unknown, known) if missing == "before" else (known, unknown)
+    assert memory_fields(before, after) == {
+        "peak": after.peak,
+        "anonymous_growth": None,
+        "file_backed_growth": None,
+    }
+
+
+def test_latency_is_written_with_its_doubts():
+    steady, short = latency_fields(summarize([0.5] * 70)), latency_fields(summarize([0.5] * 3))
+    assert (steady["trustworthy"], steady["doubts"], steady["p90"]) == (True, [], 0.5)
+    assert (short["trustworthy"], short["p90"], short["queries"]) == (False, None, 3)
+    assert short["doubts"][0].startswith("only 3 queries")
+    assert json.loads(json.dumps(short)) == short
