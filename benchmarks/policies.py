@@ -21,8 +21,8 @@ from typing import Any
 
 from fastserve.export_request import ExportRequest
 from fastserve.exporting import run_export
-from fastserve_device_tests.metric_check import METRIC
-from fastserve_device_tests.suite import run_suite
+from fastserve_device_tests.checks.metric_check import METRIC
+from fastserve_device_tests.suite.suite import run_suite
 from fastserve_runtime.bundle.reader import open_bundle
 from fastserve_runtime.conformance.policy import ANY, EXECUTOR, LEAST_METRIC, POLICIES, QUALITY, width
 from fastserve_runtime.conformance.verdict import figures_document

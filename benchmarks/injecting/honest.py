@@ -29,7 +29,7 @@ from fastserve_converters.checkpoint import read_checkpoint
 from fastserve_converters.data import DEFAULT_TEXTS
 from fastserve_converters.formats import FORMATS, Format
 from fastserve_converters.jobs import Jobs
-from fastserve_device_tests.target_process import check_variant
+from fastserve_device_tests.suite.target_process import check_variant
 from fastserve_device_tests.targets import load_target
 from fastserve_runtime.bundle.manifest import Variant
 from fastserve_runtime.bundle.reader import open_bundle

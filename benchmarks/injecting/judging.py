@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastserve_device_tests.suite import pairings
-from fastserve_device_tests.target_process import check_in_process, check_variant
+from fastserve_device_tests.suite.suite import pairings
+from fastserve_device_tests.suite.target_process import check_in_process, check_variant
 from fastserve_runtime.bundle.reader import open_bundle
 from fastserve_runtime.conformance.metrics import similarity_spearman
 from fastserve_runtime.conformance.verdict import Outcome, Verdict

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fastserve_device_tests.pytest_plugin import BUNDLE, TARGET
-from fastserve_device_tests.suite import Pairing, check_pairing, pairings
+from fastserve_device_tests.suite.suite import Pairing, check_pairing, pairings
 from fastserve_runtime.cli.listed_words import listed_words
 from fastserve_runtime.conformance.verdict import Outcome, Verdict
 from fastserve_runtime.errors import FastServeError

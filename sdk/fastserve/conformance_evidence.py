@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import fastserve_runtime
+from fastserve_device_tests.suite.versions import target_versions
 from fastserve_device_tests.targets import load_target
-from fastserve_device_tests.versions import target_versions
 from fastserve_runtime.bundle.reader import evidence_folder, open_bundle
 from fastserve_runtime.conformance.verdict import Verdict
 from fastserve_runtime.measurement.machine import this_machine

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from fastserve_device_tests.suite import run_suite
+from fastserve_device_tests.suite.suite import run_suite
 from fastserve_runtime.conformance.verdict import Verdict
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from fastserve.candidate import Candidate
 from fastserve_converters.artifact import GRAPH_OPTIMIZATION, LAYER_SQNR, RESTORED
-from fastserve_device_tests.compilation import ESTIMATES
+from fastserve_device_tests.compilers.compilation import ESTIMATES
 from fastserve_runtime.cli.inspection import COMPILATION, CONVERSION
 
 

@@ -19,7 +19,7 @@ from fastserve.target_plans import TargetPlan
 from fastserve.target_stages import TargetStages
 from fastserve.variants import Making, artifact_size
 from fastserve_converters.lowerings import load_lowering
-from fastserve_device_tests.compilation import compiler_versions
+from fastserve_device_tests.compilers.compilation import compiler_versions
 from fastserve_device_tests.targets import compiler_of
 from fastserve_runtime.errors import DiskFull, EnvironmentFailure, UsageError
 

@@ -9,8 +9,8 @@ from rich.table import Table
 
 from fastserve.consoles import plain
 from fastserve.reading import OUTCOME_STYLES, verdict_table
-from fastserve_device_tests.suite import APPLICABLE, NO_VARIANT
-from fastserve_device_tests.target_process import LOAD, RUN
+from fastserve_device_tests.suite.suite import APPLICABLE, NO_VARIANT
+from fastserve_device_tests.suite.target_process import LOAD, RUN
 from fastserve_runtime.conformance.verdict import Outcome, Verdict
 
 WHOLE_CHECKS = {APPLICABLE, LOAD, RUN}

@@ -10,7 +10,7 @@ import pytest
 
 import fastserve_runtime
 from fastserve.conformance_evidence import save_verdicts
-from fastserve_device_tests.suite import run_suite
+from fastserve_device_tests.suite.suite import run_suite
 from fastserve_runtime.bundle.reader import open_bundle
 from fastserve_runtime.conformance.verdict import Outcome, Verdict
 from manifests import text_bundle, write_directory, write_zip

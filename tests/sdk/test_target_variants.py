@@ -17,7 +17,7 @@ from fastserve.cache import Entry
 from fastserve.candidate import Candidate
 from fastserve.target_plans import TargetPlan
 from fastserve.target_variants import make_target_candidates, planned_target_steps
-from fastserve_device_tests.suite import run_suite
+from fastserve_device_tests.suite.suite import run_suite
 from fastserve_device_tests.targets import load_target
 from fastserve_runtime.bundle.reader import open_bundle
 from fastserve_runtime.conformance.verdict import Outcome

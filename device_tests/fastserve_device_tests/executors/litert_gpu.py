@@ -13,9 +13,9 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastserve_device_tests.executors.litert_compiling import Compiled, Compiler
+from fastserve_device_tests.compilers.litert_compiling import Compiled, Compiler
 from fastserve_device_tests.executors.native_words import native_words
-from fastserve_device_tests.not_opened import only_graph
+from fastserve_device_tests.executors.not_opened import only_graph
 from fastserve_runtime.bundle.manifest import Graph, Signature, Variant
 from fastserve_runtime.engines import litert as cpu
 from fastserve_runtime.errors import EnvironmentFailure, one_line

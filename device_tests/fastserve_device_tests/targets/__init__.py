@@ -12,15 +12,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
-from fastserve_device_tests.broken_target import checked_target, not_importable
 from fastserve_device_tests.needs import Needs
+from fastserve_device_tests.targets._broken_target import checked_target, not_importable
 from fastserve_runtime.bundle.manifest import Variant
 from fastserve_runtime.errors import UsageError
 from fastserve_runtime.plugins import PartFolder
 from fastserve_runtime.sessions.session import Engine
 
 if TYPE_CHECKING:
-    from fastserve_device_tests.compilation import Compiled
+    from fastserve_device_tests.compilers.compilation import Compiled
 
 TARGETS = PartFolder("fastserve_device_tests.targets", "fastserve.targets", "target")
 PROCESSORS = ("cpu", "gpu", "npu")

@@ -5,8 +5,8 @@ Packages are made by `export --target coreml:all`.
 
 from __future__ import annotations
 
+from fastserve_device_tests.executors.not_opened import nothing_executes
 from fastserve_device_tests.needs import Needs
-from fastserve_device_tests.not_opened import nothing_executes
 
 NAME = "coreml:all"
 PROCESSOR = "npu"

@@ -5,8 +5,8 @@ Programs are lowered for it by `export --target executorch:vulkan`; one that is 
 
 from __future__ import annotations
 
+from fastserve_device_tests.executors.not_opened import nothing_executes
 from fastserve_device_tests.needs import Needs
-from fastserve_device_tests.not_opened import nothing_executes
 
 NAME = "executorch:vulkan"
 PROCESSOR = "gpu"

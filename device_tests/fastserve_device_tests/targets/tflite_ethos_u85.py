@@ -6,9 +6,9 @@ Micro on the device; what computes in floats is left to the device's CPU, and th
 
 from __future__ import annotations
 
-from fastserve_device_tests.executors import vela
-from fastserve_device_tests.executors.vela import EthosU
-from fastserve_device_tests.not_opened import nothing_executes
+from fastserve_device_tests.compilers import vela
+from fastserve_device_tests.compilers.vela import EthosU
+from fastserve_device_tests.executors.not_opened import nothing_executes
 
 NAME = "tflite:ethos-u85"
 PROCESSOR = "npu"

@@ -9,11 +9,11 @@ blocks (`int4`, `int8-embedding-int4`, `mixed`). It multiplies in floats where a
 
 from __future__ import annotations
 
+from fastserve_device_tests.compilers.litert_compiling import GPU
 from fastserve_device_tests.executors import litert_gpu
-from fastserve_device_tests.executors.litert_compiling import GPU
 from fastserve_device_tests.executors.litert_gpu import LiteRTGpu
+from fastserve_device_tests.executors.not_opened import check_one_graph
 from fastserve_device_tests.needs import Needs, first_that_exists
-from fastserve_device_tests.not_opened import check_one_graph
 from fastserve_runtime.bundle.manifest import Variant
 
 NAME = "tflite:gpu"

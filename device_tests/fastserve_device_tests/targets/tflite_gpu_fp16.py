@@ -10,11 +10,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from fastserve_device_tests.compilers.litert_compiling import GPU
 from fastserve_device_tests.executors import litert_gpu
-from fastserve_device_tests.executors.litert_compiling import GPU
 from fastserve_device_tests.executors.litert_gpu import LiteRTGpu
+from fastserve_device_tests.executors.not_opened import check_one_graph
 from fastserve_device_tests.needs import Needs, set_up_folder
-from fastserve_device_tests.not_opened import check_one_graph
 from fastserve_runtime.bundle.manifest import Variant
 from fastserve_runtime.conformance.policy import HALF_ARITHMETIC
 

@@ -7,8 +7,8 @@ with floats of 16 bits are not for it.
 from __future__ import annotations
 
 from fastserve_device_tests.executors import tflite_micro
+from fastserve_device_tests.executors.not_opened import check_one_graph
 from fastserve_device_tests.needs import Needs
-from fastserve_device_tests.not_opened import check_one_graph
 from fastserve_runtime.bundle.manifest import Variant
 from fastserve_runtime.sessions.session import Engine
 

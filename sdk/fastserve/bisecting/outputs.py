@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fastserve_device_tests.recording import Recording
+from fastserve_device_tests.suite.recording import Recording
 from fastserve_runtime.bundle.golden import Golden
 from fastserve_runtime.bundle.manifest import Variant
 from fastserve_runtime.conformance.metrics import sqnr_db

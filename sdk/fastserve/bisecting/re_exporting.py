@@ -23,8 +23,8 @@ from fastserve_converters.layer_map import Tap, tap_of
 from fastserve_converters.precisions import Precision
 from fastserve_converters.reference import INPUTS
 from fastserve_converters.sources_digest import sources_digest
-from fastserve_device_tests.event_trace import trace_events
-from fastserve_device_tests.recording import Recording, Run
+from fastserve_device_tests.executors.event_trace import trace_events
+from fastserve_device_tests.suite.recording import Recording, Run
 from fastserve_runtime.bundle.manifest import Variant
 from fastserve_runtime.conformance.metrics import sqnr_db
 from fastserve_runtime.conformance.recorded_samples import TENSOR, sample_file, sample_files

@@ -11,7 +11,7 @@ import numpy as np
 
 from fastserve.manifest_writer import layer_map_place
 from fastserve_converters.layer_map import Tap, tap_of
-from fastserve_device_tests.recording import Recording, Run, record
+from fastserve_device_tests.suite.recording import Recording, Run, record
 from fastserve_device_tests.targets import Target, as_computed
 from fastserve_runtime.bundle.manifest import Variant
 from fastserve_runtime.bundle.reader import Bundle

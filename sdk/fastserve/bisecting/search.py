@@ -16,7 +16,7 @@ from fastserve.bisecting.results import Bisection, Suspect
 from fastserve.bisecting.samples import samples_of
 from fastserve.progress import Reporter
 from fastserve_converters.layer_map import Tap
-from fastserve_device_tests.recording import Recording, Run
+from fastserve_device_tests.suite.recording import Recording, Run
 from fastserve_device_tests.targets import Target, as_computed
 from fastserve_runtime.bundle.manifest import Variant
 from fastserve_runtime.bundle.reader import Bundle

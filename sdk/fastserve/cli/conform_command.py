@@ -14,8 +14,8 @@ from fastserve.conformance_evidence import save_verdicts
 from fastserve.consoles import error_console, output_console, plain
 from fastserve.progress import terminal_reporter
 from fastserve.verdict_matrix import WHOLE_CHECKS, verdict_tables
-from fastserve_device_tests.junit import junit_xml
-from fastserve_device_tests.suite import NO_VARIANT, Pairing, run_suite
+from fastserve_device_tests.suite.junit import junit_xml
+from fastserve_device_tests.suite.suite import NO_VARIANT, Pairing, run_suite
 from fastserve_runtime.cli.listed_words import WORDS, listed_words
 from fastserve_runtime.cli.streams import show_document
 from fastserve_runtime.conformance.verdict import Outcome, Verdict

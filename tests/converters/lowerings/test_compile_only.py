@@ -11,7 +11,7 @@ import pytest
 from fastserve_converters.formats import missing_modules
 from fastserve_converters.lowerings import load_lowering
 from fastserve_device_tests.executors.executorch_program import read_program
-from fastserve_device_tests.suite import run_suite
+from fastserve_device_tests.suite.suite import run_suite
 from fastserve_device_tests.targets import COMPILE_ONLY, load_target
 from fastserve_runtime.conformance.verdict import Outcome
 from lowered_bundles import lowered, lowered_bundle

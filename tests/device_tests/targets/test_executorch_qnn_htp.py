@@ -17,7 +17,7 @@ from fastserve_converters.lowerings import load_lowering
 from fastserve_converters.lowerings.executorch_qnn_htp import BACKEND, lower
 from fastserve_device_tests.executors import executorch_qnn
 from fastserve_device_tests.needs import Needs
-from fastserve_device_tests.target_process import LOAD, check_in_process
+from fastserve_device_tests.suite.target_process import LOAD, check_in_process
 from fastserve_device_tests.targets import load_target
 from fastserve_runtime.conformance.verdict import Outcome, Verdict
 from fastserve_runtime.errors import EnvironmentFailure

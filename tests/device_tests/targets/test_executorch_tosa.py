@@ -12,8 +12,8 @@ from fastserve_converters.formats import missing_modules
 from fastserve_converters.lowerings import load_lowering
 from fastserve_device_tests.executors.executorch_program import read_program
 from fastserve_device_tests.needs import Needs
-from fastserve_device_tests.suite import APPLICABLE, run_suite
-from fastserve_device_tests.target_process import LOAD, RUN, check_in_process
+from fastserve_device_tests.suite.suite import APPLICABLE, run_suite
+from fastserve_device_tests.suite.target_process import LOAD, RUN, check_in_process
 from fastserve_device_tests.targets import load_target
 from fastserve_runtime.conformance.verdict import Outcome, Verdict
 from lowered_bundles import altered, lowered, lowered_bundle, with_negated_embedding

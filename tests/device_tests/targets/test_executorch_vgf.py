@@ -8,7 +8,7 @@ import pytest
 
 from fastserve_converters.formats import missing_modules
 from fastserve_converters.lowerings import load_lowering
-from fastserve_device_tests.target_process import LOAD, check_in_process
+from fastserve_device_tests.suite.target_process import LOAD, check_in_process
 from fastserve_device_tests.targets import load_target
 from fastserve_runtime.conformance.verdict import Outcome, Verdict
 from lowered_bundles import altered, lowered, lowered_bundle

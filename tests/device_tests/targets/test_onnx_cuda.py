@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fastserve_device_tests.executors.onnx_cuda import INSTALL
-from fastserve_device_tests.target_process import LOAD, check_in_process
+from fastserve_device_tests.suite.target_process import LOAD, check_in_process
 from fastserve_device_tests.targets import load_target, onnx_cuda
 from fastserve_runtime.bundle.manifest import parse_variant
 from fastserve_runtime.conformance.verdict import Outcome

@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 from fastserve_device_tests.needs import Needs
-from fastserve_device_tests.target_process import LOAD, check_in_process
+from fastserve_device_tests.suite.target_process import LOAD, check_in_process
 from fastserve_device_tests.targets import load_target
 from fastserve_runtime.conformance.verdict import Outcome, Verdict
 from manifests import CHECKS_OF_EXPORTS

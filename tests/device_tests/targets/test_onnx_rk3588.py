@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from fastserve_device_tests.needs import Needs
-from fastserve_device_tests.suite import run_suite
-from fastserve_device_tests.target_process import LOAD
+from fastserve_device_tests.suite.suite import run_suite
+from fastserve_device_tests.suite.target_process import LOAD
 from fastserve_device_tests.targets import load_target
 from fastserve_runtime.bundle.golden import read_golden, write_golden
 from fastserve_runtime.conformance.verdict import Outcome, Verdict
@@ -184,7 +184,7 @@ def test_a_model_that_cannot_be_compiled_is_a_failed_load(tmp_path: Path, conten
 COMPARE = """
 import json, sys
 import numpy as np, onnx, onnxruntime
-from fastserve_device_tests.executors.onnx_opset import lower_opset
+from fastserve_device_tests.compilers.onnx_opset import lower_opset
 model = onnx.load(sys.argv[1])
 lowered = lower_opset(model, 19)
 onnx.checker.check_model(lowered, full_check=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 import onnx
 import pytest
 
-from fastserve_device_tests.target_process import check_in_process, check_variant
+from fastserve_device_tests.suite.target_process import check_in_process, check_variant
 from fastserve_device_tests.targets import load_target
 from fastserve_runtime.bundle.reader import open_bundle
 from fastserve_runtime.conformance.verdict import Outcome, Verdict

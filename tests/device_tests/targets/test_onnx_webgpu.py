@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx
 import pytest
 
-from fastserve_device_tests.target_process import LOAD, check_in_process
+from fastserve_device_tests.suite.target_process import LOAD, check_in_process
 from fastserve_device_tests.targets import load_target, onnx_webgpu
 from fastserve_runtime.conformance.verdict import Outcome, Verdict
 from manifests import CHECKS_OF_EXPORTS

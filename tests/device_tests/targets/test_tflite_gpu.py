@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from fastserve_converters.formats.tflite.writing import OPEN
-from fastserve_device_tests.executors.litert_compiling import CPU, GPU, counted_operators
+from fastserve_device_tests.compilers.litert_compiling import CPU, GPU, counted_operators
 from fastserve_device_tests.executors.litert_gpu import FULL
 from fastserve_device_tests.needs import Needs
-from fastserve_device_tests.target_process import LOAD, check_in_process
+from fastserve_device_tests.suite.target_process import LOAD, check_in_process
 from fastserve_device_tests.targets import load_target, tflite_gpu
 from fastserve_runtime.conformance.verdict import Outcome, Verdict
 from fastserve_runtime.errors import UsageError

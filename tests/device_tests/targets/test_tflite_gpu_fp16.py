@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fastserve_device_tests.executors.litert_gpu import HALF
-from fastserve_device_tests.target_process import LOAD, check_in_process
+from fastserve_device_tests.suite.target_process import LOAD, check_in_process
 from fastserve_device_tests.targets import load_target, tflite_gpu_fp16
 from fastserve_device_tests.targets.tflite_gpu_fp16 import HOME, INSTALL, driver
 from fastserve_runtime.conformance.verdict import Outcome

@@ -13,8 +13,8 @@ from fastserve_converters.formats.tflite.writing import OPEN
 from fastserve_device_tests.executors import tflite_micro
 from fastserve_device_tests.executors.tflite_micro import open_session, reason_of_refusal
 from fastserve_device_tests.needs import Needs
-from fastserve_device_tests.suite import APPLICABLE, run_suite
-from fastserve_device_tests.target_process import LOAD, check_in_process
+from fastserve_device_tests.suite.suite import APPLICABLE, run_suite
+from fastserve_device_tests.suite.target_process import LOAD, check_in_process
 from fastserve_device_tests.targets import load_target
 from fastserve_runtime.conformance.verdict import Outcome, Verdict
 from fastserve_runtime.errors import UsageError

@@ -1,0 +1,1 @@
+"""Checks: plain functions from an opened model and its golden to verdicts."""

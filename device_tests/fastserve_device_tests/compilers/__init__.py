@@ -1,0 +1,1 @@
+"""Vendors' compilers: a portable file becomes a target's own artifact."""

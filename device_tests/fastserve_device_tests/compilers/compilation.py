@@ -1,0 +1,124 @@
+"""Compiling a portable file into a target's own artifact, by the vendor's compiler, in the target's own process."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any
+
+from fastserve_device_tests.processes.limited_process import run_module
+from fastserve_device_tests.targets import CompilingTarget, Target
+from fastserve_runtime.bundle.manifest import ExpectedPlacement, Graph, OperatorCount, Requirement
+from fastserve_runtime.bundle.manifest_documents import artifact_document
+from fastserve_runtime.errors import EnvironmentFailure
+
+ESTIMATES = "estimates"
+"""The part of a report that holds what the compiler reckons rather than counts: cycles, bytes of memory in use."""
+_PROCESS = "compile_process"
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A target's own artifact with everything that a manifest says of it.
+
+    Attributes:
+        format: of its files; the portable file's, or the vendor's own (`rknn`).
+        files: relative to the folder that they were written to.
+        graphs: entry points by name.
+        operators: inventory of the file.
+        expected_placement: what the compiler gave to the target's processor.
+        requires: the engine that opens it, and its least version.
+        report: what the compiler tells, JSON; what it only reckons stands below `ESTIMATES`.
+    """
+
+    format: str
+    files: tuple[str, ...]
+    graphs: Mapping[str, Graph]
+    operators: tuple[OperatorCount, ...]
+    expected_placement: ExpectedPlacement
+    requires: Requirement
+    report: Mapping[str, Any]
+
+    def as_document(self) -> dict[str, Any]:
+        """Return the fields of a manifest's variant that the compiler knows, its format, and the report."""
+        return {
+            "format": self.format,
+            **artifact_document(
+                files=self.files,
+                graphs=self.graphs,
+                operators=self.operators,
+                expected_placement=self.expected_placement,
+                requires=self.requires,
+            ),
+            "report": dict(self.report),
+        }
+
+
+def graphs_in(file: str, graphs: Mapping[str, Graph]) -> dict[str, Graph]:
+    """Return graphs as they are, but in another file."""
+    return {name: Graph(file, graph.entry, graph.signature) for name, graph in graphs.items()}
+
+
+def compile_in_process(target: Target, model: Path, variant: Mapping[str, Any], out: Path) -> dict[str, Any]:
+    """Compile a portable model in a child process with the target's limits.
+
+    Args:
+        target: one that has a compiler.
+        model: the portable file.
+        variant: the manifest's fields of the variant that it belongs to.
+        out: an empty folder for the files.
+
+    Returns:
+        `Compiled.as_document`.
+
+    Raises:
+        EnvironmentFailure: something that the compiler needs is missing, it refused the model, crashed or hung.
+    """
+    check_there(target)
+    request = {"target": target.NAME, "model": str(model), "variant": dict(variant), "out": str(out)}
+    with tempfile.TemporaryDirectory(prefix="fastserve-compile-") as folder:
+        file = Path(folder) / "request.json"
+        file.write_text(json.dumps(request))
+        ended = run_module(target.needs(), _PROCESS, str(file))
+    if ended.broken_limit is not None:
+        raise EnvironmentFailure(f"The compiler for {target.NAME} was ended: {ended.broken_limit}.")
+    try:
+        answer = json.loads(ended.output)
+    except ValueError as error:
+        raise EnvironmentFailure(f"The compiler for {target.NAME} {ended.death}.") from error
+    if "compiled" not in answer:
+        raise EnvironmentFailure(answer["problem"], answer["remedy"])
+    compiled: dict[str, Any] = answer["compiled"]
+    return compiled
+
+
+def check_there(target: Target) -> None:
+    """Refuse a target that lacks something on this machine.
+
+    Raises:
+        EnvironmentFailure: naming it, and the command that brings it.
+    """
+    missing = target.needs().missing()
+    if missing:
+        raise EnvironmentFailure(
+            f"The target {target.NAME} lacks {' and '.join(missing)}.",
+            f"Install it: {'; '.join(dict.fromkeys(missing.values()))}.",
+        )
+
+
+def compiler_versions(target: CompilingTarget) -> dict[str, str]:
+    """Return the installed versions of a compiler's distributions, also in an environment of its own. Imports none."""
+    needs = target.needs()
+    own = needs.environment.get("PYTHONPATH")
+    paths = sys.path if needs.interpreter is None or own is None else own.split(os.pathsep)
+    versions: dict[str, str] = {}
+    for name in target.COMPILED_BY:
+        for found in distributions(name=name, path=paths):
+            versions.setdefault(name, found.version)
+    return versions

@@ -1,0 +1,1 @@
+"""Child processes of targets, with limits on what they may use."""

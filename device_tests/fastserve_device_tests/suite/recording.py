@@ -1,0 +1,229 @@
+"""Recording what a variant computes inside on a target: sample after sample to disk, in a process of its own.
+
+    python -m fastserve_device_tests.suite.recording REQUEST
+
+The request is a JSON file. A run opens the model with some tensors as further outputs, and writes one file for each
+sample (`fastserve_runtime.conformance.recorded_samples`), of which nothing stays in memory; the tensors' values are
+real numbers.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastserve_device_tests.intermediates import INTERMEDIATES, Instrumented, Intermediates
+from fastserve_device_tests.processes.limited_process import begin_answer, run_module
+from fastserve_device_tests.targets import Target, load_target
+from fastserve_runtime.bundle.manifest import Graph, Signature, TensorSpec, Variant
+from fastserve_runtime.bundle.reader import open_bundle
+from fastserve_runtime.conformance.recorded_samples import INPUT, OUTPUT, TENSOR, sample_file
+from fastserve_runtime.errors import EnvironmentFailure, FastServeError
+from fastserve_runtime.loading import checked_model
+from fastserve_runtime.measurement.memory import read_memory
+from fastserve_runtime.sessions.lengths import MASK, cut, graph_for, own_tokens, takes_tokens
+from fastserve_runtime.sessions.session import ModelSource, Session
+
+if TYPE_CHECKING:
+    from fastserve_runtime.sessions.session import Tensors
+
+_DONE = "run.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one opening of the model should give.
+
+    Attributes:
+        name: of the folder that its samples go to.
+        tensors: names of tensors from inside.
+        model: a file that takes the place of the variant's own.
+        only: numbers of the samples that are run; None for all.
+    """
+
+    name: str
+    tensors: tuple[str, ...] = ()
+    model: Path | None = None
+    only: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What a run gave.
+
+    Attributes:
+        folder: where its samples are.
+        tensors: number of a tensor in the run → its name, for those that could be read.
+        failure: why there are no samples; empty where there are.
+        peak: bytes that its process held in memory at most, where that is known.
+    """
+
+    folder: Path
+    tensors: Mapping[int, str]
+    failure: str = ""
+    peak: int | None = None
+
+
+def record(
+    bundle: Path,
+    variant: str,
+    target: Target,
+    samples: Path,
+    runs: Sequence[Run],
+    out: Path,
+    padded: Sequence[int] = (),
+) -> list[Recording]:
+    """Record in a child process; where it crashes or hangs, the runs that it did not end have a failure.
+
+    Args:
+        bundle: its directory or zip file.
+        variant: the id of one that the target takes.
+        target: what executes it.
+        samples: an `.npz` file of inputs by name, shape [samples, ...].
+        runs: what is wanted.
+        out: a folder for what is recorded.
+        padded: numbers of samples that keep their padding where the model could do without.
+
+    Raises:
+        EnvironmentFailure: the target cannot run on this machine.
+    """
+    needs = target.needs()
+    missing = needs.missing()
+    if missing:
+        problem = f"{target.NAME} cannot run here: {' and '.join(missing)} is missing."
+        raise EnvironmentFailure(problem, f"{'; '.join(dict.fromkeys(missing.values()))}.")
+    out.mkdir(parents=True, exist_ok=True)
+    request = out / f"request-{runs[0].name}.json"
+    document = {
+        "bundle": str(bundle.absolute()),
+        "variant": variant,
+        "target": target.NAME,
+        "samples": str(samples.absolute()),
+        "out": str(out.absolute()),
+        "padded": list(padded),
+        "runs": [_run_document(run) for run in runs],
+    }
+    request.write_text(json.dumps(document))
+    ended = run_module(needs, "recording", str(request))
+    died = ended.broken_limit or f"the process {ended.death}"
+    return [_read_recording(out / run.name, died) for run in runs]
+
+
+def _run_document(run: Run) -> dict[str, Any]:
+    return {
+        "name": run.name,
+        "tensors": list(run.tensors),
+        "model": None if run.model is None else str(run.model.absolute()),
+        "only": run.only,
+    }
+
+
+def _read_recording(folder: Path, died: str) -> Recording:
+    try:
+        answer = json.loads((folder / _DONE).read_text())
+    except FileNotFoundError:
+        return Recording(folder, {}, died)
+    return Recording(folder, {int(n): t for n, t in answer["tensors"].items()}, answer["failure"], answer["peak"])
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Do the runs of a request, in the target's process."""
+    import numpy as np
+
+    begin_answer()
+    request = json.loads(Path(arguments[0]).read_text())
+    target = load_target(request["target"])
+    with open_bundle(request["bundle"]) as bundle, np.load(request["samples"], allow_pickle=False) as arrays:
+        variant = bundle.manifest.variant(request["variant"])
+        inputs = {name: arrays[name] for name in arrays.files}
+        for run in request["runs"]:
+            folder = Path(request["out"], run["name"])
+            folder.mkdir(parents=True, exist_ok=True)
+            tensors: Mapping[int, str] = {}
+            failure = ""
+            try:
+                model = checked_model(bundle, variant) if run["model"] is None else Path(run["model"])
+                rows = _rows(inputs, run["only"])
+                tensors = _record_run(target, variant, model, run["tensors"], rows, folder, request["padded"])
+            except FastServeError as error:
+                failure = str(error)
+            (folder / _DONE).write_text(
+                json.dumps({"tensors": tensors, "failure": failure, "peak": read_memory().peak})
+            )
+
+
+def _rows(inputs: Tensors, only: Sequence[int] | None) -> Iterator[tuple[int, Tensors]]:
+    count = len(next(iter(inputs.values())))
+    for row in range(count) if only is None else only:
+        yield row, {name: value[row : row + 1] for name, value in inputs.items()}
+
+
+def _record_run(
+    target: Target,
+    variant: Variant,
+    model: ModelSource,
+    tensors: Sequence[str],
+    samples: Iterator[tuple[int, Tensors]],
+    folder: Path,
+    padded: Sequence[int],
+) -> Mapping[int, str]:
+    import numpy as np
+
+    # Encoders have one graph.
+    name, graph = next(iter(variant.graphs.items()))
+    module: Intermediates = INTERMEDIATES.load(variant.format)
+    found = module.instrumented(model, graph.entry, tensors)
+    numbers = {number: tensor for number, tensor in enumerate(tensors) if tensor in found.outputs}
+    graphs, outputs_inside = {name: _with_outputs(graph, found)}, found.outputs
+    engine = target.engine(variant)
+    opened = _on_disk(found.model, folder / f"model{Path(graph.file).suffix}")
+    del found, model  # engines take models from files in less memory
+    with engine.open_session(opened, graphs, threads=1) as session:
+        for row, sample in samples:
+            given = sample if row in padded else fitted(session, sample)
+            outputs = session.run(given)
+            arrays: dict[str, Any] = {f"{INPUT}{n}": value for n, value in given.items()}
+            arrays |= {f"{OUTPUT}{spec.name}": outputs[spec.name] for spec in graph.signature.outputs}
+            for number, tensor in numbers.items():
+                inside = outputs_inside[tensor]
+                arrays[f"{TENSOR}{number}"] = inside.real(outputs[inside.name])
+            np.savez(sample_file(folder, row), **arrays)
+    return numbers
+
+
+def _on_disk(model: ModelSource, place: Path) -> Path:
+    if isinstance(model, Path):
+        return model
+    place.write_bytes(model)
+    return place
+
+
+def _with_outputs(graph: Graph, found: Instrumented) -> Graph:
+    """Return a graph whose signature has the further outputs; of what shape they are, nobody knows."""
+    own = {spec.name for spec in graph.signature.outputs}
+    added = {
+        o.name: TensorSpec(o.name, o.dtype, (), has_known_dims=False)
+        for o in found.outputs.values()
+        if o.name not in own
+    }
+    signature = Signature(graph.signature.inputs, (*graph.signature.outputs, *added.values()))
+    return replace(graph, signature=signature)
+
+
+def fitted(session: Session, sample: Tensors) -> dict[str, Any]:
+    """Return one sample as a session gets it: without padding, where it can do without."""
+    names = {spec.name for signature in session.graphs.values() for spec in signature.inputs}
+    taken = {name: value for name, value in sample.items() if name in names}
+    if not takes_tokens(session.graphs):
+        return taken
+    fit = graph_for(session.graphs, int(own_tokens(taken)[0]))
+    width = taken[MASK].shape[1]
+    return cut(taken, fit.tokens) if fit is not None and fit.tokens <= width else taken
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
