@@ -28,8 +28,8 @@ import numpy as np
 from rich.console import Console
 
 import fastserve
-from fastserve.progress import terminal_reporter
-from fastserve.report import print_export
+from fastserve.cli.report import print_export
+from fastserve.pipeline.progress import terminal_reporter
 from fastserve_runtime.measurement.machine import this_machine
 from generating.files import FOLDER, LOGS, checkpoint, folder_bytes, genai_folder, gguf_of_type, smollm2
 from generating.processes import Process
@@ -101,7 +101,7 @@ def export(data: Path | None, formats: Sequence[str]) -> list[Entry]:
 
 def write_traces(result: fastserve.ExportResult) -> None:
     """Write the evaluation traces of an export as JSON: lists of tokens and how many are fed at once."""
-    from fastserve.stages import read_arrays
+    from fastserve.pipeline.stages import read_arrays
     from fastserve_runtime.generation import traces
 
     inputs = read_arrays(result.reference / "inputs.npz")

@@ -19,8 +19,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from fastserve.export_request import ExportRequest
-from fastserve.exporting import run_export
+from fastserve.exporting.exporting import run_export
+from fastserve.exporting.request import ExportRequest
 from fastserve_device_tests.checks.metric_check import METRIC
 from fastserve_device_tests.suite.suite import run_suite
 from fastserve_runtime.bundle.reader import open_bundle

@@ -20,8 +20,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fastserve.cache import Cache
-from fastserve.cache_keys import tool_versions
+from fastserve.cache.cache import Cache
+from fastserve.cache.keys import tool_versions
 from fastserve_runtime.measurement.machine import this_machine
 from quantized.figures import rows_of
 from quantized.folders import LOGS, OWN

@@ -19,12 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from fastserve.bundle_writer import write_bundle
-from fastserve.cache import Entry
-from fastserve.candidate import Candidate
-from fastserve.manifest_writer import bundle_content
-from fastserve.model_source import ModelSource
-from fastserve.stages import read_arrays
+from fastserve.bundles.bundle_writer import write_bundle
+from fastserve.bundles.manifest_writer import bundle_content
+from fastserve.cache.cache import Entry
+from fastserve.exporting.model_source import ModelSource
+from fastserve.pipeline.stages import read_arrays
+from fastserve.search.candidate import Candidate
 from fastserve_converters.checkpoint import read_checkpoint
 from fastserve_converters.data import DEFAULT_TEXTS
 from fastserve_converters.formats import FORMATS, Format

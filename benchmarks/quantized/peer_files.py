@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fastserve.cache import Cache, Entry
-from fastserve.cache_keys import tool_versions
+from fastserve.cache.cache import Cache, Entry
+from fastserve.cache.keys import tool_versions
 from fastserve_converters.checkpoint import file_sha256
 from fastserve_runtime.bundle.canonical_json import digest
 from quantized import plain_model

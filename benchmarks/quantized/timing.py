@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fastserve.cache import Cache
+from fastserve.cache.cache import Cache
 from fastserve_converters.tasks import TASKS, Quality, Task
 from fastserve_runtime.bundle.canonical_json import digest
 from fastserve_runtime.conformance.comparison import Comparison

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fastserve.bisecting import Bisection, bisect
-    from fastserve.budget import Budget, Limit
-    from fastserve.candidate import Candidate
+    from fastserve.bundles.packing import pack
     from fastserve.conforming import conform
-    from fastserve.exporting import ExportResult
-    from fastserve.packing import pack
-    from fastserve.progress import Reporter
+    from fastserve.exporting.exporting import ExportResult
+    from fastserve.pipeline.progress import Reporter
+    from fastserve.search.budget import Budget, Limit
+    from fastserve.search.candidate import Candidate
     from fastserve_converters.tasks import Quality
     from fastserve_runtime import (
         Bundle,
@@ -43,11 +43,11 @@ _MODULE_OF = {
     name: module
     for module, names in {
         "fastserve.bisecting": "Bisection bisect",
-        "fastserve.budget": "Budget Limit",
-        "fastserve.candidate": "Candidate",
+        "fastserve.search.budget": "Budget Limit",
+        "fastserve.search.candidate": "Candidate",
         "fastserve.conforming": "conform",
-        "fastserve.exporting": "ExportResult",
-        "fastserve.packing": "pack",
+        "fastserve.exporting.exporting": "ExportResult",
+        "fastserve.bundles.packing": "pack",
         "fastserve_converters.tasks": "Quality",
         "fastserve_runtime": (
             "Bundle BundleError EnvironmentFailure FastServeError UsageError Verdict load open_bundle verify"
@@ -165,9 +165,9 @@ def export(
     """
     from pathlib import Path
 
-    from fastserve.budget import budget_from_flags
-    from fastserve.export_request import ExportRequest
-    from fastserve.exporting import run_export
+    from fastserve.exporting.exporting import run_export
+    from fastserve.exporting.request import ExportRequest
+    from fastserve.search.budget import budget_from_flags
 
     limits = budget or budget_from_flags(
         max_size=max_size,

@@ -9,7 +9,7 @@ import pytest
 
 import fastserve
 from checkpoints import save_checkpoint
-from fastserve.cache import Cache
+from fastserve.cache.cache import Cache
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ import pytest
 
 import fastserve
 from checkpoints import cut_checkpoint
-from fastserve.converter_process import ConverterProcess
+from fastserve.pipeline.converter_process import ConverterProcess
 
 WHOLE = 6
 ALL = {f"{f}-{p}" for f in ("onnx", "tflite", "executorch") for p in ("fp32", "int8-dynamic")}

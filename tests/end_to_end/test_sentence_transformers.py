@@ -17,7 +17,7 @@ import pytest
 import torch
 
 import fastserve
-from fastserve.export_length import export_length
+from fastserve.exporting.length import export_length
 from fastserve_converters.checkpoint import read_checkpoint
 from fastserve_converters.data import Sample, Split
 from fastserve_converters.edge_form import build_edge_form

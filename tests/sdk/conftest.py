@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from fastserve.bundle_writer import BundleFile, write_bundle
-from fastserve.candidate import Candidate
+from fastserve.bundles.bundle_writer import BundleFile, write_bundle
+from fastserve.search.candidate import Candidate
 from fastserve_converters.tasks import Quality
 
 # No deadlines, since other work may go on; the same examples in every run, kept nowhere.

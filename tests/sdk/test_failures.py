@@ -10,8 +10,8 @@ import warnings
 import pytest
 import typer
 
+from fastserve.cli.consoles import error_console, output_console
 from fastserve.cli.failures import failures_shown
-from fastserve.consoles import error_console, output_console
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, UsageError
 
 Capture = pytest.CaptureFixture[str]

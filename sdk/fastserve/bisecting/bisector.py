@@ -11,7 +11,7 @@ from fastserve.bisecting.re_exporting import EXPORT_AGAIN
 from fastserve.bisecting.reference_model import ReferenceModel
 from fastserve.bisecting.results import Bisection
 from fastserve.bisecting.search import ALONE, COMPARE, READ, Search
-from fastserve.progress import Reporter, SilentReporter, Step
+from fastserve.pipeline.progress import Reporter, SilentReporter, Step
 from fastserve_runtime.bundle.reader import open_bundle
 from fastserve_runtime.closing import ClosedAtEnd
 from fastserve_runtime.errors import UsageError

@@ -13,10 +13,10 @@ import numpy as np
 from fastserve.bisecting.reading import Inside, Reader, least_output_sqnr_db, tensors
 from fastserve.bisecting.reference_model import ReferenceJobs
 from fastserve.bisecting.transplanting import transplanted
-from fastserve.cache_keys import part_digest, tool_versions
-from fastserve.model_files import described_source
-from fastserve.progress import Reporter
-from fastserve.stages import REFERENCE_TOOLS
+from fastserve.cache.keys import part_digest, tool_versions
+from fastserve.pipeline.model_files import described_source
+from fastserve.pipeline.progress import Reporter
+from fastserve.pipeline.stages import REFERENCE_TOOLS
 from fastserve_converters.checkpoint import file_sha256
 from fastserve_converters.formats import FORMATS
 from fastserve_converters.layer_map import Tap, tap_of

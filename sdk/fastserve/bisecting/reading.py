@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fastserve.manifest_writer import layer_map_place
+from fastserve.bundles.manifest_writer import layer_map_place
 from fastserve_converters.layer_map import Tap, tap_of
 from fastserve_device_tests.suite.recording import Recording, Run, record
 from fastserve_device_tests.targets import Target, as_computed

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastserve.cache import Cache
-from fastserve.cache_folder import default_cache_dir
-from fastserve.converter_process import ConverterProcess
-from fastserve.model_files import ModelFiles
-from fastserve.model_source import ModelSource, find_model
-from fastserve.step_inputs import InputFolders
+from fastserve.cache.cache import Cache
+from fastserve.cache.folder import default_cache_dir
+from fastserve.exporting.model_source import ModelSource, find_model
+from fastserve.pipeline.converter_process import ConverterProcess
+from fastserve.pipeline.model_files import ModelFiles
+from fastserve.pipeline.step_inputs import InputFolders
 from fastserve_converters.checkpoint import Checkpoint, read_checkpoint
 from fastserve_converters.job_requests import source_of
 from fastserve_converters.layer_map import Tap

@@ -9,10 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
+from fastserve.bundles.packing import pack as pack_bundle
+from fastserve.cli.consoles import error_console, output_console, plain
 from fastserve.cli.failures import failures_shown
-from fastserve.consoles import error_console, output_console, plain
-from fastserve.packing import pack as pack_bundle
-from fastserve.reading import inspection_tables, trials_table, verdict_table
+from fastserve.cli.reading import inspection_tables, trials_table, verdict_table
 from fastserve_runtime.bundle.reader import open_bundle
 from fastserve_runtime.cli.inspection import inspection
 from fastserve_runtime.cli.streams import show, show_document

@@ -9,14 +9,14 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from fastserve.cache import Cache
-from fastserve.cache_contents import KeptEntry, kept_entries, remove_entries, superfluous
-from fastserve.cache_folder import default_cache_dir
+from fastserve.cache.cache import Cache
+from fastserve.cache.contents import KeptEntry, kept_entries, remove_entries, superfluous
+from fastserve.cache.folder import default_cache_dir
 from fastserve.cli.bundle_commands import AsJson, Debug
+from fastserve.cli.consoles import error_console, output_console, plain
 from fastserve.cli.failures import failures_shown
-from fastserve.consoles import error_console, output_console, plain
-from fastserve.progress import terminal_reporter
-from fastserve.units import parse_age, parse_size
+from fastserve.pipeline.progress import terminal_reporter
+from fastserve.search.units import parse_age, parse_size
 from fastserve_runtime.cli.streams import show_document
 from fastserve_runtime.errors import UsageError
 from fastserve_runtime.quantities import format_size, format_time

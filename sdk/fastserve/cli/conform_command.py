@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
+from fastserve.bundles.conformance_evidence import save_verdicts
 from fastserve.cli.bundle_commands import AsJson, Bundle, Debug, exit_by
+from fastserve.cli.consoles import error_console, output_console, plain
 from fastserve.cli.failures import failures_shown
-from fastserve.conformance_evidence import save_verdicts
-from fastserve.consoles import error_console, output_console, plain
-from fastserve.progress import terminal_reporter
-from fastserve.verdict_matrix import WHOLE_CHECKS, verdict_tables
+from fastserve.cli.verdict_matrix import WHOLE_CHECKS, verdict_tables
+from fastserve.pipeline.progress import terminal_reporter
 from fastserve_device_tests.suite.junit import junit_xml
 from fastserve_device_tests.suite.suite import NO_VARIANT, Pairing, run_suite
 from fastserve_runtime.cli.listed_words import WORDS, listed_words

@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from fastserve.budget import budget_from_flags
+from fastserve.cli.consoles import error_console, output_console
 from fastserve.cli.failures import failures_shown
-from fastserve.consoles import error_console, output_console
-from fastserve.export_length import DEFAULT_CONTEXT, DEFAULT_SEQUENCE_LENGTH
-from fastserve.export_request import ExportRequest
-from fastserve.exporting import run_export
-from fastserve.progress import terminal_reporter
-from fastserve.report import export_document, print_export
+from fastserve.cli.report import export_document, print_export
+from fastserve.exporting.exporting import run_export
+from fastserve.exporting.length import DEFAULT_CONTEXT, DEFAULT_SEQUENCE_LENGTH
+from fastserve.exporting.request import ExportRequest
+from fastserve.pipeline.progress import terminal_reporter
+from fastserve.search.budget import budget_from_flags
 from fastserve_runtime.cli.listed_words import WORDS, listed_words
 from fastserve_runtime.cli.streams import show_document
 from fastserve_runtime.errors import EXIT_NOTHING_FITS

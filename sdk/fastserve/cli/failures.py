@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 
 import typer
 
-from fastserve.consoles import error_console, plain
+from fastserve.cli.consoles import error_console, plain
 from fastserve_runtime.cli.streams import show_document
 from fastserve_runtime.failure import Failure, failure_of, tell_warnings
 from fastserve_runtime.processes.interruption import ctrl_c_raised

@@ -10,8 +10,8 @@ from rich.table import Table
 
 import fastserve_runtime
 from fastserve.cli.bundle_commands import AsJson, Bundle, Debug, EngineOption, Threads, VariantOption
+from fastserve.cli.consoles import output_console, plain
 from fastserve.cli.failures import failures_shown
-from fastserve.consoles import output_console, plain
 from fastserve_runtime.cli.generation_options import GenerationOptions, is_generation
 from fastserve_runtime.cli.streams import prepare_streams, show_document
 from fastserve_runtime.cli.text_outputs import TextOptions, text_outputs

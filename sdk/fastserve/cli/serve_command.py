@@ -13,8 +13,8 @@ import typer
 
 import fastserve_runtime
 from fastserve.cli.bundle_commands import AsJson, Debug, EngineOption, Threads, VariantOption
+from fastserve.cli.consoles import error_console, plain
 from fastserve.cli.failures import failures_shown
-from fastserve.consoles import error_console, plain
 from fastserve_runtime.cli.streams import show
 from fastserve_runtime.errors import EXIT_INTERRUPTED
 from fastserve_runtime.serving.access import read_token

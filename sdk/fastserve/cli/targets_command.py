@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from fastserve.cli.consoles import output_console, plain
 from fastserve.cli.failures import failures_shown
-from fastserve.consoles import output_console, plain
 from fastserve_converters.lowerings import lowering_targets
 from fastserve_device_tests.suite.availability import missing_of
 from fastserve_device_tests.targets import COMPILE_ONLY, Target, compiles, load_target, target_names

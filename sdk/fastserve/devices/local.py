@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fastserve.cache.writable import has_no_room
 from fastserve.devices import OUTPUTS, MeasurementJob
-from fastserve.writable import has_no_room
 from fastserve_runtime.errors import DiskFull, EnvironmentFailure, says_disk_full
 from fastserve_runtime.measurement.machine import Machine, this_machine
 from fastserve_runtime.processes.lifeline import lifeline

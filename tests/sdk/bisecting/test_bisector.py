@@ -183,7 +183,7 @@ def test_the_layer_map_ships_and_a_device_does_not_need_it(tiny_bundle: Path) ->
 
 @pytest.mark.slow
 def test_a_zip_file_is_searched_too(bisector: Bisector, tiny_bundle: Path, tmp_path: Path) -> None:
-    from fastserve.bundle_writer import write_zip
+    from fastserve.bundles.bundle_writer import write_zip
 
     location = tmp_path / "tiny.fsb.zip"
     write_zip(location, tiny_bundle)

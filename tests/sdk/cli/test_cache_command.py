@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from fastserve.cache import Cache
+from fastserve.cache.cache import Cache
 from fastserve.cli import app
 
 pytestmark = pytest.mark.usefixtures("untouched_warnings_and_logging")

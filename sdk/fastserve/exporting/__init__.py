@@ -1,0 +1,1 @@
+"""From a checkpoint to a bundle: what is asked, what is refused, and the whole way."""

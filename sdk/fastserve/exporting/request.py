@@ -1,0 +1,107 @@
+"""What is asked of an export, and what of that is refused before anything is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fastserve.bundles.bundle_writer import check_free
+from fastserve.cache.folder import CACHE_REMEDY
+from fastserve.cache.writable import check_writable
+from fastserve.exporting.length import check_asked_length
+from fastserve.search.budget import Budget
+from fastserve.search.ranking import KEEP
+from fastserve_converters.checkpoint import Checkpoint
+from fastserve_converters.data import Columns, Table, samples_of
+from fastserve_converters.precisions import RANGE_METHODS
+from fastserve_converters.tasks import TASKS, Task
+from fastserve_runtime.errors import UsageError
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """What is asked for; see `fastserve.export` for the fields."""
+
+    model: str
+    output: Path
+    task: str = "auto"
+    formats: tuple[str, ...] | None = None
+    precisions: tuple[str, ...] | None = None
+    targets: tuple[str, ...] | None = None
+    sequence_length: int | None = None
+    context: int | None = None
+    truncate_dim: int | None = None
+    budget: Budget = field(default_factory=Budget)
+    keep: str = "formats"
+    data: tuple[Path, ...] = ()
+    text_column: str = "text"
+    label_column: str = "label"
+    text_pair_column: str | None = None
+    pairs: bool = False
+    range_method: str = "min-max"
+    threads: int = 1
+    seed: int = 0
+    cache_dir: Path | None = None
+    force: bool = False
+    remeasure: bool = False
+    debug: bool = False
+    debug_dir: Path | None = None
+    trust_remote_code: bool = False
+    allow_pickle: bool = False
+
+    @property
+    def columns(self) -> Columns:
+        """Which columns of the data are read."""
+        return Columns(self.text_column, self.text_pair_column, self.label_column)
+
+    @property
+    def wants_pairs(self) -> bool:
+        """Whether the model is asked for pairs of texts: by itself, or by naming the column of the second ones."""
+        return self.pairs or self.text_pair_column is not None
+
+
+def check_request(request: ExportRequest) -> None:
+    """Refuse settings that mean nothing.
+
+    Raises:
+        UsageError: naming the setting and what it may be.
+    """
+    if request.keep not in KEEP:
+        raise UsageError(f"'{request.keep}' is not a way to keep variants.", f"Write one of: {', '.join(KEEP)}.")
+    if request.range_method not in RANGE_METHODS:
+        raise UsageError(
+            f"Ranges cannot be found by '{request.range_method}'.", f"Write one of: {', '.join(RANGE_METHODS)}."
+        )
+    if request.threads < 1:
+        raise UsageError(f"{request.threads} threads were asked for.", "Ask for at least 1.")
+    if request.truncate_dim is not None and request.truncate_dim < 1:
+        raise UsageError(f"Embeddings were to be cut to {request.truncate_dim} numbers.", "Ask for at least 1.")
+    check_asked_length(request.sequence_length, request.context)
+
+
+def check_places(request: ExportRequest, cache_dir: Path) -> None:
+    """Refuse places that cannot be written, before anything is loaded.
+
+    Raises:
+        UsageError: the output exists.
+        EnvironmentFailure: a folder cannot be written.
+    """
+    check_free(request.output, force=request.force)
+    check_writable(request.output.absolute().parent, "The folder", "Write the bundle into another folder.")
+    check_writable(cache_dir, "The cache folder", CACHE_REMEDY, make=True)
+    if request.debug_dir is not None:
+        check_writable(request.debug_dir, "The folder", "Name another with --debug-dir.", make=True)
+
+
+def check_data(request: ExportRequest, tables: Sequence[Table], checkpoint: Checkpoint | None) -> None:
+    """Refuse data that the steps would refuse, while nothing is loaded; without a checkpoint, what no model takes.
+
+    Raises:
+        UsageError: naming the file and the row.
+    """
+    if checkpoint is None:
+        samples_of(tables, request.columns, None)
+        return
+    task: Task = TASKS.load(checkpoint.task)
+    samples_of(tables, request.columns, task.label_kind(checkpoint), takes_pairs=checkpoint.takes_pairs)

@@ -1,0 +1,147 @@
+"""A variant that could be shipped, with all that is known of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fastserve.search.budget import Breach
+from fastserve_converters.tasks import Quality
+
+LEAST_SPREAD = 0.05
+"""As a share: so much the p90 of one model differs from process to process, however steady each run was."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One format and precision of the model.
+
+    Attributes:
+        folder: where the artifact's files are; None where its export failed.
+        artifact: fields of the manifest's variant that the exporter gave.
+        digests: SHA-256 of each of its files, by name, as they were when it was measured.
+        measurement: as `fastserve_runtime.measurement.measuring` gives it; None where it failed.
+        outputs: file of its outputs on evaluation and golden inputs.
+        size: bytes that a device must hold: its files and the shared ones.
+        twin: how near its outputs come to the same quantized model elsewhere; None where that was not looked at.
+        failure: why there is no artifact or no measurement, or why they are not to be used, in a sentence.
+        target: the one target that it was made for; None where it is portable and measured on this machine.
+        compilation: what made it for that target, and what that told.
+        breaches: limits of the budget that it does not meet.
+        on_front: whether no other candidate is better in every respect (Pareto front).
+    """
+
+    id: str
+    format: str
+    precision: str
+    folder: Path | None = None
+    artifact: Mapping[str, Any] | None = None
+    digests: Mapping[str, str] = field(default_factory=dict)
+    measurement: Mapping[str, Any] | None = None
+    outputs: Path | None = None
+    quality: Quality | None = None
+    size: int | None = None
+    twin: Mapping[str, Any] | None = None
+    failure: str | None = None
+    target: str | None = None
+    compilation: Mapping[str, Any] | None = None
+    breaches: tuple[Breach, ...] = field(default=())
+    on_front: bool = False
+
+    @property
+    def fits(self) -> bool:
+        """Whether it was made, measured or made for a target that is not this machine, and meets the budget."""
+        was_judged = self.measurement is not None or self.target is not None
+        return self.failure is None and was_judged and not self.breaches
+
+    @property
+    def is_memory_judged(self) -> bool:
+        """Whether its memory says something about a device; not where the engine brings PyTorch with it."""
+        return self.measurement is not None and not self.measurement["brings_pytorch"]
+
+    @property
+    def peak_memory(self) -> int | None:
+        """Whole-process peak in bytes, where it says something about a device."""
+        if self.measurement is None or not self.is_memory_judged:
+            return None
+        peak: int | None = self.measurement["memory"]["peak"]
+        return peak
+
+    @property
+    def p90(self) -> float | None:
+        """MLPerf's early-stopping estimate of p90 latency in seconds, where it can be trusted.
+
+        Of one inference, or of one output token of a model that generates text.
+        """
+        return None if self.measurement is None else _trusted(self.measurement["latency"])
+
+    @property
+    def latency_spread(self) -> tuple[float, float] | None:
+        """From the median to the p90 of the calls, in seconds: what is inside says nothing of which one is faster.
+
+        None where the p90 cannot be trusted.
+        """
+        if self.p90 is None or self.measurement is None:
+            return None
+        median: float | None = self.measurement["latency"].get("p50")
+        # The median is an upper bound too, and may be that of a lucky minute.
+        return min(self.p90 / (1 + LEAST_SPREAD), self.p90 if median is None else median), self.p90
+
+    @property
+    def first_token_p90(self) -> float | None:
+        """The same of the time to the first token; None where the model generates no text."""
+        return None if self._first_token is None else _trusted(self._first_token)
+
+    @property
+    def generates(self) -> bool:
+        """Whether it was measured as a model that generates text."""
+        return self._first_token is not None
+
+    @property
+    def _first_token(self) -> Mapping[str, Any] | None:
+        return None if self.measurement is None else self.measurement.get("time_to_first_token")
+
+    def figures(self) -> dict[str, float | None]:
+        """Return the figures that a budget judges, by metric.
+
+        A latency that cannot be trusted is given as the longest that was seen: what is below the limit even so fits.
+        What was made for a target is judged by size and quality alone.
+        """
+        figures = {
+            "size": self.size,
+            "memory": self.peak_memory,
+            **{metric: _upper_bound(latency) for metric, latency in self._latencies().items()},
+            "quality": None if self.quality is None else self.quality.value,
+        }
+        if self.measurement is not None and not self.is_memory_judged:
+            # Shown as not judged; a limit on memory lets it pass.
+            figures["memory"] = 0
+        if self.target is not None:
+            figures |= {"memory": 0, "latency": 0}
+        return figures
+
+    def doubts(self) -> dict[str, str]:
+        """Return, by metric, why a figure cannot be trusted."""
+        return {m: "; ".join(x["doubts"]) for m, x in self._latencies().items() if x and not x["trustworthy"]}
+
+    def _latencies(self) -> dict[str, Mapping[str, Any] | None]:
+        if self.measurement is None:
+            return {"latency": None}
+        if self._first_token is None:
+            return {"latency": self.measurement["latency"]}
+        return {"ttft": self._first_token, "tpot": self.measurement["latency"]}
+
+
+def _trusted(latency: Mapping[str, Any]) -> float | None:
+    p90: float | None = latency["p90"] if latency["trustworthy"] else None
+    return p90
+
+
+def _upper_bound(latency: Mapping[str, Any] | None) -> float | None:
+    if latency is None:
+        return None
+    trusted = _trusted(latency)
+    longest: float = latency["most"]
+    return longest if trusted is None else trusted
