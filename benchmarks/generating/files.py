@@ -61,8 +61,8 @@ def checkpoint() -> Path:
     """Return the model as a Transformers checkpoint in fp32, which other tools read."""
     target = FOLDER / "checkpoint"
     if not target.is_dir():
-        from fastserve_converters.gguf_files.model import load_gguf_model
-        from fastserve_converters.gguf_files.tokenizer import load_gguf_tokenizer
+        from fastserve_converters.checkpoints.gguf.model import load_gguf_model
+        from fastserve_converters.checkpoints.gguf.tokenizer import load_gguf_tokenizer
 
         unfinished = FOLDER / "checkpoint.unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)

@@ -25,10 +25,10 @@ from fastserve.cache.cache import Entry
 from fastserve.exporting.model_source import ModelSource
 from fastserve.pipeline.stages import read_arrays
 from fastserve.search.candidate import Candidate
-from fastserve_converters.checkpoint import read_checkpoint
+from fastserve_converters.checkpoints.checkpoint import read_checkpoint
 from fastserve_converters.data import DEFAULT_TEXTS
 from fastserve_converters.formats import FORMATS, Format
-from fastserve_converters.jobs import Jobs
+from fastserve_converters.worker.jobs import Jobs
 from fastserve_device_tests.suite.target_process import check_variant
 from fastserve_device_tests.targets import load_target
 from fastserve_runtime.bundle.manifest import Variant

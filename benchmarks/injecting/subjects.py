@@ -92,9 +92,9 @@ def held_out_texts(
             ship with the converters, those which an export took for calibration, or left.
         most: of the latter, so many at most.
     """
-    from fastserve_converters.checkpoint import read_checkpoint
-    from fastserve_converters.model_loading import load_model
-    from fastserve_converters.reference import run_original
+    from fastserve_converters.checkpoints.checkpoint import read_checkpoint
+    from fastserve_converters.checkpoints.model_loading import load_model
+    from fastserve_converters.models.reference import run_original
     from fastserve_converters.tasks import TASKS
 
     described = read_checkpoint(checkpoint)

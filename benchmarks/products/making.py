@@ -16,15 +16,15 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoModel, AutoTokenizer, BertConfig
 
-from fastserve_converters.checkpoint import Checkpoint, read_checkpoint
-from fastserve_converters.edge_form import EdgeForm, build_edge_form
-from fastserve_converters.encoder_signature import LENGTH, example_inputs, signature_of
+from fastserve_converters.checkpoints.checkpoint import Checkpoint, read_checkpoint
+from fastserve_converters.checkpoints.model_loading import load_model
 from fastserve_converters.formats import LEAST_TOKENS, ExportJob, onnx
 from fastserve_converters.formats.onnx import integers
 from fastserve_converters.formats.onnx.files import MODEL
 from fastserve_converters.formats.onnx.integers import Initializers
 from fastserve_converters.formats.onnx.products import PRODUCTS
-from fastserve_converters.model_loading import load_model
+from fastserve_converters.models.edge_form import EdgeForm, build_edge_form
+from fastserve_converters.models.encoder_signature import LENGTH, example_inputs, signature_of
 from fastserve_converters.precisions import INT8, WeightScheme
 from fastserve_converters.quantization.calibration import Samples, single_samples
 from fastserve_converters.quantization.layers import LINEAR, quantizable_layers

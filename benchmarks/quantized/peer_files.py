@@ -10,7 +10,7 @@ from typing import Any
 
 from fastserve.cache.cache import Cache, Entry
 from fastserve.cache.keys import tool_versions
-from fastserve_converters.checkpoint import file_sha256
+from fastserve_converters.checkpoints.checkpoint import file_sha256
 from fastserve_runtime.bundle.canonical_json import digest
 from quantized import plain_model
 from quantized.peers import PEERS, SUFFIX, Peer

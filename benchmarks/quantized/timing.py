@@ -200,7 +200,7 @@ def _quality(process: Child, result: Measured, texts: Texts, cases: Mapping[str,
     """Compare outputs at true lengths with the reference's; outputs of the same file are not computed twice."""
     from inspect import getsource
 
-    from fastserve_converters.checkpoint import file_sha256
+    from fastserve_converters.checkpoints.checkpoint import file_sha256
     from fastserve_runtime.measurement.machine import this_machine
 
     key = {

@@ -24,9 +24,9 @@ from fastserve_converters.formats import (
     onnx,
     precisions_of,
 )
-from fastserve_converters.jobs import Jobs
 from fastserve_converters.layer_map import read_modules, read_taps
 from fastserve_converters.precisions import FP32, Precision
+from fastserve_converters.worker.jobs import Jobs
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
 
 BUILT_IN = ("executorch", "onnx", "tflite")

@@ -13,9 +13,7 @@ import numpy as np
 import pytest
 
 from fastserve_converters.artifact import Artifact
-from fastserve_converters.encoder_jobs import EncoderJobs
 from fastserve_converters.formats import ExportJob
-from fastserve_converters.lowering_job import REPORT, TRUSTED_OUTPUTS
 from fastserve_converters.lowerings import (
     LOWERINGS,
     Lowered,
@@ -23,8 +21,10 @@ from fastserve_converters.lowerings import (
     load_lowering,
     lowering_targets,
 )
+from fastserve_converters.models.reference import INPUTS
 from fastserve_converters.precisions import FP32
-from fastserve_converters.reference import INPUTS
+from fastserve_converters.worker.encoder_jobs import EncoderJobs
+from fastserve_converters.worker.lowering_job import REPORT, TRUSTED_OUTPUTS
 from fastserve_runtime.bundle.manifest import ExpectedPlacement, Graph, Requirement
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from fastserve_converters.checkpoint import read_checkpoint
-from fastserve_converters.sentence_transformers_files import SentenceHead
-from fastserve_converters.sentence_transformers_files.modules.normalize import Normalize
-from fastserve_converters.sentence_transformers_files.modules.pooling import Pooling
+from fastserve_converters.checkpoints.checkpoint import read_checkpoint
+from fastserve_converters.checkpoints.sentence_transformers import SentenceHead
+from fastserve_converters.checkpoints.sentence_transformers.modules.normalize import Normalize
+from fastserve_converters.checkpoints.sentence_transformers.modules.pooling import Pooling
 from fastserve_converters.tasks import TASKS, Quality, feature_extraction, text_classification, text_ranking
 from fastserve_runtime.conformance.comparison import Comparison
 from fastserve_runtime.conformance.metrics import similarity_spearman

@@ -12,8 +12,8 @@ import pytest
 
 from checkpoints import save_checkpoint
 from fastserve_converters.formats import FORMATS
-from fastserve_converters.jobs import Jobs
 from fastserve_converters.layer_map import read_modules
+from fastserve_converters.worker.jobs import Jobs
 from fastserve_runtime import open_model
 from fastserve_runtime.conformance.metrics import row_cosines
 from fastserve_runtime.sessions.batching import run_samples

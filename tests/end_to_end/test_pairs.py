@@ -14,7 +14,7 @@ import transformers
 import fastserve
 from checkpoints import save_checkpoint, texts
 from fastserve_converters.formats import FORMATS
-from fastserve_converters.jobs import Jobs
+from fastserve_converters.worker.jobs import Jobs
 from fastserve_runtime import open_model
 from fastserve_runtime.conformance.metrics import spearman
 from fastserve_runtime.pipelines.text_ranking import TextRanking

@@ -102,7 +102,7 @@ def test_fp32_generates_the_tokens_of_transformers(
     """64 tokens behind 8 prompts: equal, or first different where the reference hardly knows which is better."""
     import torch
 
-    from fastserve_converters.gguf_files.model import load_gguf_model
+    from fastserve_converters.checkpoints.gguf.model import load_gguf_model
 
     out = tmp_path / "fp32.fsb"
     fastserve.export(

@@ -118,7 +118,7 @@ def decoder_form():
     """A Llama-class decoder of 256 tokens; its scores are spread, so that no two are near each other."""
     import torch
 
-    from fastserve_converters.decoder.reading import read_decoder
+    from fastserve_converters.models.decoder.reading import read_decoder
     from random_decoders import CONFIGS, random_decoder
 
     form = read_decoder(random_decoder(CONFIGS["llama"]()), DECODER_CONTEXT)
@@ -145,7 +145,7 @@ def expected(decoder_form):
 
     import torch
 
-    from fastserve_converters.decoder.form import whole_logits
+    from fastserve_converters.models.decoder.form import whole_logits
 
     def scores(tokens) -> np.ndarray:
         with torch.no_grad():

@@ -51,8 +51,8 @@ def test_many_inputs_of_a_decoder(seed: int, decoder_file: Path) -> None:
 def test_many_inputs_of_decoders_with_tables_of_four_bits(kind: str, decoder_form, tmp_path: Path) -> None:
     from importlib import import_module
 
-    from fastserve_converters.decoder.integers import decoder_assignment
     from fastserve_converters.formats import DecoderJob
+    from fastserve_converters.models.decoder.integers import decoder_assignment
     from fastserve_converters.quantization.layers import quantized_weights
 
     decoder = import_module(f"fastserve_converters.formats.{kind}.decoder")

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fastserve_converters.artifact import Artifact
-    from fastserve_converters.decoder.form import DecoderForm
     from fastserve_converters.layer_map import Tap
     from fastserve_converters.lowerings import Lowering
+    from fastserve_converters.models.decoder.form import DecoderForm
     from fastserve_converters.precisions import Precision, RangeMethod
     from fastserve_converters.quantization.weights import QuantizedWeight
     from fastserve_runtime.bundle.manifest import Signature

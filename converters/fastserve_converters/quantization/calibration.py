@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fastserve_converters.reference import CALIBRATION, INPUTS
+from fastserve_converters.models.reference import CALIBRATION, INPUTS
 from fastserve_runtime.errors import UsageError
 from fastserve_runtime.sessions.lengths import own_tokens
 

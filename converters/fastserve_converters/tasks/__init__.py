@@ -14,7 +14,7 @@ from fastserve_runtime.plugins import PartFolder
 if TYPE_CHECKING:
     import torch
 
-    from fastserve_converters.checkpoint import Checkpoint
+    from fastserve_converters.checkpoints.checkpoint import Checkpoint
     from fastserve_converters.data import LabelKind
     from fastserve_runtime.conformance.comparison import Comparison
 

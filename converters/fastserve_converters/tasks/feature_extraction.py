@@ -15,7 +15,7 @@ from fastserve_converters.tasks import Pairs, Quality
 if TYPE_CHECKING:
     import torch
 
-    from fastserve_converters.checkpoint import Checkpoint
+    from fastserve_converters.checkpoints.checkpoint import Checkpoint
     from fastserve_runtime.conformance.comparison import Comparison
 
 HEADS = ("Model", "ForMaskedLM", "ForPreTraining")
@@ -51,8 +51,8 @@ def reference_outputs(
     model: torch.nn.Module, checkpoint: Checkpoint, inputs: Mapping[str, torch.Tensor]
 ) -> torch.Tensor:
     """Return sentence embeddings, shape [n, d], or hidden states, shape [n, tokens, d]."""
-    from fastserve_converters.sentence_layers import load_layers
-    from fastserve_converters.sentence_reference import sentence_embeddings
+    from fastserve_converters.models.sentence_layers import load_layers
+    from fastserve_converters.models.sentence_reference import sentence_embeddings
     from fastserve_runtime.preprocessors.text import POOLING_MASK
 
     head = checkpoint.sentence_head

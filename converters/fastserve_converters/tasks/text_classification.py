@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from fastserve_converters.checkpoint import Checkpoint
+    from fastserve_converters.checkpoints.checkpoint import Checkpoint
     from fastserve_converters.data import LabelKind
     from fastserve_runtime.conformance.comparison import Comparison
 

@@ -13,7 +13,7 @@ from fastserve_converters.tasks import Pairs, Quality
 from fastserve_converters.tasks.text_classification import reference_outputs
 
 if TYPE_CHECKING:
-    from fastserve_converters.checkpoint import Checkpoint
+    from fastserve_converters.checkpoints.checkpoint import Checkpoint
     from fastserve_converters.data import LabelKind
     from fastserve_runtime.conformance.comparison import Comparison
 

@@ -17,12 +17,12 @@ from fastserve.cache.keys import part_digest, tool_versions
 from fastserve.pipeline.model_files import described_source
 from fastserve.pipeline.progress import Reporter
 from fastserve.pipeline.stages import REFERENCE_TOOLS
-from fastserve_converters.checkpoint import file_sha256
+from fastserve_converters.checkpoints.checkpoint import file_sha256
 from fastserve_converters.formats import FORMATS
 from fastserve_converters.layer_map import Tap, tap_of
+from fastserve_converters.models.reference import INPUTS
 from fastserve_converters.precisions import Precision
-from fastserve_converters.reference import INPUTS
-from fastserve_converters.sources_digest import sources_digest
+from fastserve_converters.worker.sources_digest import sources_digest
 from fastserve_device_tests.executors.event_trace import trace_events
 from fastserve_device_tests.suite.recording import Recording, Run
 from fastserve_runtime.bundle.manifest import Variant

@@ -13,9 +13,9 @@ from fastserve.exporting.model_source import ModelSource, find_model
 from fastserve.pipeline.converter_process import ConverterProcess
 from fastserve.pipeline.model_files import ModelFiles
 from fastserve.pipeline.step_inputs import InputFolders
-from fastserve_converters.checkpoint import Checkpoint, read_checkpoint
-from fastserve_converters.job_requests import source_of
+from fastserve_converters.checkpoints.checkpoint import Checkpoint, read_checkpoint
 from fastserve_converters.layer_map import Tap
+from fastserve_converters.worker.job_requests import source_of
 from fastserve_runtime.bundle.manifest import Variant
 from fastserve_runtime.bundle.reader import Bundle
 from fastserve_runtime.closing import ClosedAtEnd

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastserve_converters.checkpoint import file_sha256
+from fastserve_converters.checkpoints.checkpoint import file_sha256
 from fastserve_runtime.bundle.canonical_json import canonical_json, digest
 from fastserve_runtime.bundle.manifest import parse_manifest
 from fastserve_runtime.bundle.reader import EVIDENCE, MANIFEST, MANIFEST_LIMIT, evidence_folder, open_storage

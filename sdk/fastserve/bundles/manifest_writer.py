@@ -14,10 +14,10 @@ from fastserve.exporting.model_source import ModelSource
 from fastserve.pipeline.stages import query_numbers, read_arrays
 from fastserve.search.candidate import Candidate
 from fastserve_converters.artifact import GENAI_CONFIG
-from fastserve_converters.checkpoint import Checkpoint
+from fastserve_converters.checkpoints.checkpoint import Checkpoint
+from fastserve_converters.checkpoints.licences import MODEL_CARD
 from fastserve_converters.layer_map import LAYER_MAP
-from fastserve_converters.licences import MODEL_CARD
-from fastserve_converters.reference import TOKENIZER, TOKENIZER_CONFIG
+from fastserve_converters.models.reference import TOKENIZER, TOKENIZER_CONFIG
 from fastserve_runtime.bundle.evaluation import MOST_SAMPLES, PLACE, ROLE, Evaluation, compared_values, write_evaluation
 from fastserve_runtime.bundle.golden import Arrays, Golden, write_golden
 from fastserve_runtime.bundle.manifest import SCHEMA_VERSION

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from fastserve_converters.checkpoint import file_sha256
+from fastserve_converters.checkpoints.checkpoint import file_sha256
 
 _THREADS = 8
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 import fastserve_runtime
-from fastserve_converters.checkpoint import file_sha256
+from fastserve_converters.checkpoints.checkpoint import file_sha256
 
 
 def tool_versions(distributions: Sequence[str]) -> dict[str, str | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fastserve_converters.checkpoint import Checkpoint
+from fastserve_converters.checkpoints.checkpoint import Checkpoint
 from fastserve_runtime.errors import UsageError
 
 DEFAULT_SEQUENCE_LENGTH = 64

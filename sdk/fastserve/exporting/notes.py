@@ -8,7 +8,7 @@ from fastserve.cache.cache import Entry
 from fastserve.exporting.length import length_notes
 from fastserve.exporting.request import ExportRequest
 from fastserve.search.candidate import Candidate
-from fastserve_converters.checkpoint import Checkpoint
+from fastserve_converters.checkpoints.checkpoint import Checkpoint
 from fastserve_converters.data import Table, unused_texts
 from fastserve_converters.tasks import TASKS, Task
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from fastserve.pipeline.step_inputs import InputFolders, user_inputs
-from fastserve_converters.checkpoint import Checkpoint
+from fastserve_converters.checkpoints.checkpoint import Checkpoint
 from fastserve_runtime.errors import FastServeError
 
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from checkpoints import texts
-from fastserve_converters.checkpoint import read_checkpoint
-from fastserve_converters.edge_form import EdgeForm, build_edge_form
-from fastserve_converters.model_loading import load_model
-from fastserve_converters.tokenizer_loading import load_tokenizer
+from fastserve_converters.checkpoints.checkpoint import read_checkpoint
+from fastserve_converters.checkpoints.model_loading import load_model
+from fastserve_converters.checkpoints.tokenizer_loading import load_tokenizer
+from fastserve_converters.models.edge_form import EdgeForm, build_edge_form
 
 LENGTH = 24
 

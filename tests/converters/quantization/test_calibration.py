@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fastserve_converters.models.reference import CALIBRATION
 from fastserve_converters.quantization.calibration import LEAST_SAMPLES, batches, check, read, single_samples
-from fastserve_converters.reference import CALIBRATION
 from fastserve_runtime.errors import UsageError
 
 LENGTH = 24

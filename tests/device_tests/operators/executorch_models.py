@@ -344,7 +344,6 @@ def attention(*, window: int | None, softcap: float | None = None, is_last: bool
     def module() -> Any:
         import torch
 
-        from fastserve_converters.decoder.form import AttentionSettings
         from fastserve_converters.formats.executorch.decoder_attention import (
             CappedAttention,
             FusedAttention,
@@ -352,6 +351,7 @@ def attention(*, window: int | None, softcap: float | None = None, is_last: bool
             Sight,
             needs_mask,
         )
+        from fastserve_converters.models.decoder.form import AttentionSettings
 
         settings = AttentionSettings(HEADS, SHARED_HEADS, HEAD, scale, softcap, window)
         aten = torch.ops.aten

@@ -15,16 +15,16 @@ import torch
 import transformers
 
 from checkpoints import save_checkpoint
-from fastserve_converters.checkpoint import read_checkpoint
-from fastserve_converters.decoder.integers import decoder_assignment
-from fastserve_converters.decoder.reading import read_decoder
-from fastserve_converters.dynamic_shapes import dynamic_shapes
-from fastserve_converters.edge_form import EdgeForm, build_edge_form
-from fastserve_converters.encoder_signature import example_inputs, signature_of
+from fastserve_converters.checkpoints.checkpoint import read_checkpoint
+from fastserve_converters.checkpoints.model_loading import load_model
 from fastserve_converters.formats import DecoderJob, ExportJob
 from fastserve_converters.formats import executorch as executorch_format
 from fastserve_converters.formats import tflite as tflite_format
-from fastserve_converters.model_loading import load_model
+from fastserve_converters.models.decoder.integers import decoder_assignment
+from fastserve_converters.models.decoder.reading import read_decoder
+from fastserve_converters.models.dynamic_shapes import dynamic_shapes
+from fastserve_converters.models.edge_form import EdgeForm, build_edge_form
+from fastserve_converters.models.encoder_signature import example_inputs, signature_of
 from fastserve_converters.quantization.layers import assignment, quantizable_layers, quantized_weights
 from random_decoders import CONFIGS, random_decoder
 

@@ -32,8 +32,8 @@ HERMES = (
 def hermes(byte_tokenizer, tmp_path_factory):
     import onnx_ir as ir
 
-    from fastserve_converters.decoder.reading import read_decoder
     from fastserve_converters.formats.onnx.decoder_graph import write_graph
+    from fastserve_converters.models.decoder.reading import read_decoder
 
     decoder_file = tmp_path_factory.mktemp("long") / "model.onnx"
     config = CONFIGS["llama"]()

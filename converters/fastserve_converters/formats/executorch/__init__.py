@@ -14,9 +14,9 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from fastserve_converters.artifact import Artifact, count_operators
-from fastserve_converters.dynamic_shapes import dynamic_shapes
 from fastserve_converters.formats import ExportJob, least_tokens
 from fastserve_converters.layer_map import Tap, group_by_module, write_layer_map
+from fastserve_converters.models.dynamic_shapes import dynamic_shapes
 from fastserve_converters.precisions import INT8, RANGE_METHODS, Choices, Precision, WeightScheme
 from fastserve_runtime.bundle.manifest import ExpectedPlacement, Graph, Requirement
 

@@ -26,7 +26,7 @@ from fastserve_runtime.errors import UsageError
 from fastserve_runtime.generation.stateful import INPUT_IDS, LOGITS, MAX_CONTEXT, POSITION
 
 if TYPE_CHECKING:
-    from fastserve_converters.decoder.form import DecoderForm
+    from fastserve_converters.models.decoder.form import DecoderForm
 
 _INT4 = WeightScheme(4, group=32, scale="bfloat16")
 """The same for tables, so that the head can share their integers."""

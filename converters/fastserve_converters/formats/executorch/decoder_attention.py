@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 import torch
 
-from fastserve_converters.decoder.form import AttentionSettings
 from fastserve_converters.formats.executorch.decoder_layers import Cap, Factor
+from fastserve_converters.models.decoder.form import AttentionSettings
 
 HIDDEN = 1e9
 """What is taken from the score of a row that is not to be seen, for each position beyond: nothing is left of it."""

@@ -16,8 +16,6 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from fastserve_converters.decoder.form import Activation, RmsNorm
-from fastserve_converters.decoder.reading import gelu_of_tanh
 from fastserve_converters.formats.executorch.integers import (
     dequantized,
     linear_constants,
@@ -25,6 +23,8 @@ from fastserve_converters.formats.executorch.integers import (
     rounded_by_token,
     table_constants,
 )
+from fastserve_converters.models.decoder.form import Activation, RmsNorm
+from fastserve_converters.models.decoder.reading import gelu_of_tanh
 from fastserve_converters.quantization.weights import QuantizedWeight
 from fastserve_runtime.errors import UsageError
 

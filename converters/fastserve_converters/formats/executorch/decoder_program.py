@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 import torch
 
-from fastserve_converters.decoder.form import Block, DecoderForm, FeedForward, GatedFeedForward
 from fastserve_converters.formats.executorch.decoder_attention import (
     CachedAttention,
     CappedAttention,
@@ -27,6 +26,7 @@ from fastserve_converters.formats.executorch.decoder_layers import (
     products,
     rotary_table,
 )
+from fastserve_converters.models.decoder.form import Block, DecoderForm, FeedForward, GatedFeedForward
 from fastserve_converters.quantization.weights import QuantizedWeight
 from fastserve_runtime.generation.stateful import INPUT_IDS, POSITION
 

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
+from fastserve_converters.diagnosis.program_places import RESHAPED, program_places
 from fastserve_converters.formats import ExportJob
 from fastserve_converters.layer_map import Tap
-from fastserve_converters.program_places import RESHAPED, program_places
 
 
 def with_further_outputs(job: ExportJob) -> tuple[torch.fx.GraphModule, list[Tap]]:

@@ -13,12 +13,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from fastserve_converters.decoder.form import Activation, Block, DecoderForm, FeedForward, GatedFeedForward, RmsNorm
-from fastserve_converters.decoder.reading import gelu_of_tanh
 from fastserve_converters.formats.onnx.fusion import MICROSOFT
 from fastserve_converters.formats.onnx.grouped import grouped_product, grouped_rows
 from fastserve_converters.formats.onnx.head_layout import head_layout
 from fastserve_converters.formats.onnx.integers import Initializers
+from fastserve_converters.models.decoder.form import (
+    Activation,
+    Block,
+    DecoderForm,
+    FeedForward,
+    GatedFeedForward,
+    RmsNorm,
+)
+from fastserve_converters.models.decoder.reading import gelu_of_tanh
 from fastserve_runtime.bundle.manifest import Signature, SymbolicDim, TensorSpec
 from fastserve_runtime.generation.shared_cache import ATTENTION_MASK, INPUT_IDS, LOGITS, PAST, PRESENT
 

@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from fastserve_converters.decoder.form import DecoderForm
+from fastserve_converters.models.decoder.form import DecoderForm
 
 _MULTIPLE = 8
 _MULTIPLE_TURNED = 16

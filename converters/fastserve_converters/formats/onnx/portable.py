@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from fastserve_converters.diagnosis.program_places import moves_only, numbered, operator_kind, program_places
 from fastserve_converters.formats import ExportJob
 from fastserve_converters.layer_map import Place, Tap, innermost_module
-from fastserve_converters.program_places import moves_only, numbered, operator_kind, program_places
 
 if TYPE_CHECKING:
     import onnx_ir as ir

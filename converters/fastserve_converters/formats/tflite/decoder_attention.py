@@ -11,9 +11,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from fastserve_converters.decoder.form import Attention, AttentionSettings, DecoderForm
 from fastserve_converters.formats.tflite.decoder_layers import LayerWriter
 from fastserve_converters.formats.tflite.writing import OPEN, Value
+from fastserve_converters.models.decoder.form import Attention, AttentionSettings, DecoderForm
 
 _HIDING = 1e6
 """A score falls by this for each position that it is out of sight, which no score outweighs."""

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastserve_converters.decoder.form import Block, DecoderForm
 from fastserve_converters.formats.tflite.decoder_attention import AttentionWriter
 from fastserve_converters.formats.tflite.decoder_layers import LayerWriter
 from fastserve_converters.formats.tflite.operators import Operators
 from fastserve_converters.formats.tflite.writing import OPEN, ModelWriter, Value
+from fastserve_converters.models.decoder.form import Block, DecoderForm
 from fastserve_runtime.bundle.manifest import Signature, SymbolicDim, TensorSpec
 from fastserve_runtime.generation.sliced_cache import (
     CACHED_POSITIONS,

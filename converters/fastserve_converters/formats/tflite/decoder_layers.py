@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 import torch
 
-from fastserve_converters.decoder.form import Activation, FeedForward, GatedFeedForward, RmsNorm
-from fastserve_converters.decoder.reading import gelu_of_tanh
 from fastserve_converters.formats.tflite.operators import Operators
 from fastserve_converters.formats.tflite.writing import Value
+from fastserve_converters.models.decoder.form import Activation, FeedForward, GatedFeedForward, RmsNorm
+from fastserve_converters.models.decoder.reading import gelu_of_tanh
 from fastserve_converters.quantization.weights import QuantizedWeight
 
 

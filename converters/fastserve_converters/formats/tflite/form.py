@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from fastserve_converters.edge_form import ConstantRows
+from fastserve_converters.models.edge_form import ConstantRows
+from fastserve_converters.models.sentence_pooling import Places
 from fastserve_converters.quantization.weights import QuantizedWeight
-from fastserve_converters.sentence_pooling import Places
 
 TABLE = "table"
 """What a layer that stands for an embedding calls the embedding that it looks up."""

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastserve_converters.encoder_signature import sample_inputs
+from fastserve_converters.diagnosis.program_places import RESHAPED, program_places
 from fastserve_converters.formats.tflite.file import constant_of, operators, read_model, tensor_name
 from fastserve_converters.layer_map import Place, Tap
-from fastserve_converters.program_places import RESHAPED, program_places
+from fastserve_converters.models.encoder_signature import sample_inputs
 
 if TYPE_CHECKING:
     import torch

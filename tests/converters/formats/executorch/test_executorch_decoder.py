@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from fastserve_converters.decoder.form import whole_logits
-from fastserve_converters.decoder.reading import read_decoder
 from fastserve_converters.formats import DecoderJob
 from fastserve_converters.formats.executorch import decoder
 from fastserve_converters.formats.executorch.decoder_layers import activation_layer
 from fastserve_converters.formats.executorch.decoder_program import CachedDecoder
+from fastserve_converters.models.decoder.form import whole_logits
+from fastserve_converters.models.decoder.reading import read_decoder
 from fastserve_converters.precisions import WeightScheme
 from fastserve_converters.quantization.fake_quant import fake_quantized
 from fastserve_converters.quantization.layers import quantizable_layers, quantized_weights

@@ -17,13 +17,13 @@ import torch
 import fastserve_runtime
 from checkpoints import save_checkpoint
 from fastserve_converters.artifact import LAYER_SQNR
-from fastserve_converters.checkpoint import read_checkpoint
-from fastserve_converters.edge_form import EdgeForm, build_edge_form
-from fastserve_converters.encoder_signature import example_inputs, signature_of
+from fastserve_converters.checkpoints.checkpoint import read_checkpoint
+from fastserve_converters.checkpoints.model_loading import load_model
 from fastserve_converters.formats import executorch
 from fastserve_converters.formats.executorch.evidence import as_tensors, program_output, record_evidence
 from fastserve_converters.layer_map import read_modules
-from fastserve_converters.model_loading import load_model
+from fastserve_converters.models.edge_form import EdgeForm, build_edge_form
+from fastserve_converters.models.encoder_signature import example_inputs, signature_of
 from fastserve_converters.precisions import has_twin
 from fastserve_converters.quantization import twin
 from fastserve_converters.quantization.calibration import single_samples

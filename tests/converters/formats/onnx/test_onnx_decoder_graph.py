@@ -8,14 +8,14 @@ import onnxruntime
 import pytest
 import torch
 
-from fastserve_converters.decoder.form import whole_logits
-from fastserve_converters.decoder.reading import read_decoder
 from fastserve_converters.formats.onnx.decoder_graph import (
     past_name,
     present_name,
     write_graph,
 )
 from fastserve_converters.formats.onnx.head_layout import HeadLayout, head_layout
+from fastserve_converters.models.decoder.form import whole_logits
+from fastserve_converters.models.decoder.reading import read_decoder
 from fastserve_converters.precisions import WeightScheme
 from fastserve_converters.quantization.layers import quantizable_layers, quantized_weights
 from fastserve_runtime.generation.shared_cache import ATTENTION_MASK, INPUT_IDS, LOGITS

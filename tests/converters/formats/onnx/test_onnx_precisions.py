@@ -15,13 +15,13 @@ import pytest
 import torch
 
 from fastserve_converters.artifact import GRAPH_OPTIMIZATION, LAYER_SQNR
-from fastserve_converters.checkpoint import read_checkpoint
-from fastserve_converters.edge_form import EdgeForm, build_edge_form
-from fastserve_converters.encoder_signature import LENGTH, example_inputs, signature_of
+from fastserve_converters.checkpoints.checkpoint import read_checkpoint
+from fastserve_converters.checkpoints.model_loading import load_model
 from fastserve_converters.formats import LEAST_TOKENS, ExportJob, onnx
 from fastserve_converters.formats.onnx.files import MODEL
 from fastserve_converters.formats.onnx.layer_outputs import layer_reader, layer_tensors
-from fastserve_converters.model_loading import load_model
+from fastserve_converters.models.edge_form import EdgeForm, build_edge_form
+from fastserve_converters.models.encoder_signature import LENGTH, example_inputs, signature_of
 from fastserve_converters.precisions import INT8, RangeMethod, WeightScheme
 from fastserve_converters.quantization.weights import quantize_nearest
 from fastserve_runtime.errors import UsageError

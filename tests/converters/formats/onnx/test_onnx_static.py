@@ -14,16 +14,16 @@ import pytest
 import torch
 
 from fastserve_converters.artifact import RESTORED
-from fastserve_converters.checkpoint import read_checkpoint
-from fastserve_converters.edge_form import EdgeForm, build_edge_form
-from fastserve_converters.encoder_signature import example_inputs, signature_of
+from fastserve_converters.checkpoints.checkpoint import read_checkpoint
+from fastserve_converters.checkpoints.model_loading import load_model
 from fastserve_converters.formats import ExportJob, onnx
 from fastserve_converters.formats.onnx.files import MODEL
 from fastserve_converters.formats.onnx.layers import quantize_embeddings
 from fastserve_converters.formats.onnx.products import PAIR_LIMIT
 from fastserve_converters.formats.onnx.quantizers import fold_weights, limit_pairs
 from fastserve_converters.formats.onnx.restoring import LEAST_ACCURACY, accuracy
-from fastserve_converters.model_loading import load_model
+from fastserve_converters.models.edge_form import EdgeForm, build_edge_form
+from fastserve_converters.models.encoder_signature import example_inputs, signature_of
 from fastserve_converters.precisions import INT8
 from fastserve_converters.quantization.twin import comparison, read_outputs
 from fastserve_converters.quantization.weights import pair_sums, quantize_nearest

@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from fastserve_converters.artifact import Artifact
-from fastserve_converters.checkpoint import read_checkpoint
-from fastserve_converters.dynamic_shapes import dynamic_shapes
-from fastserve_converters.edge_form import EdgeForm, build_edge_form
-from fastserve_converters.encoder_signature import example_inputs, signature_of
+from fastserve_converters.checkpoints.checkpoint import read_checkpoint
+from fastserve_converters.checkpoints.model_loading import load_model
 from fastserve_converters.formats import tflite
-from fastserve_converters.model_loading import load_model
+from fastserve_converters.models.dynamic_shapes import dynamic_shapes
+from fastserve_converters.models.edge_form import EdgeForm, build_edge_form
+from fastserve_converters.models.encoder_signature import example_inputs, signature_of
 from fastserve_converters.quantization.layers import assignment, quantized_weights
 from fastserve_converters.quantization.weights import QuantizedWeight
 

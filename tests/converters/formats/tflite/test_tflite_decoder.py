@@ -11,12 +11,12 @@ import torch
 import transformers
 from ai_edge_litert.interpreter import Interpreter
 
-from fastserve_converters.decoder.form import whole_logits
-from fastserve_converters.decoder.integers import decoder_assignment
-from fastserve_converters.decoder.reading import read_decoder
 from fastserve_converters.formats import DecoderJob
 from fastserve_converters.formats.tflite.decoder import MODEL, PRECISIONS, export
 from fastserve_converters.formats.tflite.decoder_graph import GRAPH, decoder_model, signature
+from fastserve_converters.models.decoder.form import whole_logits
+from fastserve_converters.models.decoder.integers import decoder_assignment
+from fastserve_converters.models.decoder.reading import read_decoder
 from fastserve_converters.precisions import WeightScheme
 from fastserve_converters.quantization.fake_quant import fake_quantized
 from fastserve_converters.quantization.layers import quantized_weights

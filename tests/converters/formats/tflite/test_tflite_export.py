@@ -14,13 +14,13 @@ import torch
 from ai_edge_litert.interpreter import Interpreter
 
 from fastserve_converters.artifact import LAYER_SQNR
-from fastserve_converters.edge_form import EdgeForm
 from fastserve_converters.formats import tflite
 from fastserve_converters.formats.tflite.conversion import tracing_length
 from fastserve_converters.formats.tflite.file import constant_of, operators, read_model, tensor_name, type_name
 from fastserve_converters.formats.tflite.integers import stored_blocks
 from fastserve_converters.formats.tflite.layers import layer_reader, layer_tensors
 from fastserve_converters.layer_map import read_modules, read_taps
+from fastserve_converters.models.edge_form import EdgeForm
 from fastserve_converters.precisions import WeightScheme
 from fastserve_converters.quantization.layers import assignment, quantized_weights
 from fastserve_converters.quantization.weights import QuantizedWeight, quantize_nearest

@@ -1,0 +1,1 @@
+"""Looking inside artifacts: how far each layer is from the torch program."""

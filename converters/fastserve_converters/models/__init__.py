@@ -1,0 +1,1 @@
+"""Models in the forms that exporters take, and the reference that each is proven against."""

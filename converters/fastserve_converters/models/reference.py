@@ -1,0 +1,192 @@
+"""The reference: the trained model's own outputs on real inputs, which everything is compared with."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastserve_converters.checkpoints.checkpoint import Checkpoint
+from fastserve_converters.checkpoints.class_labels import check_outputs
+from fastserve_converters.checkpoints.prompt_tokens import prompts_of
+from fastserve_converters.checkpoints.tokenizer_checks import code_note, embedding_rows, file_note, text_settings
+from fastserve_converters.checkpoints.tokenizer_loading import load_tokenizer
+from fastserve_converters.data import Sample, Split
+from fastserve_converters.data.golden_texts import golden_texts
+from fastserve_converters.tasks import TASKS, Task
+from fastserve_runtime.errors import EnvironmentFailure, UsageError
+from fastserve_runtime.preprocessors.text import TOKEN_TYPES, TextPreprocessor
+from fastserve_runtime.preprocessors.text_pairs import Text
+from fastserve_runtime.preprocessors.text_prompts import chosen_prompt, with_prompt
+
+if TYPE_CHECKING:
+    import torch
+
+TOKENIZER = "tokenizer.json"
+TOKENIZER_CONFIG = "tokenizer_config.json"
+"""Of decoders: what other runtimes read beside the tokenizer."""
+INPUTS = "inputs.npz"
+OUTPUTS = "reference.npz"
+CALIBRATION = "calibration.npz"
+DESCRIPTION = "reference.json"
+_BATCH = 32
+_MANY = 0.1
+"""Share of the pairs of texts that are cut off from which on it is told."""
+
+
+def build_reference(
+    out: Path, checkpoint: Checkpoint, model: torch.nn.Module, split: Split, length: int
+) -> dict[str, Any]:
+    """Run the original model on evaluation and golden texts and write what later steps need.
+
+    Written to `out`: the tokenizer, the inputs of evaluation and golden samples (one after the other), the reference's
+    outputs, the calibration inputs, and a description, which is returned too.
+
+    Raises:
+        UsageError: the checkpoint's tokenizer cannot be used on a device.
+        EnvironmentFailure: the bundle's tokenizer and Transformers' disagree.
+    """
+    transformers_tokenizer = load_tokenizer(checkpoint)
+    settings, notes = text_settings(checkpoint, transformers_tokenizer, embedding_rows(model), length)
+    settings = replace(settings, prompts=prompts_of(checkpoint.texts, transformers_tokenizer, length))
+    transformers_tokenizer.backend_tokenizer.save(str(out / TOKENIZER))
+    preprocessor = TextPreprocessor((out / TOKENIZER).read_bytes(), settings)
+    goldens = golden_texts(split.evaluation, preprocessor)
+    texts = [s.content for s in split.evaluation] + [g.content for g in goldens]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # over-long texts are cut off here on purpose
+        inputs = preprocessor(texts)
+        calibration = preprocessor([s.content for s in split.calibration])
+    prompt = chosen_prompt(settings.prompts, None)
+    prompted = [with_prompt(settings.prompts, prompt, text) for text in texts]
+    prove_same_tokens(transformers_tokenizer, prompted, inputs, length)
+    task: Task = TASKS.load(checkpoint.task)
+    check_label_count(task, model, checkpoint, inputs)
+    name, outputs = run_original(task, model, checkpoint, inputs)
+    _save(out / INPUTS, inputs)
+    _save(out / CALIBRATION, calibration)
+    _save(out / OUTPUTS, {name: outputs})
+    labels = [s.label for s in split.evaluation]
+    description = {
+        "output": name,
+        "output_dims": [1, *outputs.shape[1:]],
+        "task_settings": task.settings(checkpoint),
+        "preprocessing": {"kind": "tokenizer", "settings": settings.as_document()},
+        "evaluation": len(split.evaluation),
+        "calibration": len(split.calibration),
+        "labels": labels if None not in labels else None,
+        "queries": _query_numbers(split.evaluation) if task.RANKS else None,
+        "goldens": [g.as_document() for g in goldens],
+        "notes": [
+            *notes,
+            *code_note(checkpoint, transformers_tokenizer),
+            *file_note(checkpoint, transformers_tokenizer, [s.text for s in split.evaluation]),
+            *_pair_notes(transformers_tokenizer, checkpoint, split.evaluation, preprocessor),
+        ],
+    }
+    (out / DESCRIPTION).write_text(json.dumps(description))
+    return description
+
+
+def prove_same_tokens(
+    tokenizer: Any, texts: Sequence[Text], inputs: Mapping[str, NDArray[np.generic]], length: int
+) -> None:
+    """Compare the bundle's preprocessing with Transformers' own.
+
+    Raises:
+        EnvironmentFailure: they give different ids.
+    """
+    singles = [text for text in texts if isinstance(text, str)]
+    pairs = [text for text in texts if not isinstance(text, str)]
+    both = [list(side) for side in zip(*pairs, strict=True)] if pairs else [singles]
+    # Padding is ours alone: a tokenizer may have none, or have it on the left.
+    expected = tokenizer(*both, truncation=True, max_length=length, return_token_type_ids=TOKEN_TYPES in inputs)
+    for name in {"input_ids", TOKEN_TYPES} & inputs.keys():
+        for text, ours, mask, theirs in zip(texts, inputs[name], inputs["attention_mask"], expected[name], strict=True):
+            counted = len(theirs)
+            if ours[:counted].tolist() != list(theirs) or not mask[:counted].all() or mask[counted:].any():
+                raise different_tokens(text)
+
+
+def _pair_notes(
+    tokenizer: Any, checkpoint: Checkpoint, samples: Sequence[Sample], preprocessor: TextPreprocessor
+) -> list[str]:
+    """Return what the user should know of pairs of texts: token types that were not asked for, and pairs cut off."""
+    if not checkpoint.takes_pairs:
+        return []
+    notes = []
+    if checkpoint.has_token_types and TOKEN_TYPES not in tokenizer.model_input_names:
+        notes.append(
+            f"Transformers gives {TOKEN_TYPES} with this class of tokenizer if asked; here the second text's tokens "
+            f"have the type 1. If the model was trained without, write 'model_input_names' without {TOKEN_TYPES} into "
+            "tokenizer_config.json."
+        )
+    length = preprocessor.settings.sequence_length
+    cut = sum(preprocessor.count_tokens(sample.content) > length for sample in samples)
+    if cut > len(samples) * _MANY:
+        notes.append(f"{cut} of {len(samples)} pairs have more than {length} tokens and are cut off: see --seq-len.")
+    return notes
+
+
+def _query_numbers(samples: Sequence[Sample]) -> list[int]:
+    """Return the number of each sample's query, its first text."""
+    numbers: dict[str, int] = {}
+    return [numbers.setdefault(sample.text, len(numbers)) for sample in samples]
+
+
+def different_tokens(text: Text) -> EnvironmentFailure:
+    """Return the failure that the bundle's tokenizer and Transformers' own disagree about a text."""
+    return EnvironmentFailure(
+        f"The bundle's tokenizer and Transformers' give different tokens for {text!r:.60}.",
+        "This tokenizer is not handled right; please report it with the checkpoint's tokenizer files.",
+    )
+
+
+def run_original(
+    task: Task, model: torch.nn.Module, checkpoint: Checkpoint, inputs: Mapping[str, NDArray[np.generic]]
+) -> tuple[str, NDArray[np.generic]]:
+    """Run the untouched model on all samples and return the output's name and values, shape [n, ...].
+
+    Batches hold texts of like length and are padded no further than they need.
+    """
+    import torch
+
+    tensors = {name: torch.from_numpy(value.astype(np.int64)) for name, value in inputs.items()}
+    mask = tensors["attention_mask"]
+    order = torch.argsort(mask.sum(1), stable=True)
+    results: dict[int, torch.Tensor] = {}
+    with torch.inference_mode():
+        for rows in torch.split(order, _BATCH):
+            longest = int(mask[rows].sum(1).max())
+            batch = {name: value[rows, :longest] for name, value in tensors.items()}
+            outputs = task.reference_outputs(model, checkpoint, batch)
+            if outputs.ndim == 3:
+                outputs = torch.nn.functional.pad(outputs, (0, 0, 0, mask.shape[1] - longest))
+            results |= {int(row): output for row, output in zip(rows, outputs, strict=True)}
+    joined = torch.stack([results[i] for i in range(len(mask))])
+    if not bool(torch.isfinite(joined).all()):
+        raise UsageError("The model gives values that are not finite on the evaluation texts.", "Check its weights.")
+    return task.output_name(checkpoint), joined.numpy()
+
+
+def check_label_count(
+    task: Task, model: torch.nn.Module, checkpoint: Checkpoint, inputs: Mapping[str, NDArray[np.generic]]
+) -> None:
+    """Compare the number of labels with what the model gives for one text.
+
+    Raises:
+        UsageError: they differ.
+    """
+    if checkpoint.labels:
+        _, outputs = run_original(task, model, checkpoint, {name: value[:1] for name, value in inputs.items()})
+        check_outputs(checkpoint.labels, outputs.shape[-1])
+
+
+def _save(file: Path, arrays: Mapping[str, Any]) -> None:
+    np.savez(file, **arrays)

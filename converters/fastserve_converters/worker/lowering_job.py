@@ -1,0 +1,53 @@
+"""The job that makes a target's own artifact from a torch program, with the outputs of an executor that is trusted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastserve_converters.quantization.calibration import single_samples
+from fastserve_converters.quantization.recipe import recipe_document
+from fastserve_converters.worker.job_requests import ARTIFACT
+
+if TYPE_CHECKING:
+    from fastserve_converters.formats import ExportJob
+    from fastserve_converters.lowerings import Lowering
+
+TRUSTED_OUTPUTS = "outputs.npz"
+"""Beside a lowered artifact: what the trusted executor gives for all inputs, in the form of a measurement's outputs."""
+REPORT = "report.json"
+"""Beside a lowered artifact: what its compiler told."""
+
+
+def lower(lowering: Lowering, job: ExportJob, inputs_file: Path, output: str) -> dict[str, Any]:
+    """Make a target's artifact and run the same quantized graph on all inputs of the reference.
+
+    Args:
+        lowering: for the target.
+        job: what is lowered, and the folder for the files.
+        inputs_file: `.npz` file of the inputs of evaluation and golden samples, padded.
+        output: the name of the model's one output.
+
+    Returns:
+        The artifact's document, also written to the folder: an exporter's, with `trusted_executor` and `report`.
+    """
+    lowered = lowering.lower(job)
+    with np.load(inputs_file, allow_pickle=False) as arrays:
+        inputs = {name: arrays[name] for name in arrays.files}
+    outputs = [np.asarray(lowered.trusted(sample), np.float32) for sample in single_samples(inputs)]
+    arrays_out: dict[str, Any] = {output: np.concatenate(outputs)}
+    np.savez(job.out / TRUSTED_OUTPUTS, **arrays_out)
+    report = dict(lowered.report)
+    (job.out / REPORT).write_text(json.dumps(report))
+    samples = len(job.calibration.get("input_ids", ()))
+    document = {
+        **lowered.artifact.as_document(),
+        "recipe": recipe_document(job.plan, None, samples, job.range_method),
+        "trusted_executor": lowered.trusted_executor,
+        "report": report,
+    }
+    (job.out / ARTIFACT).write_text(json.dumps(document))
+    return document
