@@ -20,7 +20,7 @@ from fastserve_runtime.errors import EnvironmentFailure
 
 ESTIMATES = "estimates"
 """The part of a report that holds what the compiler reckons rather than counts: cycles, bytes of memory in use."""
-_PROCESS = "compile_process"
+_PROCESS = "compilers.compile_process"
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,7 @@ def record(
         "runs": [_run_document(run) for run in runs],
     }
     request.write_text(json.dumps(document))
-    ended = run_module(needs, "recording", str(request))
+    ended = run_module(needs, "suite.recording", str(request))
     died = ended.broken_limit or f"the process {ended.death}"
     return [_read_recording(out / run.name, died) for run in runs]
 

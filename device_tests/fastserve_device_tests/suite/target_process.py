@@ -34,7 +34,7 @@ def check_in_process(bundle: Path, variant: str, target: Target) -> list[Verdict
     if missing:
         message = f"{' and '.join(missing)} is missing: {'; '.join(dict.fromkeys(missing.values()))}"
         return [Verdict(variant, target.NAME, LOAD, Outcome.NOT_RUN, message)]
-    ended = run_module(needs, "target_process", str(bundle), variant, target.NAME)
+    ended = run_module(needs, "suite.target_process", str(bundle), variant, target.NAME)
     if ended.broken_limit is not None:
         return [Verdict(variant, target.NAME, RUN, Outcome.RUN_FAILED, ended.broken_limit)]
     try:

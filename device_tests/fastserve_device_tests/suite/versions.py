@@ -23,7 +23,7 @@ def target_versions(bundle: Path, target: Target) -> dict[str, str]:
     needs = target.needs()
     if needs.missing():
         return {}
-    ended = run_module(needs, "versions", str(bundle), target.NAME)
+    ended = run_module(needs, "suite.versions", str(bundle), target.NAME)
     try:
         found: dict[str, str] = json.loads(ended.output)
     except ValueError:
