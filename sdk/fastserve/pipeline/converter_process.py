@@ -106,7 +106,7 @@ class ConverterProcess(ClosedAtEnd):
                 text=True,
                 encoding="utf-8",
                 start_new_session=True,
-                # Converters walk over sets of names, so the order of what they write would be that of this run's hashes.
+                # Converters walk over sets of names: the order of what they write would be that of this run's hashes.
                 env={**os.environ, "PYTHONHASHSEED": "0", **self._environment},
                 cwd=Path(tempfile.gettempdir()),
             )
