@@ -7,7 +7,7 @@ Three things, in one run on one machine:
 - the same export again from the cache;
 - each format's int8 variant against its own fp32, one thread: medians over `--rounds` measurements, alternating.
 
-Writes `benchmarks/results/export.json`, and the table between the markers in README.md.
+Writes `benchmarks/results/export.json`, and what README.md and docs/measurements.md show of it.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from fastserve_runtime.measurement.machine import this_machine
-from report import minilm, write_results
+from report import MEASUREMENTS, README, minilm, write_results
 
 FORMATS = ("onnx", "tflite", "executorch")
 LENGTH = 64
@@ -158,8 +159,24 @@ def run(rounds: int) -> dict[str, Any]:
     }
 
 
-def table(results: dict[str, Any]) -> str:
-    """Write the README's table from results."""
+def pages(results: Mapping[str, Any]) -> dict[Path, str]:
+    """Return what each page shows of the results."""
+    return {README: summary(results), MEASUREMENTS: table(results)}
+
+
+def summary(results: Mapping[str, Any]) -> str:
+    """Return what the whole costs, in a sentence."""
+    bare, ours, cached = (
+        statistics.median(results[name]) for name in ("bare_seconds", "load_and_export_seconds", "cached_seconds")
+    )
+    return (
+        f"Loading and exporting all six: {ours:.0f} s, {results['overhead_ratio']:.2f} times the bare converter calls "
+        f"({bare:.0f} s). The same export again, from the cache: {cached:.1f} s."
+    )
+
+
+def table(results: Mapping[str, Any]) -> str:
+    """Return a row for each variant, and what the whole costs."""
     lines = [
         f"all-MiniLM-L6-v2, 64 tokens, 1 thread, {results['machine']}; medians of {results['rounds']} rounds.",
         "",
@@ -174,15 +191,7 @@ def table(results: dict[str, Any]) -> str:
             f"| {name} | {results['quality'][name]:.4f} | {results['size_bytes'][name] / 1e6:.1f} MB "
             f"| {p50 * 1e3:.1f} ms | {p90 * 1e3:.1f} ms | {base / p50:.1f}× |"
         )
-    bare, ours, cached = (
-        statistics.median(results[name]) for name in ("bare_seconds", "load_and_export_seconds", "cached_seconds")
-    )
-    costs = (
-        f"Loading and exporting all six: {ours:.0f} s, {results['overhead_ratio']:.2f} times the bare converter calls "
-        f"({bare:.0f} s). The same export again, from the cache: {cached:.1f} s."
-    )
-    lines += ["", costs]
-    return "\n".join(lines)
+    return "\n".join([*lines, "", summary(results)])
 
 
 def main() -> None:
@@ -195,9 +204,8 @@ def main() -> None:
         bare_calls(*arguments.bare)
         return
     results = run(arguments.rounds)
-    text = table(results)
-    write_results("export", results, text)
-    print(text)
+    write_results("export", results, pages(results))
+    print(table(results))
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ faults inside the network, whether the search for the wrong layer names the modu
 may complain: random models with seeds of their own, after the policies were set with others (`benchmarks/policies.py`).
 
 The models are exported once, into build/benchmarks/faults; what was found is kept there too, and `--resume` goes on
-from it. A whole run writes `benchmarks/results/faults.json`, what came of it between the markers in README.md, and the
-tables in docs/conformance.md; a part of it (`--quick`, `--variants`, `--kinds`, fewer models) prints its table, and
+from it. A whole run writes `benchmarks/results/faults.json`, what came of it in README.md, and the tables in
+docs/conformance.md; a part of it (`--quick`, `--variants`, `--kinds`, fewer models) prints its table, and
 writes with `--write`.
 """
 
@@ -22,7 +22,7 @@ import shlex
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -42,10 +42,10 @@ from injecting.locating import locate
 from injecting.network_faults import open_network
 from injecting.search import CHANGED, search
 from injecting.subjects import Subject, export, kept_held_out
-from injecting.tables import bound, honest_sentence, missed, rows_of, summary, table
+from injecting.tables import bound, honest_sentence, missed, overview, rows_of, table
 from quantized.folders import EXPORTS
 from quantized.processes import run_module
-from report import README, ROOT, minilm, write_document, write_table
+from report import README, ROOT, minilm, write_results
 
 OWN = EXPORTS / "faults"
 PAGE = ROOT / "docs" / "conformance.md"
@@ -220,7 +220,12 @@ def documents(options: argparse.Namespace) -> dict[str, Any]:
     return {**common, "models": models, "honest": honest}
 
 
-def told(results: dict[str, Any], names: Iterable[str], tell: Callable[[Any], str]) -> str:
+def pages(results: Mapping[str, Any]) -> dict[Path, str]:
+    """Return what each page shows of the results."""
+    return {README: overview(results), PAGE: told(results, results["models"], table)}
+
+
+def told(results: Mapping[str, Any], names: Iterable[str], tell: Callable[[Any], str]) -> str:
     """Return what `tell` makes of each of some models, and what honest runs gave."""
     common = {key: value for key, value in results.items() if key != "models"}
     found = [tell({**common, **results["models"][name]}) for name in names]
@@ -255,9 +260,7 @@ def main() -> None:
     is_part |= len(options.kinds) < len(FAULTS) or options.honest < HONEST_RUNS or options.no_locate
     if is_part and not options.write:
         return
-    write_document("faults", results)
-    write_table(README, "faults", told(results, results["models"], summary))
-    write_table(PAGE, "faults", told(results, options.models, table))
+    write_results("faults", results, pages(results))
 
 
 if __name__ == "__main__":

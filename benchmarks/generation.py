@@ -7,7 +7,7 @@ memory, bytes of the model's files. ONNX Runtime GenAI also runs the very file t
 Perplexities are given as the reference's divided by each one's, on the same tokens, all but the first 32 of each
 stretch of text. The reference is the shipped file (Q4_1) dequantized, so that type loses nothing of its weights.
 
-Writes `benchmarks/results/generation.json`, and the table between the markers in README.md.
+Writes `benchmarks/results/generation.json`, and what README.md and docs/measurements.md show of it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import json
 import os
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -33,9 +33,9 @@ from fastserve.pipeline.progress import terminal_reporter
 from fastserve_runtime.measurement.machine import this_machine
 from generating.files import FOLDER, LOGS, checkpoint, folder_bytes, genai_folder, gguf_of_type, smollm2
 from generating.processes import Process
-from generating.tables import table
+from generating.tables import short_table, table
 from quantized.folders import EXPORTS
-from report import write_results
+from report import MEASUREMENTS, README, write_results
 
 CONTEXT = 1024
 PREFILLS = (128, 512)
@@ -215,6 +215,15 @@ def summary(entries: list[Entry], observed: dict[str, Observed]) -> list[dict[st
     return rows
 
 
+def pages(results: Mapping[str, Any]) -> dict[Path, str]:
+    """Return what each page shows of the results."""
+    heading = (
+        f"SmolLM2-135M, context {CONTEXT}, 1 thread, {results['machine']}; {results['rounds']} rounds, alternating."
+    )
+    rows = results["contenders"]
+    return {README: short_table(rows, heading), MEASUREMENTS: table(rows, heading)}
+
+
 def main() -> None:
     """Run the benchmark and write its results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -245,10 +254,9 @@ def main() -> None:
         "reference": {"perplexity": reference, "tokens": count},
         "contenders": rows,
     }
-    heading = f"SmolLM2-135M, context {CONTEXT}, 1 thread, {results['machine']}; {options.rounds} rounds, alternating."
-    text = table(rows, heading)
-    print(text)
-    write_results("generation", results, text)
+    told = pages(results)
+    print(told[MEASUREMENTS])
+    write_results("generation", results, told)
 
 
 if __name__ == "__main__":

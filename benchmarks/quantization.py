@@ -5,8 +5,8 @@ every precision of every format, and of each peer's own default from the plain m
 of its own with one thread; they take turns, in both orders. What is made (exports, peers, outputs) is cached in
 build/benchmarks, so that a second run only measures; `--prepare` makes it all and times nothing.
 
-A whole run writes `benchmarks/results/quantization.json`, and tables between the markers in README.md and, all of
-them, in docs/measurements.md; a part of it (`--only`, `--quick`, `--no-peers`) writes to build/benchmarks/quantization
+A whole run writes `benchmarks/results/quantization.json`, a summary in README.md and all of it in
+docs/measurements.md; a part of it (`--only`, `--quick`, `--no-peers`) writes to build/benchmarks/quantization
 instead.
 """
 
@@ -16,7 +16,7 @@ import argparse
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ from quantized.subjects import SUBJECTS, find_subject
 from quantized.tables import summary, tables
 from quantized.timing import Measured, measure, write_cases
 from quantized.variant import Variant
-from report import MEASUREMENTS, write_results, write_table
+from report import MEASUREMENTS, README, write_results
 
 QUICK_PRECISIONS = ("fp32", "int8-dynamic", "int8-embedding-int4")
 QUICK_PEERS = ("onnx-plain", "onnx-ort-fused-dynamic", "tflite-dynamic-wi8-afp32", "executorch-pt2e-dynamic")
@@ -115,6 +115,11 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def pages(results: Mapping[str, Any]) -> dict[Path, str]:
+    """Return what each page shows of the results."""
+    return {README: summary(results), MEASUREMENTS: tables(results)}
+
+
 def main() -> None:
     """Run the benchmark and write its results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -139,8 +144,7 @@ def main() -> None:
         (OWN / "part.json").write_text(json.dumps(results, indent=1) + "\n")
         (OWN / "part.md").write_text(text + "\n")
     else:
-        write_results("quantization", results, summary(results))
-        write_table(MEASUREMENTS, "quantization", text)
+        write_results("quantization", results, pages(results))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,13 @@
-"""What the benchmarks share: the model that they measure with, and writing results and tables."""
+"""What the benchmarks share: the model that they measure with, and writing results and pages.
+
+A benchmark's results are a JSON document in `benchmarks/results`. What people read of them is made from that document
+alone: a summary in README.md and all of it in a page of docs/, each between the benchmark's own markers.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -21,23 +26,40 @@ def minilm() -> Path:
     return Path(spec.origin).parent / "model"
 
 
-def write_results(name: str, results: dict[str, Any], table: str) -> None:
-    """Write `benchmarks/results/NAME.json`, and the table between NAME's markers in README.md."""
+def write_results(name: str, results: Mapping[str, Any], pages: Mapping[Path, str]) -> None:
+    """Write `benchmarks/results/NAME.json`, and what each page shows of it between NAME's markers."""
     write_document(name, results)
-    write_table(README, name, table)
+    for page, text in pages.items():
+        write_table(page, name, text)
 
 
-def write_document(name: str, results: dict[str, Any]) -> None:
+def write_document(name: str, results: Mapping[str, Any]) -> None:
     """Write `benchmarks/results/NAME.json`."""
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(results, indent=1) + "\n")
 
 
+def read_document(name: str) -> dict[str, Any]:
+    """Return the recorded results of a benchmark."""
+    document: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
+    return document
+
+
 def write_table(page: Path, name: str, table: str) -> None:
     """Write the table between the markers of a benchmark in a page."""
-    begin, end = f"<!-- benchmarks/{name}.py begins -->", f"<!-- benchmarks/{name}.py ends -->"
+    head, _, tail = _parts(page, name)
+    page.write_text(f"{head}{table}{tail}", encoding="utf-8")
+
+
+def table_in(page: Path, name: str) -> str:
+    """Return what a page has between the markers of a benchmark."""
+    return _parts(page, name)[1]
+
+
+def _parts(page: Path, name: str) -> tuple[str, str, str]:
+    begin, end = f"<!-- benchmarks/{name}.py begins -->\n", f"\n<!-- benchmarks/{name}.py ends -->"
     head, found, rest = page.read_text(encoding="utf-8").partition(begin)
-    _, closed, tail = rest.partition(end)
+    table, closed, tail = rest.partition(end)
     if not found or not closed:
-        raise SystemExit(f"{page.name} has no place for the table: '{begin}' … '{end}'.")
-    page.write_text(f"{head}{begin}\n{table}\n{end}{tail}", encoding="utf-8")
+        raise SystemExit(f"{page.name} has no place for the table: '{begin.strip()}' … '{end.strip()}'.")
+    return head + begin, table, end + tail

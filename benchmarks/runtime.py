@@ -8,7 +8,7 @@ Run by `make bench`. In one run on one machine, everything alternating:
 - the time of a call: a model of microseconds, and MiniLM, against the bare engine;
 - memory over 100,000 calls and over 200 rounds of loading and closing.
 
-Writes `benchmarks/results/runtime.json`, and the table between the markers in README.md.
+Writes `benchmarks/results/runtime.json`, and what README.md and docs/measurements.md show of it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
@@ -29,14 +30,16 @@ import numpy as np
 from packaging.requirements import Requirement
 
 import fastserve
+import fastserve_runtime
 from engine_calls import ENGINE_OF, Call, bare, bound, ours
 from fastserve_runtime.measurement.machine import this_machine
-from report import minilm, write_results
+from report import MEASUREMENTS, README, minilm, write_results
 from small_model import WIDTH, write_small_models
 
 FORMATS = ("onnx", "tflite", "executorch")
 LENGTH = 64
 CACHE = Path(__file__).parent.parent / "build" / "benchmarks"
+RUNTIME = Path(fastserve_runtime.__file__).parent
 
 # Formats differ in the names and the order of a bare file's inputs; their types tell them apart.
 IDS = "{'int32': np.full((1, 64), 7, np.int32), 'float32': np.ones((1, 64), np.float32)}"
@@ -135,8 +138,7 @@ def measure_import(rounds: int) -> list[float]:
         subprocess.run([sys.executable, "-I", "-c", code], check=True)
         return time.perf_counter() - started
 
-    path = Path(fastserve.__file__).parents[2] / "runtimes"
-    prepare = f"import sys; sys.path.insert(0, {str(path)!r})"
+    prepare = f"import sys; sys.path.insert(0, {str(RUNTIME.parent)!r})"
     seconds(f"{prepare}; import fastserve_runtime")
     return [seconds(f"{prepare}; import fastserve_runtime") - seconds(prepare) for _ in range(rounds)]
 
@@ -162,6 +164,12 @@ def installed_bytes(names: list[str]) -> int:
             if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
                 pending.append(requirement.name)
     return total
+
+
+def own_bytes() -> int:
+    """Return the size of the runtime's own files, which an editable installation does not list."""
+    files = (p for p in RUNTIME.rglob("*") if p.is_file() and p.suffix != ".pyc")
+    return sum(p.stat().st_size for p in files)
 
 
 def measure_calls(calls: dict[str, Call], blocks: int, calls_a_block: int) -> dict[str, dict[str, float]]:
@@ -227,7 +235,10 @@ def run(rounds: int) -> dict[str, Any]:
             "rounds": rounds,
             "import_seconds": measure_import(3 * rounds),
             "starts": measure_starts(models, rounds),
-            "installed_bytes": {name: installed_bytes(packages) for name, packages in PACKAGES.items()},
+            "installed_bytes": {
+                **{name: installed_bytes(packages) for name, packages in PACKAGES.items()},
+                "fastserve-runtime": own_bytes(),
+            },
             "calls": {},
             "leaks": {},
         }
@@ -249,8 +260,13 @@ def run(rounds: int) -> dict[str, Any]:
     return results
 
 
-def table(results: dict[str, Any]) -> str:
-    """Write the README's tables from results."""
+def pages(results: Mapping[str, Any]) -> dict[Path, str]:
+    """Return what each page shows of the results."""
+    return {README: summary(results), MEASUREMENTS: table(results)}
+
+
+def summary(results: Mapping[str, Any]) -> str:
+    """Return what a fresh process costs."""
     starts = {
         name: (statistics.median(values["seconds"]), statistics.median(values["peak"]))
         for name, values in results["starts"].items()
@@ -271,10 +287,9 @@ def table(results: dict[str, Any]) -> str:
         ("ExecuTorch, fastserve-runtime", "executorch ours", "executorch"),
         ("ExecuTorch, its official Python runtime", "executorch official", "executorch-official"),
     ]
-    own = installed_bytes(["fastserve-runtime"]) - installed_bytes([])
     for title, name, package in rows:
         seconds, peak = starts[name]
-        size = sizes[package] + (own if "ours" in name else 0)
+        size = sizes[package] + (sizes["fastserve-runtime"] if "ours" in name else 0)
         lines.append(f"| {title} | {seconds * 1e3:.0f} ms | {peak / 1e6:.0f} MB | {size / 1e6:.0f} MB |")
     official, light = starts["executorch official"], starts["executorch ours"]
     both = starts["numpy"][0]
@@ -284,9 +299,13 @@ def table(results: dict[str, Any]) -> str:
         f"with {official[1] / light[1]:.1f} times less memory. Importing fastserve-runtime takes "
         f"{statistics.median(results['import_seconds']) * 1e3:.0f} ms."
     )
-    lines += [
-        "",
-        gain,
+    return "\n".join([*lines, "", gain])
+
+
+def table(results: Mapping[str, Any]) -> str:
+    """Return what a fresh process costs, what a call costs, and what memory is left behind."""
+    lines = [
+        summary(results),
         "",
         "| one call | engine alone | ours | more | with `bind` | MiniLM: more |",
         "|---|---|---|---|---|---|",
@@ -318,9 +337,8 @@ def main() -> None:
         return
     os.environ["OMP_NUM_THREADS"] = "1"
     results = run(arguments.rounds)
-    text = table(results)
-    write_results("runtime", results, text)
-    print(text)
+    write_results("runtime", results, pages(results))
+    print(table(results))
 
 
 if __name__ == "__main__":

@@ -28,11 +28,27 @@ def table(results: Document) -> str:
     return "\n".join([sentence(results), "", *lines])
 
 
-def summary(results: Document) -> str:
-    """Return what came of it without the table: in sentences, and which faults were missed."""
-    names = [f"{name} ({title_of(variant)})" for variant, name in missed(results)]
-    words = f"Missed: {'; '.join(names)}." if names else "None was missed."
-    return f"{sentence(results)} {words}"
+def overview(results: Document) -> str:
+    """Return what came of all models in a few sentences, and which faults were missed."""
+    models = [{**results, **model} for model in results["models"].values()]
+    looked = [f for m in models for v in m["variants"].values() for f in v["faults"].values() if "absent" not in f]
+    harmful = [f for f in looked if f["harmful"] is not None]
+    places = [f["located"]["place"] for f in looked if f.get("located")]
+    names = [f"{name} ({title_of(variant)})" for m in models for variant, name in missed(m)]
+    told = f"Missed: {'; '.join(names)}." if names else "None was missed."
+    words = (
+        f"{len(looked)} faults were put into {' and '.join(_lower(m['model']) for m in models)}. {len(harmful)} of "
+        f"them change the task's metric by {results['changed']:.0%} at some strength; {len(harmful) - len(names)} of "
+        f"these are caught at that strength or below. {told}"
+    )
+    if places:
+        words += f" `bisect` names the very module of {places.count('exact')} of the {len(places)} inside the network."
+    return f"{words} {honest_sentence(results)}".strip()
+
+
+def _lower(title: str) -> str:
+    """Return a title as it stands inside a sentence; a model's own name keeps its spelling."""
+    return title[0].lower() + title[1:] if title.startswith("A ") else title
 
 
 def title_of(variant: str) -> str:

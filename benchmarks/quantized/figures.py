@@ -104,6 +104,18 @@ def quickest(rows: Iterable[Row], wanted: Callable[[Row], bool], case: str = "fu
     return min((r for r in rows if is_measured(r) and wanted(r)), key=lambda r: r[case]["cpu_p50"], default=None)
 
 
+def representative(rows: Sequence[Row], format_name: str) -> list[Row]:
+    """Return dynamic int8 of a format, the smallest of ours that is good enough, and the quickest of other tools'."""
+    own = [r for r in rows if r["format"] == format_name and is_good(r, USABLE) and not _is_fp32(r)]
+    ours, theirs = ([r for r in own if (r["maker"] == "ours") is is_ours] for is_ours in (True, False))
+    found = [
+        named(rows, format_name, "int8-dynamic"),
+        min(ours, key=lambda r: r["size_ratio"], default=None),
+        quickest(theirs, lambda _: True),
+    ]
+    return list({row["id"]: row for row in found if row is not None}.values())
+
+
 def goals(rows: Sequence[Row], scoring: Mapping[str, float]) -> list[Goal]:
     """Return what is wanted of MiniLM at 64 tokens: goal, limit, what was reached, whether that is enough.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from quantized.figures import FORMAT_NAMES, USABLE, Row, goals, is_good, is_measured
+from quantized.figures import FORMAT_NAMES, USABLE, Row, goals, is_good, is_measured, representative
 
 _ENGINES = {"onnx": "ONNX Runtime", "tflite": "LiteRT", "executorch": "ExecuTorch"}
 
@@ -13,10 +13,23 @@ Column = tuple[str, Callable[[Row], str], Callable[[Row], float | None]]
 
 
 def summary(results: Mapping[str, Any]) -> str:
-    """Write what goes into the README: one model, and what was reached."""
+    """Write what goes into the README: the most telling rows of each format, and how many goals are met."""
     subject = results["subjects"]["minilm64"]
-    reached = _folded("Goals and what was reached, MiniLM at 64 tokens", _goals(subject))
-    return "\n\n".join([_caption(results), _title(subject), _variants(subject), reached])
+    rows = subject["variants"]
+    shown = [row for name in FORMAT_NAMES for row in representative(rows, name)]
+    caption = (
+        f"{subject['title']}, 1 thread, {results['machine']}; {_engines(results)}. Size and speed are against our fp32 "
+        "in the same engine; *sentence* is the median over sentences at their own length. Of each format: dynamic "
+        f"int8, our smallest of quality ≥ {USABLE}, and the quickest of other tools of that quality."
+    )
+    lines = [
+        caption,
+        "",
+        *_rows(shown, [(name, text, _unmarked) for name, text, _ in (*_COLUMNS, _QUALITY) if name != "short"]),
+        "",
+        _told_goals(subject),
+    ]
+    return "\n".join(lines)
 
 
 def tables(results: Mapping[str, Any]) -> str:
@@ -38,15 +51,18 @@ def tables(results: Mapping[str, Any]) -> str:
 
 
 def _caption(results: Mapping[str, Any]) -> str:
-    engines = ", ".join(f"{_ENGINES[name]} {version}" for name, version in results["engines"].items())
     return (
-        f"{results['machine']}; {engines}; 1 thread; {results['rounds']} rounds of {results['calls']} calls, every "
-        "other round in the opposite order. p90 by the clock, ratios of the medians of CPU time. *Speed* is against "
-        "our fp32 in the same engine at full length; *sentence* is the median over the evaluation's sentences at "
-        "their own length, padded where a graph takes one length only; *short* is 15 tokens against all. In each "
+        f"{results['machine']}; {_engines(results)}; 1 thread; {results['rounds']} rounds of {results['calls']} calls, "
+        "every other round in the opposite order. p90 by the clock, ratios of the medians of CPU time. *Speed* is "
+        "against our fp32 in the same engine at full length; *sentence* is the median over the evaluation's sentences "
+        "at their own length, padded where a graph takes one length only; *short* is 15 tokens against all. In each "
         f"format the best of every column is bold: of size and time among variants of quality ≥ {USABLE}, of quality "
         "among those that are at most half as large as fp32."
     )
+
+
+def _engines(results: Mapping[str, Any]) -> str:
+    return ", ".join(f"{_ENGINES[name]} {version}" for name, version in results["engines"].items())
 
 
 def _title(subject: Mapping[str, Any]) -> str:
@@ -59,6 +75,13 @@ def _goals(subject: Mapping[str, Any]) -> str:
     lines = ["| goal | wanted | reached | |", "|---|---|---|---|"]
     lines += [f"| {goal} | {limit} | {reached} | {words[is_met]} |" for goal, limit, reached, is_met in found]
     return "\n".join(lines)
+
+
+def _told_goals(subject: Mapping[str, Any]) -> str:
+    verdicts = [
+        is_met for *_, is_met in goals(subject["variants"], subject["sensitivity_seconds"]) if is_met is not None
+    ]
+    return f"Of {len(verdicts)} goals that were set before, {sum(verdicts)} are met."
 
 
 def _is_quantized(row: Row) -> bool:
@@ -88,6 +111,10 @@ _ACCURACY: Column = (
 )
 
 
+def _unmarked(_: Row) -> None:
+    """Mark no row of a column as the best."""
+
+
 def _variants(subject: Mapping[str, Any]) -> str:
     return _table(subject["variants"], (*_COLUMNS, _QUALITY))
 
@@ -108,9 +135,18 @@ def _accuracy_note(subject: Mapping[str, Any]) -> str:
 
 
 def _table(rows: Sequence[Row], columns: Sequence[Column]) -> str:
+    lines = _rows(rows, columns)
+    failed = [r for name in FORMAT_NAMES for r in rows if r["format"] == name and r["failure"] is not None]
+    if failed:
+        told = (f"{FORMAT_NAMES[r['format']]} {r['title']} ({r['maker']}): {r['failure'].rstrip('.')}" for r in failed)
+        lines += ["", f"Not measured: {'; '.join(told)}."]
+    return "\n".join(lines)
+
+
+def _rows(rows: Sequence[Row], columns: Sequence[Column]) -> list[str]:
+    """Return the lines of a table of those that were measured, format by format; the best of each format is bold."""
     names = [name for name, _, _ in columns]
     lines = [f"| variant | made by | {' | '.join(names)} |", "|---" * (len(names) + 2) + "|"]
-    failures = []
     for format_name, title in FORMAT_NAMES.items():
         own = [r for r in rows if r["format"] == format_name]
         shown = [r for r in own if is_measured(r) and "speedup" in r]
@@ -122,10 +158,7 @@ def _table(rows: Sequence[Row], columns: Sequence[Column]) -> str:
             ]
             maker = "FastServe" if row["maker"] == "ours" else row["maker"]
             lines.append(f"| {title} {row['title']} | {maker} | {' | '.join(cells)} |")
-        failures += [f"{title} {r['title']} ({r['maker']}): {r['failure']}" for r in own if r["failure"] is not None]
-    if failures:
-        lines += ["", "Not measured: " + "; ".join(f.rstrip(".") for f in failures) + "."]
-    return "\n".join(lines)
+    return lines
 
 
 def _is_best(value: float | None, best: float | None) -> bool:
@@ -145,7 +178,3 @@ def _profiles(profiles: Mapping[str, Any]) -> str:
         ]
         parts.append("\n".join(lines))
     return "\n\n".join(parts)
-
-
-def _folded(title: str, text: str) -> str:
-    return f"<details><summary>{title.strip('*')}</summary>\n\n{text}\n\n</details>"
