@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -36,6 +37,34 @@ class Fields:
         if isinstance(value, bool) or value < 0:
             raise self._wrong(name, "a whole number of at least 0")
         return value
+
+    def has(self, name: str) -> bool:
+        """Whether there is a field of that name, whatever it holds."""
+        return name in self._value
+
+    def number(self, name: str) -> float:
+        """Return a number, whole or not, that is finite."""
+        value = self._required(name)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise self._wrong(name, "a number")
+        return value
+
+    def optional_number(self, name: str) -> float | None:
+        """Return a finite number, or None where the field is null."""
+        return None if self._required(name) is None else self.number(name)
+
+    def optional_integer(self, name: str) -> int | None:
+        """Return an integer, negative or not, or None where the field is null."""
+        if self._required(name) is None:
+            return None
+        value = self._typed(name, int, "a whole number")
+        if isinstance(value, bool):
+            raise self._wrong(name, "a whole number")
+        return value
+
+    def optional_mapping(self, name: str) -> Mapping[str, Any] | None:
+        """Return an object as it is, or None where the field is null."""
+        return None if self._required(name) is None else self.mapping(name)
 
     def flag(self, name: str) -> bool:
         """Return a truth value."""

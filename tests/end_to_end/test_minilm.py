@@ -66,10 +66,10 @@ def test_every_variant_is_measured_without_pytorch_and_judged_on_memory(exported
         pytest.skip("fastserve-executorch is not built here, so ExecuTorch brings PyTorch")
     for candidate in exported.candidates:
         assert candidate.measurement is not None
-        assert candidate.measurement["brings_pytorch"] is False
+        assert candidate.measurement.brings_pytorch is False
         assert candidate.is_memory_judged
         # With PyTorch it would be above 350 MB.
-        assert candidate.measurement["memory"]["peak"] < (120e6 if candidate.precision == "int8-dynamic" else 300e6)
+        assert candidate.measurement.memory.peak < (120e6 if candidate.precision == "int8-dynamic" else 300e6)
 
 
 def test_embeddings_of_every_variant_rank_alike(layers: int, exported: fastserve.ExportResult) -> None:

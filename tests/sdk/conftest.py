@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from candidates import build_candidate, build_measurement
 from fastserve.bundles.bundle_writer import BundleFile, write_bundle
 from fastserve.search.candidate import Candidate
-from fastserve_converters.tasks import Quality
+from fastserve_runtime.measurement.measurement import Measurement, measurement_document
 
 # No deadlines, since other work may go on; the same examples in every run, kept nowhere.
 settings.register_profile(
@@ -21,55 +22,6 @@ settings.load_profile("repeatable")
 
 MODEL = b"model " * 50
 TOKENIZER = b"{}"
-
-
-def build_measurement(
-    *,
-    p90: float | None = 0.01,
-    p50: float | None = None,
-    most: float = 0.02,
-    peak: int | None = 50_000_000,
-    brings_pytorch: bool = False,
-    **times: Any,
-) -> dict[str, Any]:
-    """Make a measurement's fields; `ttft` and `longest_ttft` make it one of a model that generates text."""
-    first = {}
-    if times:
-        first = {"prompt_tokens": 128, "time_to_first_token": _latency(times["ttft"], times.get("longest_ttft", 2.0))}
-    return {
-        "machine": {"processor": "Test CPU"},
-        "brings_pytorch": brings_pytorch,
-        "memory": {"peak": peak},
-        "latency": {**_latency(p90, most), "p50": p50},
-        "sample_latency": {"p50": 0.00425, "p90": 0.006, "samples": 200},
-        **first,
-    }
-
-
-def _latency(p90: float | None, most: float) -> dict[str, Any]:
-    doubts = [] if p90 is not None else ["the process was interrupted"]
-    return {"p90": p90, "most": most, "trustworthy": p90 is not None, "doubts": doubts}
-
-
-def build_candidate(
-    identifier: str = "onnx-fp32",
-    *,
-    quality: float | None = 1.0,
-    spread: float = 0.01,
-    size: int | None = 10_000_000,
-    failure: str | None = None,
-    **measurement: Any,
-) -> Candidate:
-    format_name, _, precision = identifier.partition("-")
-    return Candidate(
-        identifier,
-        format_name,
-        precision,
-        measurement=None if failure else build_measurement(**measurement),
-        quality=None if quality is None or failure else Quality("agreement", quality, quality - spread, quality, 200),
-        size=size,
-        failure=failure,
-    )
 
 
 def build_manifest(*variants: str) -> dict[str, Any]:
@@ -132,7 +84,7 @@ def build_files(manifest: dict[str, Any]) -> list[BundleFile]:
 
 
 @pytest.fixture(scope="session")
-def make_measurement() -> Callable[..., dict[str, Any]]:
+def make_measurement() -> Callable[..., Measurement]:
     return build_measurement
 
 
@@ -156,6 +108,7 @@ def small_bundle(tmp_path: Path) -> Path:
     """A bundle of two variants whose models are a few bytes; it can be read and packed, not run."""
     manifest = build_manifest("onnx-fp32", "tflite-int8")
     location = tmp_path / "small.fsb"
-    measurement = build_measurement() | {"kind": "measurement", "variant": "onnx-fp32", "quality": {"value": 0.97}}
+    measurement = measurement_document(build_measurement())
+    measurement |= {"kind": "measurement", "variant": "onnx-fp32", "quality": {"value": 0.97}}
     write_bundle(location, manifest, build_files(manifest), {"measurement-onnx-fp32": measurement}, force=False)
     return location

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from fastserve_runtime.bundle.reader import Bundle
 from fastserve_runtime.cli.text_table import text_table
 from fastserve_runtime.generation.description import cache_bytes
 from fastserve_runtime.measurement.benchmark import Benchmark
-from fastserve_runtime.measurement.machine import Machine
+from fastserve_runtime.measurement.latency import Latency
+from fastserve_runtime.measurement.measurement import FirstToken, Memory
 from fastserve_runtime.measurement.sustained import SustainedRun, Window
 from fastserve_runtime.measurement.throttling import Judgement, Pace, judge
 from fastserve_runtime.quantities import format_size, format_time
+from fastserve_runtime.sessions.session import Placement
 
 _UNKNOWN = "unknown"
 _HEADINGS = ("from", "items/s", "p50", "p90", "temperature", "frequency", "throttled")
@@ -21,51 +22,48 @@ _HEADINGS = ("from", "items/s", "p50", "p90", "temperature", "frequency", "throt
 def measurement_lines(bundle: Bundle, benchmark: Benchmark) -> Iterator[str]:
     """Yield what was measured, a figure a line."""
     measurement = benchmark.model.measurement
-    traits = measurement["machine"]
-    threads = measurement["threads"]
+    threads = measurement.threads
     chosen = ", chosen" if benchmark.variant.id == bundle.manifest.chosen else ""
     yield f"{bundle.location}  {benchmark.variant.id}{chosen}"
     yield f"id          {bundle.manifest.digest}"
-    yield f"machine     {Machine(**traits)}"
+    yield f"machine     {measurement.machine}"
     yield (
-        f"engine      {measurement['engine']} {measurement['engine_version']}, "
-        f"{threads} thread{'s' if threads > 1 else ''}"
+        f"engine      {measurement.engine} {measurement.engine_version}, {threads} thread{'s' if threads > 1 else ''}"
     )
-    latency = measurement["latency"]
-    if "time_to_first_token" in measurement:
-        yield from _generation_lines(bundle, benchmark)
+    latency = measurement.latency
+    if measurement.first_token is not None:
+        yield from _generation_lines(bundle, benchmark, measurement.first_token)
     else:
         yield f"input       {benchmark.samples} golden texts in turn, one at a time"
         yield f"latency     {_latency(latency)}"
-        yield f"speed       {measurement['items_per_second']:.1f} items/s"
+        yield f"speed       {measurement.items_per_second:.1f} items/s"
     yield (
-        f"start       import {format_time(measurement['import_seconds'])}, "
-        f"load {format_time(measurement['load_seconds'])}, "
-        f"first call {format_time(measurement['first_inference_seconds'])}"
+        f"start       import {format_time(measurement.import_seconds)}, "
+        f"load {format_time(measurement.load_seconds)}, "
+        f"first call {format_time(measurement.first_inference_seconds)}"
     )
-    yield f"memory      {_memory(measurement['memory'])}"
-    yield f"placement   {_placement(measurement['placement'])}"
-    doubts = "; ".join(latency["doubts"])
-    yield "trust       " + ("the run was steady" if latency["trustworthy"] else f"not trustworthy: {doubts}")
+    yield f"memory      {_memory(measurement.memory)}"
+    yield f"placement   {_placement(measurement.placement)}"
+    doubts = "; ".join(latency.doubts)
+    yield "trust       " + ("the run was steady" if latency.is_trustworthy else f"not trustworthy: {doubts}")
 
 
-def _generation_lines(bundle: Bundle, benchmark: Benchmark) -> Iterator[str]:
+def _generation_lines(bundle: Bundle, benchmark: Benchmark, first: FirstToken) -> Iterator[str]:
     """Yield what is measured of a model that generates text, as MLPerf Inference names it."""
-    measurement, tokens = benchmark.model.measurement, benchmark.model.measurement["prompt_tokens"]
-    first = measurement["time_to_first_token"]
+    measurement, tokens = benchmark.model.measurement, first.prompt_tokens
     yield f"input       prompts of {tokens} tokens, one at a time, from the golden texts"
-    yield f"first token {_latency(first)}"
-    yield f"each token  {_latency(measurement['latency'])}"
-    prefill = tokens / max(first["mean"], 1e-12)
-    yield f"speed       prefill {prefill:.1f} tokens/s, decode {measurement['items_per_second']:.1f} tokens/s"
+    yield f"first token {_latency(first.latency)}"
+    yield f"each token  {_latency(measurement.latency)}"
+    prefill = tokens / max(first.latency.mean, 1e-12)
+    yield f"speed       prefill {prefill:.1f} tokens/s, decode {measurement.items_per_second:.1f} tokens/s"
     context = int(bundle.manifest.preprocessing.settings["context"])
     cache = format_size(cache_bytes(benchmark.variant, context))
     yield f"cache       {cache} of keys and values for the context of {context} tokens"
 
 
-def _latency(latency: Mapping[str, Any]) -> str:
-    estimates = ", ".join(f"{p} {_time(latency[p])}" for p in ("p50", "p90", "p99"))
-    return f"{estimates} ({latency['queries']} calls, mean {format_time(latency['mean'])})"
+def _latency(latency: Latency) -> str:
+    estimates = f"p50 {_time(latency.p50)}, p90 {_time(latency.p90)}, p99 {_time(latency.p99)}"
+    return f"{estimates} ({latency.queries} calls, mean {format_time(latency.mean)})"
 
 
 def sustained_lines(run: SustainedRun) -> Iterator[str]:
@@ -137,8 +135,8 @@ def _not_shown(run: SustainedRun) -> list[str]:
     return [f"{name}: {reason}" for name, reason in missing.items()]
 
 
-def _memory(memory: Mapping[str, int | None]) -> str:
-    peak, anonymous, mapped = memory["peak"], memory["anonymous_growth"], memory["file_backed_growth"]
+def _memory(memory: Memory) -> str:
+    peak, anonymous, mapped = memory.peak, memory.anonymous_growth, memory.file_backed_growth
     text = f"peak of the whole process {_UNKNOWN if peak is None else format_size(peak)}"
     if anonymous is None or mapped is None:
         return text
@@ -149,11 +147,10 @@ def _growth(size: int) -> str:
     return format_size(size) if size >= 0 else f"-{format_size(-size)}"
 
 
-def _placement(placement: Mapping[str, Any]) -> str:
-    operators = placement["operators"]
-    if operators is None:
-        return str(placement["source"])
-    return f"{', '.join(f'{name} {count}' for name, count in operators.items())} ({placement['source']})"
+def _placement(placement: Placement) -> str:
+    if placement.operators is None:
+        return placement.source
+    return f"{', '.join(f'{name} {count}' for name, count in placement.operators.items())} ({placement.source})"
 
 
 def _time(seconds: float | None) -> str:

@@ -8,13 +8,14 @@ it is one observation.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastserve_runtime.generation.traces import TOKENS, run_traces, traces
-from fastserve_runtime.measurement.latency import latency_fields, measure_latency
+from fastserve_runtime.measurement.latency import measure_latency
+from fastserve_runtime.measurement.measurement import FirstToken
 
 if TYPE_CHECKING:
     from fastserve_runtime.generation.token_decoder import TokenDecoder
@@ -67,17 +68,13 @@ class GenerationWorkload:
         self._scores = None
         return {name: np.concatenate([o[name] for o in outputs]) for name in outputs[0]}, seconds
 
-    def further_figures(self, *, least_seconds: float, most_seconds: float) -> Mapping[str, Any]:
-        """Time prompts from an empty cache to the first token.
-
-        Returns:
-            `time_to_first_token`, seconds as `Latency` has them, and `prompt_tokens`.
-        """
+    def first_token(self, *, least_seconds: float, most_seconds: float) -> FirstToken:
+        """Time prompts from an empty cache to the first token."""
         latency = measure_latency(
             self._first_token, least_seconds=least_seconds, most_seconds=_MOST_FIRST_TOKENS * most_seconds
         )
         self._scores = None
-        return {"prompt_tokens": self.prompt_tokens, "time_to_first_token": latency_fields(latency)}
+        return FirstToken(self.prompt_tokens, latency)
 
     def _first_token(self, index: int) -> Any:
         self.decoder.rewind(0)

@@ -14,6 +14,7 @@ from fastserve_runtime.errors import FastServeError, UsageError
 from fastserve_runtime.generation.description import generation_document
 from fastserve_runtime.loading import checked_model, checked_threads, choose_variant
 from fastserve_runtime.measurement.latency import LEAST_SECONDS, MOST_SECONDS
+from fastserve_runtime.measurement.measurement import measurement_document
 from fastserve_runtime.measurement.measuring import MeasuredModel, import_seconds, measured_model
 from fastserve_runtime.measurement.sustained import SustainedRun, Window, run_sustained
 from fastserve_runtime.measurement.thermal import ThermalReading, read_thermal
@@ -111,7 +112,7 @@ def benchmark_document(bundle: Bundle, benchmark: Benchmark, sustained: Sustaine
         "digest": bundle.manifest.digest,
         "variant": benchmark.variant.id,
         "inputs": {"source": "golden", "samples": benchmark.samples},
-        "measurement": benchmark.model.measurement,
+        "measurement": measurement_document(benchmark.model.measurement),
         **_cache(bundle, benchmark.variant),
         "sustained": None if sustained is None else sustained_document(sustained),
     }

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from fastserve_runtime.measurement.early_stopping import percentile_estimate, queries_needed
+from fastserve_runtime.parsing import Fields
 
 WARM_UP_SECONDS = 0.5
 WARM_UP_CALLS = 5
@@ -44,6 +45,16 @@ class Latency:
     def is_trustworthy(self) -> bool:
         """Whether the run was steady enough to quote."""
         return not self.doubts
+
+    @property
+    def trusted_p90(self) -> float | None:
+        """The p90 estimate where the run was steady, else None."""
+        return self.p90 if self.is_trustworthy else None
+
+    @property
+    def upper_bound(self) -> float:
+        """The p90 estimate; the longest call that was seen where that cannot be trusted."""
+        return self.most if self.trusted_p90 is None else self.trusted_p90
 
 
 def measure_latency(
@@ -111,9 +122,27 @@ def summarize(latencies: Sequence[float], *, busy_share: float = 1.0) -> Latency
     )
 
 
-def latency_fields(latency: Latency) -> dict[str, Any]:
-    """Return a latency's JSON fields, seconds."""
+def latency_document(latency: Latency) -> dict[str, Any]:
+    """Return a latency as JSON, seconds."""
     return {**asdict(latency), "doubts": list(latency.doubts), "trustworthy": latency.is_trustworthy}
+
+
+def parse_latency(fields: Fields) -> Latency:
+    """Read a latency from its document.
+
+    Raises:
+        BundleError: a field is missing or of another kind.
+    """
+    return Latency(
+        queries=fields.count("queries"),
+        mean=fields.number("mean"),
+        least=fields.number("least"),
+        most=fields.number("most"),
+        p50=fields.optional_number("p50"),
+        p90=fields.optional_number("p90"),
+        p99=fields.optional_number("p99"),
+        doubts=fields.texts("doubts"),
+    )
 
 
 def _doubts(latencies: Sequence[float], p90: float | None, busy_share: float) -> list[str]:

@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,9 +25,15 @@ from fastserve_runtime.bundle.manifest import Graph, parse_signature
 from fastserve_runtime.engines import installed_engine
 from fastserve_runtime.errors import EXIT_OK, FastServeError, is_disk_full
 from fastserve_runtime.failure import failure_of
-from fastserve_runtime.measurement.latency import LEAST_SECONDS, MOST_SECONDS, latency_fields, measure_latency
+from fastserve_runtime.measurement.latency import LEAST_SECONDS, MOST_SECONDS, measure_latency
 from fastserve_runtime.measurement.machine import this_machine
-from fastserve_runtime.measurement.memory import MemoryReading, read_memory
+from fastserve_runtime.measurement.measurement import (
+    Measurement,
+    SampleLatency,
+    measurement_document,
+    memory_between,
+)
+from fastserve_runtime.measurement.memory import read_memory
 from fastserve_runtime.parsing import Fields
 from fastserve_runtime.processes.lifeline import ask_kernel, end_with_parent
 from fastserve_runtime.sessions.workload import Workload, open_workload
@@ -44,11 +50,11 @@ class MeasuredModel:
     """A model that was measured and is still open.
 
     Attributes:
-        measurement: the measurement's JSON fields.
+        measurement: what was measured.
         workload: runs the model on its inputs.
     """
 
-    measurement: dict[str, Any]
+    measurement: Measurement
     workload: Workload
 
 
@@ -96,24 +102,23 @@ def measured_model(
         workload.run(0)
         first = time.perf_counter()
         latency = measure_latency(workload.run, least_seconds=least_seconds, most_seconds=most_seconds)
-        further = workload.further_figures(least_seconds=least_seconds, most_seconds=most_seconds)
+        first_token = workload.first_token(least_seconds=least_seconds, most_seconds=most_seconds)
         after = read_memory()
-        placement = session.placement()
-        measurement = {
-            "machine": asdict(this_machine()),
-            "engine": engine.NAME,
-            "engine_version": engine.version(),
-            "threads": threads,
-            "brings_pytorch": "torch" in sys.modules,
-            "import_seconds": imported,
-            "load_seconds": loaded - started,
-            "first_inference_seconds": first - called,
-            "memory": memory_fields(before, after),
-            "latency": latency_fields(latency),
-            "items_per_second": 1 / max(latency.mean, 1e-12),
-            "placement": {"operators": placement.operators, "source": placement.source},
-            **further,
-        }
+        measurement = Measurement(
+            machine=this_machine(),
+            engine=engine.NAME,
+            engine_version=engine.version(),
+            threads=threads,
+            brings_pytorch="torch" in sys.modules,
+            import_seconds=imported,
+            load_seconds=loaded - started,
+            first_inference_seconds=first - called,
+            memory=memory_between(before, after),
+            latency=latency,
+            items_per_second=1 / max(latency.mean, 1e-12),
+            placement=session.placement(),
+            first_token=first_token,
+        )
         yield MeasuredModel(measurement, workload)
 
 
@@ -135,7 +140,7 @@ def main(arguments: list[str]) -> int:
     logging.basicConfig(level=logging.DEBUG if "--debug" in arguments else logging.WARNING, stream=sys.stderr)
     request = json.loads(Path(arguments[0]).read_text())
     try:
-        result: dict[str, Any] = {"measurement": measure(request)}
+        result: dict[str, Any] = {"measurement": measurement_document(measure(request))}
         code = EXIT_OK
     except Exception as error:
         if not isinstance(error, FastServeError) and not is_disk_full(error):
@@ -147,8 +152,8 @@ def main(arguments: list[str]) -> int:
     return code
 
 
-def measure(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Measure a model as the request says, write its outputs, and return the measurement's JSON fields."""
+def measure(request: Mapping[str, Any]) -> Measurement:
+    """Measure a model as the request says, and write its outputs."""
     import numpy as np
 
     with np.load(request["inputs"], allow_pickle=False) as file:
@@ -166,24 +171,15 @@ def measure(request: Mapping[str, Any]) -> dict[str, Any]:
         outputs, seconds = measured.workload.run_all()
     arrays: dict[str, Any] = dict(outputs)
     np.savez(request["outputs"], **arrays)
-    return {**measured.measurement, "sample_latency": sample_latency(seconds)}
+    return replace(measured.measurement, sample_latency=sample_latency(seconds))
 
 
-def memory_fields(before: MemoryReading, after: MemoryReading) -> dict[str, int | None]:
-    """Return whole-process peak, and growth since before the load, anonymous and file-backed apart, in bytes."""
-    return {
-        "peak": after.peak,
-        "anonymous_growth": _difference(before.anonymous, after.anonymous),
-        "file_backed_growth": _difference(before.file_backed, after.file_backed),
-    }
-
-
-def sample_latency(seconds: Sequence[float]) -> dict[str, float]:
+def sample_latency(seconds: Sequence[float]) -> SampleLatency:
     """Return median and 90th percentile over the samples, each run once at its own length, in seconds."""
     import numpy as np
 
     p50, p90 = np.percentile(seconds, [50, 90])
-    return {"p50": float(p50), "p90": float(p90), "samples": len(seconds)}
+    return SampleLatency(float(p50), float(p90), len(seconds))
 
 
 def _graphs(document: Mapping[str, Any]) -> dict[str, Graph]:
@@ -192,10 +188,6 @@ def _graphs(document: Mapping[str, Any]) -> dict[str, Graph]:
         fields = Fields(value, name)
         graphs[name] = Graph(fields.text("file"), fields.text("entry"), parse_signature(fields))
     return graphs
-
-
-def _difference(before: int | None, after: int | None) -> int | None:
-    return None if before is None or after is None else after - before
 
 
 if __name__ == "__main__":

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from fastserve_runtime.measurement.measurement import FirstToken
     from fastserve_runtime.sessions.session import Session, Tensor, Tensors
 
 
@@ -19,8 +19,8 @@ class Workload(Protocol):
     def run_all(self) -> tuple[dict[str, Tensor], list[float]]:
         """Run every sample, and return the outputs, samples along the first axis, and the seconds that each took."""
 
-    def further_figures(self, *, least_seconds: float, most_seconds: float) -> Mapping[str, Any]:
-        """Measure what the task has beside the latency of a call, as JSON fields; each for about so long."""
+    def first_token(self, *, least_seconds: float, most_seconds: float) -> FirstToken | None:
+        """Time prompts to their first token, for about so long; None where the task generates no text."""
 
 
 class OpenWorkload(Protocol):
@@ -69,9 +69,8 @@ class Samples:
             seconds.append(time.perf_counter() - started)
         return {name: np.concatenate([o[name] for o in outputs]) for name in outputs[0]}, seconds
 
-    def further_figures(self, *, least_seconds: float, most_seconds: float) -> Mapping[str, Any]:  # noqa: ARG002
-        """Return none."""
-        return {}
+    def first_token(self, *, least_seconds: float, most_seconds: float) -> None:
+        """Return None: a sample is one call."""
 
 
 def open_workload(task: str, session: Session, inputs: Tensors, timed: int | None = None) -> Workload:

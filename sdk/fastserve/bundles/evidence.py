@@ -10,6 +10,7 @@ from fastserve.search.candidate import Candidate
 from fastserve_converters.artifact import GRAPH_OPTIMIZATION, LAYER_SQNR, RESTORED
 from fastserve_device_tests.compilers.compilation import ESTIMATES
 from fastserve_runtime.cli.inspection import COMPILATION, CONVERSION
+from fastserve_runtime.measurement.measurement import measurement_document
 
 
 def evidence_of(candidate: Candidate, time: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -22,16 +23,17 @@ def evidence_of(candidate: Candidate, time: str) -> Iterator[tuple[str, dict[str
     if candidate.compilation is not None:
         yield f"{COMPILATION}-{candidate.id}", _compilation(candidate, candidate.compilation, time)
         return
+    assert candidate.measurement is not None
     yield (
         f"measurement-{candidate.id}",
         {
             "kind": "measurement",
-            "status": "measured",
+            "status": candidate.measurement.status,
             "time": time,
             "variant": candidate.id,
             "size": candidate.size,
             "quality": None if candidate.quality is None else candidate.quality.__dict__,
-            **(candidate.measurement or {}),
+            **measurement_document(candidate.measurement),
         },
     )
     found = {

@@ -15,6 +15,7 @@ from fastserve.search.budget import Breach
 from fastserve.search.candidate import Candidate
 from fastserve.search.ranking import explain_nothing_fits
 from fastserve_runtime.conformance.quality import reference_name
+from fastserve_runtime.measurement.measurement import measurement_document
 from fastserve_runtime.quantities import format_size, format_time
 
 _TIMES = "p90: at full length; typical: median over the texts, each as long as it is"
@@ -132,14 +133,15 @@ def _cells(candidate: Candidate) -> Iterator[str]:
     if candidate.measurement is None:
         yield from ("-", "-", "-")
     else:
-        peak = candidate.measurement["memory"]["peak"]
+        peak = candidate.measurement.memory.peak
         mark = "" if candidate.is_memory_judged else " *"
         yield "unknown" if peak is None else f"{format_size(peak)}{mark}"
         if candidate.generates:
             yield _time(candidate.first_token_p90)
         yield _time(candidate.p90)
         if not candidate.generates:
-            yield format_time(candidate.measurement["sample_latency"]["p50"])
+            samples = candidate.measurement.sample_latency
+            yield "-" if samples is None else format_time(samples.p50)
     yield "●" if candidate.on_front else ""
 
 
@@ -211,5 +213,5 @@ def _candidate_document(candidate: Candidate, result: ExportResult) -> dict[str,
         },
         "memory_judged": candidate.is_memory_judged,
         "compilation": candidate.compilation,
-        "measurement": None if candidate.measurement is None else {"status": "measured", **candidate.measurement},
+        "measurement": None if candidate.measurement is None else measurement_document(candidate.measurement),
     }

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from fastserve_runtime.measurement.machine import Machine
+from fastserve_runtime.measurement.measurement import Measurement
 from fastserve_runtime.plugins import PartFolder
 
 DEVICES = PartFolder("fastserve.devices", "fastserve.devices", "device")
@@ -49,11 +50,8 @@ class Device(Protocol):
     def machine(self) -> Machine:
         """Describe the machine that measurements belong to."""
 
-    def measure(self, out: Path, job: MeasurementJob) -> dict[str, Any]:
+    def measure(self, out: Path, job: MeasurementJob) -> Measurement:
         """Measure a model and write its outputs on all inputs to `OUTPUTS` in `out`.
-
-        Returns:
-            The measurement's JSON fields; see `fastserve_runtime.measurement.measuring.measure`.
 
         Raises:
             EnvironmentFailure: measuring failed, crashed or hung.

@@ -14,6 +14,7 @@ from fastserve.cache.writable import has_no_room
 from fastserve.devices import OUTPUTS, MeasurementJob
 from fastserve_runtime.errors import DiskFull, EnvironmentFailure, says_disk_full
 from fastserve_runtime.measurement.machine import Machine, this_machine
+from fastserve_runtime.measurement.measurement import Measurement, parse_measurement
 from fastserve_runtime.processes.lifeline import lifeline
 
 NAME = "local"
@@ -27,7 +28,7 @@ def machine() -> Machine:
     return this_machine()
 
 
-def measure(out: Path, job: MeasurementJob) -> dict[str, Any]:
+def measure(out: Path, job: MeasurementJob) -> Measurement:
     """Measure a model; see `Device.measure`.
 
     An unsteady run is repeated, at most `ATTEMPTS` times in all; the steadiest counts.
@@ -43,23 +44,23 @@ def measure(out: Path, job: MeasurementJob) -> dict[str, Any]:
         "timed_samples": _TIMED_SAMPLES,
         "outputs": str(out / OUTPUTS),
     }
-    best: dict[str, Any] | None = None
+    best: Measurement | None = None
     for _ in range(ATTEMPTS):
         measurement = _run(request, out, debug=job.debug)
         if best is None or _unsteadiness(measurement) < _unsteadiness(best):
             best = measurement
-        if best["latency"]["trustworthy"]:
+        if best.latency.is_trustworthy:
             break
     assert best is not None
     return best
 
 
-def _unsteadiness(measurement: Mapping[str, Any]) -> tuple[int, float]:
-    latency = measurement["latency"]
-    return len(latency["doubts"]), latency["p90"] or latency["most"]
+def _unsteadiness(measurement: Measurement) -> tuple[int, float]:
+    latency = measurement.latency
+    return len(latency.doubts), latency.p90 or latency.most
 
 
-def _run(request: Mapping[str, Any], out: Path, *, debug: bool) -> dict[str, Any]:
+def _run(request: Mapping[str, Any], out: Path, *, debug: bool) -> Measurement:
     request_file, result_file = out / "request.json", out / "result.json"
     request_file.write_text(json.dumps({**request, "result": str(result_file)}))
     command = [sys.executable, "-m", "fastserve_runtime.measurement.measuring", str(request_file)]
@@ -93,5 +94,4 @@ def _run(request: Mapping[str, Any], out: Path, *, debug: bool) -> dict[str, Any
         raise DiskFull(" while measuring")
     if "measurement" not in answer:
         raise EnvironmentFailure(answer["problem"], answer["remedy"])
-    measurement: dict[str, Any] = answer["measurement"]
-    return measurement
+    return parse_measurement(answer["measurement"])

@@ -41,6 +41,7 @@ from fastserve_converters.worker.sources_digest import sources_digest
 from fastserve_runtime.conformance.comparison import Comparison
 from fastserve_runtime.conformance.retrieval import QUERY
 from fastserve_runtime.engines import installed_engine
+from fastserve_runtime.measurement.measurement import measurement_document
 
 MODEL_TOOLS = ("torch", "transformers")
 """What every step on the model rests on."""
@@ -228,7 +229,7 @@ class Stages:
                 threads=threads,
                 debug=self.debug,
             )
-            return self.device.measure(folder, job)
+            return measurement_document(self.device.measure(folder, job))
 
         return self.staged("measurement", measure_step(format_name, precision), key, build)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from fastserve.search.units import parse_quality, parse_size, parse_time
 from fastserve_runtime.errors import UsageError
+from fastserve_runtime.measurement.measurement import NOT_JUDGED, Figure
 from fastserve_runtime.quantities import format_size, format_time
 
 METRICS: Mapping[str, tuple[str, str]] = {
@@ -92,8 +93,8 @@ class Budget:
 
     limits: tuple[Limit, ...] = ()
 
-    def breaches(self, figures: Mapping[str, float | None], doubts: Mapping[str, str]) -> tuple[Breach, ...]:
-        """Return the limits that are not met.
+    def breaches(self, figures: Mapping[str, Figure], doubts: Mapping[str, str]) -> tuple[Breach, ...]:
+        """Return the limits that are not met. What is not judged breaks none.
 
         Args:
             figures: by metric; None where it was not measured.
@@ -102,6 +103,8 @@ class Budget:
         found = []
         for limit in self.limits:
             figure = figures.get(limit.metric)
+            if figure is NOT_JUDGED:
+                continue
             if figure is None:
                 found.append(Breach(limit, None, f"{limit.metric} was not measured"))
             elif not limit.is_met(figure):

@@ -9,6 +9,7 @@ from typing import Any
 
 from fastserve.search.budget import Breach
 from fastserve_converters.tasks import Quality
+from fastserve_runtime.measurement.measurement import NOT_JUDGED, Figure, Measurement
 
 LEAST_SPREAD = 0.05
 """As a share: so much the p90 of one model differs from process to process, however steady each run was."""
@@ -22,7 +23,7 @@ class Candidate:
         folder: where the artifact's files are; None where its export failed.
         artifact: fields of the manifest's variant that the exporter gave.
         digests: SHA-256 of each of its files, by name, as they were when it was measured.
-        measurement: as `fastserve_runtime.measurement.measuring` gives it; None where it failed.
+        measurement: what a device observed; None where it failed.
         outputs: file of its outputs on evaluation and golden inputs.
         size: bytes that a device must hold: its files and the shared ones.
         twin: how near its outputs come to the same quantized model elsewhere; None where that was not looked at.
@@ -39,7 +40,7 @@ class Candidate:
     folder: Path | None = None
     artifact: Mapping[str, Any] | None = None
     digests: Mapping[str, str] = field(default_factory=dict)
-    measurement: Mapping[str, Any] | None = None
+    measurement: Measurement | None = None
     outputs: Path | None = None
     quality: Quality | None = None
     size: int | None = None
@@ -59,15 +60,12 @@ class Candidate:
     @property
     def is_memory_judged(self) -> bool:
         """Whether its memory says something about a device; not where the engine brings PyTorch with it."""
-        return self.measurement is not None and not self.measurement["brings_pytorch"]
+        return self.measurement is not None and not self.measurement.brings_pytorch
 
     @property
     def peak_memory(self) -> int | None:
         """Whole-process peak in bytes, where it says something about a device."""
-        if self.measurement is None or not self.is_memory_judged:
-            return None
-        peak: int | None = self.measurement["memory"]["peak"]
-        return peak
+        return self.measurement.memory.peak if self.measurement is not None and self.is_memory_judged else None
 
     @property
     def p90(self) -> float | None:
@@ -75,7 +73,7 @@ class Candidate:
 
         Of one inference, or of one output token of a model that generates text.
         """
-        return None if self.measurement is None else _trusted(self.measurement["latency"])
+        return None if self.measurement is None else self.measurement.latency.trusted_p90
 
     @property
     def latency_spread(self) -> tuple[float, float] | None:
@@ -85,63 +83,41 @@ class Candidate:
         """
         if self.p90 is None or self.measurement is None:
             return None
-        median: float | None = self.measurement["latency"].get("p50")
+        median = self.measurement.latency.p50
         # The median is an upper bound too, and may be that of a lucky minute.
         return min(self.p90 / (1 + LEAST_SPREAD), self.p90 if median is None else median), self.p90
 
     @property
     def first_token_p90(self) -> float | None:
         """The same of the time to the first token; None where the model generates no text."""
-        return None if self._first_token is None else _trusted(self._first_token)
+        first = None if self.measurement is None else self.measurement.first_token
+        return None if first is None else first.latency.trusted_p90
 
     @property
     def generates(self) -> bool:
         """Whether it was measured as a model that generates text."""
-        return self._first_token is not None
+        return self.measurement is not None and self.measurement.first_token is not None
 
-    @property
-    def _first_token(self) -> Mapping[str, Any] | None:
-        return None if self.measurement is None else self.measurement.get("time_to_first_token")
-
-    def figures(self) -> dict[str, float | None]:
+    def figures(self) -> dict[str, Figure]:
         """Return the figures that a budget judges, by metric.
 
         A latency that cannot be trusted is given as the longest that was seen: what is below the limit even so fits.
         What was made for a target is judged by size and quality alone.
         """
-        figures = {
+        unmeasured: Figure = None if self.target is None else NOT_JUDGED
+        measurement = self.measurement
+        return {
             "size": self.size,
-            "memory": self.peak_memory,
-            **{metric: _upper_bound(latency) for metric, latency in self._latencies().items()},
+            "memory": unmeasured if measurement is None else measurement.peak_memory,
+            **(
+                {"latency": unmeasured}
+                if measurement is None
+                else {metric: latency.upper_bound for metric, latency in measurement.latencies.items()}
+            ),
             "quality": None if self.quality is None else self.quality.value,
         }
-        if self.measurement is not None and not self.is_memory_judged:
-            # Shown as not judged; a limit on memory lets it pass.
-            figures["memory"] = 0
-        if self.target is not None:
-            figures |= {"memory": 0, "latency": 0}
-        return figures
 
     def doubts(self) -> dict[str, str]:
         """Return, by metric, why a figure cannot be trusted."""
-        return {m: "; ".join(x["doubts"]) for m, x in self._latencies().items() if x and not x["trustworthy"]}
-
-    def _latencies(self) -> dict[str, Mapping[str, Any] | None]:
-        if self.measurement is None:
-            return {"latency": None}
-        if self._first_token is None:
-            return {"latency": self.measurement["latency"]}
-        return {"ttft": self._first_token, "tpot": self.measurement["latency"]}
-
-
-def _trusted(latency: Mapping[str, Any]) -> float | None:
-    p90: float | None = latency["p90"] if latency["trustworthy"] else None
-    return p90
-
-
-def _upper_bound(latency: Mapping[str, Any] | None) -> float | None:
-    if latency is None:
-        return None
-    trusted = _trusted(latency)
-    longest: float = latency["most"]
-    return longest if trusted is None else trusted
+        latencies = {} if self.measurement is None else self.measurement.latencies
+        return {m: "; ".join(x.doubts) for m, x in latencies.items() if not x.is_trustworthy}

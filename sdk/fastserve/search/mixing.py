@@ -11,6 +11,7 @@ from fastserve.search.candidate import Candidate
 from fastserve_converters.precisions import Precision, WeightScheme
 from fastserve_converters.quantization.assignment import Cost, choose, parse_units, size_cost, time_cost
 from fastserve_runtime.errors import UsageError
+from fastserve_runtime.measurement.measurement import NOT_JUDGED
 
 _CALL = ("latency", "tpot")
 LEAST_ROOM = 64 * 1024
@@ -90,7 +91,7 @@ def measured_seconds(mix: Mix) -> dict[WeightScheme | None, float]:
         plan = mix.precisions.get(candidate.precision)
         figures = candidate.figures()
         p90 = next((figures[metric] for metric in _CALL if metric in figures), None)
-        if plan is None or plan.choices is not None or p90 is None:
+        if plan is None or plan.choices is not None or p90 is None or p90 is NOT_JUDGED:
             continue
         seconds[plan.linear] = min(p90, seconds.get(plan.linear, p90))
     if not seconds:

@@ -71,7 +71,7 @@ def _compiled(
     target = compiler_of(plan.target)
     entry = stages.compilation(target, base)
     versions = compiler_versions(target)
-    executor = f"{base.id} on {(base.measurement or {}).get('engine', 'this machine')}"
+    executor = f"{base.id} on {'this machine' if base.measurement is None else base.measurement.engine}"
     return replace(
         candidate,
         format=entry.result["format"],

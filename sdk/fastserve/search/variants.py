@@ -18,6 +18,7 @@ from fastserve.search.candidate import Candidate
 from fastserve.search.mixing import LEAST_ROOM, Mix, mixed_assignment
 from fastserve_converters.precisions import Precision, has_twin
 from fastserve_runtime.errors import DiskFull, EnvironmentFailure, UsageError
+from fastserve_runtime.measurement.measurement import parse_measurement
 
 LEAST_TWIN_SQNR_DB = 10
 """Against the same quantized model elsewhere. Engines round activations in ways of their own (a scale a tensor or a
@@ -168,7 +169,9 @@ def _measured(making: Making, candidate: Candidate, artifact: Entry) -> Candidat
     except (EnvironmentFailure, UsageError) as error:
         return replace(candidate, failure=f"measuring failed: {error}")
     quality = stages.quality(entry, reference, candidate.format, candidate.precision, making.seed)
-    candidate = replace(candidate, measurement=entry.result, outputs=entry.folder / OUTPUTS, quality=quality)
+    candidate = replace(
+        candidate, measurement=parse_measurement(entry.result), outputs=entry.folder / OUTPUTS, quality=quality
+    )
     if not has_twin(stages.precisions(candidate.format)[candidate.precision]):
         return candidate
     twin = stages.twin(artifact, entry, reference, candidate.format, candidate.precision).result

@@ -56,7 +56,7 @@ def test_prompts_have_the_wanted_tokens_or_half_the_context(context: int, wanted
 @pytest.mark.usefixtures("calls")
 def test_each_prompt_begins_with_another_traces_real_tokens_and_goes_on_with_the_next() -> None:
     decoder = TableDecoder(VOCABULARY, 100)
-    GenerationWorkload(decoder, INPUTS, prompt_tokens=12).further_figures(least_seconds=1, most_seconds=2)
+    GenerationWorkload(decoder, INPUTS, prompt_tokens=12).first_token(least_seconds=1, most_seconds=2)
     assert decoder.calls == [
         "rewind 0",
         [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 1, 2],
@@ -71,7 +71,7 @@ def test_each_prompt_begins_with_another_traces_real_tokens_and_goes_on_with_the
 @pytest.mark.parametrize(("timed", "first"), [(1, [1, 1, 1]), (2, [1, 6, 1]), (None, [1, 6, 9]), (50, [1, 6, 9])])
 def test_prompts_are_made_of_so_many_traces_in_turn(timed: int | None, first: list[int]) -> None:
     decoder = TableDecoder(VOCABULARY, 100)
-    GenerationWorkload(decoder, INPUTS, timed).further_figures(least_seconds=1, most_seconds=2)
+    GenerationWorkload(decoder, INPUTS, timed).first_token(least_seconds=1, most_seconds=2)
     assert [f[0] for f in decoder.feeds] == first
 
 
@@ -104,10 +104,10 @@ def test_the_time_to_the_first_token_has_more_seconds_and_starts_from_nothing(ca
     decoder = TableDecoder(VOCABULARY, 100)
     workload = GenerationWorkload(decoder, INPUTS, prompt_tokens=4)
     workload.run(0)
-    figures = workload.further_figures(least_seconds=2.0, most_seconds=10.0)
+    first = workload.first_token(least_seconds=2.0, most_seconds=10.0)
     assert calls == [{"least_seconds": 2.0, "most_seconds": 20.0}]
-    assert figures["prompt_tokens"] == 4
-    assert (figures["time_to_first_token"]["p90"], figures["time_to_first_token"]["trustworthy"]) == (0.5, True)
+    assert first.prompt_tokens == 4
+    assert (first.latency.p90, first.latency.is_trustworthy) == (0.5, True)
     # What it held is gone, so the next step feeds a prompt first.
     before = len(decoder.calls)
     workload.run(1)

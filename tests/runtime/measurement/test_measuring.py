@@ -9,17 +9,9 @@ import pytest
 from fastserve_runtime.bundle.manifest import parse_manifest
 from fastserve_runtime.engines import installed_engine
 from fastserve_runtime.errors import BundleError, UsageError
-from fastserve_runtime.measurement.latency import summarize
 from fastserve_runtime.measurement.machine import this_machine
-from fastserve_runtime.measurement.measuring import (
-    import_seconds,
-    latency_fields,
-    main,
-    measure,
-    measured_model,
-    memory_fields,
-)
-from fastserve_runtime.measurement.memory import MemoryReading
+from fastserve_runtime.measurement.measurement import measurement_document, parse_measurement
+from fastserve_runtime.measurement.measuring import import_seconds, main, measure, measured_model
 from manifests import MODEL, expected_embeddings, text_model, token_ids, valid_manifest, variant
 
 TEXTS = ["a b", "c", "d e f", "a"]
@@ -59,18 +51,19 @@ def written(tmp_path, request):
 
 def test_a_measurement_tells_machine_engine_memory_latency_and_placement(request_of):
     result = measure(request_of())
-    assert result["machine"]["processor"] == this_machine().processor
-    assert (result["engine"], result["threads"]) == ("onnxruntime", 1)
-    assert result["engine_version"][0].isdigit()
-    assert result["load_seconds"] > 0
-    assert result["first_inference_seconds"] > 0
-    assert result["import_seconds"] > 0
-    assert result["items_per_second"] == pytest.approx(1 / result["latency"]["mean"])
-    assert result["latency"]["queries"] >= 1
-    assert result["latency"]["least"] <= result["latency"]["mean"] <= result["latency"]["most"]
-    assert set(result["memory"]) == {"peak", "anonymous_growth", "file_backed_growth"}
-    assert "CPUExecutionProvider" in result["placement"]["source"]
-    assert json.loads(json.dumps(result, allow_nan=False))["engine"] == "onnxruntime"
+    assert result.machine == this_machine()
+    assert (result.engine, result.threads, result.status) == ("onnxruntime", 1, "measured")
+    assert result.engine_version[0].isdigit()
+    assert result.load_seconds > 0
+    assert result.first_inference_seconds > 0
+    assert result.import_seconds > 0
+    assert result.items_per_second == pytest.approx(1 / result.latency.mean)
+    assert result.latency.queries >= 1
+    assert result.latency.least <= result.latency.mean <= result.latency.most
+    assert result.sample_latency.samples == len(TEXTS)
+    assert "CPUExecutionProvider" in result.placement.source
+    document = json.loads(json.dumps(measurement_document(result), allow_nan=False))
+    assert parse_measurement(document) == result
 
 
 @pytest.mark.parametrize("timed", [0, 1, 3, 100])
@@ -92,7 +85,7 @@ def test_inputs_that_the_model_does_not_take_are_left_out(request_of):
 
 
 def test_the_named_engine_is_used(request_of):
-    assert measure(request_of(engine="onnxruntime"))["engine"] == "onnxruntime"
+    assert measure(request_of(engine="onnxruntime")).engine == "onnxruntime"
     with pytest.raises(UsageError, match="executes tflite, not onnx"):
         measure(request_of(engine="litert"))
 
@@ -113,7 +106,7 @@ def test_a_measured_model_stays_open_inside_the_block(request_of):
         request["task"], engine, Path(request["model"]), graphs, inputs, threads=1, most_seconds=0.02
     ) as measured:
         measured.workload.run(5)
-        assert [*measured.measurement, "sample_latency"] == list(measure(request))
+        assert measured.measurement.sample_latency is None
     with pytest.raises(UsageError, match="closed"):
         measured.workload.run(0)
 
@@ -155,27 +148,3 @@ def test_a_process_of_its_own_has_the_runtime_alone(request_of, tmp_path):
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
     result = json.loads((tmp_path / "result.json").read_text())["measurement"]
     assert result["brings_pytorch"] is False
-
-
-def test_memory_is_the_peak_and_the_growth_of_each_kind():
-    fields = memory_fields(MemoryReading(100, 40, 30), MemoryReading(120, 70, 20))
-    assert fields == {"peak": 120, "anonymous_growth": 30, "file_backed_growth": -10}
-
-
-@pytest.mark.parametrize("missing", ["before", "after"])
-def test_memory_that_the_system_does_not_tell_is_unknown(missing):
-    known, unknown = MemoryReading(100, 40, 30), MemoryReading(None, None, None)
-    before, after = (unknown, known) if missing == "before" else (known, unknown)
-    assert memory_fields(before, after) == {
-        "peak": after.peak,
-        "anonymous_growth": None,
-        "file_backed_growth": None,
-    }
-
-
-def test_latency_is_written_with_its_doubts():
-    steady, short = latency_fields(summarize([0.5] * 70)), latency_fields(summarize([0.5] * 3))
-    assert (steady["trustworthy"], steady["doubts"], steady["p90"]) == (True, [], 0.5)
-    assert (short["trustworthy"], short["p90"], short["queries"]) == (False, None, 3)
-    assert short["doubts"][0].startswith("only 3 queries")
-    assert json.loads(json.dumps(short)) == short

@@ -16,6 +16,7 @@ from fastserve.cli.reading import inspection_tables, verdict_table
 from fastserve_runtime.bundle.reader import open_bundle
 from fastserve_runtime.cli.inspection import device_size, inspection
 from fastserve_runtime.conformance.verdict import Outcome, Verdict
+from fastserve_runtime.measurement.measurement import measurement_document
 
 HOSTILE = "odd [/b] name [red]"
 
@@ -87,7 +88,7 @@ def write(tmp_path: Path, make_manifest: Callable[..., Any], make_files: Callabl
 
 def test_figures_in_doubt_unknown_or_not_judged_are_marked(write, make_measurement) -> None:
     document = {"kind": "measurement", "variant": "onnx-fp32", "quality": None}
-    text = shown(write({"m": make_measurement(p90=None, peak=None) | document}))
+    text = shown(write({"m": measurement_document(make_measurement(p90=None, peak=None)) | document}))
     row = row_of(text, "onnx-fp32")
     assert "not trustworthy" in row
     assert "unknown" in row
@@ -95,7 +96,7 @@ def test_figures_in_doubt_unknown_or_not_judged_are_marked(write, make_measureme
 
 def test_memory_with_pytorch_in_it_has_a_star(write, make_measurement) -> None:
     document = {"kind": "measurement", "variant": "onnx-fp32", "quality": None}
-    text = shown(write({"m": make_measurement(brings_pytorch=True) | document}))
+    text = shown(write({"m": measurement_document(make_measurement(brings_pytorch=True)) | document}))
     assert "50.0 MB *" in text
 
 
@@ -113,7 +114,8 @@ def test_names_from_a_bundle_are_shown_as_they_are(tmp_path: Path, make_manifest
     variant["graphs"]["main"]["inputs"][0]["name"] = HOSTILE
     manifest["source"]["name"] = manifest["source"]["licence"] = HOSTILE
     manifest["preprocessing"]["kind"] = HOSTILE
-    measurement = make_measurement() | {"kind": "measurement", "variant": HOSTILE, "machine": {"processor": HOSTILE}}
+    measurement = measurement_document(make_measurement(processor=HOSTILE))
+    measurement |= {"kind": "measurement", "variant": HOSTILE}
     location = tmp_path / "odd [bold] bundle.fsb"
     write_bundle(location, manifest, make_files(manifest), {"m": measurement}, force=False)
     text = shown(location)

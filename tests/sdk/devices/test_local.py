@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from candidates import build_measurement
 from fastserve.devices import DEVICES, OUTPUTS, MeasurementJob
 from fastserve.devices.local import ATTEMPTS
 from fastserve_runtime.errors import EnvironmentFailure
+from fastserve_runtime.measurement.measurement import Measurement, measurement_document
 from manifests import LENGTH, expected_embeddings, text_model, token_ids, variant
 
 GRAPHS = variant()["graphs"]
@@ -30,13 +32,12 @@ def inputs(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def measure(tmp_path: Path, inputs: Path) -> Callable[..., dict[str, Any]]:
-    def measure(model: bytes = b"", **settings: Any) -> dict[str, Any]:
+def measure(tmp_path: Path, inputs: Path) -> Callable[..., Measurement]:
+    def measure(model: bytes = b"", **settings: Any) -> Measurement:
         (tmp_path / "model.onnx").write_bytes(model)
         (tmp_path / "out").mkdir(exist_ok=True)
         job = MeasurementJob("feature-extraction", tmp_path / "model.onnx", "onnx", GRAPHS, inputs, threads=1)
-        result: dict[str, Any] = DEVICES.load("local").measure(tmp_path / "out", replace(job, **settings))
-        return result
+        return DEVICES.load("local").measure(tmp_path / "out", replace(job, **settings))
 
     return measure
 
@@ -66,12 +67,12 @@ def answer(document):
 
 def test_a_real_model_is_measured_and_its_outputs_kept(measure, tmp_path: Path) -> None:
     measurement = measure(text_model())
-    assert measurement["engine"] == "onnxruntime"
-    assert measurement["threads"] == 1
-    assert measurement["brings_pytorch"] is False
-    assert measurement["memory"]["peak"] > 2**20
-    assert measurement["latency"]["queries"] >= 64
-    assert 0 < measurement["latency"]["least"] <= measurement["latency"]["mean"] <= measurement["latency"]["most"]
+    assert measurement.engine == "onnxruntime"
+    assert measurement.threads == 1
+    assert measurement.brings_pytorch is False
+    assert measurement.memory.peak > 2**20
+    assert measurement.latency.queries >= 64
+    assert 0 < measurement.latency.least <= measurement.latency.mean <= measurement.latency.most
     with np.load(tmp_path / "out" / OUTPUTS) as outputs:
         np.testing.assert_allclose(outputs["sentence_embedding"], expected_embeddings(TEXTS), rtol=1e-5)
     assert [f.name for f in (tmp_path / "out").iterdir()] == [OUTPUTS]
@@ -83,19 +84,19 @@ def test_a_model_that_the_engine_refuses_is_a_failure_in_its_words(measure, tmp_
     assert list((tmp_path / "out").iterdir()) == []
 
 
-LATENCIES = """
-latency = {
-    "most": 1.0,
-    "p90": %s[run - 1],
-    "doubts": %s[run - 1],
-    "trustworthy": not %s[run - 1],
-}
-answer({"measurement": {"run": run, "latency": latency}})
+ANSWER = f"measurement = json.loads({json.dumps(measurement_document(build_measurement(most=1.0)))!r})\n"
+LATENCIES = (
+    ANSWER
+    + """
+measurement["threads"] = run
+measurement["latency"] |= {"p90": %s[run - 1], "doubts": %s[run - 1]}
+answer({"measurement": measurement})
 """
+)
 
 
 def latencies(p90: list[float | None], doubts: list[list[str]]) -> str:
-    return LATENCIES % (p90, doubts, doubts)
+    return LATENCIES % (p90, doubts)
 
 
 @pytest.mark.parametrize(
@@ -113,23 +114,24 @@ def test_an_unsteady_run_is_repeated_and_the_steadiest_counts(
     measure, stand_in, p90: list[float | None], doubts: list[list[str]], runs: int, taken: int
 ) -> None:
     counter = stand_in(latencies(p90, doubts))
-    assert measure()["run"] == taken
+    assert measure().threads == taken
     assert len(counter.read_text()) == runs <= ATTEMPTS
 
 
 def test_the_process_gets_all_that_it_needs(measure, stand_in, tmp_path: Path, inputs: Path) -> None:
-    latency = "{'most': 1, 'p90': 1, 'doubts': [], 'trustworthy': True}"
-    stand_in(f"answer({{'measurement': {{'request': request, 'argv': sys.argv[1:], 'latency': {latency}}}}})")
-    measurement = measure(threads=3, debug=True)
-    request = measurement["request"]
+    asked = tmp_path / "asked.json"
+    told = f"open({str(asked)!r}, 'w').write(json.dumps([request, sys.argv[1:]]))"
+    stand_in(f"{ANSWER}{told}\nanswer({{'measurement': measurement}})")
+    measure(threads=3, debug=True)
+    request, arguments = json.loads(asked.read_text())
     assert request["model"] == str(tmp_path / "model.onnx")
     assert request["inputs"] == str(inputs)
     assert request["outputs"] == str(tmp_path / "out" / OUTPUTS)
     assert (request["task"], request["threads"], request["format"]) == ("feature-extraction", 3, "onnx")
     assert request["graphs"] == json.loads(json.dumps(GRAPHS))
     assert request["graphs"]["main"]["inputs"][0]["dims"] == [1, LENGTH]
-    assert measurement["argv"][:2] == ["-m", "fastserve_runtime.measurement.measuring"]
-    assert measurement["argv"][-1] == "--debug"
+    assert arguments[:2] == ["-m", "fastserve_runtime.measurement.measuring"]
+    assert arguments[-1] == "--debug"
 
 
 def test_a_process_that_dies_is_told_with_its_last_line(measure, stand_in, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from fastserve.search.budget import Breach, Limit, budget_from_flags
 from fastserve.search.candidate import Candidate
+from fastserve_runtime.measurement.measurement import NOT_JUDGED
 
 Make = Callable[..., Candidate]
 
@@ -29,7 +30,8 @@ def test_memory_of_an_engine_that_brings_pytorch_is_not_judged(make_candidate: M
     candidate = make_candidate(peak=10**9, brings_pytorch=True)
     assert not candidate.is_memory_judged
     assert candidate.peak_memory is None
-    assert candidate.figures()["memory"] == 0
+    assert candidate.figures()["memory"] is NOT_JUDGED
+    assert budget_from_flags(max_memory="1MB").breaches(candidate.figures(), candidate.doubts()) == ()
 
 
 def test_memory_that_the_system_does_not_tell_is_missing(make_candidate: Make) -> None:
@@ -86,6 +88,7 @@ def test_a_generator_that_was_not_measured_meets_no_limit_on_times() -> None:
 def test_what_was_made_for_a_target_is_judged_by_size_and_quality_alone(make_candidate: Make) -> None:
     own = replace(make_candidate(size=100, quality=0.9), target="onnx:qnn-htp", measurement=None)
     assert own.fits
+    assert (own.figures()["memory"], own.figures()["latency"]) == (NOT_JUDGED, NOT_JUDGED)
     strict = budget_from_flags(max_latency="1us", max_memory="1MB")
     assert strict.breaches(own.figures(), own.doubts()) == ()
     breaches = budget_from_flags(max_size="99B", min_quality=0.95).breaches(own.figures(), own.doubts())

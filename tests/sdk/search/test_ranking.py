@@ -10,6 +10,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from candidates import build_measurement
 from fastserve.search.budget import Budget, Limit, budget_from_flags
 from fastserve.search.candidate import Candidate
 from fastserve.search.ranking import (
@@ -24,6 +25,7 @@ from fastserve.search.ranking import (
     speed_levels,
 )
 from fastserve_converters.tasks import Quality
+from fastserve_runtime.measurement.measurement import NOT_JUDGED
 
 Make = Callable[..., Candidate]
 
@@ -37,11 +39,9 @@ def candidates(draw: st.DrawFn) -> list[Candidate]:
         value = draw(st.sampled_from([0.9, 0.95, 0.97, 0.99, 1.0]) | st.floats(0, 1))
         low, high = (value + side * draw(st.sampled_from([0, 0.01, 0.05])) for side in (-1, 1))
         p90 = draw(st.none() | st.sampled_from([0.001, 0.01]) | st.floats(1e-4, 1))
-        measurement = {
-            "brings_pytorch": draw(st.booleans()),
-            "memory": {"peak": draw(st.none() | st.integers(1, 1000))},
-            "latency": {"p90": p90, "most": 1.5, "trustworthy": p90 is not None, "doubts": [] if p90 else ["busy"]},
-        }
+        measurement = build_measurement(
+            p90=p90, most=1.5, peak=draw(st.none() | st.integers(1, 1000)), brings_pytorch=draw(st.booleans())
+        )
         made.append(
             Candidate(
                 f"{format_name}-{number}",
@@ -80,7 +80,9 @@ def test_just_those_that_fit_are_ranked(made: list[Candidate], budget: Budget) -
     for candidate in ranked:
         assert candidate.failure is None
         figures = candidate.figures()
-        assert all(limit.is_met(figures[limit.metric]) for limit in budget.limits)
+        assert all(
+            figures[limit.metric] is NOT_JUDGED or limit.is_met(figures[limit.metric]) for limit in budget.limits
+        )
 
 
 @settings(max_examples=100)
@@ -116,10 +118,10 @@ def noise(draw: st.DrawFn) -> Callable[[Candidate], Candidate]:
     """Another measurement of the same: no latency is off by more than a fiftieth."""
 
     def noisy(candidate: Candidate) -> Candidate:
-        latency = candidate.measurement["latency"]
+        latency = candidate.measurement.latency
         factor = draw(st.floats(0.98, 1.02))
-        figures = {name: latency[name] * factor for name in ("p50", "p90")}
-        return replace(candidate, measurement={**candidate.measurement, "latency": {**latency, **figures}})
+        figures = {name: getattr(latency, name) * factor for name in ("p50", "p90")}
+        return replace(candidate, measurement=replace(candidate.measurement, latency=replace(latency, **figures)))
 
     return noisy
 
@@ -139,8 +141,7 @@ def test_noise_of_the_measurement_turns_nothing_round(data: st.DataObject, noisy
 
 
 def numbered(number: int, p90: float, size: int) -> Candidate:
-    latency = {"p50": p90 * 0.9, "p90": p90, "most": 1.0, "trustworthy": True, "doubts": []}
-    measurement = {"brings_pytorch": False, "memory": {"peak": None}, "latency": latency}
+    measurement = build_measurement(p90=p90, p50=p90 * 0.9, most=1.0, peak=None)
     quality = Quality("q", 0.99, 0.98, 1.0, 200)
     return Candidate(f"onnx-{number}", "onnx", str(number), measurement=measurement, quality=quality, size=size)
 
