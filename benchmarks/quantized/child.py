@@ -47,7 +47,7 @@ class Model:
         """
         graphs = self.session.graphs
         fit = graph_for(graphs, int(own_tokens(row)[0])) or Fit(full_graph(graphs), row["input_ids"].shape[1])
-        own = cut(row, fit.tokens)
+        own = cut(row, self.session.graphs[fit.graph], fit.tokens)
         inputs = {}
         for spec in graphs[fit.graph].inputs:
             # Old exports ask for token types: the first, for all tokens.

@@ -18,8 +18,8 @@ from fastserve_runtime.bundle.manifest import (
 )
 from manifests import valid_manifest
 
-IDS = TensorSpec("input_ids", "int32", (1, SymbolicDim("length", 1, 64)))
-OUTPUT = TensorSpec("logits", "float32", (1, 3))
+IDS = TensorSpec("input_ids", "int32", (1, SymbolicDim("length", 1, 64)), ("batch", "tokens"))
+OUTPUT = TensorSpec("logits", "float32", (1, 3), ("batch", "classes"))
 GRAPH = Graph("model.onnx", "main", Signature((IDS,), (OUTPUT,)))
 
 

@@ -76,6 +76,7 @@ class EdgeForm(torch.nn.Module):
         self.head = head
         task: Task = TASKS.load(checkpoint.task)
         self.output = task.output_name(checkpoint)
+        self.output_axes = task.OUTPUT_AXES[self.output]
         self._field = task.MODEL_OUTPUT
         self._more_outputs = {"output_hidden_states": True} if head is not None and head.needs_all_layers else {}
         self.more_inputs = checkpoint.more_inputs

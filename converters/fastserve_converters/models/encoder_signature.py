@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastserve_converters.formats import LEAST_TOKENS
+from fastserve_runtime.bundle.axes import BATCH, TOKENS
 from fastserve_runtime.bundle.manifest import Dim, Signature, SymbolicDim, TensorSpec
 from fastserve_runtime.preprocessors.text import POOLING_MASK, TOKEN_TYPES
 
@@ -55,9 +56,10 @@ def signature_of(edge_form: EdgeForm, length: int, *, has_dynamic_length: bool) 
         )
     # A dimension that follows the number of tokens is open where that is.
     dims = tuple(tokens if a != b else a for a, b in zip(full, shorter, strict=True))
-    inputs = [TensorSpec("input_ids", "int32", (1, tokens)), TensorSpec("attention_mask", "float32", (1, tokens))]
-    inputs += [TensorSpec(n, dtype, (1, tokens)) for n, dtype in MORE_INPUTS.items() if n in edge_form.more_inputs]
-    return Signature(tuple(inputs), (TensorSpec(edge_form.output, "float32", dims),))
+    dtypes = {"input_ids": "int32", "attention_mask": "float32"}
+    dtypes |= {name: dtype for name, dtype in MORE_INPUTS.items() if name in edge_form.more_inputs}
+    inputs = [TensorSpec(name, dtype, (1, tokens), (BATCH, TOKENS)) for name, dtype in dtypes.items()]
+    return Signature(tuple(inputs), (TensorSpec(edge_form.output, "float32", dims, edge_form.output_axes),))
 
 
 def sample_inputs(length: int, tokens: int, more: Collection[str] = ()) -> dict[str, NDArray[Any]]:

@@ -35,6 +35,7 @@ class Task(Protocol):
         IN_ANY_MODEL: whether a model with another task's head can be taken for it too.
         AUTO_CLASS: the class of Transformers that loads it.
         MODEL_OUTPUT: the field of the model's result that is wanted.
+        OUTPUT_AXES: what the dimensions of an exported output are called, by its name; see the runtime's `bundle.axes`.
         UNUSED: parts of weight names that the task never uses; they may be missing and are not exported.
         HAS_LABELS: whether the config's class names mean something.
         POOLS: whether sentence-transformers files apply.
@@ -48,6 +49,7 @@ class Task(Protocol):
     IN_ANY_MODEL: bool
     AUTO_CLASS: str
     MODEL_OUTPUT: str
+    OUTPUT_AXES: Mapping[str, tuple[str, ...]]
     UNUSED: tuple[str, ...]
     HAS_LABELS: bool
     POOLS: bool

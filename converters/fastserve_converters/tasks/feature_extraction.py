@@ -8,9 +8,11 @@ with one neighbour in ten being another.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fastserve_converters.tasks import Pairs, Quality
+from fastserve_runtime.bundle.axes import BATCH, CHANNELS, TOKENS
 
 if TYPE_CHECKING:
     import torch
@@ -23,6 +25,10 @@ HEAD_WEIGHTS: tuple[tuple[str, ...], ...] = ()
 IN_ANY_MODEL = True
 AUTO_CLASS = "AutoModel"
 MODEL_OUTPUT = "last_hidden_state"
+OUTPUT_AXES: Mapping[str, tuple[str, ...]] = {
+    MODEL_OUTPUT: (BATCH, TOKENS, CHANNELS),
+    "sentence_embedding": (BATCH, CHANNELS),
+}
 # The encoder families make a pooler for classification heads.
 UNUSED = ("pooler",)
 HAS_LABELS = False
@@ -74,4 +80,5 @@ def quality(compared: Comparison) -> Quality:
     """Compare embeddings; hidden states are averaged over their tokens first."""
     from fastserve_runtime.pipelines import feature_extraction as pipeline
 
-    return pipeline.task_metric(compared)
+    left, right = (pipeline.compared_values(side, compared.inputs) for side in (compared.reference, compared.actual))
+    return pipeline.task_metric(replace(compared, reference=left, actual=right))

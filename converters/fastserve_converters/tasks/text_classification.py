@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from fastserve_converters.tasks import Pairs, Quality
+from fastserve_runtime.bundle.axes import BATCH, CLASSES
 from fastserve_runtime.conformance.quality import reference_name
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ HEAD_WEIGHTS = (
 IN_ANY_MODEL = False
 AUTO_CLASS = "AutoModelForSequenceClassification"
 MODEL_OUTPUT = "logits"
+OUTPUT_AXES: Mapping[str, tuple[str, ...]] = {MODEL_OUTPUT: (BATCH, CLASSES)}
 UNUSED: tuple[str, ...] = ()
 HAS_LABELS = True
 POOLS = False

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from fastserve_converters.tasks import Pairs, Quality
+from fastserve_runtime.bundle.axes import BATCH, TOKENS, VOCABULARY
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,6 +26,7 @@ HEAD_WEIGHTS = (("lm_head.weight",),)
 IN_ANY_MODEL = False
 AUTO_CLASS = "AutoModelForCausalLM"
 MODEL_OUTPUT = "logits"
+OUTPUT_AXES: Mapping[str, tuple[str, ...]] = {MODEL_OUTPUT: (BATCH, TOKENS, VOCABULARY)}
 UNUSED: tuple[str, ...] = ()
 HAS_LABELS = False
 POOLS = False

@@ -7,10 +7,12 @@ reference's, with both and the MRR@10 beside it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from fastserve_converters.tasks import Pairs, Quality
 from fastserve_converters.tasks.text_classification import reference_outputs
+from fastserve_runtime.bundle.axes import BATCH, CLASSES
 
 if TYPE_CHECKING:
     from fastserve_converters.checkpoints.checkpoint import Checkpoint
@@ -24,6 +26,7 @@ HEADS: tuple[str, ...] = ()
 IN_ANY_MODEL = False
 AUTO_CLASS = "AutoModelForSequenceClassification"
 MODEL_OUTPUT = "logits"
+OUTPUT_AXES: Mapping[str, tuple[str, ...]] = {MODEL_OUTPUT: (BATCH, CLASSES)}
 UNUSED: tuple[str, ...] = ()
 HAS_LABELS = False
 POOLS = False

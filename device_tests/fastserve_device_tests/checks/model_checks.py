@@ -11,7 +11,7 @@ from fastserve_device_tests.checks.subject import Subject
 from fastserve_runtime.bundle.golden import Arrays
 from fastserve_runtime.conformance.policy import Judgement, Policy, executor_policy, judge, quality_policy
 from fastserve_runtime.conformance.verdict import Outcome, Verdict
-from fastserve_runtime.conformance.verification import judge_golden, output_kind
+from fastserve_runtime.conformance.verification import counted_rows, judge_golden, output_kind
 from fastserve_runtime.sessions.batching import batch_size, run_samples
 from fastserve_runtime.sessions.workload import run_golden
 
@@ -66,7 +66,7 @@ def check_padding(subject: Subject, outputs: Arrays) -> Iterator[Verdict]:
     for name, expected in outputs.items():
         kind = output_kind(subject.task, name)
         policy = _policy_of_invariance(kind, precision)
-        judgement = judge(policy, expected, actual[name], (mask != 0) if kind == "hidden" else None)
+        judgement = judge(policy, expected, actual[name], counted_rows(subject.variant, name, inputs))
         yield subject.verdict(PADDING, judgement, f"{name} changes with what stands behind the mask: ")
 
 
@@ -95,13 +95,12 @@ def check_batch(subject: Subject, outputs: Arrays) -> Iterator[Verdict]:
     if all(batch_size(signature) == (1, True) for signature in subject.session.graphs.values()):
         return
     inputs, precision = subject.golden.inputs, subject.variant.precision
-    mask = inputs.get("attention_mask")
     count = len(next(iter(inputs.values())))
     alone = [run_samples(subject.session, _rows(inputs, row)) for row in range(count)]
     for name, expected in outputs.items():
         kind = output_kind(subject.task, name)
         policy = _policy_of_invariance(kind, precision)
-        counted = mask != 0 if kind == "hidden" and mask is not None else None
+        counted = counted_rows(subject.variant, name, inputs)
         judgement = judge(policy, expected, np.concatenate([a[name] for a in alone]), counted)
         yield subject.verdict(BATCH, judgement, f"{name} changes with the samples beside it: ")
 

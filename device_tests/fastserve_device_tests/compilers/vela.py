@@ -14,7 +14,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fastserve_device_tests.compilers.compilation import ESTIMATES, Compiled, graphs_in
@@ -27,7 +27,6 @@ from fastserve_runtime.bundle.manifest import (
     OperatorCount,
     Requirement,
     Signature,
-    TensorSpec,
     Variant,
 )
 from fastserve_runtime.errors import BundleError, EnvironmentFailure
@@ -169,7 +168,7 @@ def _by_name(operators: Mapping[tuple[str, str, int], int]) -> dict[str, int]:
 def _of_full_length(graph: Graph) -> Graph:
     """Return a graph with every open dimension at its most."""
     inputs, outputs = (
-        tuple(TensorSpec(t.name, t.dtype, tuple(map(_size, t.dims))) for t in tensors)
+        tuple(replace(t, dims=tuple(map(_size, t.dims))) for t in tensors)
         for tensors in (graph.signature.inputs, graph.signature.outputs)
     )
     return Graph(graph.file, graph.entry, Signature(inputs, outputs))

@@ -26,6 +26,7 @@ from fastserve_runtime.errors import EnvironmentFailure, FastServeError
 from fastserve_runtime.loading import checked_model
 from fastserve_runtime.measurement.memory import read_memory
 from fastserve_runtime.sessions.lengths import MASK, cut, graph_for, own_tokens, takes_tokens
+from fastserve_runtime.sessions.sample_axes import as_call
 from fastserve_runtime.sessions.session import ModelSource, Session
 
 if TYPE_CHECKING:
@@ -185,7 +186,8 @@ def _record_run(
     with engine.open_session(opened, graphs, threads=1) as session:
         for row, sample in samples:
             given = sample if row in padded else fitted(session, sample)
-            outputs = session.run(given)
+            signature = session.graphs[name]
+            outputs = session.run(as_call(given, signature))
             arrays: dict[str, Any] = {f"{INPUT}{n}": value for n, value in given.items()}
             arrays |= {f"{OUTPUT}{spec.name}": outputs[spec.name] for spec in graph.signature.outputs}
             for number, tensor in numbers.items():
@@ -221,8 +223,8 @@ def fitted(session: Session, sample: Tensors) -> dict[str, Any]:
     if not takes_tokens(session.graphs):
         return taken
     fit = graph_for(session.graphs, int(own_tokens(taken)[0]))
-    width = taken[MASK].shape[1]
-    return cut(taken, fit.tokens) if fit is not None and fit.tokens <= width else taken
+    width = int(taken[MASK].shape[1])
+    return cut(taken, session.graphs[fit.graph], fit.tokens) if fit is not None and fit.tokens <= width else taken
 
 
 if __name__ == "__main__":

@@ -12,11 +12,12 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
+from fastserve_runtime.bundle.axes import is_valid, named
 from fastserve_runtime.errors import BundleError, UsageError
 from fastserve_runtime.parsing import Fields
 
 SCHEMA_MAJOR = 1
-SCHEMA_MINOR = 0
+SCHEMA_MINOR = 1
 SCHEMA_VERSION = f"{SCHEMA_MAJOR}.{SCHEMA_MINOR}"
 
 
@@ -41,12 +42,14 @@ class TensorSpec:
     """Name, numpy dtype name and dimensions of an input, an output or a state tensor.
 
     Attributes:
+        axes: what each dimension is called, such as `batch` or `tokens`; empty where nobody tells. See `bundle.axes`.
         has_known_dims: whether `dims` say anything; not of a tensor inside a model that is given out to be looked at.
     """
 
     name: str
     dtype: str
     dims: tuple[Dim, ...]
+    axes: tuple[str, ...] = ()
     has_known_dims: bool = True
 
 
@@ -336,7 +339,8 @@ def signature_document(signature: Signature) -> dict[str, Any]:
 
 def tensor_document(tensor: TensorSpec) -> dict[str, Any]:
     """Return a tensor's JSON fields."""
-    return {"name": tensor.name, "dtype": tensor.dtype, "dims": [_dim_document(d) for d in tensor.dims]}
+    document = {"name": tensor.name, "dtype": tensor.dtype, "dims": [_dim_document(d) for d in tensor.dims]}
+    return {**document, "axes": list(tensor.axes)} if len(tensor.axes) == len(tensor.dims) else document
 
 
 def _dim_document(dim: Dim) -> Any:
@@ -344,10 +348,12 @@ def _dim_document(dim: Dim) -> Any:
 
 
 def parse_signature(fields: Fields) -> Signature:
-    """Read the inputs and outputs of a graph."""
-    return Signature(
-        tuple(_tensor(t) for t in fields.list_of_objects("inputs")),
-        tuple(_tensor(t) for t in fields.list_of_objects("outputs")),
+    """Read the inputs and outputs of a graph; known tensors get names for their axes, where they are not told."""
+    return named(
+        Signature(
+            tuple(_tensor(t) for t in fields.list_of_objects("inputs")),
+            tuple(_tensor(t) for t in fields.list_of_objects("outputs")),
+        )
     )
 
 
@@ -397,7 +403,15 @@ def _misstated(kind: str, tensor: TensorSpec, instead: str) -> BundleError:
 
 
 def _tensor(fields: Fields) -> TensorSpec:
-    return TensorSpec(fields.text("name"), fields.text("dtype"), tuple(_dim(d, fields) for d in fields.list("dims")))
+    name, dims = fields.text("name"), tuple(_dim(d, fields) for d in fields.list("dims"))
+    axes = fields.texts("axes") if fields.has("axes") else ()
+    if axes and (len(axes) != len(dims) or not is_valid(axes)):
+        raise BundleError(
+            f"manifest.json gives '{name:.80}', {describe_dims(dims):.200}, the axes {', '.join(axes):.200}; each "
+            "dimension has one of its own.",
+            _MISSTATED_REMEDY,
+        )
+    return TensorSpec(name, fields.text("dtype"), dims, axes)
 
 
 def _dim(value: Any, fields: Fields) -> Dim:

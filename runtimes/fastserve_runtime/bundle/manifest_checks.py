@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from fastserve_runtime.bundle.axes import BATCH, TOKENS, dim_of
 from fastserve_runtime.bundle.manifest import UNBOUNDED, Dim, Manifest, TensorSpec, Variant, bounds, describe_dims
 from fastserve_runtime.errors import BundleError, UsageError
 from fastserve_runtime.generation.description import cache_bytes, cache_tensors
@@ -103,7 +104,7 @@ def _check_sequence_length(manifest: Manifest, length: int) -> None:
     """Compare the tokens that texts are padded to with what each variant's largest graph takes."""
     for variant in manifest.variants:
         tensors = [t for graph in variant.graphs.values() for t in graph.signature.inputs if t.name == _MASK]
-        most = max((_largest(t.dims[1]) for t in tensors if len(t.dims) == 2), default=length)
+        most = max((_largest(dim) for t in tensors if (dim := dim_of(t, TOKENS)) is not None), default=length)
         if length > most:
             raise BundleError(
                 f"manifest.json has texts padded to {length} tokens, and variant '{variant.id}' takes {most}.", _REMEDY
@@ -183,7 +184,8 @@ def _check_text_inputs(what: str, inputs: Sequence[TensorSpec]) -> None:
     if len(found) != len(inputs) or not _OF_TEXTS_ALWAYS <= found.keys() <= _OF_TEXTS.keys():
         raise BundleError(f"manifest.json has {what} take {given:.200}, which is not what texts become.", _REMEDY)
     for name, tensor in found.items():
-        if tensor.dtype != _OF_TEXTS[name] or len(tensor.dims) != 2 or _bounds(tensor) != _bounds(found[_MASK]):
+        is_by_token = tensor.axes == (BATCH, TOKENS)
+        if tensor.dtype != _OF_TEXTS[name] or not is_by_token or _bounds(tensor) != _bounds(found[_MASK]):
             stated = f"{tensor.dtype} {describe_dims(tensor.dims):.200}"
             raise BundleError(
                 f"manifest.json gives the input '{name}' of {what} as {stated}; texts become {_OF_TEXTS[name]} "

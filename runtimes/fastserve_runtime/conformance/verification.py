@@ -137,7 +137,7 @@ def judge_golden(task: str, variant: Variant, golden: Golden, outputs: Arrays, t
 
     for name, found in outputs.items():
         kind = output_kind(task, name)
-        mask = _counted_rows(golden, found)
+        mask = counted_rows(variant, name, golden.inputs)
         policy = quality_policy(kind, variant.precision)
         rows = golden.realistic
         reference, artifact, actual = (
@@ -266,13 +266,22 @@ def _pipeline_refusal(bundle: Bundle, session: Session, golden: Golden) -> str |
     return None
 
 
-def _counted_rows(golden: Golden, output: NDArray[np.generic]) -> NDArray[np.bool_] | None:
-    """Hidden states are counted only where a token stands; padding's are never used."""
+def counted_rows(variant: Variant, output: str, inputs: Arrays) -> NDArray[np.bool_] | None:
+    """Return which vectors of an output count, shape [samples, tokens]; None: all.
+
+    What a model gives for each token counts where a token stands: what it gives for padding is never used. Of a decoder
+    these are the tokens that are scored.
+    """
+    from fastserve_runtime.bundle.axes import BATCH, TOKENS
     from fastserve_runtime.generation.traces import SCORED
     from fastserve_runtime.sessions.lengths import MASK
 
-    mask = golden.inputs.get(SCORED, golden.inputs.get(MASK))
-    if mask is None or output.ndim != mask.ndim + 1 or output.shape[: mask.ndim] != mask.shape:
+    mask = inputs.get(SCORED)
+    if mask is None:
+        tensors = [t for graph in variant.graphs.values() for t in graph.signature.outputs if t.name == output]
+        is_by_token = any(t.axes[:2] == (BATCH, TOKENS) and len(t.axes) > 2 for t in tensors)
+        mask = inputs.get(MASK) if is_by_token else None
+    if mask is None:
         return None
     counted: NDArray[np.bool_] = mask != 0
     return counted

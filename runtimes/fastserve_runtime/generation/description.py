@@ -6,13 +6,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from fastserve_runtime.bundle.axes import HEADS
 from fastserve_runtime.bundle.manifest import Dim, Graph, Manifest, TensorSpec, Variant
 from fastserve_runtime.quantities import format_size
 
 TASK = "text-generation"
-_CACHE_INPUT = re.compile(r"past|cache", re.IGNORECASE)
-"""What graphs call their inputs of earlier keys and values, and of positions in them, which have fewer dimensions."""
-_CACHE_DIMENSIONS = 3
 _NO_EFFECT = {"temperature": 0.0, "top_k": 0, "top_p": 1.0, "repetition_penalty": 1.0, "seed": None}
 
 
@@ -77,8 +75,7 @@ def cache_tensors(variant: Variant) -> list[TensorSpec]:
 
 
 def _caches(graph: Graph) -> list[TensorSpec]:
-    inputs = graph.signature.inputs
-    return [t for t in inputs if _CACHE_INPUT.search(t.name) and len(t.dims) >= _CACHE_DIMENSIONS]
+    return [tensor for tensor in graph.signature.inputs if HEADS in tensor.axes]
 
 
 def _bytes(tensor: TensorSpec, context: int) -> int:

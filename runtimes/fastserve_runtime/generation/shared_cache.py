@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fastserve_runtime.bundle.axes import TOKENS, VOCABULARY, dim_of
 from fastserve_runtime.bundle.manifest import UNBOUNDED, Signature, TensorSpec
 from fastserve_runtime.errors import BundleError, UsageError
 from fastserve_runtime.generation.decoder_checks import check_cached, check_fed, check_rewind, vocabulary_of
@@ -61,8 +62,8 @@ class SharedCacheDecoder:
         ids, logits = (_named(signature, n) for n in (INPUT_IDS, LOGITS))
         self._token = np.zeros((1, 1), ids.dtype)
         self._seen = np.ones((1, self.context), _named(signature, ATTENTION_MASK).dtype)
-        vocabulary = logits.dims[-1]
-        if not isinstance(vocabulary, int) or logits.dims[1] != 1:
+        vocabulary = dim_of(logits, VOCABULARY)
+        if not isinstance(vocabulary, int) or dim_of(logits, TOKENS) != 1:
             raise BundleError(f"The graph '{name}' does not score the last token alone.", "Export the model again.")
         self._binding = session.bind(
             {INPUT_IDS: self._token, ATTENTION_MASK: self._seen[:, :1], **self._cache},

@@ -193,7 +193,7 @@ def _shape(past: TensorSpec, rows: int) -> tuple[int, ...]:
 
 
 def _context(signature: Signature, wanted: int | None) -> int:
-    slots = next(t for t in signature.inputs if t.name == CACHED_POSITIONS).dims[0]
+    (slots,) = next(t for t in signature.inputs if t.name == CACHED_POSITIONS).dims
     most = slots if isinstance(slots, int) else slots.max
     if wanted is None and most >= _EMPTY:
         raise UsageError("The model leaves open how many tokens its context has.", "Say how many.")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastserve_runtime.bundle.axes import TOKENS, dim_of
 from fastserve_runtime.bundle.manifest import Signature, SymbolicDim, TensorSpec
 from fastserve_runtime.errors import BundleError, InputError, UsageError
 from fastserve_runtime.generation.decoder_checks import check_fed, check_rewind, vocabulary_of
@@ -53,7 +54,7 @@ class StatefulDecoder:
         self.context = _context(int(session.run({}, graph=MAX_CONTEXT)[MAX_CONTEXT]), context)
         self.position = 0
         self.vocabulary = vocabulary_of(session, name)
-        dim = tokens.dims[-1]
+        dim = dim_of(tokens, TOKENS) or 1
         self._chunk = dim.max if isinstance(dim, SymbolicDim) else dim
         self._token = np.zeros((1, 1), tokens.dtype)
         self._start = np.zeros(1, position.dtype)

@@ -101,12 +101,12 @@ def open_pipeline(
 
 def compared_values(outputs: Arrays, inputs: Arrays) -> dict[str, NDArray[np.generic]]:
     """Return what `task_metric` compares: a vector for each text, shape [n, d]; of hidden states the mean."""
-    return {name: _sentence_vectors(value, inputs) for name, value in outputs.items()}
+    return {name: _sentence_vectors(name, value, inputs) for name, value in outputs.items()}
 
 
 def task_metric(compared: Comparison) -> Quality:
-    """Compare the similarities of all pairs of texts; hidden states are averaged over their tokens first."""
-    left, right = (_sentence_vectors(output, compared.inputs) for output in compared.first_outputs())
+    """Compare the similarities of all pairs of texts, by what `compared_values` gives of both sides."""
+    left, right = compared.first_outputs()
     # The similarities of a vector that is not finite count as 0, which may pass for a correlation.
     is_finite = bool(np.isfinite(right).all())
     interval = similarity_spearman_interval(left, right, seed=compared.seed) if is_finite else Interval(0.0, 0.0, 0.0)
@@ -117,9 +117,9 @@ def task_metric(compared: Comparison) -> Quality:
     return Quality(QUALITY_NAME, interval.value, interval.low, interval.high, len(left), beside)
 
 
-def _sentence_vectors(output: NDArray[np.generic], inputs: Arrays) -> NDArray[np.floating]:
+def _sentence_vectors(name: str, output: NDArray[np.generic], inputs: Arrays) -> NDArray[np.floating]:
     values = np.asarray(output, np.float64)
-    if values.ndim == 2:
+    if name != LAST_HIDDEN_STATE:
         return values
     mask = np.asarray(inputs["attention_mask"], np.float64)[..., None]
     return np.asarray((values * mask).sum(1) / mask.sum(1))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fastserve_runtime.bundle.axes import batch_place
 from fastserve_runtime.bundle.manifest import Signature
 from fastserve_runtime.sessions.lengths import (
     MASK,
@@ -18,6 +19,7 @@ from fastserve_runtime.sessions.lengths import (
     own_tokens,
     takes_tokens,
 )
+from fastserve_runtime.sessions.sample_axes import as_call, as_samples, is_batched
 from fastserve_runtime.sessions.session import Session
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ def run_samples(session: Session, inputs: Tensors, *, cut_padding: bool = True) 
     copies of its last sample, whose outputs are dropped.
 
     Args:
-        session: a model whose inputs have the samples along the first dimension.
+        session: a model; where its tensors have the batch, or that they have none, their axes tell.
         inputs: by name, shape [samples, ...], at least one sample; inputs that the graph does not take are left out.
         cut_padding: whether padding is left out where the model can do without (see `lengths`).
     """
@@ -44,7 +46,7 @@ def run_samples(session: Session, inputs: Tensors, *, cut_padding: bool = True) 
     for fit, rows in _fitting_rows(session, taken, cut_padding=cut_padding):
         own = {name: value[rows] for name, value in taken.items()}
         if fit.tokens:
-            own = cut(own, fit.tokens)
+            own = cut(own, session.graphs[fit.graph], fit.tokens)
         size, is_fixed = batch_size(session.graphs[fit.graph])
         for start in range(0, len(rows), size):
             outputs = _run_batch(session, fit, own, slice(start, start + size), size if is_fixed else None)
@@ -76,13 +78,17 @@ def _run_batch(session: Session, fit: Fit, inputs: Tensors, part: slice, exact: 
     present = len(next(iter(rows.values())))
     if exact is not None and present < exact:
         rows = {n: np.concatenate([v, np.repeat(v[-1:], exact - present, axis=0)]) for n, v in rows.items()}
-    outputs = session.run(rows, graph=fit.graph)
+    signature = session.graphs[fit.graph]
+    outputs = as_samples(session.run(as_call(rows, signature), graph=fit.graph), signature)
     return {name: value[:present] for name, value in outputs.items()}
 
 
 def batch_size(signature: Signature) -> tuple[int, bool]:
     """Return how many samples a graph takes at a time, and whether it takes exactly so many."""
-    first = signature.inputs[0].dims[0]
-    if isinstance(first, int):
-        return max(first, 1), True
-    return max(1, min(first.max, LARGEST_BATCH)), False
+    if not is_batched(signature):
+        return 1, True
+    sizes = [spec.dims[place] for spec in signature.inputs if (place := batch_place(spec)) is not None]
+    fixed = [size for size in sizes if isinstance(size, int)]
+    if fixed:
+        return max(fixed[0], 1), True
+    return max(1, min(LARGEST_BATCH, *(size.max for size in sizes if not isinstance(size, int)))), False

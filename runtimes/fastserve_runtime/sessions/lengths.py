@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fastserve_runtime.bundle.axes import TOKENS, dim_of, place_of
 from fastserve_runtime.bundle.manifest import Dim, Signature
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def graph_for(graphs: Mapping[str, Signature], tokens: int) -> Fit | None:
     """Return the graph that takes so many tokens with the least padding; None if all take fewer.
 
     Args:
-        graphs: a session's; each has an input `attention_mask` of shape [samples, tokens].
+        graphs: a session's; each has an input `attention_mask` with an axis of tokens.
         tokens: how many a sample has.
     """
     fits = []
@@ -55,7 +56,7 @@ def full_graph(graphs: Mapping[str, Signature]) -> str:
 
 def takes_tokens(graphs: Mapping[str, Signature]) -> bool:
     """Whether every graph has a mask over tokens."""
-    return all(any(spec.name == MASK and len(spec.dims) == 2 for spec in s.inputs) for s in graphs.values())
+    return all(any(s.name == MASK and TOKENS in s.axes for s in signature.inputs) for signature in graphs.values())
 
 
 def own_tokens(inputs: Tensors) -> NDArray[np.intp]:
@@ -65,13 +66,16 @@ def own_tokens(inputs: Tensors) -> NDArray[np.intp]:
     return np.asarray(mask.shape[1] - np.argmax(mask[:, ::-1], axis=1), np.intp)
 
 
-def cut(inputs: Tensors, tokens: int) -> dict[str, Tensor]:
-    """Return inputs with so many tokens of each sample; inputs that are not by token stay."""
-    width = inputs[MASK].shape[1]
-    return {
-        name: np.ascontiguousarray(value[:, :tokens]) if value.ndim > 1 and value.shape[1] == width else value
-        for name, value in inputs.items()
-    }
+def cut(inputs: Tensors, signature: Signature, tokens: int) -> dict[str, Tensor]:
+    """Return inputs with so many tokens of each sample; inputs that are not by token stay.
+
+    Args:
+        inputs: by name.
+        signature: of the graph that they are for, which tells the inputs that are by token.
+        tokens: how many are kept.
+    """
+    places = {spec.name: place_of(spec, TOKENS) for spec in signature.inputs}
+    return {name: _cut(value, places.get(name), tokens) for name, value in inputs.items()}
 
 
 def filled_up(outputs: Tensors, signature: Signature, tokens: int, width: int) -> dict[str, Tensor]:
@@ -83,24 +87,27 @@ def filled_up(outputs: Tensors, signature: Signature, tokens: int, width: int) -
         tokens: how many it ran on.
         width: how many there should be.
     """
-    length = _length(signature)
-    # A bare file gives every open dimension a name of its own.
-    by_token = {s.name for s in signature.outputs if len(s.dims) > 2 and _may_follow(s.dims[1], length)}
+    places = {spec.name: place_of(spec, TOKENS) for spec in signature.outputs}
     filled = {}
     for name, value in outputs.items():
-        if name in by_token and value.shape[1] == tokens < width:
-            behind = [(0, 0), (0, width - tokens)] + [(0, 0)] * (value.ndim - 2)
-            value = np.pad(value, behind)
+        place = places.get(name)
+        if place is not None and value.shape[place] == tokens < width:
+            value = np.pad(value, [(0, width - tokens if axis == place else 0) for axis in range(value.ndim)])
         filled[name] = value
     return filled
 
 
-def _may_follow(dim: Dim, length: Dim) -> bool:
-    return dim == length or not (isinstance(dim, int) or isinstance(length, int))
+def _cut(value: Tensor, place: int | None, tokens: int) -> Tensor:
+    if place is None:
+        return value
+    return np.ascontiguousarray(value[(slice(None),) * place + (slice(tokens),)])
 
 
 def _length(signature: Signature) -> Dim:
-    return next(spec.dims[1] for spec in signature.inputs if spec.name == MASK)
+    mask = next(spec for spec in signature.inputs if spec.name == MASK)
+    dim = dim_of(mask, TOKENS)
+    assert dim is not None  # `takes_tokens` has been asked
+    return dim
 
 
 def _bounds(signature: Signature) -> tuple[int, int]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from fastserve_runtime.bundle.axes import named
 from fastserve_runtime.bundle.manifest import Signature
 from fastserve_runtime.closing import ClosedAtEnd
 from fastserve_runtime.errors import EnvironmentFailure, FastServeError, UsageError
@@ -37,8 +38,8 @@ class NamedSession(ClosedAtEnd):
     is_concurrent = False
 
     def __init__(self, graphs: Mapping[str, Signature], threads: int) -> None:
-        self._graphs = graphs
-        self.id_rows: Mapping[str, int] = id_rows(graphs)
+        self._graphs = {name: named(signature) for name, signature in graphs.items()}
+        self.id_rows: Mapping[str, int] = id_rows(self._graphs)
         self._closed = False
         self._turn = threading.Lock()
         self.threads = threads

@@ -7,10 +7,10 @@ read what lies behind the table, and may end the process. Here it is one error f
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from fastserve_runtime.bundle.axes import VOCABULARY, dim_of
 from fastserve_runtime.errors import BundleError, InputError
 
 if TYPE_CHECKING:
@@ -21,8 +21,6 @@ INPUT_IDS = "input_ids"
 LOGITS = "logits"
 VOCABULARY_SIZE = "vocabulary_size"
 """The setting of a manifest's preprocessing that tells how many rows the table has; bundles of before lack it."""
-_OF_DECODERS = re.compile(r"positions?|past_key_values\..*")
-"""What graphs that keep keys and values call their inputs beside ids and mask. Their logits are of tokens."""
 
 
 def vocabulary_size(settings: Mapping[str, Any]) -> int | None:
@@ -57,9 +55,7 @@ def id_rows(graphs: Mapping[str, Signature], vocabulary: int | None = None) -> d
 
 
 def _scored(signature: Signature) -> int | None:
-    if not any(_OF_DECODERS.fullmatch(t.name) for t in signature.inputs):
-        return None
-    sizes = [t.dims[-1] for t in signature.outputs if t.name == LOGITS and t.dims]
+    sizes = [dim_of(tensor, VOCABULARY) for tensor in signature.outputs if tensor.name == LOGITS]
     return next((size for size in sizes if isinstance(size, int)), None)
 
 

@@ -44,17 +44,20 @@ class Samples:
         import numpy as np
 
         from fastserve_runtime.sessions.lengths import full_graph
+        from fastserve_runtime.sessions.sample_axes import as_call
 
         self._graph = full_graph(session.graphs)
         self._session = session
-        names = [spec.name for spec in session.graphs[self._graph].inputs]
+        signature = session.graphs[self._graph]
+        names = [spec.name for spec in signature.inputs]
         count = len(inputs[names[0]])
         self._rows = [{n: np.ascontiguousarray(inputs[n][i : i + 1]) for n in names} for i in range(count)]
+        self._calls = [as_call(row, signature) for row in self._rows]
         self._timed = count if timed is None else max(1, min(timed, count))
 
     def run(self, index: int) -> dict[str, Tensor]:
         """Run one timed sample at full length, padding and all, and return its outputs; they are taken in turn."""
-        return self._session.run(self._rows[index % self._timed], graph=self._graph)
+        return self._session.run(self._calls[index % self._timed], graph=self._graph)
 
     def run_all(self) -> tuple[dict[str, Tensor], list[float]]:
         """Run every sample at its own length; see `Workload.run_all`."""

@@ -16,7 +16,8 @@ from fastserve.pipeline.step_inputs import InputFolders
 from fastserve_converters.checkpoints.checkpoint import Checkpoint, read_checkpoint
 from fastserve_converters.layer_map import Tap
 from fastserve_converters.worker.job_requests import source_of
-from fastserve_runtime.bundle.manifest import Variant
+from fastserve_runtime.bundle.axes import TOKENS, dim_of
+from fastserve_runtime.bundle.manifest import Dim, Variant, bounds
 from fastserve_runtime.bundle.reader import Bundle
 from fastserve_runtime.closing import ClosedAtEnd
 from fastserve_runtime.errors import UsageError
@@ -114,13 +115,13 @@ class ReferenceModel(ClosedAtEnd):
             UsageError: there is no such model, or it is not the one that the bundle was made from.
         """
         found = self._found_for(bundle)
-        length = next(iter(variant.graphs.values())).signature.inputs[0].dims[1]
+        length = _length_of(variant)
         return ReferenceJobs(
             converter=self._converter,
             files=found.files,
             source=source_of(
                 found.checkpoint,
-                length if isinstance(length, int) else length.max,
+                bounds(length)[1],
                 allow_pickle=self._allow_pickle,
                 trust_remote_code=self._trust_remote_code,
             ),
@@ -156,3 +157,16 @@ class ReferenceModel(ClosedAtEnd):
                 "Name that model, or say --other-reference to compare with this one all the same.",
             )
         return found
+
+
+def _length_of(variant: Variant) -> Dim:
+    """Return how many tokens a variant takes.
+
+    Raises:
+        UsageError: it takes something else than tokens.
+    """
+    tensors = (tensor for graph in variant.graphs.values() for tensor in graph.signature.inputs)
+    dim = next((dim for tensor in tensors if (dim := dim_of(tensor, TOKENS)) is not None), None)
+    if dim is None:
+        raise UsageError(f"Variant '{variant.id}' does not take texts.", "Bisect a bundle of a text model.")
+    return dim

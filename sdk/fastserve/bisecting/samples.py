@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastserve_runtime.bundle.axes import TOKENS, dim_of
 from fastserve_runtime.bundle.evaluation import evaluation_of
 from fastserve_runtime.bundle.golden import Golden
 from fastserve_runtime.bundle.manifest import Variant
@@ -75,8 +76,8 @@ def _shown(text: Text) -> str:
 
 def _with_padded(variant: Variant, inputs: Mapping[str, NDArray[Any]], texts: Mapping[int, str]) -> Samples:
     """Return the inputs with the shortest ones once more behind them, whose padding stays: masks count there."""
-    length = next(iter(variant.graphs.values())).signature.inputs[0].dims[1]
-    if isinstance(length, int) or MASK not in inputs:
+    masks = [t for graph in variant.graphs.values() for t in graph.signature.inputs if t.name == MASK]
+    if not masks or isinstance(dim_of(masks[0], TOKENS), int) or MASK not in inputs:
         return Samples(inputs, texts, ())
     count = len(inputs[MASK])
     shortest = np.argsort(own_tokens(inputs), kind="stable")[:_PADDED_SAMPLES]

@@ -25,7 +25,7 @@ class Table:
         self.wrong = wrong
         self.calls = 0
         dims = (1, 1)
-        spec = SimpleNamespace(name="input_ids", dtype="int32", dims=dims)
+        spec = SimpleNamespace(name="input_ids", dtype="int32", dims=dims, axes=("batch", "tokens"))
         self.graphs = {"main": SimpleNamespace(inputs=(spec,), outputs=())}
 
     def run(self, inputs: Any, *, graph: str | None = None) -> dict[str, np.ndarray]:

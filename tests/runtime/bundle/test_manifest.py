@@ -98,10 +98,12 @@ def test_every_field_is_read():
     assert first.state == ()
     graph = first.graphs["main"]
     assert (graph.file, graph.entry) == (MODEL, "main")
-    assert graph.signature.inputs[0] == TensorSpec("input_ids", "int32", (1, 8))
-    assert graph.signature.outputs == (TensorSpec("sentence_embedding", "float32", (1, 4)),)
+    assert graph.signature.inputs[0] == TensorSpec("input_ids", "int32", (1, 8), ("batch", "tokens"))
+    assert graph.signature.outputs == (TensorSpec("sentence_embedding", "float32", (1, 4), ("batch", "channels")),)
     length = SymbolicDim("length", 1, 64)
-    assert second.graphs["main"].signature.inputs == (TensorSpec("input_ids", "int32", (1, length)),)
+    assert second.graphs["main"].signature.inputs == (
+        TensorSpec("input_ids", "int32", (1, length), ("batch", "tokens")),
+    )
     assert second.state == (StateSpec(TensorSpec("cache", "float32", (1, length)), "sequence"),)
     assert second.golden is None
     assert second.target == "board"

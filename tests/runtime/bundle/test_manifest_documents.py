@@ -20,8 +20,8 @@ from fastserve_runtime.bundle.manifest_documents import artifact_document, graph
 from fastserve_runtime.parsing import Fields
 from manifests import variant
 
-IDS = TensorSpec("input_ids", "int32", (1, SymbolicDim("length", 1, 64)))
-OUTPUT = TensorSpec("logits", "float32", (1, 3))
+IDS = TensorSpec("input_ids", "int32", (1, SymbolicDim("length", 1, 64)), ("batch", "tokens"))
+OUTPUT = TensorSpec("logits", "float32", (1, 3), ("batch", "classes"))
 GRAPH = Graph("model.onnx", "main", Signature((IDS,), (OUTPUT,)))
 
 
@@ -30,6 +30,7 @@ def test_a_tensor_keeps_symbolic_dimensions_with_their_bounds() -> None:
         "name": "input_ids",
         "dtype": "int32",
         "dims": [1, {"symbol": "length", "min": 1, "max": 64}],
+        "axes": ["batch", "tokens"],
     }
 
 

@@ -12,7 +12,11 @@ from fastserve_runtime.generation.description import generation_document, genera
 from manifests import tensor, valid_manifest, variant
 
 LENGTH = {"symbol": "past", "min": 0, "max": 2**31 - 1}
-PAST = [tensor("past_key_values.0.key", "float32", 1, 2, LENGTH, 16), tensor("past_k", "float16", 1, 2, 8, 16)]
+OWN_AXES = {"axes": ["batch", "heads", "positions", "channels"]}
+PAST = [
+    tensor("past_key_values.0.key", "float32", 1, 2, LENGTH, 16),
+    {**tensor("past_k", "float16", 1, 2, 8, 16), **OWN_AXES},
+]
 OTHERS = [tensor("input_ids", "int64", 1, LENGTH), tensor("cache_position", "int64", 64)]
 
 

@@ -13,13 +13,15 @@ from fastserve_runtime.sessions.lengths import Fit, full_graph, graph_for, own_t
 from fastserve_runtime.sessions.tensors import checked_inputs
 
 OPEN = SymbolicDim("length", 2, 8)
+BY_TOKEN = ("batch", "tokens")
+INPUTS = {"input_ids": "int32", "attention_mask": "float32"}
 
 
 def signature(length, *, batch=1, pooled=False):
-    out = (batch, 3) if pooled else (batch, length, 3)
+    out, axes = ((batch, 3), ("batch", "channels")) if pooled else ((batch, length, 3), (*BY_TOKEN, "channels"))
     return Signature(
-        (TensorSpec("input_ids", "int32", (batch, length)), TensorSpec("attention_mask", "float32", (batch, length))),
-        (TensorSpec("out", "float32", out),),
+        tuple(TensorSpec(name, dtype, (batch, length), BY_TOKEN) for name, dtype in INPUTS.items()),
+        (TensorSpec("out", "float32", out, axes),),
     )
 
 
@@ -107,6 +109,6 @@ def test_no_graph_fits_more_tokens_than_it_takes(tokens, fit):
 
 def test_the_full_graph_is_the_one_of_the_most_tokens():
     assert full_graph(BUCKETS) == "length_8"
-    images = {"a": Signature((TensorSpec("pixels", "float32", (1, 3)),), ()), "b": signature(4)}
+    images = {"a": Signature((TensorSpec("pixels", "float32", (1, 3), ("batch", "channels")),), ()), "b": signature(4)}
     assert full_graph(images) == "a"
     assert not takes_tokens(images)

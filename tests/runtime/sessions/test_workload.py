@@ -13,8 +13,11 @@ from fastserve_runtime.sessions.workload import Samples, open_workload, run_gold
 
 LENGTH = SymbolicDim("length", 2, 6)
 GRAPH = Signature(
-    (TensorSpec("input_ids", "int32", (1, LENGTH)), TensorSpec("attention_mask", "float32", (1, LENGTH))),
-    (TensorSpec("logits", "float32", (1, 1)),),
+    (
+        TensorSpec("input_ids", "int32", (1, LENGTH), ("batch", "tokens")),
+        TensorSpec("attention_mask", "float32", (1, LENGTH), ("batch", "tokens")),
+    ),
+    (TensorSpec("logits", "float32", (1, 1), ("batch", "classes")),),
 )
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from fastserve_converters.artifact import Artifact, count_operators
 from fastserve_converters.formats import DecoderJob
 from fastserve_converters.precisions import INT8, Precision, WeightScheme, decoder_precisions
+from fastserve_runtime.bundle.axes import BATCH, CACHE_AXES, TOKENS, VOCABULARY
 from fastserve_runtime.bundle.manifest import (
     ExpectedPlacement,
     Graph,
@@ -87,9 +88,9 @@ def runner_constants(job: DecoderJob, chunk: int) -> dict[str, Any]:
 
 
 def _graphs(form: DecoderForm, chunk: int) -> dict[str, Graph]:
-    tokens = TensorSpec(INPUT_IDS, "int64", (1, SymbolicDim("tokens", 1, chunk)))
-    position = TensorSpec(POSITION, "int64", (1,))
-    logits = TensorSpec(LOGITS, "float32", (1, form.head.out_features))
+    tokens = TensorSpec(INPUT_IDS, "int64", (1, SymbolicDim("tokens", 1, chunk)), (BATCH, TOKENS))
+    position = TensorSpec(POSITION, "int64", (1,), (BATCH,))
+    logits = TensorSpec(LOGITS, "float32", (1, form.head.out_features), (BATCH, VOCABULARY))
     room = TensorSpec(MAX_CONTEXT, "int64", ())
     return {
         "main": Graph(MODEL, METHOD, Signature((tokens, position), (logits,))),
@@ -100,7 +101,12 @@ def _graphs(form: DecoderForm, chunk: int) -> dict[str, Graph]:
 def _state(form: DecoderForm) -> tuple[StateSpec, ...]:
     return tuple(
         StateSpec(
-            TensorSpec(f"{kind}.{layer}", "float32", (settings.key_value_heads, form.context, settings.head_dim)),
+            TensorSpec(
+                f"{kind}.{layer}",
+                "float32",
+                (settings.key_value_heads, form.context, settings.head_dim),
+                CACHE_AXES[1:],
+            ),
             "never needed: tokens at a position replace what was kept from there on",
         )
         for layer, settings in enumerate(form.settings)

@@ -26,6 +26,7 @@ from fastserve_converters.models.decoder.form import (
     RmsNorm,
 )
 from fastserve_converters.models.decoder.reading import gelu_of_tanh
+from fastserve_runtime.bundle.axes import BATCH, CACHE_AXES, POSITIONS, TOKENS, VOCABULARY
 from fastserve_runtime.bundle.manifest import Signature, SymbolicDim, TensorSpec
 from fastserve_runtime.generation.shared_cache import ATTENTION_MASK, INPUT_IDS, LOGITS, PAST, PRESENT
 
@@ -70,13 +71,13 @@ def signature(form: DecoderForm) -> Signature:
         for kind in ("key", "value")
     ]
     inputs = (
-        TensorSpec(INPUT_IDS, "int64", (1, new)),
-        TensorSpec(ATTENTION_MASK, "int64", (1, total)),
-        *(TensorSpec(past_name(layer, kind), "float32", dims) for layer, kind, dims in caches),
+        TensorSpec(INPUT_IDS, "int64", (1, new), (BATCH, TOKENS)),
+        TensorSpec(ATTENTION_MASK, "int64", (1, total), (BATCH, POSITIONS)),
+        *(TensorSpec(past_name(layer, kind), "float32", dims, CACHE_AXES) for layer, kind, dims in caches),
     )
     outputs = (
-        TensorSpec(LOGITS, "float32", (1, 1, form.head.out_features)),
-        *(TensorSpec(present_name(layer, kind), "float32", dims) for layer, kind, dims in caches),
+        TensorSpec(LOGITS, "float32", (1, 1, form.head.out_features), (BATCH, TOKENS, VOCABULARY)),
+        *(TensorSpec(present_name(layer, kind), "float32", dims, CACHE_AXES) for layer, kind, dims in caches),
     )
     return Signature(inputs, outputs)
 

@@ -17,6 +17,8 @@ from fastserve_converters.formats.tflite.decoder_layers import LayerWriter
 from fastserve_converters.formats.tflite.operators import Operators
 from fastserve_converters.formats.tflite.writing import OPEN, ModelWriter, Value
 from fastserve_converters.models.decoder.form import Block, DecoderForm
+from fastserve_runtime.bundle import axes
+from fastserve_runtime.bundle.axes import BATCH, CACHE_AXES, CHANNELS, HEADS, TOKENS, VOCABULARY
 from fastserve_runtime.bundle.manifest import Signature, SymbolicDim, TensorSpec
 from fastserve_runtime.generation.sliced_cache import (
     CACHED_POSITIONS,
@@ -58,14 +60,17 @@ def signature(form: DecoderForm) -> Signature:
     }
     return Signature(
         (
-            *(TensorSpec(past_name(layer, kind), "float32", dims) for layer, kind, dims in rows[slots]),
-            TensorSpec(INPUT_IDS, "int32", (tokens,)),
-            TensorSpec(POSITIONS, "int32", (tokens,)),
-            TensorSpec(CACHED_POSITIONS, "int32", (slots,)),
+            *(TensorSpec(past_name(layer, kind), "float32", dims, CACHE_AXES[1:]) for layer, kind, dims in rows[slots]),
+            TensorSpec(INPUT_IDS, "int32", (tokens,), (TOKENS,)),
+            TensorSpec(POSITIONS, "int32", (tokens,), (TOKENS,)),
+            TensorSpec(CACHED_POSITIONS, "int32", (slots,), (axes.POSITIONS,)),
         ),
         (
-            TensorSpec(LOGITS, "float32", (1, form.head.out_features)),
-            *(TensorSpec(new_name(layer, kind), "float32", dims) for layer, kind, dims in rows[tokens]),
+            TensorSpec(LOGITS, "float32", (1, form.head.out_features), (BATCH, VOCABULARY)),
+            *(
+                TensorSpec(new_name(layer, kind), "float32", dims, (HEADS, TOKENS, CHANNELS))
+                for layer, kind, dims in rows[tokens]
+            ),
         ),
     )
 

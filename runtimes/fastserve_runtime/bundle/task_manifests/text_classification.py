@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fastserve_runtime.bundle.axes import CLASSES, dim_of
 from fastserve_runtime.bundle.manifest import Manifest
 from fastserve_runtime.bundle.manifest_checks import check_encoder, not_of_task, tensors_named
 from fastserve_runtime.parsing import Fields
@@ -19,5 +20,6 @@ def check_manifest(manifest: Manifest) -> None:
     check_encoder(manifest, OUTPUTS)
     labels = Fields(dict(manifest.task_settings), "task_settings").texts("labels")
     for scores in tensors_named(manifest, LOGITS):
-        if isinstance(scores.dims[-1], int) and scores.dims[-1] != len(labels):
-            raise not_of_task(manifest, f"its model scores {scores.dims[-1]} labels and {len(labels)} are named")
+        classes = dim_of(scores, CLASSES)
+        if isinstance(classes, int) and classes != len(labels):
+            raise not_of_task(manifest, f"its model scores {classes} labels and {len(labels)} are named")

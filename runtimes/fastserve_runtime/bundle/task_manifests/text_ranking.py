@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fastserve_runtime.bundle.axes import CLASSES, dim_of
 from fastserve_runtime.bundle.manifest import Manifest
 from fastserve_runtime.bundle.manifest_checks import check_encoder, not_of_task, tensors_named
 
@@ -17,7 +18,8 @@ def check_manifest(manifest: Manifest) -> None:
     """
     check_encoder(manifest, OUTPUTS)
     for scores in tensors_named(manifest, LOGITS):
-        if isinstance(scores.dims[-1], int) and scores.dims[-1] != 1:
-            raise not_of_task(manifest, f"its model gives {scores.dims[-1]} scores for a document")
+        classes = dim_of(scores, CLASSES)
+        if isinstance(classes, int) and classes != 1:
+            raise not_of_task(manifest, f"its model gives {classes} scores for a document")
     if manifest.preprocessing.settings.get("pairs") is None:
         raise not_of_task(manifest, "its preprocessing takes no pairs of texts")
