@@ -16,7 +16,8 @@ import torch
 
 from fastserve_converters.formats import ExportJob
 from fastserve_converters.lowerings import Lowered, load_lowering
-from fastserve_converters.quantization.calibration import single_samples
+from fastserve_converters.models.model import TracedPart
+from fastserve_converters.models.samples import single_samples
 from fastserve_runtime.bundle.golden import Golden, write_golden
 from fastserve_runtime.bundle.manifest import Signature, TensorSpec
 from fastserve_runtime.bundle.manifest_documents import graph_document
@@ -98,9 +99,8 @@ def job_of(kind: str, target: str, precision: str, out: Path) -> ExportJob:
         (TensorSpec(name, "float32", tuple(output.shape)),),
     )
     plan = load_lowering(target).PRECISIONS[precision]
-    program = torch.export.export(module, (), example)
     out.mkdir(parents=True, exist_ok=True)
-    return ExportJob(module, program, signature, example, precision, plan, {}, samples, samples, None, out)
+    return ExportJob(TracedPart(module, example, signature), precision, plan, {}, samples, samples, None, out)
 
 
 @cache
@@ -113,17 +113,17 @@ def lowered(kind: str, target: str, precision: str, out: Path) -> tuple[ExportJo
 def lowered_bundle(location: Path, job: ExportJob, made: Lowered, target: str) -> Path:
     """Write a bundle whose one variant `own` is what a lowering made, with a golden of its reference and its twin."""
     folder = "variants/own"
-    rows = list(single_samples(job.calibration)) if "attention_mask" in job.calibration else _rows(job.calibration)
+    rows = list(single_samples(job.calibration))
     with torch.no_grad():
-        reference = [next(iter(job.module(**_tensors(row)).values())).numpy() for row in rows]
-    (output,) = (spec.name for spec in job.signature.outputs)
+        reference = [next(iter(job.part.module(**_tensors(row)).values())).numpy() for row in rows]
+    (output,) = (spec.name for spec in job.part.signature.outputs)
     golden = Golden(
         texts=np.array([str(i) for i in range(len(rows))]),
         kinds=np.array(["short"] * len(rows)),
         realistic=np.full(len(rows), fill_value=True),
         inputs=dict(job.calibration),
         reference={output: np.concatenate(reference)},
-        artifact={output: np.concatenate([made.trusted(row) for row in rows])},
+        artifact={output: np.concatenate([made.trusted(row)[output] for row in rows])},
     )
     contents = {f"{folder}/{name}": (job.out / name).read_bytes() for name in made.artifact.files}
     entries = file_entries(contents)
@@ -148,11 +148,6 @@ def lowered_bundle(location: Path, job: ExportJob, made: Lowered, target: str) -
 
 def _tensors(row: dict[str, Any]) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in row.items()}
-
-
-def _rows(samples: Any) -> list[dict[str, np.ndarray]]:
-    count = len(next(iter(samples.values())))
-    return [{name: value[i : i + 1] for name, value in samples.items()} for i in range(count)]
 
 
 def altered(bundle: Path, location: Path, change: Callable[[bytes], bytes]) -> Path:

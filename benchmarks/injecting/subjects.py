@@ -109,7 +109,7 @@ def held_out_texts(
         preprocess: Any = open_pipeline_input(opened)
         inputs = preprocess(list(texts))
     task: Any = TASKS.load(described.task)
-    _, outputs = run_original(task, load_model(described), described, inputs)
+    (outputs,) = run_original(task, load_model(described), described, inputs).values()
     return HeldOut(texts, np.asarray(outputs, np.float64), described.task, labels)
 
 

@@ -24,9 +24,9 @@ from fastserve_converters.formats.onnx.files import MODEL
 from fastserve_converters.formats.onnx.integers import Initializers
 from fastserve_converters.formats.onnx.products import PRODUCTS
 from fastserve_converters.models.edge_form import EdgeForm, build_edge_form
-from fastserve_converters.models.encoder_signature import LENGTH, example_inputs, signature_of
+from fastserve_converters.models.encoder_signature import encoder_part
+from fastserve_converters.models.samples import Samples, single_samples
 from fastserve_converters.precisions import INT8, WeightScheme
-from fastserve_converters.quantization.calibration import Samples, single_samples
 from fastserve_converters.quantization.layers import LINEAR, quantizable_layers
 from fastserve_converters.quantization.weights import QuantizedWeight, quantize_nearest
 from products.ways import FREE, HALF, PAIRS, UNSIGNED
@@ -132,7 +132,6 @@ def _write(
 ) -> None:
     """Export as the converters do, but with a scheme for what balancing rounds again."""
     plan = onnx.PRECISIONS["int8-dynamic"]
-    shapes = {name: {1: torch.export.Dim(LENGTH, min=LEAST_TOKENS, max=TOKENS)} for name in example_inputs(TOKENS)}
     defaults = integers.int8_matrix.__kwdefaults__
     kept = defaults["scheme"]
     defaults["scheme"] = scheme
@@ -140,10 +139,7 @@ def _write(
         with TemporaryDirectory() as out:
             onnx.export(
                 ExportJob(
-                    module=module,
-                    program=torch.export.export(module, (), example_inputs(TOKENS), dynamic_shapes=shapes),
-                    signature=signature_of(module, TOKENS, has_dynamic_length=True),
-                    example=example_inputs(TOKENS),
+                    part=encoder_part(module, TOKENS),
                     precision="int8-dynamic",
                     plan=plan,
                     weights=weights,

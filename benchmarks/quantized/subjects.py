@@ -135,7 +135,13 @@ def main() -> None:
 
 def read_texts(folder: Path, description: dict[str, Any]) -> Texts:
     """Return what `write_texts` wrote."""
-    return Texts(folder, description["evaluation"], description["labels"], description["output"], description["task"])
+    return Texts(
+        folder,
+        description["evaluation"],
+        description["labels"],
+        next(iter(description["outputs"])),
+        description["task"],
+    )
 
 
 def subject_from_json(text: str) -> Subject:

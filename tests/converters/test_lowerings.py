@@ -22,9 +22,10 @@ from fastserve_converters.lowerings import (
     lowering_targets,
 )
 from fastserve_converters.models.reference import INPUTS
+from fastserve_converters.models.sources.encoder import open_source
 from fastserve_converters.precisions import FP32
-from fastserve_converters.worker.encoder_jobs import EncoderJobs
 from fastserve_converters.worker.lowering_job import REPORT, TRUSTED_OUTPUTS
+from fastserve_converters.worker.model_jobs import ModelJobs
 from fastserve_runtime.bundle.manifest import ExpectedPlacement, Graph, Requirement
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
 
@@ -35,15 +36,15 @@ FILE = "model.pt2"
 def lower(job: ExportJob) -> Lowered:
     import torch
 
-    torch.export.save(job.program, job.out / FILE)
+    torch.export.save(job.part.program, job.out / FILE)
 
-    def trusted(sample: Any) -> np.ndarray:
+    def trusted(sample: Any) -> dict[str, np.ndarray]:
         with torch.no_grad():
-            (output,) = job.module(**{name: torch.from_numpy(value) for name, value in sample.items()}).values()
-        return output.numpy()
+            outputs = job.part.module(**{name: torch.from_numpy(value) for name, value in sample.items()})
+        return {name: value.numpy() for name, value in outputs.items()}
 
     placed = ExpectedPlacement("npu", "chip", 3, 3)
-    graphs = {"main": Graph(FILE, "forward", job.signature)}
+    graphs = {"main": Graph(FILE, "forward", job.part.signature)}
     artifact = Artifact((FILE,), graphs, (), placed, Requirement("chip", "1", (), ()))
     return Lowered(artifact, trusted, "PyTorch", {"cycles": 7})
 
@@ -99,7 +100,7 @@ def test_its_job_writes_the_artifact_and_what_the_trusted_executor_gives_for_eve
         "allow_pickle": False,
         "trust_remote_code": False,
     }
-    jobs = EncoderJobs(source)
+    jobs = ModelJobs(open_source(source))
     rows = np.random.default_rng(0).integers(5, 700, (3, LENGTH)).astype(np.int32)
     mask = np.ones((3, LENGTH), np.float32)
     mask[1, 5:] = 0

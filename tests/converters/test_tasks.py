@@ -44,10 +44,10 @@ def test_an_unknown_task_is_named_with_the_nearest() -> None:
 def test_settings_of_sentence_embeddings_tell_how_they_are_made(folder) -> None:
     checkpoint = read_checkpoint(folder())
     assert feature_extraction.settings(checkpoint) == {}
-    assert feature_extraction.output_name(checkpoint) == "last_hidden_state"
+    assert [output.name for output in feature_extraction.outputs(checkpoint)] == ["last_hidden_state"]
     pooled = replace(checkpoint, sentence_head=SentenceHead((Pooling(("mean", "max")), Normalize())))
     assert feature_extraction.settings(pooled) == {"pooling": ["mean", "max"], "normalize": True}
-    assert feature_extraction.output_name(pooled) == "sentence_embedding"
+    assert [output.name for output in feature_extraction.outputs(pooled)] == ["sentence_embedding"]
 
 
 def test_settings_of_a_classifier_are_its_labels_and_problem_type(folder) -> None:
@@ -58,7 +58,7 @@ def test_settings_of_a_classifier_are_its_labels_and_problem_type(folder) -> Non
         "problem_type": "multi_label_classification",
         "activation": "sigmoid",
     }
-    assert text_classification.output_name(checkpoint) == "logits"
+    assert [output.name for output in text_classification.outputs(checkpoint)] == ["logits"]
 
 
 class Encoder(torch.nn.Module):
@@ -78,13 +78,14 @@ IDS = {"input_ids": torch.tensor([[4, 6, 0], [3, 9, 6]]), "attention_mask": torc
 def test_the_reference_is_the_models_own_output(folder) -> None:
     checkpoint = read_checkpoint(folder())
     hidden = feature_extraction.reference_outputs(Encoder(), checkpoint, IDS)
-    assert hidden.tolist() == [[[4], [6], [0]], [[3], [9], [6]]]
-    assert text_classification.reference_outputs(Encoder(), checkpoint, IDS).tolist() == [[2], [3]]
+    assert hidden["last_hidden_state"].tolist() == [[[4], [6], [0]], [[3], [9], [6]]]
+    assert text_classification.reference_outputs(Encoder(), checkpoint, IDS)["logits"].tolist() == [[2], [3]]
 
 
 def test_the_reference_of_sentences_is_pooled_over_their_tokens_alone(folder) -> None:
     checkpoint = replace(read_checkpoint(folder()), sentence_head=SentenceHead((Pooling(("mean",)),)))
-    assert feature_extraction.reference_outputs(Encoder(), checkpoint, IDS).tolist() == [[5], [6]]
+    (embeddings,) = feature_extraction.reference_outputs(Encoder(), checkpoint, IDS).values()
+    assert embeddings.tolist() == [[5], [6]]
 
 
 @pytest.mark.parametrize(("task", "values"), [(feature_extraction, EMBEDDINGS), (text_classification, LOGITS)])

@@ -135,7 +135,7 @@ def test_decoders_are_taken_for_generation_and_nothing_else(checkpoints, kind: s
     checkpoint = read_checkpoint(checkpoints[kind])
     assert checkpoint.task == "text-generation"
     assert checkpoint.family.generates
-    assert text_generation.output_name(checkpoint) == "logits"
+    assert [output.name for output in text_generation.outputs(checkpoint)] == ["logits"]
     assert text_generation.settings(checkpoint) == {}
     with pytest.raises(UsageError, match="they are not exported for feature-extraction") as failure:
         read_checkpoint(checkpoints[kind], task="feature-extraction")

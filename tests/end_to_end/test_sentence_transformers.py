@@ -51,7 +51,7 @@ def ours(root: Path, out: Path, prompts: tuple[str | None, ...]) -> list[tuple[n
     preprocessor = TextPreprocessor((out / TOKENIZER).read_bytes(), settings)
     inputs = [preprocessor.windows(TEXTS, prompt=prompt).tensors for prompt in prompts]
     task = TASKS.load(checkpoint.task)
-    references = [run_original(task, model, checkpoint, own)[1] for own in inputs]
+    references = [run_original(task, model, checkpoint, own)["sentence_embedding"] for own in inputs]
     with np.load(out / OUTPUTS) as written:
         # The goldens take the prompt that the pipeline takes.
         assert_near(written["sentence_embedding"][: len(TEXTS)], references[0])
@@ -62,7 +62,9 @@ def ours(root: Path, out: Path, prompts: tuple[str | None, ...]) -> list[tuple[n
 def rows(form: Any, inputs: dict[str, np.ndarray]) -> np.ndarray:
     tensors = {name: torch.from_numpy(value) for name, value in inputs.items()}
     with torch.no_grad():
-        found = [form(**{n: v[i : i + 1] for n, v in tensors.items()})[form.output][0] for i in range(len(TEXTS))]
+        found = [
+            form(**{n: v[i : i + 1] for n, v in tensors.items()})["sentence_embedding"][0] for i in range(len(TEXTS))
+        ]
     return torch.stack(found).numpy()
 
 

@@ -30,7 +30,7 @@ def export(job):
     content = (job.out / "model.onnx").read_bytes()
     (job.out / "model.onnx").unlink()
     (job.out / "model.scratch").write_bytes(b"SCRATCH0" + content)
-    graphs = {"main": Graph("model.scratch", "main", job.signature)}
+    graphs = {"main": Graph("model.scratch", "main", job.part.signature)}
     requires = Requirement("scratch-engine", "1.0", (), ())
     return replace(artifact, files=("model.scratch",), graphs=graphs, requires=requires)
 '''

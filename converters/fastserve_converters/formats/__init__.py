@@ -17,16 +17,15 @@ from fastserve_runtime.plugins import PartFolder
 
 if TYPE_CHECKING:
     import numpy as np
-    import torch
     from numpy.typing import NDArray
 
     from fastserve_converters.artifact import Artifact
     from fastserve_converters.layer_map import Tap
     from fastserve_converters.lowerings import Lowering
     from fastserve_converters.models.decoder.form import DecoderForm
+    from fastserve_converters.models.model import TracedPart
     from fastserve_converters.precisions import Precision, RangeMethod
     from fastserve_converters.quantization.weights import QuantizedWeight
-    from fastserve_runtime.bundle.manifest import Signature
 
 DEFAULT_PRECISIONS = ("fp32", "int8-dynamic", "int8")
 """What is exported where no precision is named: one to compare with, and the fastest faithful one."""
@@ -42,24 +41,18 @@ class ExportJob:
     """What an exporter gets.
 
     Attributes:
-        module: the model in edge form, in eval mode.
-        program: the same, exported by `torch.export`; with a symbolic length where the precision's is dynamic.
-        signature: names, dtypes and dims of inputs and outputs, in the program's order.
-        example: inputs by name, of the full length.
+        part: the model's part that is exported, with its axes open where the precision's are.
         precision: one of the format's `PRECISIONS`.
         plan: what that precision is in this format.
         weights: torch module name → its weights as integers; layers that stay in float are absent.
-        calibration: inputs by name, shape [samples, length], padded; empty where none are needed.
+        calibration: inputs by name, shape [samples, ...], texts padded; empty where none are needed.
         samples: a few inputs on which the loss of each layer is recorded; likewise.
         base: the folder of the artifact that this precision is made from, where `PRECISIONS` names one.
         out: an empty folder for the files.
         range_method: how the ranges of activations are found, where they are set beforehand.
     """
 
-    module: torch.nn.Module
-    program: torch.export.ExportedProgram
-    signature: Signature
-    example: Mapping[str, torch.Tensor]
+    part: TracedPart
     precision: str
     plan: Precision
     weights: Mapping[str, QuantizedWeight]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from fastserve_converters.artifact import Artifact
     from fastserve_converters.formats import ExportJob
+    from fastserve_converters.models.model import Outputs
     from fastserve_converters.precisions import Precision
 
 LOWERINGS = PartFolder("fastserve_converters.lowerings", "fastserve.lowerings", "lowering")
@@ -34,14 +35,14 @@ class Lowered:
     Attributes:
         artifact: as exporters return it; its files lie in the job's folder.
         trusted: the same quantized graph on an executor that is trusted, such as PyTorch: one sample, inputs by name,
-            shape [1, length], padded → the model's one output, shape [1, ...]. The target's simulator or chip is judged
+            shape [1, ...], texts padded → its outputs by name, shape [1, ...]. The target's simulator or chip is judged
             by what it gives, so it must not be that.
         trusted_executor: what that executor is, for people.
         report: what the compiler tells, JSON: operators that it took and left, bytes, cycles.
     """
 
     artifact: Artifact
-    trusted: Callable[[Mapping[str, NDArray[np.generic]]], NDArray[np.floating]]
+    trusted: Callable[[Mapping[str, NDArray[np.generic]]], Outputs]
     trusted_executor: str
     report: Mapping[str, Any]
 

@@ -58,7 +58,9 @@ def lower(job: ExportJob) -> Lowered:
             compute_precision=precision,
             minimum_deployment_target=getattr(coremltools.target, _LEAST_SYSTEM),
             # Without a type, outputs would be halves too.
-            outputs=[coremltools.TensorType(spec.name, dtype=np.dtype(spec.dtype)) for spec in job.signature.outputs],
+            outputs=[
+                coremltools.TensorType(spec.name, dtype=np.dtype(spec.dtype)) for spec in job.part.signature.outputs
+            ],
             skip_model_load=True,
         )
         model.save(str(job.out / PACKAGE))
@@ -71,13 +73,13 @@ def lower(job: ExportJob) -> Lowered:
     return Lowered(
         artifact=Artifact(
             files=files,
-            graphs={"main": Graph(_MODEL, _FUNCTION, job.signature)},
+            graphs={"main": Graph(_MODEL, _FUNCTION, job.part.signature)},
             operators=count_operators({(FORMAT, name, 1): count for name, count in operators.items()}),
             # Which processor takes what is decided on the device.
             expected_placement=ExpectedPlacement("npu", "Core ML", None, total),
             requires=Requirement(FORMAT, str(spec.specificationVersion), (), ("ios", "macos")),
         ),
-        trusted=in_pytorch(program),
+        trusted=in_pytorch(program, job.part),
         trusted_executor=TRUSTED_FLOATS,
         report={
             "operators": dict(sorted(operators.items())),

@@ -63,7 +63,7 @@ def lower(job: ExportJob) -> Lowered:
         soc_model=QcomChipset.SM8650,
         backend_options=generate_htp_compiler_spec(use_fp16=job.plan.activations == "float16"),
     )
-    example = tuple(job.example.values())
+    example = tuple(job.part.example.values())
     with compiling():
         edge = to_edge_transform_and_lower_to_qnn(program.module(check_guards=False), example, compiler_spec)
     return written(job, edge, "npu", BACKEND, program, {"chip": CHIP})

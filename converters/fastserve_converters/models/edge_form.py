@@ -75,9 +75,7 @@ class EdgeForm(torch.nn.Module):
         self.model = model
         self.head = head
         task: Task = TASKS.load(checkpoint.task)
-        self.output = task.output_name(checkpoint)
-        self.output_axes = task.OUTPUT_AXES[self.output]
-        self._field = task.MODEL_OUTPUT
+        self.outputs = task.outputs(checkpoint)
         self._more_outputs = {"output_hidden_states": True} if head is not None and head.needs_all_layers else {}
         self.more_inputs = checkpoint.more_inputs
         fold_embeddings(model, checkpoint, length)
@@ -99,7 +97,7 @@ class EdgeForm(torch.nn.Module):
         token_type_ids: torch.Tensor | None = None,
         pooling_mask: torch.Tensor | None = None,
     ) -> dict[str, torch.Tensor]:
-        """Return the named output.
+        """Return the named outputs.
 
         Args:
             input_ids: int32, shape [1, tokens], at most the length.
@@ -114,11 +112,12 @@ class EdgeForm(torch.nn.Module):
         if token_type_ids is not None:
             indices[TOKEN_TYPES] = token_type_ids
         result = self.model(input_ids=input_ids, attention_mask=additive, **indices, **self._more_outputs)
-        value: torch.Tensor = getattr(result, self._field)
+        values: dict[str, torch.Tensor] = {output.name: getattr(result, output.field) for output in self.outputs}
         if self.head is not None:
             pooled = attention_mask if pooling_mask is None else pooling_mask
-            value = self.head(value, pooled, result.hidden_states if self._more_outputs else None)
-        return {self.output: value}
+            states = result.hidden_states if self._more_outputs else None
+            values = {name: self.head(value, pooled, states) for name, value in values.items()}
+        return values
 
 
 def build_edge_form(model: torch.nn.Module, checkpoint: Checkpoint, length: int) -> EdgeForm:
@@ -165,12 +164,13 @@ def _shown_padding(edge_form: EdgeForm, inputs: Mapping[str, torch.Tensor]) -> f
         for row, mask in enumerate(inputs["attention_mask"]):
             counted = int(mask.sum())
             one = {name: value[row : row + 1] for name, value in inputs.items()}
-            alone = edge_form(**{name: value[:, :counted] for name, value in one.items()})[edge_form.output][0]
-            padded = edge_form(**one)[edge_form.output][0]
-            if alone.ndim == 2:
-                padded = padded[:counted]
-            difference = float((padded - alone).abs().max()) / max(1.0, float(alone.abs().max()))
-            largest = max(largest, math.inf if math.isnan(difference) else difference)
+            alone = edge_form(**{name: value[:, :counted] for name, value in one.items()})
+            padded = edge_form(**one)
+            for output in edge_form.outputs:
+                wanted, found = alone[output.name][0], padded[output.name][0]
+                found = found[:counted] if output.by_token else found
+                difference = float((found - wanted).abs().max()) / max(1.0, float(wanted.abs().max()))
+                largest = max(largest, math.inf if math.isnan(difference) else difference)
     return largest
 
 
@@ -193,7 +193,9 @@ def fold_embeddings(model: torch.nn.Module, checkpoint: Checkpoint, length: int)
                 module.token_type_embeddings = ConstantRows(types.weight[:1].detach().clone()[None])
 
 
-def prove_equal(edge_form: EdgeForm, inputs: Mapping[str, torch.Tensor], reference: torch.Tensor) -> float:
+def prove_equal(
+    edge_form: EdgeForm, inputs: Mapping[str, torch.Tensor], reference: Mapping[str, torch.Tensor]
+) -> float:
     """Compare the edge form with the original's outputs on real inputs and return the largest difference.
 
     Hidden states of padding are not compared: the families differ in what they compute there, and nobody reads it.
@@ -201,16 +203,21 @@ def prove_equal(edge_form: EdgeForm, inputs: Mapping[str, torch.Tensor], referen
     Args:
         edge_form: the rewritten model.
         inputs: by name, shape [n, length].
-        reference: the original's output, shape [n, ...].
+        reference: the original's outputs by name, shape [n, ...].
 
     Raises:
         EnvironmentFailure: they differ by more than `TOLERANCE`.
         UsageError: they do so only with padding, which attention scores as large as the model's outweigh.
     """
-    scale = max(1.0, float(reference.abs().max()))
-    largest = _largest_difference(edge_form, inputs, reference)
-    if not largest <= TOLERANCE * scale:
-        if _largest_difference(edge_form, inputs, reference, cut_padding=True) <= TOLERANCE * scale:
+    scale = {name: max(1.0, float(values.abs().max())) for name, values in reference.items()}
+
+    def is_equal(differences: Mapping[str, float]) -> bool:
+        return all(differences[name] <= TOLERANCE * scale[name] for name in scale)
+
+    differences = _largest_differences(edge_form, inputs, reference)
+    largest = max(differences.values())
+    if not is_equal(differences):
+        if is_equal(_largest_differences(edge_form, inputs, reference, cut_padding=True)):
             raise UsageError(
                 f"The model's attention scores are so large that padding, masked by {edge_form.mask_penalty:g}, is not "
                 f"hidden beside them: outputs with and without padding differ by {largest:.2g}.",
@@ -223,23 +230,28 @@ def prove_equal(edge_form: EdgeForm, inputs: Mapping[str, torch.Tensor], referen
     return largest
 
 
-def _largest_difference(
-    edge_form: EdgeForm, inputs: Mapping[str, torch.Tensor], reference: torch.Tensor, *, cut_padding: bool = False
-) -> float:
-    largest = 0.0
+def _largest_differences(
+    edge_form: EdgeForm,
+    inputs: Mapping[str, torch.Tensor],
+    reference: Mapping[str, torch.Tensor],
+    *,
+    cut_padding: bool = False,
+) -> dict[str, float]:
+    """Return the largest difference of each output."""
+    largest = dict.fromkeys(reference, 0.0)
     with torch.no_grad():
-        for row, expected in enumerate(reference):
+        for row in range(len(inputs["attention_mask"])):
             mask = inputs["attention_mask"][row : row + 1]
             if not bool(mask.any()):  # an empty text, to which the tokenizer adds nothing: nobody can say what it gives
                 continue
             counted = int(mask.sum()) if cut_padding else mask.shape[1]
             own = {name: value[row : row + 1, :counted] for name, value in inputs.items()}
-            actual = edge_form(**own)[edge_form.output][0]
-            if actual.ndim == 2 and len(actual) == counted:
-                actual, expected = actual[mask[0, :counted] > 0], expected[mask[0] > 0]
-            if not actual.numel():
-                continue
-            difference = float((actual - expected).abs().max())
-            # max() passes over NaN.
-            largest = max(largest, math.inf if math.isnan(difference) else difference)
+            results = edge_form(**own)
+            for output in edge_form.outputs:
+                actual, expected = results[output.name][0], reference[output.name][row]
+                if output.by_token:
+                    actual, expected = actual[mask[0, :counted] > 0], expected[mask[0] > 0]
+                difference = float((actual - expected).abs().max())
+                # max() passes over NaN.
+                largest[output.name] = max(largest[output.name], math.inf if math.isnan(difference) else difference)
     return largest

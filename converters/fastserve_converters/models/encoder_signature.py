@@ -1,4 +1,4 @@
-"""The named inputs and outputs of an encoder in edge form, and inputs of that shape."""
+"""An encoder as a part of a model: its named inputs and outputs, and inputs of their shapes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastserve_converters.formats import LEAST_TOKENS
+from fastserve_converters.models.model import TracedPart
 from fastserve_runtime.bundle.axes import BATCH, TOKENS
 from fastserve_runtime.bundle.manifest import Dim, Signature, SymbolicDim, TensorSpec
 from fastserve_runtime.preprocessors.text import POOLING_MASK, TOKEN_TYPES
@@ -17,8 +18,10 @@ if TYPE_CHECKING:
     import torch
 
     from fastserve_converters.models.edge_form import EdgeForm
+    from fastserve_converters.tasks import ModelOutput
 
 LENGTH = "length"
+_BATCH = 32
 MORE_INPUTS: Mapping[str, str] = {TOKEN_TYPES: "int32", POOLING_MASK: "float32"}
 """What some models take beside the ids and their mask, by name in the order of the signature, and its dtype."""
 
@@ -45,21 +48,24 @@ def example_inputs(length: int, more: Collection[str] = ()) -> dict[str, torch.T
     return inputs
 
 
-def signature_of(edge_form: EdgeForm, length: int, *, has_dynamic_length: bool) -> Signature:
-    """Return the named inputs and outputs of an encoder in edge form."""
+def encoder_part(edge_form: EdgeForm, length: int) -> TracedPart:
+    """Return an encoder as a part, whose number of tokens may be open up to the length."""
     import torch
 
-    tokens: Dim = SymbolicDim(LENGTH, LEAST_TOKENS, length) if has_dynamic_length else length
+    tokens = SymbolicDim(LENGTH, LEAST_TOKENS, length)
+    example = example_inputs(length, edge_form.more_inputs)
     with torch.no_grad():
-        full, shorter = (
-            edge_form(**example_inputs(n, edge_form.more_inputs))[edge_form.output].shape for n in (length, length - 1)
-        )
-    # A dimension that follows the number of tokens is open where that is.
-    dims = tuple(tokens if a != b else a for a, b in zip(full, shorter, strict=True))
+        shapes = {name: value.shape for name, value in edge_form(**example).items()}
     dtypes = {"input_ids": "int32", "attention_mask": "float32"}
     dtypes |= {name: dtype for name, dtype in MORE_INPUTS.items() if name in edge_form.more_inputs}
     inputs = [TensorSpec(name, dtype, (1, tokens), (BATCH, TOKENS)) for name, dtype in dtypes.items()]
-    return Signature(tuple(inputs), (TensorSpec(edge_form.output, "float32", dims, edge_form.output_axes),))
+    outputs = [_spec(output, shapes[output.name], tokens) for output in edge_form.outputs]
+    return TracedPart(edge_form, example, Signature(tuple(inputs), tuple(outputs)), batch=_BATCH)
+
+
+def _spec(output: ModelOutput, shape: torch.Size, tokens: Dim) -> TensorSpec:
+    dims = (tokens if axis == TOKENS else size for axis, size in zip(output.axes, shape, strict=True))
+    return TensorSpec(output.name, "float32", tuple(dims), output.axes)
 
 
 def sample_inputs(length: int, tokens: int, more: Collection[str] = ()) -> dict[str, NDArray[Any]]:

@@ -68,14 +68,13 @@ def build_reference(
     prove_same_tokens(transformers_tokenizer, prompted, inputs, length)
     task: Task = TASKS.load(checkpoint.task)
     check_label_count(task, model, checkpoint, inputs)
-    name, outputs = run_original(task, model, checkpoint, inputs)
+    outputs = run_original(task, model, checkpoint, inputs)
     _save(out / INPUTS, inputs)
     _save(out / CALIBRATION, calibration)
-    _save(out / OUTPUTS, {name: outputs})
+    _save(out / OUTPUTS, outputs)
     labels = [s.label for s in split.evaluation]
     description = {
-        "output": name,
-        "output_dims": [1, *outputs.shape[1:]],
+        "outputs": {name: [1, *values.shape[1:]] for name, values in outputs.items()},
         "task_settings": task.settings(checkpoint),
         "preprocessing": {"kind": "tokenizer", "settings": settings.as_document()},
         "evaluation": len(split.evaluation),
@@ -150,8 +149,8 @@ def different_tokens(text: Text) -> EnvironmentFailure:
 
 def run_original(
     task: Task, model: torch.nn.Module, checkpoint: Checkpoint, inputs: Mapping[str, NDArray[np.generic]]
-) -> tuple[str, NDArray[np.generic]]:
-    """Run the untouched model on all samples and return the output's name and values, shape [n, ...].
+) -> dict[str, NDArray[np.generic]]:
+    """Run the untouched model on all samples and return its outputs by name, shape [n, ...].
 
     Batches hold texts of like length and are padded no further than they need.
     """
@@ -160,19 +159,23 @@ def run_original(
     tensors = {name: torch.from_numpy(value.astype(np.int64)) for name, value in inputs.items()}
     mask = tensors["attention_mask"]
     order = torch.argsort(mask.sum(1), stable=True)
-    results: dict[int, torch.Tensor] = {}
+    wanted = task.outputs(checkpoint)
+    results: dict[str, dict[int, torch.Tensor]] = {output.name: {} for output in wanted}
     with torch.inference_mode():
         for rows in torch.split(order, _BATCH):
             longest = int(mask[rows].sum(1).max())
             batch = {name: value[rows, :longest] for name, value in tensors.items()}
             outputs = task.reference_outputs(model, checkpoint, batch)
-            if outputs.ndim == 3:
-                outputs = torch.nn.functional.pad(outputs, (0, 0, 0, mask.shape[1] - longest))
-            results |= {int(row): output for row, output in zip(rows, outputs, strict=True)}
-    joined = torch.stack([results[i] for i in range(len(mask))])
-    if not bool(torch.isfinite(joined).all()):
+            for output in wanted:
+                values = outputs[output.name]
+                if output.by_token:
+                    behind = [0, 0] * (values.ndim - 2) + [0, mask.shape[1] - longest]
+                    values = torch.nn.functional.pad(values, behind)
+                results[output.name] |= {int(row): value for row, value in zip(rows, values, strict=True)}
+    joined = {name: torch.stack([rows[i] for i in range(len(mask))]) for name, rows in results.items()}
+    if not all(bool(torch.isfinite(values).all()) for values in joined.values()):
         raise UsageError("The model gives values that are not finite on the evaluation texts.", "Check its weights.")
-    return task.output_name(checkpoint), joined.numpy()
+    return {name: values.numpy() for name, values in joined.items()}
 
 
 def check_label_count(
@@ -184,8 +187,8 @@ def check_label_count(
         UsageError: they differ.
     """
     if checkpoint.labels:
-        _, outputs = run_original(task, model, checkpoint, {name: value[:1] for name, value in inputs.items()})
-        check_outputs(checkpoint.labels, outputs.shape[-1])
+        outputs = run_original(task, model, checkpoint, {name: value[:1] for name, value in inputs.items()})
+        check_outputs(checkpoint.labels, next(iter(outputs.values())).shape[-1])
 
 
 def _save(file: Path, arrays: Mapping[str, Any]) -> None:

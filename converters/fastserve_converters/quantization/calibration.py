@@ -1,20 +1,15 @@
-"""Real inputs with their true lengths and padding; calibration data is checked before anything rests on it."""
+"""Calibration data is checked before anything rests on it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastserve_converters.models.reference import CALIBRATION, INPUTS
+from fastserve_converters.models.samples import Samples
 from fastserve_runtime.errors import UsageError
-from fastserve_runtime.sessions.lengths import own_tokens
-
-Samples = Mapping[str, NDArray[np.generic]]
-"""`input_ids` (int32), `attention_mask` (float32) and where a model takes it `token_type_ids` (int32), all of shape
-[samples, length], padded."""
 
 LEAST_SAMPLES = 16
 """Fewer say little about the range of an activation: its extremes come with rare tokens."""
@@ -67,21 +62,3 @@ def check(samples: Samples, length: int) -> None:
         )
     if not (np.asarray(samples["attention_mask"]) != 0).any(axis=1).all():
         raise UsageError("A calibration sample consists of padding alone.", "Leave out empty texts.")
-
-
-def single_samples(samples: Samples, *, least_tokens: int | None = None) -> Iterator[dict[str, NDArray[np.generic]]]:
-    """Give the samples one by one, shape [1, length]; with `least_tokens`, cut to their own tokens, but that many."""
-    lengths = own_tokens(samples)
-    for row, own in enumerate(lengths):
-        end = None if least_tokens is None else max(int(own), least_tokens)
-        yield {name: np.ascontiguousarray(value[row : row + 1, :end]) for name, value in samples.items()}
-
-
-def batches(samples: Samples, size: int) -> Iterator[dict[str, NDArray[np.generic]]]:
-    """Give batches of samples of like length, cut to the longest of each."""
-    lengths = own_tokens(samples)
-    order = np.argsort(lengths, kind="stable")
-    for start in range(0, len(order), size):
-        rows = order[start : start + size]
-        end = int(lengths[rows].max())
-        yield {name: np.ascontiguousarray(value[rows, :end]) for name, value in samples.items()}

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from fastserve_converters.artifact import LAYER_SQNR
-from fastserve_converters.quantization.calibration import Samples, single_samples
+from fastserve_converters.models.samples import Samples, first, single_samples
 
 SAMPLES = 8
 
@@ -33,7 +33,6 @@ def reference_layer_outputs(
         least_tokens: cut samples to their own tokens, at least so many; None leaves the padding.
     """
     outputs: dict[str, list[NDArray[np.floating]]] = {name: [] for name in layers}
-    few = {name: value[:SAMPLES] for name, value in samples.items()}
     with ExitStack() as hooks, torch.no_grad():
         for name in layers:
             keep = outputs[name]
@@ -41,7 +40,7 @@ def reference_layer_outputs(
                 lambda _, __, out, keep=keep: keep.append(out.numpy().copy())
             )
             hooks.callback(handle.remove)
-        for sample in single_samples(few, least_tokens=least_tokens):
+        for sample in single_samples(first(samples, SAMPLES), least_tokens=least_tokens):
             module(**{name: torch.from_numpy(value) for name, value in sample.items()})
     return outputs
 
@@ -68,9 +67,8 @@ def record_layer_sqnr(
         source: where `run` reads them, for people.
     """
     expected = reference_layer_outputs(module, list(layers), samples, least_tokens=least_tokens)
-    few = {name: value[:SAMPLES] for name, value in samples.items()}
     actual: dict[str, list[NDArray[np.floating]]] = defaultdict(list)
-    for sample in single_samples(few, least_tokens=least_tokens):
+    for sample in single_samples(first(samples, SAMPLES), least_tokens=least_tokens):
         for name, value in run(sample).items():
             actual[name].append(value)
     write_layer_sqnr(folder, sqnr_by_layer(expected, actual), source)

@@ -9,17 +9,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from fastserve_converters.precisions import Activations
-from fastserve_converters.quantization.calibration import Samples, batches
-from fastserve_converters.quantization.twin import by_sample
 from fastserve_converters.quantization.weights import QuantizedWeight
-from fastserve_runtime.sessions.lengths import own_tokens
-
-_BATCH = 32
 
 
 @contextmanager
@@ -55,24 +48,6 @@ def rounded_by_token(values: torch.Tensor) -> torch.Tensor:
     scale = ((values.amax(-1, keepdim=True).clamp(min=0) - low) / 255).clamp(min=1e-12)
     zero = torch.round(-low / scale)
     return (torch.clamp(torch.round(values / scale) + zero, 0, 255) - zero) * scale
-
-
-def run_batches(module: torch.nn.Module, samples: Samples) -> NDArray[np.float32]:
-    """Return a model's one output for all samples, in their order, shape [samples, ...]; see `twin.by_sample`.
-
-    Samples of like length go together without the padding beyond them.
-    """
-    results: list[NDArray[np.float32]] = []
-    with torch.no_grad():
-        for batch in batches(samples, _BATCH):
-            tensors = {name: torch.from_numpy(value) for name, value in batch.items()}
-            (output,) = module(**tensors).values()
-            results.append(by_sample(output.numpy(), batch))
-    joined = np.concatenate(results)
-    order = np.argsort(own_tokens(samples), kind="stable")
-    ordered = np.empty_like(joined)
-    ordered[order] = joined
-    return ordered
 
 
 def _round_input(_: torch.nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:

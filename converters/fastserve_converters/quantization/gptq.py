@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fastserve_converters.models.samples import Samples, batches, first
 from fastserve_converters.precisions import WeightScheme
-from fastserve_converters.quantization.calibration import Samples, batches
 from fastserve_converters.quantization.descent import improved
 from fastserve_converters.quantization.weights import QuantizedWeight, grid, grid_limits
 from fastserve_runtime.errors import EnvironmentFailure
@@ -171,8 +171,8 @@ def _calls(module: torch.nn.Module, layers: list[str], samples: Samples) -> list
     """Return the calls of layers on the first sample, in order: name and input. A shared layer is called often."""
     calls: list[tuple[str, torch.Tensor]] = []
     with watched_inputs(module, layers, lambda name, value: calls.append((name, value))), torch.no_grad():
-        first = next(iter(batches({name: value[:1] for name, value in samples.items()}, 1)))
-        module(**{name: torch.from_numpy(value) for name, value in first.items()})
+        sample = next(batches(first(samples, 1), 1))
+        module(**{name: torch.from_numpy(value) for name, value in sample.items()})
     return calls
 
 

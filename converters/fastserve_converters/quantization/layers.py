@@ -9,15 +9,15 @@ from typing import Any
 
 import torch
 
+from fastserve_converters.models.model import TracedPart
+from fastserve_converters.models.samples import Samples, batches
 from fastserve_converters.precisions import Precision, WeightScheme
-from fastserve_converters.quantization.calibration import Samples, batches
 from fastserve_converters.quantization.weights import QuantizedWeight, fits, quantize_nearest
 from fastserve_runtime.errors import EnvironmentFailure
 
 Assignment = Mapping[str, WeightScheme]
 """Torch module name → scheme; layers that stay in float are absent."""
 
-_BATCH = 32
 LINEAR = "linear"
 EMBEDDING = "embedding"
 _KINDS: tuple[tuple[type[torch.nn.Module], str], ...] = (
@@ -113,7 +113,7 @@ def check_finite(module: torch.nn.Module) -> None:
             )
 
 
-def check_activations(module: torch.nn.Module, samples: Samples) -> None:
+def check_activations(part: TracedPart, samples: Samples) -> None:
     """Refuse a model whose layers give NaN or infinity on calibration data.
 
     Raises:
@@ -129,11 +129,11 @@ def check_activations(module: torch.nn.Module, samples: Samples) -> None:
         return hook
 
     with ExitStack() as hooks, torch.no_grad():
-        for name, layer in module.named_modules():
+        for name, layer in part.module.named_modules():
             if not any(layer.children()):
                 hooks.callback(layer.register_forward_hook(look(name)).remove)
-        for batch in batches(samples, _BATCH):
-            module(**{name: torch.from_numpy(value) for name, value in batch.items()})
+        for batch in batches(samples, part.batch):
+            part.module(**{name: torch.from_numpy(value) for name, value in batch.items()})
             if first:
                 raise EnvironmentFailure(
                     f"The layer '{first[0]}' gives values that are not finite on calibration data.",

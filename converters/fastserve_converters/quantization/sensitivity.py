@@ -1,7 +1,7 @@
-"""How much of a model's output each layer loses in each scheme, when it alone is quantized.
+"""How much of a part's outputs each layer loses in each scheme, when it alone is quantized.
 
-The score is the squared error of the output relative to the output's own energy, so that scores of layers may be added
-as long as they are small: errors of different layers are taken for independent, as in HAWQ (arXiv 1911.03852).
+The score is the part's own loss. Scores of layers may be added as long as they are small: errors of different layers
+are taken for independent, as in HAWQ (arXiv 1911.03852).
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 
+from fastserve_converters.models.model import TracedPart
+from fastserve_converters.models.samples import Samples, first
 from fastserve_converters.precisions import Activations, Choices, WeightScheme
 from fastserve_converters.quantization.assignment import Option, Unit
-from fastserve_converters.quantization.calibration import Samples
-from fastserve_converters.quantization.fake_quant import fake_quantized, run_batches
+from fastserve_converters.quantization.fake_quant import fake_quantized
 from fastserve_converters.quantization.gptq import layers_by_input
 from fastserve_converters.quantization.layers import LINEAR, quantizable_layers, weight_of
 from fastserve_converters.quantization.weights import fits, quantize_nearest, stored_bytes
@@ -23,13 +23,11 @@ from fastserve_runtime.errors import EnvironmentFailure
 MOST_SAMPLES = 64
 
 
-def sensitivities(
-    module: torch.nn.Module, choices: Choices, activations: Activations, samples: Samples
-) -> tuple[Unit, ...]:
-    """Score every layer of a model in every scheme that it may have.
+def sensitivities(part: TracedPart, choices: Choices, activations: Activations, samples: Samples) -> tuple[Unit, ...]:
+    """Score every layer of a part in every scheme that it may have.
 
     Args:
-        module: the model in edge form.
+        part: of the model.
         choices: the schemes.
         activations: what the layers multiply with.
         samples: calibration inputs; at most `MOST_SAMPLES` are run.
@@ -37,14 +35,14 @@ def sensitivities(
     Raises:
         EnvironmentFailure: the model gives values that are not finite.
     """
-    few = {name: value[:MOST_SAMPLES] for name, value in samples.items()}
-    truth = run_batches(module, few).astype(np.float64)
-    if not np.isfinite(truth).all():
+    module = part.module
+    few = first(samples, MOST_SAMPLES)
+    truth = part.run(few)
+    if not all(np.isfinite(values).all() for values in truth.values()):
         raise EnvironmentFailure(
             "The model's output on the calibration data has values that are not finite.",
             "Look for the first layer that gives them; such a model cannot be quantized.",
         )
-    energy = float(np.square(truth).sum()) or 1.0
     kinds = quantizable_layers(module)
     together = layers_by_input(module, [n for n, kind in kinds.items() if kind == LINEAR], few)
     alone = [[name] for name, kind in kinds.items() if kind != LINEAR]
@@ -52,7 +50,7 @@ def sensitivities(
     def loss(names: Sequence[str], scheme: WeightScheme) -> float:
         weights = {name: quantize_nearest(weight_of(module, name).numpy(), scheme) for name in names}
         with fake_quantized(module, weights, activations):
-            return float(np.square(run_batches(module, few) - truth).sum()) / energy
+            return part.loss(truth, part.run(few))
 
     units = []
     for names in (*alone, *together):

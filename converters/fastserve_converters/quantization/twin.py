@@ -15,16 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastserve_converters.artifact import TWIN_OUTPUTS
-from fastserve_converters.quantization.calibration import Samples, single_samples
+from fastserve_converters.models.model import Outputs, TracedPart, joined_outputs
+from fastserve_converters.models.samples import Samples, first, single_samples
 
+_OUTPUT = "output:"
 SAMPLES = 16
 """As many are run on a trusted executor: some take a second for each."""
 
 
 def record_outputs(
     folder: Path,
+    part: TracedPart,
     samples: Samples,
-    run: Callable[[Mapping[str, NDArray[np.generic]]], NDArray[np.floating]],
+    run: Callable[[Mapping[str, NDArray[np.generic]]], Outputs],
     *,
     least_tokens: int | None,
     executor: str,
@@ -33,34 +36,33 @@ def record_outputs(
 
     Args:
         folder: the artifact's.
+        part: what was exported.
         samples: inputs, padded; the first `SAMPLES` are run.
-        run: gives the model's one output for one sample, shape [1, ...].
+        run: gives the model's outputs for one sample, shape [1, ...].
         least_tokens: cut samples to their own tokens, at least so many; None leaves the padding.
         executor: what it is, for people.
     """
-    few = {name: value[:SAMPLES] for name, value in samples.items()}
-    cut = single_samples(few, least_tokens=least_tokens)
-    outputs = np.concatenate([by_sample(run(sample), sample) for sample in cut])
-    np.savez(folder / TWIN_OUTPUTS, outputs=outputs, executor=np.array(executor))
+    cut = single_samples(first(samples, SAMPLES), least_tokens=least_tokens)
+    outputs = joined_outputs(part.by_sample(run(sample), sample) for sample in cut)
+    arrays: dict[str, Any] = {f"{_OUTPUT}{name}": values for name, values in outputs.items()}
+    np.savez(folder / TWIN_OUTPUTS, **arrays, executor=np.array(executor))
 
 
-def read_outputs(folder: Path) -> tuple[NDArray[np.float32], str] | None:
-    """Return what `record_outputs` wrote: outputs, shape [samples, ...], and the executor; None where it did not."""
+def read_outputs(folder: Path) -> tuple[dict[str, NDArray[np.float32]], str] | None:
+    """Return what `record_outputs` wrote: outputs by name, shape [samples, ...], and the executor, or None."""
     if not (folder / TWIN_OUTPUTS).is_file():
         return None
     with np.load(folder / TWIN_OUTPUTS, allow_pickle=False) as arrays:
-        return arrays["outputs"], str(arrays["executor"])
+        found = {n.removeprefix(_OUTPUT): arrays[n] for n in arrays.files if n.startswith(_OUTPUT)}
+        return found, str(arrays["executor"])
 
 
-def comparison(
-    expected: NDArray[np.generic], actual: NDArray[np.generic], samples: Samples, executor: str
-) -> dict[str, Any]:
-    """Return how near an artifact's outputs come to its twin's.
+def comparison(expected: Outputs, actual: Outputs, executor: str) -> dict[str, Any]:
+    """Return how near an artifact's outputs come to its twin's; of several outputs, the farthest.
 
     Args:
-        expected: the twin's, by sample.
-        actual: the artifact's, shape [samples, ...].
-        samples: the inputs of both, padded.
+        expected: the twin's, as its part's `by_sample` gives them.
+        actual: the artifact's, likewise.
         executor: what ran the twin.
 
     Returns:
@@ -68,22 +70,11 @@ def comparison(
     """
     from fastserve_runtime.conformance.metrics import row_cosines, sqnr_db
 
-    values = by_sample(np.asarray(actual, np.float32), samples)
-    wanted = np.asarray(expected, np.float32)
-    found = sqnr_db(wanted, values)
+    pairs = [(np.asarray(v, np.float32), np.asarray(actual[name], np.float32)) for name, v in expected.items()]
+    found = min(sqnr_db(wanted, given) for wanted, given in pairs)
     return {
         "sqnr_db": float(found) if np.isfinite(found) else None,
-        "least_cosine": float(row_cosines(wanted, values).min()),
-        "samples": len(values),
+        "least_cosine": min(float(row_cosines(wanted, given).min()) for wanted, given in pairs),
+        "samples": len(pairs[0][0]),
         "executor": executor,
     }
-
-
-def by_sample(output: NDArray[np.floating], samples: Samples) -> NDArray[np.float32]:
-    """Return outputs of one shape for samples of any length: those by token are averaged over the sample's tokens."""
-    values = np.asarray(output, np.float32)
-    if values.ndim != 3:
-        return values
-    mask = np.asarray(samples["attention_mask"], np.float32)[..., None]
-    averaged: NDArray[np.float32] = (values * mask).sum(1) / mask.sum(1)
-    return averaged

@@ -6,8 +6,10 @@ Third parties add theirs by the entry-point group `fastserve.tasks`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from fastserve_runtime.bundle.axes import TOKENS
 from fastserve_runtime.conformance.quality import Quality
 from fastserve_runtime.plugins import PartFolder
 
@@ -18,11 +20,31 @@ if TYPE_CHECKING:
     from fastserve_converters.data import LabelKind
     from fastserve_runtime.conformance.comparison import Comparison
 
-__all__ = ["TASKS", "Pairs", "Quality", "Task"]
+__all__ = ["TASKS", "ModelOutput", "Pairs", "Quality", "Task"]
 
 Pairs = Literal["never", "optional", "always"]
 
 TASKS = PartFolder("fastserve_converters.tasks", "fastserve.tasks", "task")
+
+
+@dataclass(frozen=True)
+class ModelOutput:
+    """An output of a model that is exported.
+
+    Attributes:
+        name: in artifacts and bundles.
+        field: of the model's result, from which it is made.
+        axes: what its dimensions are called; see the runtime's `bundle.axes`.
+    """
+
+    name: str
+    field: str
+    axes: tuple[str, ...]
+
+    @property
+    def by_token(self) -> bool:
+        """Whether it has a value for every token, shape [n, tokens, ...]. Those of padding say nothing."""
+        return TOKENS in self.axes
 
 
 class Task(Protocol):
@@ -34,8 +56,6 @@ class Task(Protocol):
             architecture; one that begins with a full stop is the end of a name. May be left out.
         IN_ANY_MODEL: whether a model with another task's head can be taken for it too.
         AUTO_CLASS: the class of Transformers that loads it.
-        MODEL_OUTPUT: the field of the model's result that is wanted.
-        OUTPUT_AXES: what the dimensions of an exported output are called, by its name; see the runtime's `bundle.axes`.
         UNUSED: parts of weight names that the task never uses; they may be missing and are not exported.
         HAS_LABELS: whether the config's class names mean something.
         POOLS: whether sentence-transformers files apply.
@@ -48,8 +68,6 @@ class Task(Protocol):
     HEAD_WEIGHTS: tuple[tuple[str, ...], ...]
     IN_ANY_MODEL: bool
     AUTO_CLASS: str
-    MODEL_OUTPUT: str
-    OUTPUT_AXES: Mapping[str, tuple[str, ...]]
     UNUSED: tuple[str, ...]
     HAS_LABELS: bool
     POOLS: bool
@@ -57,8 +75,8 @@ class Task(Protocol):
     RANKS: bool
     PAIRS: Pairs
 
-    def output_name(self, checkpoint: Checkpoint) -> str:
-        """Return the name of the exported output."""
+    def outputs(self, checkpoint: Checkpoint) -> tuple[ModelOutput, ...]:
+        """Return the outputs that are exported, at least one; quality may look at all of them."""
 
     def settings(self, checkpoint: Checkpoint) -> dict[str, Any]:
         """Return what the pipeline needs to know: JSON for the manifest's `task_settings`."""
@@ -68,7 +86,7 @@ class Task(Protocol):
 
     def reference_outputs(
         self, model: torch.nn.Module, checkpoint: Checkpoint, inputs: Mapping[str, torch.Tensor]
-    ) -> torch.Tensor:
+    ) -> Mapping[str, torch.Tensor]:
         """Run the original model.
 
         Args:
@@ -78,7 +96,7 @@ class Task(Protocol):
                 [n, tokens].
 
         Returns:
-            The task's output, shape [n, ...].
+            The task's `outputs` by name, shape [n, ...].
         """
 
     def quality(self, compared: Comparison) -> Quality:

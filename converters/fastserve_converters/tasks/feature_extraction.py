@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from fastserve_converters.tasks import Pairs, Quality
+from fastserve_converters.tasks import ModelOutput, Pairs, Quality
 from fastserve_runtime.bundle.axes import BATCH, CHANNELS, TOKENS
 
 if TYPE_CHECKING:
@@ -24,11 +24,8 @@ HEADS = ("Model", "ForMaskedLM", "ForPreTraining")
 HEAD_WEIGHTS: tuple[tuple[str, ...], ...] = ()
 IN_ANY_MODEL = True
 AUTO_CLASS = "AutoModel"
-MODEL_OUTPUT = "last_hidden_state"
-OUTPUT_AXES: Mapping[str, tuple[str, ...]] = {
-    MODEL_OUTPUT: (BATCH, TOKENS, CHANNELS),
-    "sentence_embedding": (BATCH, CHANNELS),
-}
+HIDDEN_STATES = ModelOutput("last_hidden_state", "last_hidden_state", (BATCH, TOKENS, CHANNELS))
+EMBEDDING = ModelOutput("sentence_embedding", "last_hidden_state", (BATCH, CHANNELS))
 # The encoder families make a pooler for classification heads.
 UNUSED = ("pooler",)
 HAS_LABELS = False
@@ -38,9 +35,9 @@ RANKS = False
 PAIRS: Pairs = "never"
 
 
-def output_name(checkpoint: Checkpoint) -> str:
+def outputs(checkpoint: Checkpoint) -> tuple[ModelOutput, ...]:
     """Return `sentence_embedding` where the checkpoint says how to pool, else `last_hidden_state`."""
-    return MODEL_OUTPUT if checkpoint.sentence_head is None else "sentence_embedding"
+    return (HIDDEN_STATES if checkpoint.sentence_head is None else EMBEDDING,)
 
 
 def settings(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -55,7 +52,7 @@ def label_kind(checkpoint: Checkpoint) -> None:
 
 def reference_outputs(
     model: torch.nn.Module, checkpoint: Checkpoint, inputs: Mapping[str, torch.Tensor]
-) -> torch.Tensor:
+) -> Mapping[str, torch.Tensor]:
     """Return sentence embeddings, shape [n, d], or hidden states, shape [n, tokens, d]."""
     from fastserve_converters.models.sentence_layers import load_layers
     from fastserve_converters.models.sentence_reference import sentence_embeddings
@@ -63,17 +60,17 @@ def reference_outputs(
 
     head = checkpoint.sentence_head
     if head is None:
-        hidden: torch.Tensor = model(**inputs).last_hidden_state
-        return hidden
+        return {HIDDEN_STATES.name: model(**inputs).last_hidden_state}
     more = {"output_hidden_states": True} if head.needs_all_layers else {}
     result = model(**{name: value for name, value in inputs.items() if name != POOLING_MASK}, **more)
-    return sentence_embeddings(
+    embeddings = sentence_embeddings(
         head,
         load_layers(checkpoint.root, head),
         result.last_hidden_state,
         inputs.get(POOLING_MASK, inputs["attention_mask"]),
         result.hidden_states if head.needs_all_layers else None,
     )
+    return {EMBEDDING.name: embeddings}
 
 
 def quality(compared: Comparison) -> Quality:

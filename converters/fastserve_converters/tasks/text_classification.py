@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from fastserve_converters.tasks import Pairs, Quality
+from fastserve_converters.tasks import ModelOutput, Pairs, Quality
 from fastserve_runtime.bundle.axes import BATCH, CLASSES
 from fastserve_runtime.conformance.quality import reference_name
 
@@ -33,8 +33,6 @@ HEAD_WEIGHTS = (
 )
 IN_ANY_MODEL = False
 AUTO_CLASS = "AutoModelForSequenceClassification"
-MODEL_OUTPUT = "logits"
-OUTPUT_AXES: Mapping[str, tuple[str, ...]] = {MODEL_OUTPUT: (BATCH, CLASSES)}
 UNUSED: tuple[str, ...] = ()
 HAS_LABELS = True
 POOLS = False
@@ -42,15 +40,17 @@ GENERATES = False
 RANKS = False
 PAIRS: Pairs = "optional"
 
+LOGITS = ModelOutput("logits", "logits", (BATCH, CLASSES))
+
 AGREEMENT = "top-1 agreement"
 ACCURACY_RATIO = "accuracy ÷ reference's"
 LABEL_AGREEMENT = "agreement per label"
 MICRO_F1_RATIO = "micro-F1 ÷ reference's"
 
 
-def output_name(checkpoint: Checkpoint) -> str:
+def outputs(checkpoint: Checkpoint) -> tuple[ModelOutput, ...]:
     """Return `logits`."""
-    return MODEL_OUTPUT
+    return (LOGITS,)
 
 
 def settings(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -81,10 +81,9 @@ def reference_outputs(
     model: torch.nn.Module,
     checkpoint: Checkpoint,
     inputs: Mapping[str, torch.Tensor],
-) -> torch.Tensor:
+) -> Mapping[str, torch.Tensor]:
     """Return logits, shape [n, classes]."""
-    logits: torch.Tensor = model(**inputs).logits
-    return logits
+    return {LOGITS.name: model(**inputs).logits}
 
 
 def quality(compared: Comparison) -> Quality:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from fastserve_converters.tasks import Pairs, Quality
+from fastserve_converters.tasks import ModelOutput, Pairs, Quality
 from fastserve_runtime.bundle.axes import BATCH, TOKENS, VOCABULARY
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ HEADS = ("ForCausalLM", "LMHeadModel")
 HEAD_WEIGHTS = (("lm_head.weight",),)
 IN_ANY_MODEL = False
 AUTO_CLASS = "AutoModelForCausalLM"
-MODEL_OUTPUT = "logits"
-OUTPUT_AXES: Mapping[str, tuple[str, ...]] = {MODEL_OUTPUT: (BATCH, TOKENS, VOCABULARY)}
 UNUSED: tuple[str, ...] = ()
 HAS_LABELS = False
 POOLS = False
@@ -34,14 +32,16 @@ GENERATES = True
 RANKS = False
 PAIRS: Pairs = "never"
 
+LOGITS = ModelOutput("logits", "logits", (BATCH, TOKENS, VOCABULARY))
+
 PERPLEXITY_RATIO = "reference's perplexity ÷ variant's"
 _BLOCK = 32
 """Neighbouring tokens are not independent, so the bootstrap draws blocks of them."""
 
 
-def output_name(checkpoint: Checkpoint) -> str:
-    """Return `logits`."""
-    return MODEL_OUTPUT
+def outputs(checkpoint: Checkpoint) -> tuple[ModelOutput, ...]:
+    """Return `logits`, of every token."""
+    return (LOGITS,)
 
 
 def settings(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -55,10 +55,9 @@ def label_kind(checkpoint: Checkpoint) -> None:
 
 def reference_outputs(
     model: torch.nn.Module, checkpoint: Checkpoint, inputs: Mapping[str, torch.Tensor]
-) -> torch.Tensor:
+) -> Mapping[str, torch.Tensor]:
     """Return scores of what follows each token, shape [n, tokens, vocabulary]; see `Task.reference_outputs`."""
-    logits: torch.Tensor = model(**inputs, use_cache=False).logits
-    return logits
+    return {LOGITS.name: model(**inputs, use_cache=False).logits}
 
 
 def quality(compared: Comparison) -> Quality:

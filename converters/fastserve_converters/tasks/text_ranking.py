@@ -7,26 +7,22 @@ reference's, with both and the MRR@10 beside it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from fastserve_converters.tasks import Pairs, Quality
-from fastserve_converters.tasks.text_classification import reference_outputs
-from fastserve_runtime.bundle.axes import BATCH, CLASSES
+from fastserve_converters.tasks.text_classification import LOGITS, outputs, reference_outputs
 
 if TYPE_CHECKING:
     from fastserve_converters.checkpoints.checkpoint import Checkpoint
     from fastserve_converters.data import LabelKind
     from fastserve_runtime.conformance.comparison import Comparison
 
-__all__ = ["reference_outputs"]
+__all__ = ["LOGITS", "outputs", "reference_outputs"]
 
 HEADS: tuple[str, ...] = ()
 # What architecture a config names does not tell a reranker from a classifier; marks of sentence-transformers do.
 IN_ANY_MODEL = False
 AUTO_CLASS = "AutoModelForSequenceClassification"
-MODEL_OUTPUT = "logits"
-OUTPUT_AXES: Mapping[str, tuple[str, ...]] = {MODEL_OUTPUT: (BATCH, CLASSES)}
 UNUSED: tuple[str, ...] = ()
 HAS_LABELS = False
 POOLS = False
@@ -35,11 +31,6 @@ RANKS = True
 PAIRS: Pairs = "always"
 
 NDCG_RATIO = "nDCG@10 ÷ reference's"
-
-
-def output_name(checkpoint: Checkpoint) -> str:
-    """Return `logits`."""
-    return MODEL_OUTPUT
 
 
 def settings(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from fastserve_converters.checkpoints.quantized.weights import StoredLayers, sto
 from fastserve_converters.checkpoints.tokenizer_checks import check_vocabulary, embedding_rows
 from fastserve_converters.checkpoints.tokenizer_loading import load_tokenizer
 from fastserve_converters.formats import DecoderFormat, DecoderJob, check_installed, check_precision, decoder_format
+from fastserve_converters.models.checkpoint_source import checkpoint_of, requested_texts
 from fastserve_converters.models.decoder.form import DecoderForm, whole_logits
 from fastserve_converters.models.decoder.integers import decoder_assignment, decoder_weights
 from fastserve_converters.models.decoder.proof import prove_equal
@@ -27,9 +28,9 @@ from fastserve_converters.models.decoder.reading import read_decoder
 from fastserve_converters.models.decoder.reference import build_reference
 from fastserve_converters.models.decoder.rounding import DecoderRounder
 from fastserve_converters.models.reference import CALIBRATION, INPUTS
+from fastserve_converters.models.samples import Samples
 from fastserve_converters.precisions import Activations, Precision
 from fastserve_converters.quantization import twin
-from fastserve_converters.quantization.calibration import Samples
 from fastserve_converters.quantization.fake_quant import fake_quantized
 from fastserve_converters.quantization.layers import check_finite
 from fastserve_converters.quantization.recipe import recipe_document
@@ -43,8 +44,6 @@ from fastserve_converters.worker.job_requests import (
     TWIN,
     Handler,
     calibration_place,
-    checkpoint_of,
-    requested_texts,
 )
 from fastserve_runtime.conformance.policy import LOG_PROBABILITIES, comparable
 from fastserve_runtime.errors import UsageError
@@ -157,11 +156,17 @@ class DecoderJobs:
         if form.is_tied and "embedding" in weights:
             weights = {**weights, "head": weights["embedding"]}
         scored = np.asarray(inputs[traces.SCORED], bool)
-        given = comparable(LOG_PROBABILITIES, actual[scored])
+        name = traces.LOG_PROBABILITIES
+        given = comparable(LOG_PROBABILITIES, actual[scored]).astype(np.float32)
         # Engines round activations by token or by groups of columns: whichever of these is nearer counts.
         twins = [_thoughts(form, weights, kind, inputs)[scored] for kind in dict.fromkeys((plan.activations, _FLOAT))]
         found = [
-            twin.comparison(comparable(LOG_PROBABILITIES, t), given, {}, "the same integers in PyTorch") for t in twins
+            twin.comparison(
+                {name: comparable(LOG_PROBABILITIES, t).astype(np.float32)},
+                {name: given},
+                "the same integers in PyTorch",
+            )
+            for t in twins
         ]
         document = max(found, key=lambda d: np.inf if d["sqnr_db"] is None else d["sqnr_db"])
         (out / TWIN).write_text(json.dumps(document))

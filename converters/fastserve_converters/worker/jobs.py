@@ -53,6 +53,8 @@ def _jobs_of(source: Mapping[str, Any]) -> _ModelJobs:
         from fastserve_converters.worker.decoder_jobs import DecoderJobs
 
         return DecoderJobs(source)
-    from fastserve_converters.worker.encoder_jobs import EncoderJobs
+    from fastserve_converters.models.sources import SOURCES, ModelKind
+    from fastserve_converters.worker.model_jobs import ModelJobs
 
-    return EncoderJobs(source)
+    kind: ModelKind = SOURCES.load("encoder")
+    return ModelJobs(kind.open_source(source))

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastserve_converters.quantization.calibration import single_samples
+from fastserve_converters.models.model import joined_outputs
+from fastserve_converters.models.samples import count, single_samples
 from fastserve_converters.quantization.recipe import recipe_document
 from fastserve_converters.worker.job_requests import ARTIFACT
 
@@ -22,14 +23,13 @@ REPORT = "report.json"
 """Beside a lowered artifact: what its compiler told."""
 
 
-def lower(lowering: Lowering, job: ExportJob, inputs_file: Path, output: str) -> dict[str, Any]:
+def lower(lowering: Lowering, job: ExportJob, inputs_file: Path) -> dict[str, Any]:
     """Make a target's artifact and run the same quantized graph on all inputs of the reference.
 
     Args:
         lowering: for the target.
         job: what is lowered, and the folder for the files.
         inputs_file: `.npz` file of the inputs of evaluation and golden samples, padded.
-        output: the name of the model's one output.
 
     Returns:
         The artifact's document, also written to the folder: an exporter's, with `trusted_executor` and `report`.
@@ -37,12 +37,11 @@ def lower(lowering: Lowering, job: ExportJob, inputs_file: Path, output: str) ->
     lowered = lowering.lower(job)
     with np.load(inputs_file, allow_pickle=False) as arrays:
         inputs = {name: arrays[name] for name in arrays.files}
-    outputs = [np.asarray(lowered.trusted(sample), np.float32) for sample in single_samples(inputs)]
-    arrays_out: dict[str, Any] = {output: np.concatenate(outputs)}
-    np.savez(job.out / TRUSTED_OUTPUTS, **arrays_out)
+    outputs: dict[str, Any] = joined_outputs(lowered.trusted(sample) for sample in single_samples(inputs))
+    np.savez(job.out / TRUSTED_OUTPUTS, **outputs)
     report = dict(lowered.report)
     (job.out / REPORT).write_text(json.dumps(report))
-    samples = len(job.calibration.get("input_ids", ()))
+    samples = count(job.calibration)
     document = {
         **lowered.artifact.as_document(),
         "recipe": recipe_document(job.plan, None, samples, job.range_method),

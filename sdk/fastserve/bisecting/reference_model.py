@@ -15,7 +15,7 @@ from fastserve.pipeline.model_files import ModelFiles
 from fastserve.pipeline.step_inputs import InputFolders
 from fastserve_converters.checkpoints.checkpoint import Checkpoint, read_checkpoint
 from fastserve_converters.layer_map import Tap
-from fastserve_converters.worker.job_requests import source_of
+from fastserve_converters.models.checkpoint_source import source_of
 from fastserve_runtime.bundle.axes import TOKENS, dim_of
 from fastserve_runtime.bundle.manifest import Dim, Variant, bounds
 from fastserve_runtime.bundle.reader import Bundle

@@ -32,11 +32,11 @@ from fastserve.pipeline.step_names import (
 from fastserve_converters.artifact import TWIN_OUTPUTS
 from fastserve_converters.checkpoints.checkpoint import Checkpoint
 from fastserve_converters.formats import FORMATS, Format, precisions_of
+from fastserve_converters.models.checkpoint_source import source_of
 from fastserve_converters.models.reference import CALIBRATION, INPUTS
 from fastserve_converters.models.reference import OUTPUTS as REFERENCE_OUTPUTS
 from fastserve_converters.precisions import Precision
 from fastserve_converters.tasks import TASKS, Quality, Task
-from fastserve_converters.worker.job_requests import source_of
 from fastserve_converters.worker.sources_digest import sources_digest
 from fastserve_runtime.conformance.comparison import Comparison
 from fastserve_runtime.conformance.retrieval import QUERY

@@ -39,39 +39,42 @@ def inputs_of(checkpoint: Checkpoint) -> dict[str, np.ndarray]:
     return {"input_ids": np.array(encoded["input_ids"], np.int32), "attention_mask": mask}
 
 
-def both(folder: Path, task: str = "auto") -> tuple[EdgeForm, dict[str, torch.Tensor], torch.Tensor]:
+def both(folder: Path, task: str = "auto") -> tuple[EdgeForm, dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """The edge form, inputs, and the original's outputs on them."""
     checkpoint = read_checkpoint(folder, task=task)
     model = load_model(checkpoint)
     inputs = inputs_of(checkpoint)
-    name, reference = run_original(TASKS.load(checkpoint.task), model, checkpoint, inputs)
+    reference = run_original(TASKS.load(checkpoint.task), model, checkpoint, inputs)
     edge_form = build_edge_form(model, checkpoint, LENGTH)
-    assert edge_form.output == name
-    return edge_form, {k: torch.from_numpy(v) for k, v in inputs.items()}, torch.from_numpy(reference)
+    assert [output.name for output in edge_form.outputs] == list(reference)
+    given, expected = ({k: torch.from_numpy(v) for k, v in arrays.items()} for arrays in (inputs, reference))
+    return edge_form, given, expected
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("classify", [False, True])
 def test_every_family_equals_its_original_with_real_padding(tiny, family: str, classify: bool) -> None:
     edge_form, inputs, reference = both(tiny(family, classify=classify))
-    assert edge_form.output == ("logits" if classify else "last_hidden_state")
+    (name,) = reference
+    assert name == ("logits" if classify else "last_hidden_state")
     assert prove_equal(edge_form, inputs, reference) <= TOLERANCE
-    spread = reference.reshape(len(reference), -1).std(0).max()
+    spread = reference[name].reshape(len(reference[name]), -1).std(0).max()
     assert spread > 0.01, "the outputs must depend on the text"
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_sentence_embeddings_equal_the_originals_too(tiny, family: str) -> None:
     edge_form, inputs, reference = both(tiny(family, sentence=True))
-    assert edge_form.output == "sentence_embedding"
-    assert reference.shape == (len(inputs["input_ids"]), 32)
+    ((name, embeddings),) = reference.items()
+    assert name == "sentence_embedding"
+    assert embeddings.shape == (len(inputs["input_ids"]), 32)
     assert prove_equal(edge_form, inputs, reference) <= TOLERANCE
-    torch.testing.assert_close(reference.norm(dim=1), torch.ones(len(reference)))
+    torch.testing.assert_close(embeddings.norm(dim=1), torch.ones(len(embeddings)))
 
 
 def test_the_encoder_of_a_classifier_can_be_had_alone(tiny) -> None:
     edge_form, inputs, reference = both(tiny("bert", classify=True), task="feature-extraction")
-    assert edge_form.output == "last_hidden_state"
+    assert list(reference) == ["last_hidden_state"]
     assert prove_equal(edge_form, inputs, reference) <= TOLERANCE
 
 
@@ -125,17 +128,18 @@ def test_a_wrong_position_is_found(tiny) -> None:
 @pytest.mark.parametrize("row", [0, -1])
 def test_a_value_that_is_not_a_number_in_any_row_is_found(tiny, row: int) -> None:
     edge_form, inputs, reference = both(tiny("bert", sentence=True))
-    reference[row, 3] = torch.nan
+    reference["sentence_embedding"][row, 3] = torch.nan
     with pytest.raises(EnvironmentFailure, match="differs from the original by inf"):
         prove_equal(edge_form, inputs, reference)
 
 
 def test_hidden_states_of_padding_are_not_compared(tiny) -> None:
     edge_form, inputs, reference = both(tiny("bert"))
-    reference[inputs["attention_mask"] == 0] = 1e6
-    reference.clamp_(max=100)
+    (states,) = reference.values()
+    states[inputs["attention_mask"] == 0] = 1e6
+    states.clamp_(max=100)
     assert prove_equal(edge_form, inputs, reference) <= TOLERANCE * 100
-    reference[0, 0] += 1
+    states[0, 0] += 1
     with pytest.raises(EnvironmentFailure):
         prove_equal(edge_form, inputs, reference)
 
@@ -151,11 +155,13 @@ def test_a_checkpoint_with_dense_layer_equals_its_original(tiny_copy) -> None:
     (root / "2_Dense" / "config.json").write_text(json.dumps(config))
     save_file({"linear.weight": torch.randn(8, 32)}, root / "2_Dense" / "model.safetensors")
     edge_form, inputs, reference = both(root)
-    assert reference.shape[1] == 8
+    assert reference["sentence_embedding"].shape[1] == 8
     assert prove_equal(edge_form, inputs, reference) <= TOLERANCE
 
 
-def sharpened(checkpoint: Checkpoint, factor: float) -> tuple[EdgeForm, dict[str, torch.Tensor], torch.Tensor]:
+def sharpened(
+    checkpoint: Checkpoint, factor: float
+) -> tuple[EdgeForm, dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """The edge form of a model whose attention scores are larger, with its inputs and the original's outputs."""
     model = load_model(checkpoint)
     with torch.no_grad():
@@ -163,9 +169,10 @@ def sharpened(checkpoint: Checkpoint, factor: float) -> tuple[EdgeForm, dict[str
             layer.attention.self.query.weight.mul_(factor)
             layer.attention.self.key.weight.mul_(factor)
     inputs = inputs_of(checkpoint)
-    _, reference = run_original(TASKS.load(checkpoint.task), model, checkpoint, inputs)
+    reference = run_original(TASKS.load(checkpoint.task), model, checkpoint, inputs)
     edge_form = build_edge_form(model, checkpoint, LENGTH)
-    return edge_form, {k: torch.from_numpy(v) for k, v in inputs.items()}, torch.from_numpy(reference)
+    given, expected = ({k: torch.from_numpy(v) for k, v in arrays.items()} for arrays in (inputs, reference))
+    return edge_form, given, expected
 
 
 @pytest.mark.parametrize(("factor", "penalty"), [(1, -100), (8, -1000), (25, -10000)])
@@ -174,7 +181,9 @@ def test_the_mask_outweighs_attention_scores_of_any_size_and_is_no_larger_than_t
 ) -> None:
     edge_form, inputs, reference = sharpened(read_checkpoint(tiny("bert")), factor)
     assert edge_form.mask_penalty == penalty
-    assert prove_equal(edge_form, inputs, reference) <= TOLERANCE * float(reference.abs().max())
+    assert prove_equal(edge_form, inputs, reference) <= TOLERANCE * max(
+        float(values.abs().max()) for values in reference.values()
+    )
 
 
 def test_attention_scores_that_outweigh_every_mask_are_refused_by_name(tiny) -> None:
@@ -188,6 +197,6 @@ def test_a_text_without_tokens_is_no_difference(tiny, classify: bool) -> None:
     edge_form, inputs, reference = both(tiny("bert", classify=classify))
     inputs["attention_mask"][0] = 0
     assert prove_equal(edge_form, inputs, reference) <= TOLERANCE
-    reference[1:] += 1
+    next(iter(reference.values()))[1:] += 1
     with pytest.raises(EnvironmentFailure):
         prove_equal(edge_form, inputs, reference)

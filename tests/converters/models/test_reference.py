@@ -71,8 +71,7 @@ def test_everything_that_later_steps_need_is_written(built) -> None:
 def test_the_description_says_what_was_done(built) -> None:
     out, description = built
     assert json.loads((out / DESCRIPTION).read_text()) == json.loads(json.dumps(description))
-    assert description["output"] == "sentence_embedding"
-    assert description["output_dims"] == [1, 32]
+    assert description["outputs"] == {"sentence_embedding": [1, 32]}
     assert description["task_settings"] == {"pooling": ["mean"], "normalize": True}
     assert description["preprocessing"]["settings"]["sequence_length"] == LENGTH
     assert (description["evaluation"], description["calibration"]) == (30, 10)
@@ -126,18 +125,17 @@ def test_the_order_of_batches_does_not_show(built, tiny_bert: Path) -> None:
     inputs = {name: a[:12] for name, a in arrays(built[0] / INPUTS).items()}
     checkpoint = read_checkpoint(tiny_bert)
     model = load_model(checkpoint)
-    name, together = run_original(feature_extraction, model, checkpoint, inputs)
-    assert name == "sentence_embedding"
+    (together,) = run_original(feature_extraction, model, checkpoint, inputs).values()
     for row in range(12):
         alone = run_original(feature_extraction, model, checkpoint, {n: a[row : row + 1] for n, a in inputs.items()})
-        np.testing.assert_allclose(alone[1][0], together[row], atol=1e-5)
+        np.testing.assert_allclose(alone["sentence_embedding"][0], together[row], atol=1e-5)
     np.testing.assert_allclose(together, arrays(built[0] / OUTPUTS)["sentence_embedding"][:12], atol=1e-5)
 
 
 def test_hidden_states_are_padded_to_the_full_length(built, tiny) -> None:
     inputs = {name: a[:5] for name, a in arrays(built[0] / INPUTS).items()}
     checkpoint = read_checkpoint(tiny("bert"))
-    _, hidden = run_original(feature_extraction, load_model(checkpoint), checkpoint, inputs)
+    hidden = run_original(feature_extraction, load_model(checkpoint), checkpoint, inputs)["last_hidden_state"]
     assert hidden.shape == (5, LENGTH, 32)
 
 

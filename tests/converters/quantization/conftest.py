@@ -1,4 +1,4 @@
-"""A small encoder in edge form, and calibration inputs for it."""
+"""A small encoder as a part, and calibration inputs for it."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ from checkpoints import texts
 from fastserve_converters.checkpoints.checkpoint import read_checkpoint
 from fastserve_converters.checkpoints.model_loading import load_model
 from fastserve_converters.checkpoints.tokenizer_loading import load_tokenizer
-from fastserve_converters.models.edge_form import EdgeForm, build_edge_form
+from fastserve_converters.models.edge_form import build_edge_form
+from fastserve_converters.models.encoder_signature import encoder_part
+from fastserve_converters.models.model import TracedPart
 
 LENGTH = 24
 
 
 @pytest.fixture
-def encoder(tiny: Callable[..., Path]) -> Callable[..., EdgeForm]:
-    def make(family: str = "bert", **settings: bool) -> EdgeForm:
+def encoder(tiny: Callable[..., Path]) -> Callable[..., TracedPart]:
+    def make(family: str = "bert", **settings: bool) -> TracedPart:
         checkpoint = read_checkpoint(tiny(family, **settings))
-        return build_edge_form(load_model(checkpoint), checkpoint, LENGTH)
+        return encoder_part(build_edge_form(load_model(checkpoint), checkpoint, LENGTH), LENGTH)
 
     return make
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from fastserve_converters.models.reference import CALIBRATION
-from fastserve_converters.quantization.calibration import LEAST_SAMPLES, batches, check, read, single_samples
+from fastserve_converters.models.samples import batches, single_samples
+from fastserve_converters.quantization.calibration import LEAST_SAMPLES, check, read
 from fastserve_runtime.errors import UsageError
 
 LENGTH = 24

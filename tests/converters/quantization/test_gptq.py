@@ -46,7 +46,7 @@ def test_a_column_that_is_never_used_does_no_harm() -> None:
 
 @pytest.mark.parametrize("family", ["bert", "albert"])
 def test_the_model_is_put_back_and_loses_less_than_with_nearest(encoder, samples, family: str) -> None:
-    model = encoder(family)
+    model = encoder(family).module
     before = {name: value.clone() for name, value in model.state_dict().items()}
     layers = [n for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and m.in_features % 16 == 0]
     found = gptq(model, dict.fromkeys(layers, INT4), samples)
@@ -65,14 +65,14 @@ def test_the_model_is_put_back_and_loses_less_than_with_nearest(encoder, samples
 
 
 def test_layers_of_one_input_are_found(encoder, samples) -> None:
-    model = encoder("bert")
+    model = encoder("bert").module
     groups = layers_by_input(model, [n for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)], samples)
     assert [len(g) for g in groups] == [3, 1, 1, 1] * 2
     assert [n.rpartition(".")[2] for n in groups[0]] == ["query", "key", "value"]
 
 
 def test_padding_has_no_part_in_the_second_moments(encoder, samples) -> None:
-    model = encoder("bert")
+    model = encoder("bert").module
     layer = "model.encoder.layer.0.attention.self.query"
     changed = dict(samples, input_ids=np.where(samples["attention_mask"] > 0, samples["input_ids"], 7))
     first, second = (layer_hessians(model, [layer], s)[layer] for s in (samples, changed))
@@ -82,7 +82,7 @@ def test_padding_has_no_part_in_the_second_moments(encoder, samples) -> None:
 
 
 def test_an_input_that_is_not_finite_is_located(encoder, samples) -> None:
-    model = encoder("bert")
+    model = encoder("bert").module
     with torch.no_grad():
         model.get_submodule("model.encoder.layer.0.output.dense").bias[3] = float("inf")
     with pytest.raises(EnvironmentFailure, match=r"input of the layer 'model\.encoder\.layer\.1\.attention"):

@@ -19,13 +19,13 @@ INT4 = WeightScheme(4, 16)
 
 @pytest.mark.parametrize("family", ["bert", "roberta", "albert", "distilbert"])
 def test_all_linear_layers_and_the_word_embeddings_are_found(encoder, family: str) -> None:
-    kinds = quantizable_layers(encoder(family))
+    kinds = quantizable_layers(encoder(family).module)
     assert sum(kind == "embedding" for kind in kinds.values()) == 1
     assert sum(kind == "linear" for kind in kinds.values()) == (7 if family == "albert" else 12)
 
 
 def test_a_precision_gives_linear_layers_and_embeddings_their_schemes(encoder) -> None:
-    model = encoder()
+    model = encoder().module
     found = assignment(model, Precision(INT8, INT4, "dynamic-int8"))
     assert {found[n] for n, kind in quantizable_layers(model).items() if kind == "linear"} == {INT8}
     assert found["model.embeddings.word_embeddings"] == INT4
@@ -33,12 +33,12 @@ def test_a_precision_gives_linear_layers_and_embeddings_their_schemes(encoder) -
 
 
 def test_a_layer_whose_columns_make_no_groups_is_stored_in_int8(encoder) -> None:
-    found = assignment(encoder(), Precision(WeightScheme(4, 48), None, "float32"))
+    found = assignment(encoder().module, Precision(WeightScheme(4, 48), None, "float32"))
     assert set(found.values()) == {INT8}
 
 
 def test_a_mixed_precision_takes_the_assignment_it_is_given(encoder) -> None:
-    model = encoder()
+    model = encoder().module
     given = {"model.encoder.layer.0.output.dense": {"bits": 4, "group": 16, "symmetric": False}}
     assert assignment(model, FP32, given) == {"model.encoder.layer.0.output.dense": WeightScheme(4, 16, False)}
     with pytest.raises(EnvironmentFailure, match="the layer 'nowhere'"):
@@ -46,7 +46,7 @@ def test_a_mixed_precision_takes_the_assignment_it_is_given(encoder) -> None:
 
 
 def test_gptq_rounds_small_linear_layers_only(encoder, samples) -> None:
-    model = encoder()
+    model = encoder().module
     chosen = assignment(model, Precision(INT4, INT8, "float32"))
     nearest, compensated = (quantized_weights(model, chosen, r, samples) for r in ("nearest", "gptq"))
     differing = {n for n in chosen if (nearest[n].values != compensated[n].values).any()}
@@ -55,7 +55,7 @@ def test_gptq_rounds_small_linear_layers_only(encoder, samples) -> None:
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_weight_that_is_not_finite_is_located(encoder, value: float) -> None:
-    model = encoder()
+    model = encoder().module
     with torch.no_grad():
         model.get_submodule("model.encoder.layer.1.intermediate.dense").weight[0, 0] = value
     with pytest.raises(EnvironmentFailure, match=rf"weight of the layer .*layer\.1\.intermediate\.dense' .*as {value}"):
@@ -63,10 +63,11 @@ def test_a_weight_that_is_not_finite_is_located(encoder, value: float) -> None:
 
 
 def test_the_first_layer_that_gives_nan_on_calibration_data_is_located(encoder, samples) -> None:
-    model = encoder()
-    check_activations(model, samples)
+    part = encoder()
+    model = part.module
+    check_activations(part, samples)
     # Finite weights whose products are not.
     with torch.no_grad():
         model.get_submodule("model.encoder.layer.0.intermediate.dense").weight[:] = 3e38
     with pytest.raises(EnvironmentFailure, match=r"The layer 'model\.encoder\.layer\.0\.intermediate\.dense' gives"):
-        check_activations(model, samples)
+        check_activations(part, samples)

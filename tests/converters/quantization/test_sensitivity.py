@@ -20,9 +20,10 @@ CHOICES = Choices((None, INT8, INT4), (INT8, INT4))
 
 
 def test_fewer_bits_lose_more_and_float_nothing(encoder, samples) -> None:
-    model = encoder(sentence=True)
+    part = encoder(sentence=True)
+    model = part.module
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    units = sensitivities(model, CHOICES, "float32", samples)
+    units = sensitivities(part, CHOICES, "float32", samples)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert sorted(n for u in units for n in u.layers) == sorted(quantizable_layers(model))
     for unit in units:
@@ -34,20 +35,22 @@ def test_fewer_bits_lose_more_and_float_nothing(encoder, samples) -> None:
 
 
 def test_a_layer_without_influence_scores_nothing(encoder, samples) -> None:
-    model = encoder(sentence=True)
+    part = encoder(sentence=True)
+    model = part.module
     name = "model.encoder.layer.0.output.dense"
     with torch.no_grad():
         model.get_submodule("model.encoder.layer.0.output.LayerNorm").weight[:] = 0
-    units = {u.layers: u for u in sensitivities(model, CHOICES, "float32", samples)}
+    units = {u.layers: u for u in sensitivities(part, CHOICES, "float32", samples)}
     assert max(o.loss for o in units[(name,)].options) == 0
 
 
 def test_a_model_that_gives_nan_is_refused(encoder, samples) -> None:
-    model = encoder()
+    part = encoder()
+    model = part.module
     with torch.no_grad():
         model.get_submodule("model.encoder.layer.1.output.LayerNorm").bias[0] = float("nan")
     with pytest.raises(EnvironmentFailure, match="not finite"):
-        sensitivities(model, CHOICES, "float32", samples)
+        sensitivities(part, CHOICES, "float32", samples)
 
 
 def test_activations_are_rounded_by_token_and_keep_zero() -> None:
@@ -59,7 +62,8 @@ def test_activations_are_rounded_by_token_and_keep_zero() -> None:
 
 
 def test_layers_are_compared_one_by_one(encoder, samples) -> None:
-    model = encoder()
+    part = encoder()
+    model = part.module
     layers = list(quantizable_layers(model))
     expected = reference_layer_outputs(model, layers, samples, least_tokens=2)
     assert all(len(v) == 8 for v in expected.values())

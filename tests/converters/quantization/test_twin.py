@@ -7,31 +7,34 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from fastserve_converters.models.samples import count
 from fastserve_converters.precisions import WeightScheme
 from fastserve_converters.quantization import twin
-from fastserve_converters.quantization.fake_quant import fake_quantized, run_batches
+from fastserve_converters.quantization.fake_quant import fake_quantized
 from fastserve_converters.quantization.layers import quantizable_layers, quantized_weights
 
 INT4 = WeightScheme(4, 16)
 
 
 def test_a_twin_agrees_with_itself_and_not_with_the_float_model(encoder, samples) -> None:
-    model = encoder(sentence=True)
+    part = encoder(sentence=True)
+    model = part.module
     weights = quantized_weights(model, dict.fromkeys(quantizable_layers(model), INT4), "nearest", {})
-    exact = run_batches(model, samples)
+    exact = part.run(samples)
     with fake_quantized(model, weights, "dynamic-int8"):
-        own = run_batches(model, samples)
-    found = twin.comparison(own, own, samples, "itself")
+        own = part.run(samples)
+    found = twin.comparison(own, own, "itself")
     assert found["sqnr_db"] is None
     assert found["executor"] == "itself"
-    assert found["samples"] == len(own)
-    against_float = twin.comparison(own, exact, samples, "float")
+    assert found["samples"] == count(own)
+    against_float = twin.comparison(own, exact, "float")
     assert against_float["sqnr_db"] < 30
     assert against_float["least_cosine"] < 0.9999
 
 
 def test_hidden_states_are_compared_without_their_padding(encoder, samples) -> None:
-    model = encoder()
+    part = encoder()
+    model = part.module
     outputs = np.concatenate(
         [
             model(torch.from_numpy(i[None]), torch.from_numpy(m[None]))["last_hidden_state"].detach().numpy()
@@ -39,20 +42,23 @@ def test_hidden_states_are_compared_without_their_padding(encoder, samples) -> N
         ]
     )
     spoilt = outputs + 1e3 * (samples["attention_mask"] == 0)[..., None]
-    ratio = twin.comparison(run_batches(model, samples), spoilt, samples, "PyTorch")["sqnr_db"]
+    actual = part.by_sample({"last_hidden_state": spoilt}, samples)
+    ratio = twin.comparison(part.run(samples), actual, "PyTorch")["sqnr_db"]
     assert ratio is None or ratio > 80
 
 
 def test_outputs_of_a_trusted_executor_lie_beside_the_artifact(encoder, samples, tmp_path: Path) -> None:
-    model = encoder()
+    part = encoder()
+    model = part.module
 
     def run(sample):
         with torch.no_grad():
-            return model(*(torch.from_numpy(value) for value in sample.values()))["last_hidden_state"].numpy()
+            outputs = model(*(torch.from_numpy(value) for value in sample.values()))
+        return {name: value.numpy() for name, value in outputs.items()}
 
     assert twin.read_outputs(tmp_path) is None
-    twin.record_outputs(tmp_path, samples, run, least_tokens=2, executor="PyTorch")
+    twin.record_outputs(tmp_path, part, samples, run, least_tokens=2, executor="PyTorch")
     outputs, executor = twin.read_outputs(tmp_path)
     assert executor == "PyTorch"
     few = {name: value[: twin.SAMPLES] for name, value in samples.items()}
-    assert np.allclose(outputs, run_batches(model, few), atol=1e-5)
+    assert np.allclose(outputs["last_hidden_state"], part.run(few)["last_hidden_state"], atol=1e-5)

@@ -22,9 +22,8 @@ from fastserve_converters.formats import executorch as executorch_format
 from fastserve_converters.formats import tflite as tflite_format
 from fastserve_converters.models.decoder.integers import decoder_assignment
 from fastserve_converters.models.decoder.reading import read_decoder
-from fastserve_converters.models.dynamic_shapes import dynamic_shapes
 from fastserve_converters.models.edge_form import EdgeForm, build_edge_form
-from fastserve_converters.models.encoder_signature import example_inputs, signature_of
+from fastserve_converters.models.encoder_signature import encoder_part
 from fastserve_converters.quantization.layers import assignment, quantizable_layers, quantized_weights
 from random_decoders import CONFIGS, random_decoder
 
@@ -137,16 +136,10 @@ def exported_encoder(format_name: str, name: str, precision: str, folder: Path) 
         save_encoder(ENCODERS[name], checkpoint)
     read = read_checkpoint(checkpoint, task="auto")
     module = build_edge_form(load_model(read), read, LENGTH)
-    signature = signature_of(module, LENGTH, has_dynamic_length=plan.has_dynamic_length)
-    example = example_inputs(LENGTH)
-    shapes = dynamic_shapes(signature)
     schemes = assignment(module, plan, mixture(module, plan) if plan.choices is not None else None)
     out.mkdir(parents=True)
     job = ExportJob(
-        module=module,
-        program=torch.export.export(module, (), example, dynamic_shapes=shapes),
-        signature=signature,
-        example=example,
+        part=encoder_part(module, LENGTH).with_axes(is_open=plan.has_dynamic_length),
         precision=precision,
         plan=plan,
         weights=quantized_weights(module, schemes, "nearest", {}),

@@ -11,7 +11,7 @@ from fastserve.cache.run_folders import RunFolder
 from fastserve.pipeline.model_files import ModelFiles, described_source
 from fastserve.pipeline.step_inputs import InputFolders
 from fastserve_converters.checkpoints.checkpoint import read_checkpoint
-from fastserve_converters.worker.job_requests import checkpoint_of, source_of
+from fastserve_converters.models.checkpoint_source import checkpoint_of, source_of
 from fastserve_runtime.errors import UsageError
 
 

@@ -65,7 +65,7 @@ def export(job: ExportJob) -> Artifact:
     from fastserve_converters.formats.executorch.layers import nodes_of_modules
 
     program = rewritten(job)
-    modules = [name for name, _ in job.module.named_modules()]
+    modules = [name for name, _ in job.part.module.named_modules()]
     write_layer_map(job.out, group_by_module(nodes_of_modules(program, modules)))
     record_evidence(job, program)
     lowered, delegated, operators = lower(program, job.precision)
@@ -75,7 +75,7 @@ def export(job: ExportJob) -> Artifact:
     (job.out / DEBUG_HANDLES).write_text(json.dumps(handles, default=str))
     return Artifact(
         files=(MODEL,),
-        graphs={"main": Graph(MODEL, METHOD, job.signature)},
+        graphs={"main": Graph(MODEL, METHOD, job.part.signature)},
         operators=count_operators(count_calls(lowered.exported_program().graph)),
         expected_placement=ExpectedPlacement("cpu", "XNNPACK", delegated, operators),
         requires=Requirement(ENGINE, _release(), ("XnnpackBackend",), ()),
@@ -131,21 +131,23 @@ def rewritten(job: ExportJob, source: torch.fx.GraphModule | None = None) -> tor
 
     from fastserve_converters.formats.executorch.batchless import without_batch
     from fastserve_converters.formats.executorch.integers import with_half_tables, with_integers
-    from fastserve_converters.quantization.calibration import single_samples
+    from fastserve_converters.models.samples import single_samples
 
-    graph_module = without_batch(job.program.module(check_guards=False) if source is None else source)
+    graph_module = without_batch(job.part.program.module(check_guards=False) if source is None else source)
     if job.precision == "fp16":
         with_half_tables(graph_module)
     if job.plan.activations == "int8":
         return _with_static_ranges(job, graph_module)
     with_integers(graph_module, job.weights, dynamic_activations=job.plan.activations == "dynamic-int8")
-    program = torch.export.export(graph_module, (), dict(job.example), dynamic_shapes=dynamic_shapes(job.signature))
+    program = torch.export.export(
+        graph_module, (), dict(job.part.example), dynamic_shapes=dynamic_shapes(job.part.signature)
+    )
     if job.plan.activations != "int16":
         return program
     from fastserve_converters.formats.executorch.int16 import with_int16_activations
 
     ranged = with_int16_activations(program, single_samples(job.calibration, least_tokens=least_tokens(job)))
-    return torch.export.export(ranged, (), dict(job.example), dynamic_shapes=dynamic_shapes(job.signature))
+    return torch.export.export(ranged, (), dict(job.part.example), dynamic_shapes=dynamic_shapes(job.part.signature))
 
 
 def _with_static_ranges(job: ExportJob, graph_module: torch.fx.GraphModule) -> torch.export.ExportedProgram:
@@ -154,16 +156,16 @@ def _with_static_ranges(job: ExportJob, graph_module: torch.fx.GraphModule) -> t
 
     from fastserve_converters.formats.executorch.integers import with_integers
     from fastserve_converters.formats.executorch.static import with_static_ranges
-    from fastserve_converters.quantization.calibration import single_samples
+    from fastserve_converters.models.samples import single_samples
 
-    tables = {n: w for n, w in job.weights.items() if isinstance(job.module.get_submodule(n), torch.nn.Embedding)}
+    tables = {n: w for n, w in job.weights.items() if isinstance(job.part.module.get_submodule(n), torch.nn.Embedding)}
     with_integers(graph_module, tables, dynamic_activations=False)
     # NNCF calls programs by position.
     graph_module.graph.set_codegen(torch.fx.graph.CodeGen())
     graph_module.recompile()
-    example = tuple(job.example.values())
-    by_name = dynamic_shapes(job.signature)
-    shapes = None if by_name is None else tuple(by_name[name] for name in job.example)
+    example = tuple(job.part.example.values())
+    by_name = dynamic_shapes(job.part.signature)
+    shapes = None if by_name is None else tuple(by_name[name] for name in job.part.example)
     samples = single_samples(job.calibration, least_tokens=least_tokens(job))
     exported = torch.export.export(graph_module, example, dynamic_shapes=shapes)
     ranged, _ = with_static_ranges(exported, samples, job.range_method)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from fastserve_converters.formats import ExportJob, least_tokens
 from fastserve_converters.formats.executorch.layers import layer_outputs
+from fastserve_converters.models.model import TracedPart
 from fastserve_converters.quantization.evidence import record_layer_sqnr
 from fastserve_converters.quantization.twin import record_outputs
 
@@ -32,7 +33,7 @@ def record_evidence(job: ExportJob, program: torch.export.ExportedProgram) -> No
     assert isinstance(graph_module, torch.fx.GraphModule)
     record_layer_sqnr(
         job.out,
-        job.module,
+        job.part.module,
         job.weights,
         job.samples,
         lambda sample: layer_outputs(graph_module, job.weights, as_tensors(sample)),
@@ -42,24 +43,29 @@ def record_evidence(job: ExportJob, program: torch.export.ExportedProgram) -> No
     if job.plan.has_static_ranges:
         record_outputs(
             job.out,
+            job.part,
             job.samples,
-            lambda sample: program_output(graph_module, as_tensors(sample)),
+            lambda sample: program_outputs(graph_module, as_tensors(sample), job.part),
             least_tokens=least_tokens(job),
             executor="the quantized program in PyTorch, before it was lowered",
         )
 
 
-def program_output(graph_module: torch.fx.GraphModule, inputs: Mapping[str, torch.Tensor]) -> NDArray[np.floating]:
-    """Run a program that is unlifted and return its one output.
+def program_outputs(
+    graph_module: torch.fx.GraphModule, inputs: Mapping[str, torch.Tensor], part: TracedPart
+) -> dict[str, NDArray[np.floating]]:
+    """Run a program that is unlifted and return its outputs by name.
 
     Args:
         graph_module: the program, with inputs by name or by position.
-        inputs: in the program's order, shape [1, tokens].
+        inputs: of one sample, by name.
+        part: what the program was made from, whose signature tells the order of inputs and outputs.
     """
+    ordered = [inputs[spec.name] for spec in part.signature.inputs]
     with torch.no_grad():
-        (output,) = torch.fx.Interpreter(graph_module).run(*inputs.values(), enable_io_processing=False)
-    value: NDArray[np.floating] = output.numpy()
-    return value
+        results = torch.fx.Interpreter(graph_module).run(*ordered, enable_io_processing=False)
+    values = torch.utils._pytree.tree_leaves(results)
+    return {spec.name: value.numpy() for spec, value in zip(part.signature.outputs, values, strict=True)}
 
 
 def as_tensors(sample: Mapping[str, NDArray[Any]]) -> dict[str, torch.Tensor]:

@@ -28,17 +28,19 @@ if TYPE_CHECKING:
     from executorch.exir import EdgeProgramManager
     from executorch.exir.backend.partitioner import Partitioner
 
+    from fastserve_converters.models.model import Outputs, TracedPart
+
 TRUSTED_FLOATS = "the same program in PyTorch, in floats of 32 bits"
 TRUSTED_INTEGERS = "the same quantized program in PyTorch"
 
-Trusted = Callable[[Mapping[str, NDArray[np.generic]]], NDArray[np.floating]]
+Trusted = Callable[[Mapping[str, NDArray[np.generic]]], "Outputs"]
 
 
 def positional(job: ExportJob) -> torch.export.ExportedProgram:
     """Return the job's program with inputs by position and a tuple of outputs, which quantizers and compilers want."""
     import torch
 
-    return torch.export.export(_unlifted(job.program), tuple(job.example.values()))
+    return torch.export.export(_unlifted(job.part.program), tuple(job.part.example.values()))
 
 
 def calibrated(program: torch.export.ExportedProgram, quantizer: Any, job: ExportJob) -> torch.export.ExportedProgram:
@@ -56,8 +58,8 @@ def calibrated(program: torch.export.ExportedProgram, quantizer: Any, job: Expor
     prepared: Any = prepare_pt2e(program.module(check_guards=False), quantizer)
     with torch.no_grad():
         for sample in _observed(job.calibration):
-            prepared(*(torch.from_numpy(np.ascontiguousarray(sample[name])) for name in job.example))
-    return torch.export.export(convert_pt2e(prepared), tuple(job.example.values()))
+            prepared(*(torch.from_numpy(np.ascontiguousarray(sample[name])) for name in job.part.example))
+    return torch.export.export(convert_pt2e(prepared), tuple(job.part.example.values()))
 
 
 def lowered_by(program: torch.export.ExportedProgram, partitioner: Partitioner) -> EdgeProgramManager:
@@ -129,12 +131,12 @@ def written(
     return Lowered(
         artifact=Artifact(
             files=(MODEL,),
-            graphs={"main": Graph(MODEL, METHOD, job.signature)},
+            graphs={"main": Graph(MODEL, METHOD, job.part.signature)},
             operators=count_operators(counts),
             expected_placement=ExpectedPlacement(processor, backend, delegated, delegated + sum(elsewhere.values())),
             requires=Requirement(ENGINE, executorch_version(), (backend,), ()),
         ),
-        trusted=in_pytorch(program),
+        trusted=in_pytorch(program, job.part),
         trusted_executor=TRUSTED_INTEGERS if is_quantized else TRUSTED_FLOATS,
         report={
             "operators": {processor: delegated, "cpu": elsewhere},
@@ -145,14 +147,14 @@ def written(
     )
 
 
-def in_pytorch(program: torch.export.ExportedProgram) -> Trusted:
-    """Return what runs a program in PyTorch: one sample, inputs by name in the program's order → its one output."""
-    from fastserve_converters.formats.executorch.evidence import as_tensors, program_output
+def in_pytorch(program: torch.export.ExportedProgram, part: TracedPart) -> Trusted:
+    """Return what runs a program of a part in PyTorch: inputs of one sample by name → outputs by name."""
+    from fastserve_converters.formats.executorch.evidence import as_tensors, program_outputs
 
     graph_module: Any = program.module(check_guards=False)
 
-    def run(sample: Mapping[str, NDArray[np.generic]]) -> NDArray[np.floating]:
-        return program_output(graph_module, as_tensors(sample))
+    def run(sample: Mapping[str, NDArray[np.generic]]) -> Outputs:
+        return program_outputs(graph_module, as_tensors(sample), part)
 
     return run
 

@@ -17,8 +17,8 @@ def with_further_outputs(job: ExportJob) -> tuple[torch.fx.GraphModule, list[Tap
 
     A tap's tensor is called by the operator's node in the program.
     """
-    graph_module: Any = job.program.module(check_guards=False)
-    modules = [name for name, _ in job.module.named_modules()]
+    graph_module: Any = job.part.program.module(check_guards=False)
+    modules = [name for name, _ in job.part.module.named_modules()]
     places = {n: p for n, p in program_places(graph_module, modules).items() if p.operator != RESHAPED}
     (end,) = (node for node in graph_module.graph.nodes if node.op == "output")
     own = pytree.tree_leaves(end.args[0])

@@ -80,9 +80,9 @@ def _portable(job: ExportJob) -> ir.Model:
     from fastserve_converters.formats.onnx import portable
 
     model = portable.export_portable(job)
-    modules = dict(job.module.named_modules())
+    modules = dict(job.part.module.named_modules())
     portable.name_layers(model, modules)
-    taps = portable.program_taps(model, job.program, list(modules))
+    taps = portable.program_taps(model, job.part.program, list(modules))
     write_layer_map(job.out, group_by_module(portable.module_tensors(model, list(modules))), taps)
     portable.forget_sources(model)
     return model
@@ -98,7 +98,7 @@ def _from_portable(job: ExportJob) -> ir.Model:
         return half.convert(base)
     if job.plan.activations == "int8":
         modules = files.modules_by_tensor(job.base)
-        model, restoration = static.quantize_int8(base, job.calibration, job.range_method, modules)
+        model, restoration = static.quantize_int8(base, job.part, job.calibration, job.range_method, modules)
         restoration.write(job.out)
     else:
         model = static.quantize_a16w8(base, job.calibration)
@@ -113,7 +113,7 @@ def _for_onnx_runtime(job: ExportJob) -> ir.Model:
     before = files.operator_counts(model)
     fusion.fuse(model)
     multiplies_int8 = job.plan.activations == "dynamic-int8"
-    balancing = smoothing.find_balancing(job.module, job.weights, job.calibration) if multiplies_int8 else {}
+    balancing = smoothing.find_balancing(job.part.module, job.weights, job.calibration) if multiplies_int8 else {}
     layers.quantize_layers(model, job.weights, multiplies_int8=multiplies_int8, balancing=balancing)
     linears.write_float_linears(model)
     files.write_graph_optimization(job.out, before, files.operator_counts(model))
@@ -126,10 +126,10 @@ def _record_layer_sqnr(job: ExportJob) -> None:
     from fastserve_converters.quantization.layers import quantizable_layers
 
     found = layer_outputs.layer_tensors(job.out)
-    tensors = {name: found[name] for name in quantizable_layers(job.module) if name in found}
+    tensors = {name: found[name] for name in quantizable_layers(job.part.module) if name in found}
     record_layer_sqnr(
         job.out,
-        job.module,
+        job.part.module,
         tensors,
         job.samples,
         layer_outputs.layer_reader(job.out / files.MODEL, tensors),

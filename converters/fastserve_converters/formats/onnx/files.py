@@ -88,7 +88,7 @@ def write_graph_optimization(folder: Path, before: Mapping[str, int], after: Map
 
 def describe(job: ExportJob) -> Artifact:
     """Return what a manifest says of the model that was written."""
-    return described(job.out, "main", job.signature)
+    return described(job.out, "main", job.part.signature)
 
 
 def described(folder: Path, graph: str, signature: Signature) -> Artifact:

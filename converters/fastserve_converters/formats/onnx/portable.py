@@ -34,15 +34,15 @@ def export_portable(job: ExportJob) -> ir.Model:
     from onnx_ir.passes import common
 
     program = torch.onnx.export(
-        job.program,
+        job.part.program,
         (),
-        kwargs=dict(job.example),
+        kwargs=dict(job.part.example),
         dynamo=True,
         external_data=False,
         verbose=False,
         opset_version=OPSET,
-        input_names=[t.name for t in job.signature.inputs],
-        output_names=[t.name for t in job.signature.outputs],
+        input_names=[t.name for t in job.part.signature.inputs],
+        output_names=[t.name for t in job.part.signature.outputs],
     )
     assert program is not None
     model: ir.Model = program.model
@@ -160,7 +160,9 @@ def _name_dims(model: ir.Model, job: ExportJob) -> None:
     import onnx_ir as ir
 
     pairs = zip(
-        (*model.graph.inputs, *model.graph.outputs), (*job.signature.inputs, *job.signature.outputs), strict=True
+        (*model.graph.inputs, *model.graph.outputs),
+        (*job.part.signature.inputs, *job.part.signature.outputs),
+        strict=True,
     )
     names: dict[str, str] = {}
     for value, spec in pairs:

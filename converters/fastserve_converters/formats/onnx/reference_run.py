@@ -31,7 +31,7 @@ def record_twin(job: ExportJob) -> None:
 
     few = {name: value[:_SAMPLES] for name, value in job.samples.items()}
     run = Evaluated(job.out / MODEL)
-    record_outputs(job.out, few, run, least_tokens=least_tokens(job), executor=EXECUTOR)
+    record_outputs(job.out, job.part, few, run, least_tokens=least_tokens(job), executor=EXECUTOR)
 
 
 class Evaluated:
@@ -43,6 +43,7 @@ class Evaluated:
 
         self._evaluator = ReferenceEvaluator(str(file))
 
-    def __call__(self, sample: Mapping[str, NDArray[np.generic]]) -> NDArray[np.floating]:
-        """Return the model's first output."""
-        return np.asarray(self._evaluator.run(None, dict(sample))[0])
+    def __call__(self, sample: Mapping[str, NDArray[np.generic]]) -> dict[str, NDArray[np.floating]]:
+        """Return the model's outputs by name."""
+        values = self._evaluator.run(None, dict(sample))
+        return {name: np.asarray(value) for name, value in zip(self._evaluator.output_names, values, strict=True)}

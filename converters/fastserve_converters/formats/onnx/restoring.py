@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from fastserve_converters.artifact import RESTORED
 from fastserve_converters.formats.onnx.quantizers import QuantizedGroup, quantized_groups
-from fastserve_converters.quantization.calibration import Samples, single_samples
-from fastserve_converters.quantization.twin import by_sample
+from fastserve_converters.models.model import Outputs, TracedPart, joined_outputs
+from fastserve_converters.models.samples import Samples, first, single_samples
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -56,6 +56,7 @@ class Restoration:
 def restore(
     model: ir.Model,
     original: ir.Model,
+    part: TracedPart,
     samples: Samples,
     modules: Mapping[str, str],
     least_accuracy: float = LEAST_ACCURACY,
@@ -65,23 +66,23 @@ def restore(
     Args:
         model: quantized, with weights in float in front of their QuantizeLinear.
         original: the float model that it was made from.
-        samples: held-out inputs by name, shape [samples, length], padded.
+        part: what that was exported from.
+        samples: held-out inputs by name, shape [samples, ...], texts padded.
         modules: tensor → torch module, for the names of operators that no layer has.
         least_accuracy: what the model must have on the samples; see `accuracy`.
 
     Returns:
         What was restored. The bar may be missed still: then what was restored brought it nearest.
     """
-    expected = outputs(original, samples)
+    expected = outputs(original, part, samples)
 
     def score(count: int) -> float:
-        few = {name: value[:count] for name, value in samples.items()}
-        return accuracy(expected[:count], outputs(model, few))
+        return accuracy(first(expected, count), outputs(model, part, first(samples, count)))
 
-    count = len(expected)
-    first = best = score(count)
+    count = len(next(iter(expected.values())))
+    before = best = score(count)
     kept: list[QuantizedGroup] = []
-    if first < least_accuracy:
+    if before < least_accuracy:
         ranked = _ranked(quantized_groups(model, original, modules), lambda: score(_RANKING_SAMPLES))
         for group in ranked[:_MOST_RESTORED]:
             group.restore()
@@ -94,17 +95,24 @@ def restore(
             if best >= least_accuracy:
                 break
     names = tuple(dict.fromkeys(name for group in kept for name in group.modules))
-    return Restoration(least_accuracy, first, best, count, names)
+    return Restoration(least_accuracy, before, best, count, names)
 
 
-def accuracy(expected: NDArray[np.floating], actual: NDArray[np.floating]) -> float:
-    """Return 1 less half the noise's power over the signal's: the mean cosine where outputs are unit vectors."""
+def accuracy(expected: Outputs, actual: Outputs) -> float:
+    """Return 1 less half the noise's power over the signal's: the mean cosine where outputs are unit vectors.
+
+    Of several outputs that of the worst.
+    """
+    return min(_accuracy(values, actual[name]) for name, values in expected.items())
+
+
+def _accuracy(expected: NDArray[np.floating], actual: NDArray[np.floating]) -> float:
     noise, signal = (float(np.square(values, dtype=np.float64).sum()) for values in (actual - expected, expected))
     return 1 - noise / 2 / max(signal, 1e-12)
 
 
-def outputs(model: ir.Model, samples: Samples) -> NDArray[np.float32]:
-    """Run a model, shape [samples, ...]; outputs by token are averaged over the tokens."""
+def outputs(model: ir.Model, part: TracedPart, samples: Samples) -> dict[str, NDArray[np.float32]]:
+    """Run a model of a part; its outputs are as the part's `by_sample` gives them."""
     import onnx_ir as ir
     import onnxruntime
 
@@ -114,7 +122,9 @@ def outputs(model: ir.Model, samples: Samples) -> NDArray[np.float32]:
     options.log_severity_level = 4
     content = ir.to_proto(model).SerializeToString()
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    return np.concatenate([by_sample(session.run(None, s)[0], s) for s in single_samples(samples)])
+    names = [output.name for output in session.get_outputs()]
+    results = ((dict(zip(names, session.run(None, s), strict=True)), s) for s in single_samples(samples))
+    return joined_outputs(part.by_sample(found, s) for found, s in results)
 
 
 def _ranked(groups: Iterable[QuantizedGroup], score: Callable[[], float]) -> list[QuantizedGroup]:

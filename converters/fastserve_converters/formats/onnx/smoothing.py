@@ -20,7 +20,7 @@ from fastserve_converters.formats import LEAST_TOKENS
 if TYPE_CHECKING:
     import torch
 
-    from fastserve_converters.quantization.calibration import Samples
+    from fastserve_converters.models.samples import Samples
     from fastserve_converters.quantization.weights import QuantizedWeight
 
 _STRENGTHS = np.linspace(0.3, 1.0, 8)
@@ -102,7 +102,7 @@ def find_balancing(
         weights: of the layers whose inputs become int8, and others.
         calibration: inputs by name, shape [samples, length]; they are cut to their own tokens.
     """
-    from fastserve_converters.quantization.calibration import single_samples
+    from fastserve_converters.models.samples import single_samples
 
     if not calibration:
         return {}

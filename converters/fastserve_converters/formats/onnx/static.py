@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastserve_converters.quantization.calibration import LEAST_SAMPLES, Samples, single_samples
+from fastserve_converters.models.samples import Samples, count, first, single_samples
+from fastserve_converters.quantization.calibration import LEAST_SAMPLES
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
     from fastserve_converters.formats.onnx.restoring import Restoration
+    from fastserve_converters.models.model import TracedPart
     from fastserve_converters.precisions import RangeMethod
 
 _SAMPLES = 128
@@ -71,7 +73,7 @@ def quantize_a16w8(file: Path, calibration: Samples) -> ir.Model:
 
 
 def quantize_int8(
-    file: Path, calibration: Samples, range_method: RangeMethod, modules: Mapping[str, str]
+    file: Path, part: TracedPart, calibration: Samples, range_method: RangeMethod, modules: Mapping[str, str]
 ) -> tuple[ir.Model, Restoration]:
     """Quantize activations and weights to 8 bits: SmoothQuant, bias correction, the worst operators left in float.
 
@@ -79,7 +81,8 @@ def quantize_int8(
 
     Args:
         file: the portable fp32 model.
-        calibration: inputs by name, shape [samples, length].
+        part: what it was exported from.
+        calibration: inputs by name, shape [samples, ...].
         range_method: how the ranges of activations are found.
         modules: tensor → torch module.
 
@@ -109,7 +112,7 @@ def quantize_int8(
         )
     model: ir.Model = ir.from_proto(quantized)
     quantizers.limit_pairs(model)
-    restoration = restoring.restore(model, ir.load(file), held_out, modules)
+    restoration = restoring.restore(model, ir.load(file), part, held_out, modules)
     quantizers.fold_weights(model)
     quantizers.scale_channels_behind_products(model)
     return model, restoration
@@ -117,20 +120,17 @@ def quantize_int8(
 
 def _split(calibration: Samples) -> tuple[Samples, Samples]:
     """Return the samples that set ranges and the last ones, which judge them; of very few, some do both."""
-    count = len(calibration["input_ids"])
-    judging = min(max(count // 4, _LEAST_JUDGING), _MOST_JUDGING)
-    setting = min(max(count - judging, LEAST_SAMPLES), _SAMPLES)
-    parts = slice(setting), slice(count - judging, None)
-    first, last = ({name: value[part] for name, value in calibration.items()} for part in parts)
-    return first, last
+    total = count(calibration)
+    judging = min(max(total // 4, _LEAST_JUDGING), _MOST_JUDGING)
+    setting = min(max(total - judging, LEAST_SAMPLES), _SAMPLES)
+    return first(calibration, setting), {name: value[total - judging :] for name, value in calibration.items()}
 
 
 class _Reader:
     """Gives calibration samples to ONNX Runtime's tool one by one."""
 
     def __init__(self, calibration: Samples) -> None:
-        few = {name: value[:_SAMPLES] for name, value in calibration.items()}
-        self._samples: Iterator[Mapping[str, NDArray[np.generic]]] = single_samples(few)
+        self._samples: Iterator[Mapping[str, NDArray[np.generic]]] = single_samples(first(calibration, _SAMPLES))
 
     def get_next(self) -> Mapping[str, NDArray[np.generic]] | None:
         """Return the next sample, or None after the last."""

@@ -82,11 +82,11 @@ def export(job: ExportJob) -> Artifact:
     )
     from fastserve_converters.formats.tflite.static import quantize_static
 
-    form = Form(job.module, job.weights)
+    form = Form(job.part.module, job.weights)
     path = job.out / MODEL
     source = path if job.base is None else job.base / MODEL
     if job.base is None:
-        convert(form.module, job.example["input_ids"].shape[1], path, tuple(job.example))
+        convert(form.module, job.part.example["input_ids"].shape[1], path, tuple(job.part.example))
     if job.plan.activations in _STATIC_BITS:
         quantize_static(source, path, job.calibration, _STATIC_BITS[job.plan.activations], job.range_method)
         _record_twin(job, path)
@@ -110,7 +110,7 @@ def _taps(job: ExportJob, form: Form, path: Path) -> list[Tap]:
     from fastserve_converters.formats.tflite.taps import exported_operators, find_taps
 
     if job.base is None:
-        return find_taps(path, job.program, [name for name, _ in job.module.named_modules()], form.factors)
+        return find_taps(path, job.part.program, [name for name, _ in job.part.module.named_modules()], form.factors)
     return kept_taps(read_taps(job.base), exported_operators(read_model(path)))
 
 
@@ -119,7 +119,7 @@ def _record_twin(job: ExportJob, path: Path) -> None:
     from fastserve_converters.quantization.twin import record_outputs
 
     run = reference_runner(path)
-    record_outputs(job.out, job.samples, run, least_tokens=least_tokens(job), executor=EXECUTOR)
+    record_outputs(job.out, job.part, job.samples, run, least_tokens=least_tokens(job), executor=EXECUTOR)
 
 
 def _record_layer_sqnr(job: ExportJob, form: Form, path: Path) -> None:
@@ -127,11 +127,11 @@ def _record_layer_sqnr(job: ExportJob, form: Form, path: Path) -> None:
     from fastserve_converters.quantization.evidence import record_layer_sqnr
     from fastserve_converters.quantization.layers import quantizable_layers
 
-    wanted = quantizable_layers(job.module)
+    wanted = quantizable_layers(job.part.module)
     tensors = {name: tensor for name, tensor in layer_tensors(path).items() if name in wanted}
     record_layer_sqnr(
         job.out,
-        job.module,
+        job.part.module,
         tensors,
         job.samples,
         layer_reader(path, tensors, form.factors),
@@ -153,7 +153,7 @@ def _describe(job: ExportJob, path: Path, least_runtime: str, taps: list[Tap]) -
     from fastserve_runtime.engines.litert import placed_operators
 
     model: Any = read_model(path)
-    paths = ModulePaths((name, type(m).__name__) for name, m in job.module.named_modules())
+    paths = ModulePaths((name, type(m).__name__) for name, m in job.part.module.named_modules())
     names = [tensor_name(t) for graph in model.subgraphs for t in graph.tensors]
     write_layer_map(job.out, group_by_module((module_of(n) or paths.find(n), n) for n in names), taps)
     delegated = Interpreter(model_path=str(path), num_threads=1)
@@ -161,7 +161,7 @@ def _describe(job: ExportJob, path: Path, least_runtime: str, taps: list[Tap]) -
     placed = placed_operators(delegated._get_ops_details())
     return Artifact(
         files=(MODEL,),
-        graphs={"main": Graph(MODEL, SIGNATURE, job.signature)},
+        graphs={"main": Graph(MODEL, SIGNATURE, job.part.signature)},
         operators=count_operators(count_all(model)),
         expected_placement=ExpectedPlacement("cpu", "XNNPACK", placed["XNNPACK"], sum(placed.values())),
         requires=Requirement(ENGINE, least_runtime, ("XNNPACK",), ()),

@@ -13,8 +13,8 @@ from fastserve_converters.formats.tflite.layers import Sample
 EXECUTOR = "LiteRT's reference kernels"
 
 
-def reference_runner(path: Path) -> Callable[[Sample], NDArray[np.float32]]:
-    """Return what gives a file's one output for one sample, computed by the reference kernels.
+def reference_runner(path: Path) -> Callable[[Sample], dict[str, NDArray[np.float32]]]:
+    """Return what gives a file's outputs by name for one sample, computed by the reference kernels.
 
     They know no integers in blocks: such layers come out wrong.
 
@@ -29,8 +29,7 @@ def reference_runner(path: Path) -> Callable[[Sample], NDArray[np.float32]]:
     )
     runner = interpreter.get_signature_runner()
 
-    def run(sample: Sample) -> NDArray[np.float32]:
-        (output,) = runner(**sample).values()
-        return np.array(output, np.float32)
+    def run(sample: Sample) -> dict[str, NDArray[np.float32]]:
+        return {name: np.array(value, np.float32) for name, value in runner(**sample).items()}
 
     return run

@@ -20,8 +20,8 @@ from fastserve_converters.formats.tflite.file import operators, read_model, tens
 from fastserve_converters.formats.tflite.integers import round_inputs_with_zero_points
 from fastserve_converters.formats.tflite.layers import layer_reader, layer_tensors
 from fastserve_converters.formats.tflite.ranges import find_ranges
+from fastserve_converters.models.samples import single_samples
 from fastserve_converters.precisions import RangeMethod
-from fastserve_converters.quantization.calibration import single_samples
 
 _SIGNATURE = "serving_default"
 _CALIBRATION_SAMPLES = 96

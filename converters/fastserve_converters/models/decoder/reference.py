@@ -34,6 +34,7 @@ from fastserve_converters.models.reference import (
     TOKENIZER_CONFIG,
 )
 from fastserve_converters.tasks import TASKS, Task
+from fastserve_converters.tasks.text_generation import LOGITS
 from fastserve_runtime.errors import UsageError
 from fastserve_runtime.generation import traces
 from fastserve_runtime.generation.prompt_tokenizer import KIND, PromptTokenizer
@@ -107,7 +108,6 @@ def build_reference(
     _save(out / CALIBRATION, {"input_ids": ids, "attention_mask": np.ones(ids.shape, np.float32)})
     task: Task = TASKS.load(checkpoint.task)
     description = {
-        "output": traces.LOG_PROBABILITIES,
         "task_settings": task.settings(checkpoint),
         "preprocessing": {"kind": KIND, "settings": settings_document(settings)},
         "evaluation": len(evaluation),
@@ -235,7 +235,7 @@ def run_reference(
 
 def _logits(task: Task, model: torch.nn.Module, checkpoint: Checkpoint, tokens: list[int]) -> NDArray[np.float32]:
     with torch.inference_mode():
-        logits = task.reference_outputs(model, checkpoint, {"input_ids": torch.tensor([tokens])})[0]
+        logits = task.reference_outputs(model, checkpoint, {"input_ids": torch.tensor([tokens])})[LOGITS.name][0]
     if not bool(torch.isfinite(logits).all()):
         raise UsageError("The model gives values that are not finite on the evaluation texts.", "Check its weights.")
     return np.asarray(logits.numpy(), np.float32)

@@ -20,13 +20,13 @@ from fastserve_converters.artifact import LAYER_SQNR
 from fastserve_converters.checkpoints.checkpoint import read_checkpoint
 from fastserve_converters.checkpoints.model_loading import load_model
 from fastserve_converters.formats import executorch
-from fastserve_converters.formats.executorch.evidence import as_tensors, program_output, record_evidence
+from fastserve_converters.formats.executorch.evidence import as_tensors, program_outputs, record_evidence
 from fastserve_converters.layer_map import read_modules
 from fastserve_converters.models.edge_form import EdgeForm, build_edge_form
-from fastserve_converters.models.encoder_signature import example_inputs, signature_of
+from fastserve_converters.models.encoder_signature import encoder_part
+from fastserve_converters.models.samples import single_samples
 from fastserve_converters.precisions import has_twin
 from fastserve_converters.quantization import twin
-from fastserve_converters.quantization.calibration import single_samples
 from fastserve_converters.quantization.fake_quant import fake_quantized
 from fastserve_converters.quantization.layers import assignment, quantized_weights
 from fastserve_converters.quantization.weights import QuantizedWeight, quantize_nearest
@@ -75,9 +75,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     folder = tmp_path_factory.mktemp("executorch")
     checkpoint = read_checkpoint(save_checkpoint(folder / "model", layers=1, sentence=True), task="auto")
     module = build_edge_form(load_model(checkpoint), checkpoint, LENGTH)
-    length = torch.export.Dim("length", min=2, max=LENGTH)
-    example = example_inputs(LENGTH)
-    program = torch.export.export(module, (), example, dynamic_shapes={name: {1: length} for name in example})
+    part = encoder_part(module, LENGTH)
 
     def job_of(precision: str, weights: Mapping[str, QuantizedWeight] | None = None) -> Any:
         plan = executorch.PRECISIONS[precision]
@@ -87,10 +85,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
         out = folder / precision
         out.mkdir(exist_ok=True)
         return SimpleNamespace(
-            module=module,
-            program=program,
-            signature=signature_of(module, LENGTH, has_dynamic_length=True),
-            example=example,
+            part=part,
             precision=precision,
             plan=plan,
             weights=weights,
@@ -111,7 +106,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
 
 def computed(module: EdgeForm, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
     with torch.no_grad():
-        return module(**{name: torch.from_numpy(value) for name, value in inputs.items()})[module.output].numpy()
+        return module(**{name: torch.from_numpy(value) for name, value in inputs.items()})[
+            module.outputs[0].name
+        ].numpy()
 
 
 def exact(exported: SimpleNamespace, precision: str, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -179,7 +176,8 @@ def test_the_loss_of_every_quantized_layer_is_recorded(exported: SimpleNamespace
 @pytest.mark.parametrize("precision", ["int8-static", "a16w8"])
 def test_a_static_artifact_computes_what_its_twin_gives(exported: SimpleNamespace, precision: str) -> None:
     artifact = exported.artifact(precision)
-    expected, executor = twin.read_outputs(artifact.job.out)
+    outputs, executor = twin.read_outputs(artifact.job.out)
+    (expected,) = outputs.values()
     assert executor == "the quantized program in PyTorch, before it was lowered"
     few = {name: value[: twin.SAMPLES] for name, value in CALIBRATION.items()}
     with fastserve_runtime.open_model(artifact.path, threads=1) as session:
@@ -200,13 +198,14 @@ def test_a_twin_tells_of_a_scale_that_was_altered(exported: SimpleNamespace, pre
     program = executorch.rewritten(job)
     job = SimpleNamespace(**{**vars(job), "out": tmp_path})
     record_evidence(job, program)
-    expected, _ = twin.read_outputs(tmp_path)
+    ((name, expected),) = twin.read_outputs(tmp_path)[0].items()
     rounding = torch.ops.quantized_decomposed.quantize_per_tensor.default
     graph_module = program.module(check_guards=False)
     node = next(n for n in graph_module.graph.nodes if n.target is rounding)
     node.update_arg(1, node.args[1] * 3)
     actual = [
-        program_output(graph_module, as_tensors(sample)) for sample in single_samples(job.samples, least_tokens=2)
+        program_outputs(graph_module, as_tensors(sample), job.part)[name]
+        for sample in single_samples(job.samples, least_tokens=2)
     ]
     assert sqnr_db(expected, np.concatenate(actual)) < 25
 

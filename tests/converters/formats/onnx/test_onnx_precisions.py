@@ -21,7 +21,8 @@ from fastserve_converters.formats import LEAST_TOKENS, ExportJob, onnx
 from fastserve_converters.formats.onnx.files import MODEL
 from fastserve_converters.formats.onnx.layer_outputs import layer_reader, layer_tensors
 from fastserve_converters.models.edge_form import EdgeForm, build_edge_form
-from fastserve_converters.models.encoder_signature import LENGTH, example_inputs, signature_of
+from fastserve_converters.models.encoder_signature import encoder_part
+from fastserve_converters.models.model import TracedPart
 from fastserve_converters.precisions import INT8, RangeMethod, WeightScheme
 from fastserve_converters.quantization.weights import quantize_nearest
 from fastserve_runtime.errors import UsageError
@@ -49,7 +50,7 @@ def edge_forms(tiny: Callable[..., Path]) -> Callable[[str], EdgeForm]:
 @pytest.fixture(scope="module")
 def export(edge_forms: Callable[[str], EdgeForm], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Exports a tiny model; linear layers and embeddings get the schemes that are given, `kept` stay in float."""
-    programs: dict[tuple[str, bool], torch.export.ExportedProgram] = {}
+    parts: dict[str, TracedPart] = {}
 
     def make(
         precision: str,
@@ -64,11 +65,8 @@ def export(edge_forms: Callable[[str], EdgeForm], tmp_path_factory: pytest.TempP
     ) -> Path:
         module = edge_forms(family)
         plan = onnx.PRECISIONS[precision]
-        key = (family, plan.has_dynamic_length)
-        if key not in programs:
-            tokens = torch.export.Dim(LENGTH, min=LEAST_TOKENS, max=FULL)
-            shapes = {name: {1: tokens} for name in example_inputs(FULL)} if plan.has_dynamic_length else None
-            programs[key] = torch.export.export(module, (), example_inputs(FULL), dynamic_shapes=shapes)
+        if family not in parts:
+            parts[family] = encoder_part(module, FULL)
         weights = {}
         for name, layer in module.named_modules():
             kinds: tuple[tuple[Any, WeightScheme | None], ...] = (
@@ -81,10 +79,7 @@ def export(edge_forms: Callable[[str], EdgeForm], tmp_path_factory: pytest.TempP
                     weights[name] = quantize_nearest(layer.weight.detach().numpy(), scheme)
         out = tmp_path_factory.mktemp(precision)
         job = ExportJob(
-            module=module,
-            program=programs[key],
-            signature=signature_of(module, FULL, has_dynamic_length=plan.has_dynamic_length),
-            example=example_inputs(FULL),
+            part=parts[family].with_axes(is_open=plan.has_dynamic_length),
             precision=precision,
             plan=plan,
             weights=weights,
@@ -133,7 +128,7 @@ def run(folder: Path, sample: Mapping[str, np.ndarray]) -> np.ndarray:
 
 def expected(module: EdgeForm, sample: Mapping[str, np.ndarray]) -> np.ndarray:
     with torch.no_grad():
-        return module(**{name: torch.from_numpy(v) for name, v in sample.items()})[module.output].numpy()
+        return module(**{name: torch.from_numpy(v) for name, v in sample.items()})[module.outputs[0].name].numpy()
 
 
 def operators(folder: Path) -> Counter[tuple[str, str]]:

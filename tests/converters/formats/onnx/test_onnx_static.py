@@ -22,12 +22,15 @@ from fastserve_converters.formats.onnx.layers import quantize_embeddings
 from fastserve_converters.formats.onnx.products import PAIR_LIMIT
 from fastserve_converters.formats.onnx.quantizers import fold_weights, limit_pairs
 from fastserve_converters.formats.onnx.restoring import LEAST_ACCURACY, accuracy
-from fastserve_converters.models.edge_form import EdgeForm, build_edge_form
-from fastserve_converters.models.encoder_signature import example_inputs, signature_of
+from fastserve_converters.models.edge_form import build_edge_form
+from fastserve_converters.models.encoder_signature import encoder_part
+from fastserve_converters.models.model import TracedPart
+from fastserve_converters.models.samples import count, first
 from fastserve_converters.precisions import INT8
 from fastserve_converters.quantization.twin import comparison, read_outputs
 from fastserve_converters.quantization.weights import pair_sums, quantize_nearest
 
+NAME = "sentence_embedding"
 FULL = 16
 SHARP = "model.encoder.layer.1.attention.self"
 SHARPNESS = 40.0
@@ -41,7 +44,7 @@ def samples(count: int, seed: int = 0) -> dict[str, np.ndarray]:
     return {"input_ids": ids, "attention_mask": mask}
 
 
-def edge_form(checkpoint_folder: Path, *, is_sharp: bool) -> EdgeForm:
+def tiny_part(checkpoint_folder: Path, *, is_sharp: bool) -> TracedPart:
     """Return a tiny encoder; a sharp one's last attention turns the rounding of what comes before into other tokens."""
     checkpoint = read_checkpoint(checkpoint_folder, task="auto", allow_pickle=False, trust_remote_code=False)
     module = build_edge_form(load_model(checkpoint, trust_remote_code=False), checkpoint, FULL)
@@ -49,17 +52,14 @@ def edge_form(checkpoint_folder: Path, *, is_sharp: bool) -> EdgeForm:
         with torch.no_grad():
             for part in ("query", "key"):
                 module.get_submodule(f"{SHARP}.{part}").weight.mul_(SHARPNESS)
-    return module
+    return encoder_part(module, FULL)
 
 
-def export(module: EdgeForm, precision: str, out: Path, base: Path | None = None) -> Path:
+def export(part: TracedPart, precision: str, out: Path, base: Path | None = None) -> Path:
     out.mkdir()
     onnx.export(
         ExportJob(
-            module=module,
-            program=torch.export.export(module, (), example_inputs(FULL)),
-            signature=signature_of(module, FULL, has_dynamic_length=False),
-            example=example_inputs(FULL),
+            part=part.fixed,
             precision=precision,
             plan=onnx.PRECISIONS[precision],
             weights={},
@@ -93,10 +93,10 @@ def static(tiny: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) 
 
     def make(is_sharp: bool, precision: str) -> Path:
         if (is_sharp, precision) not in made:
-            module = edge_form(tiny("bert", sentence=True), is_sharp=is_sharp)
+            part = tiny_part(tiny("bert", sentence=True), is_sharp=is_sharp)
             folder = tmp_path_factory.mktemp("static")
-            base = export(module, "fp32", folder / "fp32")
-            made[is_sharp, precision] = export(module, precision, folder / "quantized", base)
+            base = export(part, "fp32", folder / "fp32")
+            made[is_sharp, precision] = export(part, precision, folder / "quantized", base)
         return made[is_sharp, precision]
 
     return make
@@ -114,7 +114,7 @@ def test_operators_that_8_bits_spoil_are_left_in_float_and_named(static: Callabl
     assert in_float < set(layers)
     unseen = samples(32, seed=2)
     shipped, original = (run(f / MODEL, unseen) for f in (folder, folder.parent / "fp32"))
-    assert accuracy(original, shipped) > found["quantized_accuracy"]
+    assert accuracy({NAME: original}, {NAME: shipped}) > found["quantized_accuracy"]
 
 
 def test_a_model_that_is_near_enough_keeps_all_operators_quantized(static: Callable[[bool, str], Path]) -> None:
@@ -190,8 +190,8 @@ def test_the_twin_is_the_file_as_written_and_tells_another_scale(
     recorded = read_outputs(folder)
     assert recorded is not None
     expected, executor = recorded
-    few = {name: value[: len(expected)] for name, value in samples(8, seed=1).items()}
-    near = comparison(expected, run(folder / MODEL, few), few, executor)
+    few = first(samples(8, seed=1), count(expected))
+    near = comparison(expected, {NAME: run(folder / MODEL, few)}, executor)
     assert near["sqnr_db"] is None or near["sqnr_db"] > 20
     altered = onnx_library.load(str(folder / MODEL))
     producers = {name: node for node in altered.graph.node for name in node.output}
@@ -201,7 +201,7 @@ def test_the_twin_is_the_file_as_written_and_tells_another_scale(
         if constant.name == scale:
             values = onnx_library.numpy_helper.to_array(constant) * 8
             constant.CopyFrom(onnx_library.numpy_helper.from_array(values.astype(np.float32), scale))
-    far = comparison(expected, run(altered.SerializeToString(), few), few, executor)
+    far = comparison(expected, {NAME: run(altered.SerializeToString(), few)}, executor)
     assert far["sqnr_db"] < 10
 
 

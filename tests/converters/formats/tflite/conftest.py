@@ -8,15 +8,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 
 from fastserve_converters.artifact import Artifact
 from fastserve_converters.checkpoints.checkpoint import read_checkpoint
 from fastserve_converters.checkpoints.model_loading import load_model
 from fastserve_converters.formats import tflite
-from fastserve_converters.models.dynamic_shapes import dynamic_shapes
 from fastserve_converters.models.edge_form import EdgeForm, build_edge_form
-from fastserve_converters.models.encoder_signature import example_inputs, signature_of
+from fastserve_converters.models.encoder_signature import encoder_part
 from fastserve_converters.quantization.layers import assignment, quantized_weights
 from fastserve_converters.quantization.weights import QuantizedWeight
 
@@ -46,12 +44,8 @@ def _export(
     plan = tflite.PRECISIONS[precision]
     if weights is None:
         weights = quantized_weights(module, assignment(module, plan), "nearest", {})
-    signature = signature_of(module, LENGTH, has_dynamic_length=plan.has_dynamic_length)
     job = SimpleNamespace(
-        module=module,
-        program=torch.export.export(module, (), example_inputs(LENGTH), dynamic_shapes=dynamic_shapes(signature)),
-        signature=signature,
-        example=example_inputs(LENGTH),
+        part=encoder_part(module, LENGTH),
         precision=precision,
         plan=plan,
         weights=weights,

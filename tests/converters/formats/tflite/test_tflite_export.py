@@ -47,7 +47,7 @@ def run(path: Path, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
 
 def expected(module: EdgeForm, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
     with torch.no_grad():
-        return module(**{n: torch.from_numpy(v) for n, v in inputs.items()})[module.output].numpy()
+        return module(**{n: torch.from_numpy(v) for n, v in inputs.items()})[module.outputs[0].name].numpy()
 
 
 def with_weights(module: EdgeForm, weights: Mapping[str, QuantizedWeight]) -> EdgeForm:

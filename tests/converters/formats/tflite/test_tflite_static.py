@@ -13,8 +13,8 @@ from fastserve_converters.formats.tflite.file import operators, read_model, type
 from fastserve_converters.formats.tflite.ranges import Histogram, find_ranges, least_error_range, percentile_range
 from fastserve_converters.formats.tflite.reference_kernels import reference_runner
 from fastserve_converters.formats.tflite.static import LEAST_RATIO, quantize_static, rounding_ratio
+from fastserve_converters.models.samples import single_samples
 from fastserve_converters.quantization import twin
-from fastserve_converters.quantization.calibration import single_samples
 from fastserve_runtime.conformance.metrics import sqnr_db
 
 
@@ -121,9 +121,8 @@ def test_the_reference_kernels_outputs_are_left_beside_static_artifacts(bert, ca
     assert recorded is not None
     expected, executor = recorded
     assert executor == "LiteRT's reference kernels"
-    document = twin.comparison(
-        expected, outputs_of(folder / precision / tflite.MODEL, calibration), calibration, executor
-    )
+    (name,) = expected
+    document = twin.comparison(expected, {name: outputs_of(folder / precision / tflite.MODEL, calibration)}, executor)
     assert document["sqnr_db"] is None or document["sqnr_db"] > 25
     assert document["samples"] == 12
 
@@ -136,7 +135,8 @@ def test_an_artifact_with_another_scale_differs_from_its_twin(bert, calibration,
     weights = [g.tensors[o.inputs[1]] for g, o, name in operators(model) if name == "FULLY_CONNECTED"]
     weights[-1].quantization.scale = [10 * s for s in weights[-1].quantization.scale]
     write_model(model, tmp_path / tflite.MODEL)
-    document = twin.comparison(recorded[0], outputs_of(tmp_path / tflite.MODEL, calibration), calibration, recorded[1])
+    (name,) = recorded[0]
+    document = twin.comparison(recorded[0], {name: outputs_of(tmp_path / tflite.MODEL, calibration)}, recorded[1])
     assert document["sqnr_db"] < 10
 
 
@@ -150,11 +150,11 @@ def test_executors_that_are_not_xnnpack_round_inputs_as_it_does(bert, calibratio
     path = folder / "int8-dynamic" / tflite.MODEL
     shipped = outputs_of(path, calibration)
     samples = list(single_samples(calibration, least_tokens=2))
-    told = np.concatenate([reference_runner(path)(s) for s in samples])
+    told = np.concatenate([next(iter(reference_runner(path)(s).values())) for s in samples])
     model = read_model(path)
     for _, operator, name in operators(model):
         if name == "FULLY_CONNECTED":
             operator.builtinOptions.asymmetricQuantizeInputs = False
     write_model(model, tmp_path / tflite.MODEL)
-    untold = np.concatenate([reference_runner(tmp_path / tflite.MODEL)(s) for s in samples])
+    untold = np.concatenate([next(iter(reference_runner(tmp_path / tflite.MODEL)(s).values())) for s in samples])
     assert sqnr_db(shipped, told) > sqnr_db(shipped, untold) + 3

@@ -75,7 +75,6 @@ def test_everything_that_later_steps_need_is_written(built) -> None:
 def test_the_description_says_what_was_done(built) -> None:
     out, description = built
     assert json.loads((out / DESCRIPTION).read_text()) == json.loads(json.dumps(description))
-    assert description["output"] == "log_probabilities"
     assert description["preprocessing"]["kind"] == "prompt-tokenizer"
     settings = PromptSettings.from_document(description["preprocessing"]["settings"])
     assert (settings.context, settings.ends) == (CONTEXT, (2,))
