@@ -110,7 +110,9 @@ def test_hidden_states_are_averaged_over_their_tokens_first() -> None:
     hidden = RANDOM.normal(size=(12, 4, 8))
     mask = (np.arange(4) < RANDOM.integers(1, 5, (12, 1))).astype(np.float32)
     other = np.where(mask[..., None] > 0, hidden, 1e6)
-    quality = feature_extraction.quality(Comparison({"h": hidden}, {"h": other}, {"attention_mask": mask}))
+    quality = feature_extraction.quality(
+        Comparison({"last_hidden_state": hidden}, {"last_hidden_state": other}, {"attention_mask": mask})
+    )
     assert quality.value == pytest.approx(1)
     assert quality.beside["mean cosine"] == pytest.approx(1)
     broken = hidden[:, ::-1] * np.sign(RANDOM.normal(size=(12, 1, 8)))
