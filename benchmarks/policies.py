@@ -24,9 +24,10 @@ from fastserve.exporting.request import ExportRequest
 from fastserve_device_tests.checks.metric_check import METRIC
 from fastserve_device_tests.suite.suite import run_suite
 from fastserve_runtime.bundle.reader import open_bundle
-from fastserve_runtime.conformance.policy import ANY, EXECUTOR, LEAST_METRIC, POLICIES, QUALITY, width
+from fastserve_runtime.conformance.policy import ANY, EXECUTOR, LEAST_METRIC, POLICIES, QUALITY
 from fastserve_runtime.conformance.verdict import figures_document
 from fastserve_runtime.conformance.verification import output_kind
+from fastserve_runtime.conformance.widths import width_of
 from fastserve_runtime.errors import FastServeError
 from fastserve_runtime.measurement.machine import this_machine
 from report import ROOT, minilm, write_document, write_table
@@ -67,7 +68,7 @@ def observed(bundle: Path) -> Iterator[tuple[str, str, str, Figures]]:
     kinds = {}
     for variant in manifest.variants:
         (name, *_) = next(iter(variant.graphs.values())).signature.outputs
-        kinds[variant.id] = (output_kind(manifest.task, name.name), width(variant.precision))
+        kinds[variant.id] = (output_kind(manifest.task, name.name), width_of(variant))
     if manifest.task == "text-generation":
         kinds = {variant: ("log-probabilities", bits) for variant, (_, bits) in kinds.items()}
     for verdict in run_suite(bundle):

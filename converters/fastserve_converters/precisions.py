@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
+from fastserve_runtime.conformance.widths import Width
+from fastserve_runtime.errors import UsageError
+
 Activations = Literal["float32", "float16", "dynamic-int8", "int8", "int16"]
 """What layers multiply with: floats, integers whose scale each call finds, or integers of a scale set beforehand."""
 
@@ -77,6 +80,7 @@ class Precision:
         calibration: what the format makes of calibration data itself, in a few words for the recipe.
         choices: what the schemes of a mixed precision are chosen from, layer by layer; None where they are not.
         range_methods: how the format can find the ranges of activations; the first one where it lacks the wanted one.
+        floats: as what the numbers are stored that are no integers.
     """
 
     linear: WeightScheme | None
@@ -88,6 +92,35 @@ class Precision:
     calibration: str | None = None
     choices: Choices | None = None
     range_methods: tuple[RangeMethod, ...] = ("min-max",)
+    floats: Literal["float32", "float16"] = "float32"
+
+    @property
+    def schemes(self) -> tuple[WeightScheme, ...]:
+        """All that a weight of it may have."""
+        own = (self.linear, self.embedding)
+        may_have = own if self.choices is None else (*own, *self.choices.linear, *self.choices.embedding)
+        return tuple(scheme for scheme in may_have if scheme is not None)
+
+    @property
+    def width(self) -> Width:
+        """How exact it is: by whose limits its artifacts are judged, wherever they run.
+
+        Raises:
+            UsageError: it has weights that there are no limits for.
+        """
+        sizes = {scheme.bits for scheme in self.schemes}
+        foreign = sizes - {8, 4}
+        if foreign:
+            raise UsageError(
+                f"There are no limits to judge weights of {min(foreign)} bits by.", "Take a precision of 8 or 4 bits."
+            )
+        if 4 in sizes or self.rounding == "source":  # a checkpoint's own may be of 4 bits
+            return "int4"
+        if self.activations == "int16":
+            return "int16"
+        if sizes or self.has_static_ranges or self.activations == "dynamic-int8":
+            return "int8"
+        return "fp16" if "float16" in {self.floats, self.activations} else "fp32"
 
     @property
     def needs_calibration(self) -> bool:

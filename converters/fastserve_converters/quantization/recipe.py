@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 def recipe_document(
     plan: Precision, assignment: Mapping[str, Any] | None, samples: int, range_method: str | None = None
 ) -> dict[str, Any]:
-    """Return what a manifest's recipe says of a precision: schemes, activations, rounding and calibration.
+    """Return what a manifest's recipe says of a precision: width, schemes, activations, rounding, calibration.
 
     Args:
         plan: the precision.
@@ -26,6 +26,7 @@ def recipe_document(
         if plan.has_static_ranges:
             calibration["ranges"] = range_method
     return {
+        "width": plan.width,
         "linear": None if plan.linear is None else plan.linear.name,
         "embedding": None if plan.embedding is None else plan.embedding.name,
         "activations": plan.activations,

@@ -18,11 +18,11 @@ from fastserve_runtime.conformance.policy import (
     LOG_PROBABILITIES,
     Judgement,
     comparable,
-    executor_policy,
+    invariance_policy,
     judge,
-    quality_policy,
 )
 from fastserve_runtime.conformance.verdict import Verdict
+from fastserve_runtime.conformance.widths import width_of
 from fastserve_runtime.errors import FastServeError, InputError
 from fastserve_runtime.generation.token_decoder import TokenDecoder
 from fastserve_runtime.generation.traces import log_softmax, traces
@@ -84,9 +84,7 @@ def _compared(
 
 
 def _judged(subject: Subject, expected: Scores, actual: Scores) -> Judgement:
-    precision = subject.variant.precision
-    is_float = precision.startswith("fp")
-    policy = executor_policy(precision) if is_float else quality_policy(LOG_PROBABILITIES, precision)
+    policy = invariance_policy(LOG_PROBABILITIES, width_of(subject.variant))
     left, right = (comparable(LOG_PROBABILITIES, values) for values in (expected, actual))
     return judge(policy, left, right)
 

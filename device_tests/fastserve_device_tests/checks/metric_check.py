@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from fastserve_device_tests.checks.subject import Subject
 from fastserve_runtime.bundle.evaluation import SEED, compared_values
 from fastserve_runtime.conformance.comparison import Comparison
-from fastserve_runtime.conformance.policy import least_metric
+from fastserve_runtime.conformance.policy import LEAST_METRIC
 from fastserve_runtime.conformance.quality import Quality
 from fastserve_runtime.conformance.verdict import Outcome, Verdict
+from fastserve_runtime.conformance.widths import width_of
 from fastserve_runtime.pipelines import PIPELINES
 from fastserve_runtime.sessions.workload import run_golden
 
@@ -39,7 +40,7 @@ def check_metric(subject: Subject) -> Iterator[Verdict]:
 
 def judged_metric(subject: Subject, quality: Quality) -> Verdict:
     """Judge a metric by its interval and the least share of the reference's that its precision must keep."""
-    least = least_metric(subject.variant.precision)
+    least = LEAST_METRIC[width_of(subject.variant)]
     figures = {"value": quality.value, "low": quality.low, "high": quality.high, "samples": float(quality.samples)}
     text = (
         f"{quality.name} is {quality.value:.4f} ({quality.low:.4f} to {quality.high:.4f}, {quality.samples} samples), "

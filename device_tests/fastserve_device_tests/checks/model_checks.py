@@ -9,9 +9,10 @@ import numpy as np
 from fastserve_device_tests.checks.metric_check import check_metric
 from fastserve_device_tests.checks.subject import Subject
 from fastserve_runtime.bundle.golden import Arrays
-from fastserve_runtime.conformance.policy import Judgement, Policy, executor_policy, judge, quality_policy
+from fastserve_runtime.conformance.policy import Judgement, invariance_policy, judge
 from fastserve_runtime.conformance.verdict import Outcome, Verdict
 from fastserve_runtime.conformance.verification import counted_rows, judge_golden, output_kind
+from fastserve_runtime.conformance.widths import width_of
 from fastserve_runtime.sessions.batching import batch_size, run_samples
 from fastserve_runtime.sessions.workload import run_golden
 
@@ -57,7 +58,7 @@ def check_padding(subject: Subject, outputs: Arrays) -> Iterator[Verdict]:
     range of activations over padding too, so it is judged by the policy against the reference rather than by the tight
     one.
     """
-    inputs, precision = subject.golden.inputs, subject.variant.precision
+    inputs, width = subject.golden.inputs, width_of(subject.variant)
     mask, ids = inputs.get("attention_mask"), inputs.get("input_ids")
     if mask is None or ids is None:
         return
@@ -65,7 +66,7 @@ def check_padding(subject: Subject, outputs: Arrays) -> Iterator[Verdict]:
     actual = run_samples(subject.session, {**inputs, "input_ids": np.where(mask == 0, filler, ids)}, cut_padding=False)
     for name, expected in outputs.items():
         kind = output_kind(subject.task, name)
-        policy = _policy_of_invariance(kind, precision)
+        policy = invariance_policy(kind, width)
         judgement = judge(policy, expected, actual[name], counted_rows(subject.variant, name, inputs))
         yield subject.verdict(PADDING, judgement, f"{name} changes with what stands behind the mask: ")
 
@@ -94,20 +95,15 @@ def check_batch(subject: Subject, outputs: Arrays) -> Iterator[Verdict]:
     """
     if all(batch_size(signature) == (1, True) for signature in subject.session.graphs.values()):
         return
-    inputs, precision = subject.golden.inputs, subject.variant.precision
+    inputs, width = subject.golden.inputs, width_of(subject.variant)
     count = len(next(iter(inputs.values())))
     alone = [run_samples(subject.session, _rows(inputs, row)) for row in range(count)]
     for name, expected in outputs.items():
         kind = output_kind(subject.task, name)
-        policy = _policy_of_invariance(kind, precision)
+        policy = invariance_policy(kind, width)
         counted = counted_rows(subject.variant, name, inputs)
         judgement = judge(policy, expected, np.concatenate([a[name] for a in alone]), counted)
         yield subject.verdict(BATCH, judgement, f"{name} changes with the samples beside it: ")
-
-
-def _policy_of_invariance(kind: str, precision: str) -> Policy:
-    """Return by what an output is judged that should not change; dynamic int8 takes ranges over all that it gets."""
-    return executor_policy(precision) if precision.startswith("fp") else quality_policy(kind, precision)
 
 
 def _rows(inputs: Arrays, row: int) -> Arrays:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 from fastserve_device_tests.needs import Needs
 from fastserve_device_tests.targets._broken_target import checked_target, not_importable
 from fastserve_runtime.bundle.manifest import Variant
+from fastserve_runtime.conformance.widths import with_width
 from fastserve_runtime.errors import UsageError
 from fastserve_runtime.plugins import PartFolder
 from fastserve_runtime.sessions.session import Engine
@@ -113,13 +113,12 @@ def obstacle(target: Target, variant: Variant) -> str:
 
 
 def as_computed(target: Target, variant: Variant) -> Variant:
-    """Return a variant with the precision that a target computes it in, whose policies then hold.
+    """Return a variant with the width that a target computes it in, whose policies then hold.
 
     One that was made for the target may have a precision that no portable one has; it stays.
     """
-    if target.PRECISIONS is None:
-        return variant
-    return replace(variant, precision=target.PRECISIONS.get(variant.precision, variant.precision))
+    computed = variant.precision if target.PRECISIONS is None else target.PRECISIONS.get(variant.precision)
+    return variant if computed in {None, variant.precision} else with_width(variant, str(computed))
 
 
 def compiles(target: Target) -> bool:

@@ -13,7 +13,7 @@ import os
 from fastserve_device_tests.executors import executorch_qnn
 from fastserve_device_tests.needs import Needs, set_up_folder
 from fastserve_runtime.bundle.manifest import Variant
-from fastserve_runtime.conformance.policy import HALF_ARITHMETIC
+from fastserve_runtime.conformance.widths import HALF_ARITHMETIC
 from fastserve_runtime.sessions.session import Engine
 
 NAME = "executorch:qnn-htp"

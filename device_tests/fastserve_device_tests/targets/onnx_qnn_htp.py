@@ -17,7 +17,7 @@ from fastserve_device_tests.compilers.compilation import Compiled, graphs_in
 from fastserve_device_tests.executors.onnx_plugin_provider import PluginProvider
 from fastserve_device_tests.needs import Needs
 from fastserve_runtime.bundle.manifest import ExpectedPlacement, OperatorCount, Requirement, Variant
-from fastserve_runtime.conformance.policy import HALF_ARITHMETIC
+from fastserve_runtime.conformance.widths import HALF_ARITHMETIC
 from fastserve_runtime.distributions import module_folder
 
 NAME = "onnx:qnn-htp"

@@ -16,7 +16,7 @@ from fastserve_device_tests.executors.litert_gpu import LiteRTGpu
 from fastserve_device_tests.executors.not_opened import check_one_graph
 from fastserve_device_tests.needs import Needs, set_up_folder
 from fastserve_runtime.bundle.manifest import Variant
-from fastserve_runtime.conformance.policy import HALF_ARITHMETIC
+from fastserve_runtime.conformance.widths import HALF_ARITHMETIC
 
 NAME = "tflite:gpu-fp16"
 PROCESSOR = "gpu"

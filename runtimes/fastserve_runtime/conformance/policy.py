@@ -18,11 +18,10 @@ from numpy.typing import NDArray
 
 from fastserve_runtime.conformance.metrics import divergences, largest_error, relative_error, row_cosines, sqnr_db
 from fastserve_runtime.conformance.verification import EXECUTOR, QUALITY
+from fastserve_runtime.conformance.widths import FLOATS, HALF_ARITHMETIC, Width
 
 LOG_PROBABILITIES = "log-probabilities"
 ANY = "any"
-HALF_ARITHMETIC = "fp16-arithmetic"
-"""As which an accelerator computes floats whose products and sums are of 16 bits too; fp16 is what is stored so."""
 
 
 @dataclass(frozen=True)
@@ -54,14 +53,14 @@ class Row:
     Attributes:
         judged: `QUALITY` or `EXECUTOR`.
         kind: `embedding`, `hidden`, `logits` or `LOG_PROBABILITIES`; `ANY`.
-        width: `fp32`, `fp16`, `HALF_ARITHMETIC`, `int16`, `int8` or `int4`; see `width`.
+        width: of the precision.
         policy: the limits.
         source: where they come from.
     """
 
     judged: str
     kind: str
-    width: str
+    width: Width
     policy: Policy
     source: str
 
@@ -115,38 +114,32 @@ POLICIES: tuple[Row, ...] = (
     Row(EXECUTOR, ANY, "int8", Policy(24, most_error=0.25), _STEP),
     Row(EXECUTOR, ANY, "int4", Policy(24, most_error=0.25), _STEP),
 )
-_BY_PLACE: Mapping[tuple[str, str, str], Policy] = {(r.judged, r.kind, r.width): r.policy for r in POLICIES}
+_BY_PLACE: Mapping[tuple[str, str, Width], Policy] = {(r.judged, r.kind, r.width): r.policy for r in POLICIES}
 
-LEAST_METRIC: Mapping[str, float] = {
+LEAST_METRIC: Mapping[Width, float] = {
     "fp32": 0.999, "fp16": 0.999, HALF_ARITHMETIC: 0.99, "int16": 0.99, "int8": 0.99, "int4": 0.85,
 }  # fmt: skip
 """The share of the reference's task metric that a width must keep: MLPerf's rules of 99.9 % and of 99 %, and a looser
 one of ours for four bits, which few encoders take at 99 %."""
 
-_WIDTHS: Mapping[str, str] = {
-    "fp32": "fp32", "fp32-fused": "fp32", "fp16": "fp16", HALF_ARITHMETIC: HALF_ARITHMETIC, "a16w8": "int16",
-    "int4": "int4", "mixed": "int4", "int4-embedding-int8": "int4", "int8-embedding-int4": "int4", "source": "int4",
-}  # fmt: skip
 
-
-def quality_policy(kind: str, precision: str) -> Policy:
+def quality_policy(kind: str, width: Width) -> Policy:
     """Return the policy against the reference for a kind of output, one of those of `POLICIES`."""
-    return _BY_PLACE[QUALITY, kind, width(precision)]
+    return _BY_PLACE[QUALITY, kind, width]
 
 
-def executor_policy(precision: str) -> Policy:
+def executor_policy(width: Width) -> Policy:
     """Return the policy against the same artifact's outputs on the building machine."""
-    return _BY_PLACE[EXECUTOR, ANY, width(precision)]
+    return _BY_PLACE[EXECUTOR, ANY, width]
 
 
-def least_metric(precision: str) -> float:
-    """Return the share of the reference's task metric that a precision must keep."""
-    return LEAST_METRIC[width(precision)]
+def invariance_policy(kind: str, width: Width) -> Policy:
+    """Return by what an output is judged that should not change with what stands beside it.
 
-
-def width(precision: str) -> str:
-    """Return how exact a precision is, as the table has it; a precision that it does not know counts as int8."""
-    return _WIDTHS.get(precision, "int8")
+    Where activations become integers at run time, their ranges are taken over all that a call gets, so only floats
+    keep to the tight policy.
+    """
+    return executor_policy(width) if width in FLOATS else quality_policy(kind, width)
 
 
 def comparable(kind: str, values: NDArray[np.generic]) -> NDArray[np.generic]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fastserve_runtime.bundle.manifest import Variant
 from fastserve_runtime.bundle.reader import Bundle, open_bundle
 from fastserve_runtime.conformance.verdict import Outcome, Verdict
+from fastserve_runtime.conformance.widths import width_of
 from fastserve_runtime.errors import (
     EXIT_CONFORMANCE,
     EXIT_ENVIRONMENT,
@@ -135,17 +136,18 @@ def judge_golden(task: str, variant: Variant, golden: Golden, outputs: Arrays, t
     """Judge outputs against the reference's (realistic samples only) and against the artifact's recorded ones (all)."""
     from fastserve_runtime.conformance.policy import comparable, executor_policy, quality_policy
 
+    width = width_of(variant)
     for name, found in outputs.items():
         kind = output_kind(task, name)
         mask = counted_rows(variant, name, golden.inputs)
-        policy = quality_policy(kind, variant.precision)
+        policy = quality_policy(kind, width)
         rows = golden.realistic
         reference, artifact, actual = (
             comparable(kind, a) for a in (golden.reference[name], golden.artifact[name], found)
         )
         quality = _judge(policy, reference, actual, mask, rows)
         yield _verdict(variant, target, QUALITY, name, quality)
-        everything = _judge(executor_policy(variant.precision), artifact, actual, mask, rows | True)
+        everything = _judge(executor_policy(width), artifact, actual, mask, rows | True)
         yield _verdict(variant, target, EXECUTOR, name, everything)
 
 

@@ -139,7 +139,7 @@ def blamed(layers: Sequence[Layer], width: str) -> dict[int, str]:
 
     Args:
         layers: all that were compared, in the order of execution.
-        width: how exact the artifact's precision is, as `fastserve_runtime.conformance.policy.width` says.
+        width: how exact the artifact's precision is, as `fastserve_runtime.conformance.widths.width_of` says.
     """
     found = {}
     for number, layer in enumerate(layers):

@@ -18,6 +18,7 @@ from fastserve_runtime.bundle.reader import Bundle
 from fastserve_runtime.conformance.metrics import sqnr_db
 from fastserve_runtime.conformance.policy import executor_policy
 from fastserve_runtime.conformance.recorded_samples import OUTPUT, sample_files
+from fastserve_runtime.conformance.widths import Width, width_of
 from fastserve_runtime.errors import BundleError, EnvironmentFailure
 
 Recordings = Sequence[tuple[Path, Mapping[int, Tap]]]
@@ -67,14 +68,14 @@ class Reader:
         return self.folder / "samples.npz"
 
     @property
-    def precision(self) -> str:
-        """As which precision the target computes the variant."""
-        return as_computed(self.target, self.variant).precision
+    def width(self) -> Width:
+        """As how exact numbers the target computes the variant."""
+        return width_of(as_computed(self.target, self.variant))
 
     @property
     def least_sqnr_db(self) -> float:
         """So equal must outputs be that count as the same."""
-        return executor_policy(self.precision).least_sqnr_db
+        return executor_policy(self.width).least_sqnr_db
 
     def plain(self) -> Recording:
         """Record the shipped file's outputs, with nothing read inside.

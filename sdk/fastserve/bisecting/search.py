@@ -20,7 +20,6 @@ from fastserve_device_tests.suite.recording import Recording, Run
 from fastserve_device_tests.targets import Target, as_computed
 from fastserve_runtime.bundle.manifest import Variant
 from fastserve_runtime.bundle.reader import Bundle
-from fastserve_runtime.conformance.policy import width
 from fastserve_runtime.conformance.verification import whole_golden
 from fastserve_runtime.errors import BundleError, EnvironmentFailure
 
@@ -83,7 +82,7 @@ class Search:
         note = reference_note(golden, self.folder / _COMPARED / "trace", samples.distinct)
         if note is not None:
             self.notes.append(note)
-        reasons = blamed(layers, width(reader.precision))
+        reasons = blamed(layers, reader.width)
         self.reporter.finish(COMPARE)
         self.reporter.start(ALONE)
         if inside.is_shipped:
@@ -151,7 +150,7 @@ class Search:
             document = self._compare(read, count, f"alone-{number}-compared")
             again = next(layer_of(d) for d in document["taps"] if d["tensor"] == layer.tensor)
             others = [again if n == number else other for n, other in enumerate(layers)]
-            is_confirmed = number in blamed(others, width(reader.precision))
+            is_confirmed = number in blamed(others, reader.width)
             if not is_confirmed:
                 self.notes.append(
                     f"{layer.name} is right where it is looked at alone ({again.local_sqnr_db:.1f} dB): reading other "

@@ -34,7 +34,7 @@ _INT4_TABLE = WeightScheme(4, group=48, symmetric=False, scale="float16")
 
 PRECISIONS: Mapping[str, Precision] = {
     "fp32": Precision(None, None, "float32", has_dynamic_length=True),
-    "fp16": Precision(None, None, "float32", has_dynamic_length=True),
+    "fp16": Precision(None, None, "float32", has_dynamic_length=True, floats="float16"),
     "int8-dynamic": Precision(INT8, INT8, "dynamic-int8", has_dynamic_length=True),
     "int8-embedding-int4": Precision(INT8, _INT4_TABLE, "dynamic-int8", has_dynamic_length=True),
     "int8-weight-only": Precision(INT8, INT8, "float32", has_dynamic_length=True),
