@@ -199,6 +199,7 @@ def test_an_artifact_is_described_for_the_manifest(exported) -> None:
     assert {o["domain"] for o in fp32["operators"]} == {"ai.onnx"}
     assert "com.microsoft" in {o["domain"] for o in int8["operators"]}
     assert fp32["recipe"] == {
+        "width": "fp32",
         "linear": None,
         "embedding": None,
         "activations": "float32",
