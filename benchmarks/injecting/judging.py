@@ -18,7 +18,7 @@ from fastserve_runtime.conformance.metrics import similarity_spearman
 from fastserve_runtime.conformance.verdict import Outcome, Verdict
 from fastserve_runtime.conformance.verification import EXECUTOR, verify_variant
 from fastserve_runtime.errors import BundleError, FastServeError
-from fastserve_runtime.loading import open_pipeline_input
+from fastserve_runtime.loading import open_preprocessor
 from fastserve_runtime.sessions.batching import run_samples
 from injecting.fault import Case, Room
 
@@ -120,7 +120,7 @@ def _outputs(case: Case, texts: tuple[str, ...]) -> NDArray[Any]:
     with open_bundle(case.bundle) as bundle, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # texts are cut off on purpose
         variant = bundle.manifest.variant(case.variant)
-        inputs: Any = open_pipeline_input(bundle)
+        inputs: Any = open_preprocessor(bundle)
         tensors = inputs(list(texts))
     # The file as it is, whatever its digest: the metric tells what would happen if nobody looked.
     file = case.bundle / next(iter(variant.graphs.values())).file

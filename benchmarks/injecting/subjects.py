@@ -13,7 +13,7 @@ import numpy as np
 
 import fastserve
 from fastserve_runtime.bundle.reader import open_bundle
-from fastserve_runtime.loading import open_pipeline_input
+from fastserve_runtime.loading import open_preprocessor
 from injecting.judging import HeldOut
 
 SEED = 0
@@ -106,7 +106,7 @@ def held_out_texts(
         texts = _left_texts(bundle)[:most]
     with open_bundle(bundle) as opened, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # texts are cut off on purpose
-        preprocess: Any = open_pipeline_input(opened)
+        preprocess: Any = open_preprocessor(opened)
         inputs = preprocess(list(texts))
     task: Any = TASKS.load(described.task)
     (outputs,) = run_original(task, load_model(described), described, inputs).values()

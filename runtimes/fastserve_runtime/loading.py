@@ -17,9 +17,8 @@ from fastserve_runtime.sessions.token_ids import id_rows, vocabulary_size
 
 if TYPE_CHECKING:
     from fastserve_runtime.bundle.reader import Bundle
-    from fastserve_runtime.generation.prompt_tokenizer import PromptTokenizer
     from fastserve_runtime.pipelines import Pipeline
-    from fastserve_runtime.preprocessors.text import TextPreprocessor
+    from fastserve_runtime.preprocessors.kinds import Preprocessor
     from fastserve_runtime.processes.limits import Limits
 
 _FORMAT_OF_SUFFIX = {".onnx": "onnx", ".tflite": "tflite", ".pte": "executorch"}
@@ -52,7 +51,7 @@ def load(
         chosen, found = choose_variant(source, variant, engine)
         if engine is None:
             warn_of_stand_in(found)
-        preprocessor = open_pipeline_input(source)
+        preprocessor = open_preprocessor(source)
         session = open_variant(source, chosen, found, threads=checked_threads(threads))
         module = PIPELINES.load(source.manifest.task)
         pipeline: Pipeline = module.open_pipeline(session, preprocessor, source.manifest.task_settings)
@@ -257,39 +256,17 @@ def checked_model(bundle: Bundle, variant: Variant) -> ModelSource:
     return model
 
 
-def open_pipeline_input(bundle: Bundle) -> TextPreprocessor | PromptTokenizer:
-    """Open what makes a pipeline's tensors or tokens, of the kind that the manifest names; see `open_preprocessor`."""
-    from fastserve_runtime.generation.prompt_tokenizer import KIND, PromptSettings, PromptTokenizer
-
-    preprocessing = bundle.manifest.preprocessing
-    if preprocessing.kind != KIND:
-        return open_preprocessor(bundle)
-    return PromptTokenizer(_tokenizer(bundle), PromptSettings.from_document(preprocessing.settings))
-
-
-def open_preprocessor(bundle: Bundle) -> TextPreprocessor:
-    """Open the bundle's preprocessing.
+def open_preprocessor(bundle: Bundle) -> Preprocessor:
+    """Open what makes a model's tensors, or tokens to be continued, of the kind that the manifest names.
 
     Raises:
         EnvironmentFailure: its library is missing.
         BundleError: its kind is not known to this version, or its settings or its file are missing or damaged.
     """
-    from fastserve_runtime.preprocessors.text import KIND, TextPreprocessor, TokenizerSettings
+    from fastserve_runtime.preprocessors.kinds import preprocessor_kind
 
     preprocessing = bundle.manifest.preprocessing
-    if preprocessing.kind != KIND:
-        raise BundleError(
-            f"The bundle's preprocessing is of kind '{preprocessing.kind}', which this runtime does not know.",
-            "Update fastserve-runtime.",
-        )
-    return TextPreprocessor(_tokenizer(bundle), TokenizerSettings.from_document(preprocessing.settings))
-
-
-def _tokenizer(bundle: Bundle) -> bytes:
-    files = bundle.manifest.preprocessing.files
-    if not files:
-        raise BundleError("The bundle's manifest names no tokenizer file.", "Export the bundle again.")
-    return bytes(bundle.read(files[0]))
+    return preprocessor_kind(preprocessing.kind).open_preprocessor(preprocessing, lambda path: bytes(bundle.read(path)))
 
 
 def checked_threads(threads: int | None) -> int:

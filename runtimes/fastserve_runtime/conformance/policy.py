@@ -52,7 +52,7 @@ class Row:
 
     Attributes:
         judged: `QUALITY` or `EXECUTOR`.
-        kind: `embedding`, `hidden`, `logits` or `LOG_PROBABILITIES`; `ANY`.
+        kind: `embedding`, `hidden`, `logits`, `tensor` (of any model) or `LOG_PROBABILITIES`; `ANY`.
         width: of the precision.
         policy: the limits.
         source: where they come from.
@@ -72,6 +72,7 @@ _INT16 = "by judgement between int8 and fp16: weights of 8 bits with activations
 _MINILM_INT8 = "MiniLM in dynamic int8 in three engines (worst row's cosine 0.96 to 0.98), widened for harder models"
 _INT4 = "by judgement: wider than int8, since blocks of 4 bits lose more"
 _SCORES = "as of embeddings; the clear lead of a class is what users see change"
+_TENSOR = "as of hidden states, but for the cosine of a row: of any model's numbers nobody knows what a row is"
 _TEXT = (
     "SmolLM2, whose log perplexity rises by 0.002 to 0.023 nats at int8 and by 0.09 to 0.18 at int4, widened for "
     "harder models; floats by judgement"
@@ -107,6 +108,12 @@ POLICIES: tuple[Row, ...] = (
     Row(QUALITY, LOG_PROBABILITIES, "int16", Policy(12, None, 1.0, most_error=1.0, most_kl=0.2), _TEXT),
     Row(QUALITY, LOG_PROBABILITIES, "int8", Policy(12, None, 1.0, most_error=1.0, most_kl=0.2), _TEXT),
     Row(QUALITY, LOG_PROBABILITIES, "int4", Policy(6, None, 3.0, most_error=1.5, most_kl=1.0), _TEXT),
+    Row(QUALITY, "tensor", "fp32", Policy(60, most_error=2e-3), _TENSOR),
+    Row(QUALITY, "tensor", "fp16", Policy(40, most_error=0.05), _TENSOR),
+    Row(QUALITY, "tensor", HALF_ARITHMETIC, Policy(30, most_error=0.1), _TENSOR),
+    Row(QUALITY, "tensor", "int16", Policy(10, most_error=0.75), _TENSOR),
+    Row(QUALITY, "tensor", "int8", Policy(8, most_error=1.0), _TENSOR),
+    Row(QUALITY, "tensor", "int4", Policy(5, most_error=1.5), _TENSOR),
     Row(EXECUTOR, ANY, "fp32", Policy(80, most_error=5e-4), _ORDER),
     Row(EXECUTOR, ANY, "fp16", Policy(50, most_error=0.02), _HALF),
     Row(EXECUTOR, ANY, HALF_ARITHMETIC, Policy(35, most_error=0.05), _HALF_SUMS),

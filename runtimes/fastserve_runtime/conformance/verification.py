@@ -24,7 +24,7 @@ from fastserve_runtime.errors import (
 from fastserve_runtime.loading import (
     check_portable,
     checked_threads,
-    open_pipeline_input,
+    open_preprocessor,
     open_variant,
     usable_engine,
 )
@@ -155,8 +155,9 @@ def output_kind(task: str, name: str) -> str:
     """Return by which kind of policy an output is judged, as the task's pipeline says."""
     from fastserve_runtime.pipelines import PIPELINES
 
-    kinds: Mapping[str, str] = PIPELINES.load(task).OUTPUT_KINDS
-    return kinds.get(name, "hidden")
+    pipeline = PIPELINES.load(task)
+    kinds: Mapping[str, str] = pipeline.OUTPUT_KINDS
+    return kinds.get(name, getattr(pipeline, "DEFAULT_OUTPUT_KIND", "hidden"))
 
 
 def whole_golden(bundle: Bundle, variant: Variant, file: str) -> Golden:
@@ -214,13 +215,13 @@ def _golden_names(task: str, variant: Variant) -> tuple[tuple[str, ...], tuple[s
 
 def _check_preprocessing(bundle: Bundle, variant: Variant, golden: Golden) -> Verdict:
     try:
-        differing = open_pipeline_input(bundle).differing(golden.samples, golden.inputs)
+        differing = open_preprocessor(bundle).differing(golden)
     except EnvironmentFailure as error:
         return Verdict(variant.id, variant.format, PREPROCESSING, Outcome.NOT_RUN, str(error))
     except InputError as error:
         return Verdict(variant.id, variant.format, PREPROCESSING, Outcome.RUN_FAILED, str(error))
     if differing:
-        message = f"the tokenizer gives another '{differing[0]}' than when the bundle was made"
+        message = f"the preprocessing gives another '{differing[0]}' than when the bundle was made"
         return Verdict(variant.id, variant.format, PREPROCESSING, Outcome.OUTPUT_MISMATCH, message)
     return Verdict(variant.id, variant.format, PREPROCESSING, Outcome.PASS)
 
@@ -247,7 +248,7 @@ def _check_outputs(bundle: Bundle, variant: Variant, engine: Engine, golden: Gol
 
 
 def _pipeline_refusal(bundle: Bundle, session: Session, golden: Golden) -> str | None:
-    """Return why the task's pipeline does not take the golden's own texts, as `run` would say it; None if it does."""
+    """Return why the task's pipeline does not take the golden's own inputs, as `run` would say it; None if it does."""
     import warnings
 
     from fastserve_runtime.pipelines import PIPELINES, Rehearsal
@@ -255,14 +256,15 @@ def _pipeline_refusal(bundle: Bundle, session: Session, golden: Golden) -> str |
     manifest = bundle.manifest
     module = PIPELINES.load(manifest.task)
     try:
-        preprocessor = open_pipeline_input(bundle)
+        preprocessor = open_preprocessor(bundle)
     except EnvironmentFailure:
         return None  # the check of the preprocessing says so
-    rehearse: Rehearsal = getattr(module, "rehearse", lambda pipeline, texts: pipeline(texts))
+    rehearse: Rehearsal = getattr(module, "rehearse", lambda pipeline, inputs: pipeline(inputs))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # some of them are meant to be cut off
-            rehearse(module.open_pipeline(session, preprocessor, manifest.task_settings), golden.samples)
+            pipeline = module.open_pipeline(session, preprocessor, manifest.task_settings)
+            rehearse(pipeline, preprocessor.raw_inputs(golden))
     except FastServeError as error:
         return str(error)
     return None

@@ -19,8 +19,8 @@ from fastserve_runtime.preprocessors.text_pairs import tokenizable
 from fastserve_runtime.sessions.token_ids import vocabulary_size
 
 if TYPE_CHECKING:
+    from fastserve_runtime.bundle.golden import Golden
     from fastserve_runtime.preprocessors.text_pairs import Text
-    from fastserve_runtime.sessions.session import Tensors
 
 KIND = PROMPTS
 LOGITS_PROCESSORS = "logits_processors"
@@ -197,12 +197,17 @@ class PromptTokenizer:
             self._grammars = GrammarCompiler(self.tokenizer.to_str(), self.settings.ends)
         return self._grammars.constraint(grammar)
 
-    def differing(self, texts: Sequence[Text], inputs: Tensors) -> list[str]:
+    def raw_inputs(self, golden: Golden) -> list[Text]:
+        """Return a golden's prompts; see `Preprocessor`."""
+        return golden.samples
+
+    def differing(self, golden: Golden) -> list[str]:
         """Return the names of inputs of traces (see `traces`), made of prompts before, that do not begin with them now.
 
         An empty text stands for the token that texts begin with.
         """
         empty = [] if self.settings.beginning is None else [self.settings.beginning]
-        rows = zip(map(str, texts), inputs[TOKENS], inputs[PROMPT], strict=True)
+        inputs = golden.inputs
+        rows = zip(map(str, golden.samples), inputs[TOKENS], inputs[PROMPT], strict=True)
         equal = all((self.encode(text) or empty) == tokens[: int(count)].tolist() for text, tokens, count in rows)
         return [] if equal else [TOKENS]

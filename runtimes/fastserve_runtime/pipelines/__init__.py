@@ -2,7 +2,8 @@
 
 Third parties add theirs by the entry-point group `fastserve_runtime.pipelines`. A module offers
 `open_pipeline(session, preprocessor, settings)` and `OUTPUT_KINDS`, which says by what kind of policy each output is
-judged (`embedding`, `hidden`, `logits`).
+judged (`embedding`, `hidden`, `logits`); `DEFAULT_OUTPUT_KIND` says it of all that are not named (`hidden` if left
+out).
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ PIPELINES = PartFolder("fastserve_runtime.pipelines", "fastserve_runtime.pipelin
 class Rehearsal(Protocol):
     """What `verify` does with a pipeline; a module may offer its own as `rehearse`, else the pipeline is called."""
 
-    def __call__(self, pipeline: Pipeline, texts: Inputs) -> object:
-        """Use a pipeline as an app would, on texts of the bundle's golden.
+    def __call__(self, pipeline: Pipeline, inputs: Any) -> object:
+        """Use a pipeline as an app would, on the raw inputs of the bundle's golden; see `Preprocessor.raw_inputs`.
 
         Raises:
             FastServeError: it does not take them.

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from fastserve_runtime.bundle.golden import Golden
     from fastserve_runtime.sessions.session import Tensors
 
 KIND = "tokenizer"
@@ -234,14 +235,18 @@ class TextPreprocessor:
         """Return the parts of a text from its beginning to its end; cut at the left, they come the other way round."""
         return parts[::-1] if self.settings.truncation_side == "left" else parts
 
-    def differing(self, texts: Sequence[Text], inputs: Tensors) -> list[str]:
-        """Return the names of inputs, made of texts before, that these texts do not give now."""
+    def raw_inputs(self, golden: Golden) -> list[Text]:
+        """Return a golden's texts, or pairs of texts; see `Preprocessor`."""
+        return golden.samples
+
+    def differing(self, golden: Golden) -> list[str]:
+        """Return the names of a golden's inputs that its texts do not give now; see `Preprocessor`."""
         import numpy as np
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an over-long text is meant to be cut off
-            tensors = self(texts)
-        return [n for n, before in inputs.items() if n not in tensors or not np.array_equal(tensors[n], before)]
+            tensors = self(golden.samples)
+        return [n for n, before in golden.inputs.items() if n not in tensors or not np.array_equal(tensors[n], before)]
 
     def count_tokens(self, text: Text, prompt: str | None = None) -> int:
         """Return how many tokens a text or pair has before it is cut off or padded.

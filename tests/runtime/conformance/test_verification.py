@@ -179,7 +179,8 @@ def test_another_tokenizer_is_found(verified):
     assert contents[TOKENIZER].count(b'"b":5,"c":6') == 1
     verification = verified(files={TOKENIZER: contents[TOKENIZER].replace(b'"b":5,"c":6', b'"b":6,"c":5')})
     assert outcomes(verification) == {"preprocessing": "OUTPUT_MISMATCH", "quality": "PASS", "executor": "PASS"}
-    assert verification.failures[0].message == "the tokenizer gives another 'input_ids' than when the bundle was made"
+    message = "the preprocessing gives another 'input_ids' than when the bundle was made"
+    assert verification.failures[0].message == message
 
 
 def test_an_input_that_the_tokenizer_does_not_give_is_a_mismatch(verified):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fastserve_runtime.bundle.golden import Golden
 from fastserve_runtime.errors import BundleError
 from fastserve_runtime.generation.prepared_prompt import prepared
 from fastserve_runtime.generation.prompt_tokenizer import PromptSettings, PromptTokenizer, TemplateOptions
@@ -98,8 +99,13 @@ def test_traces_whose_prompts_come_out_otherwise_now_are_found(byte_tokenizer) -
         row[: len(prompt)] = prompt
         row[len(prompt) :] = 77  # what was generated is not compared
     inputs = {"tokens": tokens, "prompt": np.array([len(p) for p in prompts], np.int32)}
-    assert tokenizer.differing(texts, inputs) == []
-    assert tokenizer.differing(["Hi", "", "Hu!"], inputs) == ["tokens"]
-    assert tokenizer.differing(["Hi!", "", "Ho!"], inputs) == ["tokens"]
+
+    def differing(texts: list[str], tokenizer: PromptTokenizer = tokenizer) -> list[str]:
+        known = np.array(["short"] * 3), np.ones(3, bool)
+        return tokenizer.differing(Golden(np.array(texts), *known, inputs=inputs, reference={}, artifact={}))
+
+    assert differing(texts) == []
+    assert differing(["Hi", "", "Hu!"]) == ["tokens"]
+    assert differing(["Hi!", "", "Ho!"]) == ["tokens"]
     without = PromptTokenizer(byte_tokenizer.to_str().encode(), PromptSettings(8))
-    assert without.differing(texts, inputs) == ["tokens"]
+    assert differing(texts, without) == ["tokens"]
