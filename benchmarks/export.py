@@ -39,8 +39,8 @@ def bare_calls(model: str, out: str) -> None:
     folder = Path(out)
     import torch
 
-    from fastserve_converters.checkpoints.checkpoint import read_checkpoint
     from fastserve_converters.checkpoints.model_loading import load_model
+    from fastserve_converters.checkpoints.reading import read_checkpoint
     from fastserve_converters.models.edge_form import build_edge_form
     from fastserve_converters.models.encoder_signature import example_inputs
 

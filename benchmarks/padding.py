@@ -23,10 +23,10 @@ from fastserve_runtime.bundle.evaluation import Evaluation, evaluation_of
 from fastserve_runtime.bundle.reader import open_bundle
 from fastserve_runtime.conformance.metrics import similarity_spearman
 from fastserve_runtime.engines import engines_for
-from fastserve_runtime.loading import open_variant
 from fastserve_runtime.measurement.machine import this_machine
 from fastserve_runtime.sessions.batching import run_samples
 from fastserve_runtime.sessions.workload import Samples
+from fastserve_runtime.variants import open_variant
 
 if TYPE_CHECKING:
     from fastserve_runtime.sessions.session import Session, Tensors

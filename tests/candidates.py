@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from fastserve.search.candidate import Candidate
-from fastserve_converters.tasks import Quality
+from fastserve_runtime.conformance.quality import Quality
 from fastserve_runtime.measurement.latency import Latency
 from fastserve_runtime.measurement.machine import Machine
 from fastserve_runtime.measurement.measurement import FirstToken, Measurement, Memory, SampleLatency

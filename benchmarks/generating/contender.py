@@ -41,8 +41,8 @@ class Ours:
 
     def __init__(self, model: str, threads: int, context: int) -> None:
         from fastserve_runtime.bundle.reader import open_bundle
-        from fastserve_runtime.loading import open_variant, usable_engine
         from fastserve_runtime.pipelines.text_generation import open_decoder
+        from fastserve_runtime.variants import open_variant, usable_engine
 
         location, _, variant = model.rpartition("#")
         self._bundle = open_bundle(location)

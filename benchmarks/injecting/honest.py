@@ -25,7 +25,7 @@ from fastserve.cache.cache import Entry
 from fastserve.exporting.model_source import ModelSource
 from fastserve.pipeline.stages import read_arrays
 from fastserve.search.candidate import Candidate
-from fastserve_converters.checkpoints.checkpoint import read_checkpoint
+from fastserve_converters.checkpoints.reading import read_checkpoint
 from fastserve_converters.data import DEFAULT_TEXTS
 from fastserve_converters.formats import FORMATS, Format
 from fastserve_converters.worker.jobs import Jobs
@@ -36,9 +36,9 @@ from fastserve_runtime.bundle.reader import open_bundle
 from fastserve_runtime.conformance.verdict import Outcome, Verdict
 from fastserve_runtime.conformance.verification import verify_variant
 from fastserve_runtime.engines import onnxruntime as onnxruntime_engine
-from fastserve_runtime.loading import usable_engine
 from fastserve_runtime.sessions.batching import run_samples
 from fastserve_runtime.sessions.session import Session
+from fastserve_runtime.variants import usable_engine
 from report import ROOT
 
 sys.path.insert(0, str(ROOT / "tests"))

@@ -15,11 +15,11 @@ from fastserve_device_tests.suite.suite import pairings
 from fastserve_device_tests.suite.target_process import check_in_process, check_variant
 from fastserve_runtime.bundle.reader import open_bundle
 from fastserve_runtime.conformance.metrics import similarity_spearman
-from fastserve_runtime.conformance.verdict import Outcome, Verdict
-from fastserve_runtime.conformance.verification import EXECUTOR, verify_variant
+from fastserve_runtime.conformance.verdict import EXECUTOR, Outcome, Verdict
+from fastserve_runtime.conformance.verification import verify_variant
 from fastserve_runtime.errors import BundleError, FastServeError
-from fastserve_runtime.loading import open_preprocessor
 from fastserve_runtime.sessions.batching import run_samples
+from fastserve_runtime.variants import open_preprocessor
 from injecting.fault import Case, Room
 
 INTEGRITY = "integrity"

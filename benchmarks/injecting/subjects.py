@@ -13,7 +13,7 @@ import numpy as np
 
 import fastserve
 from fastserve_runtime.bundle.reader import open_bundle
-from fastserve_runtime.loading import open_preprocessor
+from fastserve_runtime.variants import open_preprocessor
 from injecting.judging import HeldOut
 
 SEED = 0
@@ -92,10 +92,10 @@ def held_out_texts(
             ship with the converters, those which an export took for calibration, or left.
         most: of the latter, so many at most.
     """
-    from fastserve_converters.checkpoints.checkpoint import read_checkpoint
     from fastserve_converters.checkpoints.model_loading import load_model
+    from fastserve_converters.checkpoints.reading import read_checkpoint
+    from fastserve_converters.checkpoints.task import TASKS
     from fastserve_converters.models.reference import run_original
-    from fastserve_converters.tasks import TASKS
 
     described = read_checkpoint(checkpoint)
     labels = None

@@ -16,8 +16,9 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoModel, AutoTokenizer, BertConfig
 
-from fastserve_converters.checkpoints.checkpoint import Checkpoint, read_checkpoint
+from fastserve_converters.checkpoints.checkpoint import Checkpoint
 from fastserve_converters.checkpoints.model_loading import load_model
+from fastserve_converters.checkpoints.reading import read_checkpoint
 from fastserve_converters.formats import LEAST_TOKENS, ExportJob, onnx
 from fastserve_converters.formats.onnx import integers
 from fastserve_converters.formats.onnx.files import MODEL

@@ -107,8 +107,8 @@ def write_texts(subject: Subject, out: Path) -> dict[str, Any]:
 
     Labelled texts that are no calibration texts all count, not only as many as an export looks at.
     """
-    from fastserve_converters.checkpoints.checkpoint import read_checkpoint
     from fastserve_converters.checkpoints.model_loading import load_model
+    from fastserve_converters.checkpoints.reading import read_checkpoint
     from fastserve_converters.data import ClassLabels, Columns, Split, read_samples, split_samples
     from fastserve_converters.models.reference import build_reference
 

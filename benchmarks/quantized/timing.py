@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from fastserve.cache.cache import Cache
-from fastserve_converters.tasks import TASKS, Quality, Task
+from fastserve_converters.checkpoints.task import TASKS, Task
 from fastserve_runtime.bundle.canonical_json import digest
 from fastserve_runtime.conformance.comparison import Comparison
+from fastserve_runtime.conformance.quality import Quality
 from quantized import child
 from quantized.processes import child_environment
 from quantized.subjects import SEED, Texts

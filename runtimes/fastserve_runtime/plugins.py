@@ -69,3 +69,7 @@ def entry_points(group: str) -> EntryPoints:
     from importlib.metadata import entry_points as of_all_packages
 
     return of_all_packages(group=group)
+
+
+PIPELINES = PartFolder("fastserve_runtime.pipelines", "fastserve_runtime.pipelines", "pipeline")
+"""Named here and not in its folder, since manifests, goldens and workloads below the pipelines ask what theirs says."""

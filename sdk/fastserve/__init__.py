@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from fastserve.pipeline.progress import Reporter
     from fastserve.search.budget import Budget, Limit
     from fastserve.search.candidate import Candidate
-    from fastserve_converters.tasks import Quality
     from fastserve_runtime import (
         Bundle,
         BundleError,
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
         open_bundle,
         verify,
     )
+    from fastserve_runtime.conformance.quality import Quality
 
 _MODULE_OF = {
     name: module
@@ -48,7 +48,7 @@ _MODULE_OF = {
         "fastserve.conforming": "conform",
         "fastserve.exporting.exporting": "ExportResult",
         "fastserve.bundles.packing": "pack",
-        "fastserve_converters.tasks": "Quality",
+        "fastserve_runtime.conformance.quality": "Quality",
         "fastserve_runtime": (
             "Bundle BundleError EnvironmentFailure FastServeError UsageError Verdict load open_bundle verify"
         ),

@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 from fastserve_runtime.bundle.evaluation import evaluation_of
 from fastserve_runtime.bundle.reader import open_bundle
 from fastserve_runtime.engines import engines_for
-from fastserve_runtime.loading import open_variant
+from fastserve_runtime.variants import open_variant
 from padding import HEAD, measured
 
 

@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from fastserve_converters.checkpoints.checkpoint import read_checkpoint
+from fastserve_converters.checkpoints.reading import read_checkpoint
 from fastserve_converters.checkpoints.sentence_transformers import SentenceHead
 from fastserve_converters.checkpoints.sentence_transformers.modules.normalize import Normalize
 from fastserve_converters.checkpoints.sentence_transformers.modules.pooling import Pooling
-from fastserve_converters.tasks import TASKS, Quality, feature_extraction, text_classification, text_ranking
+from fastserve_converters.checkpoints.task import TASKS
+from fastserve_converters.tasks import feature_extraction, text_classification, text_ranking
 from fastserve_runtime.conformance.comparison import Comparison
 from fastserve_runtime.conformance.metrics import similarity_spearman
+from fastserve_runtime.conformance.quality import Quality
 from fastserve_runtime.errors import UsageError
 
 RANDOM = np.random.default_rng(3)

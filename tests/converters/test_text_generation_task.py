@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from decoder_checkpoints import save_decoder_checkpoint
-from fastserve_converters.checkpoints.checkpoint import read_checkpoint
+from fastserve_converters.checkpoints.reading import read_checkpoint
 from fastserve_converters.tasks import text_generation
 from fastserve_converters.tasks.text_generation import divergence
 from fastserve_runtime.conformance.comparison import Comparison

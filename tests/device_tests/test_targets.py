@@ -8,8 +8,8 @@ import pytest
 
 from fastserve_converters.formats import FORMATS
 from fastserve_converters.lowerings import lowering_targets
-from fastserve_device_tests.compilers.compilation import compiler_versions
 from fastserve_device_tests.needs import Needs
+from fastserve_device_tests.suite.compiling import compiler_versions
 from fastserve_device_tests.targets import (
     COMPILE_ONLY,
     PROCESSORS,

@@ -18,12 +18,12 @@ import torch
 
 import fastserve
 from fastserve.exporting.length import export_length
-from fastserve_converters.checkpoints.checkpoint import read_checkpoint
 from fastserve_converters.checkpoints.model_loading import load_model
+from fastserve_converters.checkpoints.reading import read_checkpoint
+from fastserve_converters.checkpoints.task import TASKS
 from fastserve_converters.data import Sample, Split
 from fastserve_converters.models.edge_form import build_edge_form
 from fastserve_converters.models.reference import OUTPUTS, TOKENIZER, build_reference, run_original
-from fastserve_converters.tasks import TASKS
 from fastserve_runtime.preprocessors.text import TextPreprocessor, TokenizerSettings
 from sentence_models import MODELS, RECORDED, TEXTS, save_sentence_model
 

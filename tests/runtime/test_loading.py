@@ -14,7 +14,7 @@ from fastserve_runtime.bundle.manifest import parse_manifest
 from fastserve_runtime.bundle.reader import open_bundle
 from fastserve_runtime.engines import ENGINES, installed_engine
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, UsageError
-from fastserve_runtime.loading import (
+from fastserve_runtime.variants import (
     checked_threads,
     choose_variant,
     open_preprocessor,

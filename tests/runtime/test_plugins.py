@@ -4,8 +4,7 @@ import pytest
 
 from fastserve_runtime.engines import ENGINES
 from fastserve_runtime.errors import UsageError
-from fastserve_runtime.pipelines import PIPELINES
-from fastserve_runtime.plugins import PartFolder
+from fastserve_runtime.plugins import PIPELINES, PartFolder
 
 GROUP = "fastserve_test_group"
 

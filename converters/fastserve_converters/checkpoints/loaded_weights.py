@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fastserve_converters.checkpoints.stored_tensors import is_real
+from fastserve_converters.checkpoints.task import Task
 from fastserve_converters.checkpoints.weight_coverage import plays_no_part
-from fastserve_converters.tasks import Task
 from fastserve_runtime.errors import UsageError
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from fastserve_converters.checkpoints.config_checks import keys_read_by, unknown
 from fastserve_converters.checkpoints.loaded_weights import check_complete, check_finite, check_number_types
 from fastserve_converters.checkpoints.quantized.description import KEYS, Quantization
 from fastserve_converters.checkpoints.stored_tensors import stored_types
+from fastserve_converters.checkpoints.task import TASKS, Task
 from fastserve_converters.checkpoints.weight_coverage import check_used
-from fastserve_converters.tasks import TASKS, Task
 from fastserve_runtime.errors import UsageError, one_line
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import Any
 
 from fastserve_converters.checkpoints.families import Family
 from fastserve_converters.checkpoints.sentence_transformers import read_json
-from fastserve_converters.tasks import Task
+from fastserve_converters.checkpoints.task import Task
 from fastserve_runtime.errors import UsageError
 from fastserve_runtime.preprocessors.text import TOKEN_TYPES
 

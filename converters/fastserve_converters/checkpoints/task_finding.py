@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastserve_converters.checkpoints.families import Family
+from fastserve_converters.checkpoints.task import TASKS, Task
 from fastserve_converters.checkpoints.weight_coverage import TASK_HEADS
-from fastserve_converters.tasks import TASKS, Task
 from fastserve_runtime.errors import UsageError
 
 AUTO = "auto"

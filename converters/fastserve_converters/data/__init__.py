@@ -9,6 +9,7 @@ from fastserve_converters.data.pairs import unused_texts
 from fastserve_converters.data.samples import (
     DEFAULT_LABEL_COLUMN,
     DEFAULT_TEXTS,
+    LEAST_EVALUATION,
     LEAST_TEXTS,
     Columns,
     Sample,
@@ -16,13 +17,7 @@ from fastserve_converters.data.samples import (
     read_tables,
     samples_of,
 )
-from fastserve_converters.data.splitting import (
-    LEAST_EVALUATION,
-    MOST_CALIBRATION,
-    MOST_EVALUATION,
-    Split,
-    split_samples,
-)
+from fastserve_converters.data.splitting import MOST_CALIBRATION, MOST_EVALUATION, Split, split_samples
 from fastserve_converters.data.table import Table
 
 __all__ = [

@@ -11,12 +11,13 @@ from typing import Protocol, cast
 from fastserve_converters.data.labels import ClassLabels, Label, LabelKind, has_labels, labels_of
 from fastserve_converters.data.pairs import pairs_of
 from fastserve_converters.data.plain_text import COLUMN
-from fastserve_converters.data.splitting import LEAST_EVALUATION
 from fastserve_converters.data.table import Table
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
 from fastserve_runtime.preprocessors.text_pairs import Text
 
 LEAST_TEXTS = 4
+LEAST_EVALUATION = 200
+"""Fewer judge a model too roughly; see `splitting`."""
 DEFAULT_LABEL_COLUMN = "label"
 DEFAULT_TEXTS = Path(__file__).parent.parent / "texts" / "default_texts.jsonl"
 READERS: Mapping[str, str] = {

@@ -6,12 +6,9 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from fastserve_converters.data.samples import Sample
+from fastserve_converters.data.samples import LEAST_EVALUATION, Sample
 
-LEAST_EVALUATION = 200
 MOST_EVALUATION = 400
 MOST_CALIBRATION = 256
 

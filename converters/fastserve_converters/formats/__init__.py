@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from fastserve_converters.artifact import Artifact
     from fastserve_converters.layer_map import Tap
-    from fastserve_converters.lowerings import Lowering
     from fastserve_converters.models.decoder.form import DecoderForm
     from fastserve_converters.models.model import TracedPart
     from fastserve_converters.precisions import Precision, RangeMethod
@@ -150,7 +149,13 @@ def decoder_format(format_module: Format) -> DecoderFormat | None:
     return module
 
 
-def missing_modules(part: Format | Lowering) -> tuple[str, ...]:
+class NeedsModules(Protocol):
+    """A format or a lowering, as far as what must be installed for it goes; see `Format`."""
+
+    MODULES: tuple[str, ...]
+
+
+def missing_modules(part: NeedsModules) -> tuple[str, ...]:
     """Return the import names that a format or a lowering needs and that are not installed."""
     return tuple(name for name in part.MODULES if find_spec(name) is None)
 

@@ -46,7 +46,7 @@ def lower(job: ExportJob) -> Lowered:
     import coremltools
     import torch
 
-    from fastserve_converters.formats.executorch.other_backends import TRUSTED_FLOATS, compiling, in_pytorch, positional
+    from fastserve_converters.lowerings._executorch_backends import TRUSTED_FLOATS, compiling, in_pytorch, positional
 
     program = positional(job)
     is_half = job.plan.activations == "float16"

@@ -45,7 +45,7 @@ def lower(job: ExportJob) -> Lowered:
     )
     from torchao.quantization.pt2e import MinMaxObserver
 
-    from fastserve_converters.formats.executorch.other_backends import calibrated, compiling, positional, written
+    from fastserve_converters.lowerings._executorch_backends import calibrated, compiling, positional, written
 
     program = positional(job)
     if job.plan.has_static_ranges:

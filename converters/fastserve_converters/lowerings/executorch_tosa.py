@@ -37,7 +37,7 @@ def lower(job: ExportJob) -> Lowered:
     from executorch.backends.arm.tosa.compile_spec import TosaCompileSpec
     from executorch.backends.arm.tosa.partitioner import TOSAPartitioner
 
-    from fastserve_converters.formats.executorch.other_backends import calibrated, lowered_by, positional, written
+    from fastserve_converters.lowerings._executorch_backends import calibrated, lowered_by, positional, written
 
     name = _SPECIFICATIONS[job.precision]
     compile_spec = TosaCompileSpec(TosaSpecification.create_from_string(name))

@@ -30,7 +30,7 @@ def lower(job: ExportJob) -> Lowered:
     from executorch.backends.arm.quantizer import VgfQuantizer, get_symmetric_quantization_config
     from executorch.backends.arm.vgf import VgfCompileSpec, VgfPartitioner
 
-    from fastserve_converters.formats.executorch.other_backends import calibrated, lowered_by, positional, written
+    from fastserve_converters.lowerings._executorch_backends import calibrated, lowered_by, positional, written
 
     name = _SPECIFICATIONS[job.precision]
     compile_spec = VgfCompileSpec(name)

@@ -25,7 +25,7 @@ def lower(job: ExportJob) -> Lowered:
     """Write `model.pte`; see `Lowering.lower`."""
     from executorch.backends.vulkan.partitioner.vulkan_partitioner import VulkanPartitioner
 
-    from fastserve_converters.formats.executorch.other_backends import lowered_by, positional, written
+    from fastserve_converters.lowerings._executorch_backends import lowered_by, positional, written
 
     program = positional(job)
     options = {"force_fp16": True} if job.plan.activations == "float16" else {}

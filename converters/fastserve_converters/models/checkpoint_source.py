@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fastserve_converters.checkpoints.checkpoint import Checkpoint, read_checkpoint
+from fastserve_converters.checkpoints.checkpoint import Checkpoint
+from fastserve_converters.checkpoints.reading import read_checkpoint
+from fastserve_converters.checkpoints.task import TASKS, Task
 from fastserve_converters.data import Columns, Split, read_samples, split_samples
-from fastserve_converters.tasks import TASKS, Task
 
 
 def source_of(checkpoint: Checkpoint, length: int, *, allow_pickle: bool, trust_remote_code: bool) -> dict[str, Any]:

@@ -18,10 +18,10 @@ import numpy as np
 import torch
 
 from fastserve_converters.checkpoints.checkpoint import Checkpoint
+from fastserve_converters.checkpoints.task import TASKS, Task
 from fastserve_converters.checkpoints.tokenizer_checks import embedding_rows
 from fastserve_converters.models.encoder_signature import sample_inputs
 from fastserve_converters.models.sentence_pooling import SentencePooling, build_sentence_pooling, first_columns
-from fastserve_converters.tasks import TASKS, Task
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
 from fastserve_runtime.preprocessors.text import TOKEN_TYPES
 

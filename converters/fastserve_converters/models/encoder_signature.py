@@ -17,8 +17,8 @@ from fastserve_runtime.preprocessors.text import POOLING_MASK, TOKEN_TYPES
 if TYPE_CHECKING:
     import torch
 
+    from fastserve_converters.checkpoints.task import ModelOutput
     from fastserve_converters.models.edge_form import EdgeForm
-    from fastserve_converters.tasks import ModelOutput
 
 LENGTH = "length"
 _BATCH = 32

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from fastserve_converters.checkpoints.checkpoint import Checkpoint
 from fastserve_converters.checkpoints.class_labels import check_outputs
 from fastserve_converters.checkpoints.prompt_tokens import prompts_of
+from fastserve_converters.checkpoints.task import TASKS, Task
 from fastserve_converters.checkpoints.tokenizer_checks import code_note, embedding_rows, file_note, text_settings
 from fastserve_converters.checkpoints.tokenizer_loading import load_tokenizer
 from fastserve_converters.data import Sample, Split
 from fastserve_converters.data.golden_texts import golden_texts
-from fastserve_converters.tasks import TASKS, Task
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
 from fastserve_runtime.preprocessors.text import TOKEN_TYPES, TextPreprocessor
 from fastserve_runtime.preprocessors.text_pairs import Text

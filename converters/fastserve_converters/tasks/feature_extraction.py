@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from fastserve_converters.tasks import ModelOutput, Pairs, Quality
+from fastserve_converters.checkpoints.task import ModelOutput, Pairs
 from fastserve_runtime.bundle.axes import BATCH, CHANNELS, TOKENS
+from fastserve_runtime.conformance.quality import Quality
 
 if TYPE_CHECKING:
     import torch

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from fastserve_converters.tasks import ModelOutput, Pairs, Quality
+from fastserve_converters.checkpoints.task import ModelOutput, Pairs
 from fastserve_runtime.bundle.axes import BATCH, CLASSES
-from fastserve_runtime.conformance.quality import reference_name
+from fastserve_runtime.conformance.quality import Quality, reference_name
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fastserve_converters.tasks import Pairs, Quality
+from fastserve_converters.checkpoints.task import Pairs
 from fastserve_converters.tasks.text_classification import LOGITS, outputs, reference_outputs
+from fastserve_runtime.conformance.quality import Quality
 
 if TYPE_CHECKING:
     from fastserve_converters.checkpoints.checkpoint import Checkpoint

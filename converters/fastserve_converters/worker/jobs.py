@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from fastserve_converters.tasks import TASKS, Task
+from fastserve_converters.checkpoints.task import TASKS, Task
 from fastserve_converters.worker.job_requests import Handler
 
 

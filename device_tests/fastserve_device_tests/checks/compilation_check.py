@@ -8,14 +8,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from fastserve_device_tests.compilers.compilation import ESTIMATES, Compiled
+from fastserve_device_tests.compilers.compiled import ESTIMATES, Compiled
 from fastserve_device_tests.targets import Target, compiler_of, compiles
 from fastserve_runtime.bundle.manifest import Variant
 from fastserve_runtime.bundle.reader import Bundle
 from fastserve_runtime.cli.inspection import COMPILATION as RECORDED
 from fastserve_runtime.conformance.verdict import Outcome, Verdict
 from fastserve_runtime.errors import EnvironmentFailure, FastServeError
-from fastserve_runtime.loading import checked_model
+from fastserve_runtime.variants import checked_model
 
 COMPILATION = "compilation"
 EXECUTION = "execution"

@@ -17,7 +17,7 @@ from fastserve_runtime.conformance.policy import LEAST_METRIC
 from fastserve_runtime.conformance.quality import Quality
 from fastserve_runtime.conformance.verdict import Outcome, Verdict
 from fastserve_runtime.conformance.widths import width_of
-from fastserve_runtime.pipelines import PIPELINES
+from fastserve_runtime.plugins import PIPELINES
 from fastserve_runtime.sessions.workload import run_golden
 
 METRIC = "task metric"

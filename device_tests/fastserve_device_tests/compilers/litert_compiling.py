@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fastserve_device_tests.executors.native_words import native_words
+from fastserve_device_tests.processes.native_words import native_words
 from fastserve_runtime.distributions import module_folder
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, one_line
 from fastserve_runtime.sessions.engine_logs import native_output_logged

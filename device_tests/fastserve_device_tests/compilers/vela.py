@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fastserve_device_tests.compilers.compilation import ESTIMATES, Compiled, graphs_in
+from fastserve_device_tests.compilers.compiled import ESTIMATES, Compiled, graphs_in
 from fastserve_device_tests.compilers.tflite_shapes import with_fixed_shapes
 from fastserve_device_tests.needs import Needs
 from fastserve_runtime.bundle.manifest import (

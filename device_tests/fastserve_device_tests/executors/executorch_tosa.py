@@ -19,7 +19,7 @@ from fastserve_device_tests.executors.executorch_interpreter import (
     open_program,
 )
 from fastserve_device_tests.executors.executorch_program import TensorValue
-from fastserve_device_tests.executors.native_words import native_words
+from fastserve_device_tests.processes.native_words import native_words
 from fastserve_runtime.bundle.manifest import Graph, Variant
 from fastserve_runtime.distributions import installed_version
 from fastserve_runtime.errors import EnvironmentFailure, one_line

@@ -12,8 +12,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fastserve_device_tests.executors.native_words import native_words
 from fastserve_device_tests.executors.onnx_plugin_provider import ProfiledSession, opened_with_profile
+from fastserve_device_tests.processes.native_words import native_words
 from fastserve_runtime.bundle.manifest import Graph, Variant
 from fastserve_runtime.distributions import installed_version
 from fastserve_runtime.engines import onnxruntime as cpu

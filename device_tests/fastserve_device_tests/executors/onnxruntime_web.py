@@ -22,9 +22,9 @@ from fastserve_device_tests.needs import set_up_folder
 from fastserve_runtime.bundle.manifest import Graph, Signature, Variant
 from fastserve_runtime.engines import onnxruntime as native
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, UsageError, one_line
-from fastserve_runtime.loading import unmet
 from fastserve_runtime.sessions.named_session import NamedSession
 from fastserve_runtime.sessions.session import ModelSource, Placement
+from fastserve_runtime.variants import unmet
 
 if TYPE_CHECKING:
     from fastserve_runtime.sessions.session import Engine, Tensor

@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastserve_device_tests.executors.native_words import native_words
 from fastserve_device_tests.executors.not_opened import only_graph
+from fastserve_device_tests.processes.native_words import native_words
 from fastserve_runtime.bundle.manifest import Graph, Signature, SymbolicDim, Variant
 from fastserve_runtime.distributions import installed_version
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, one_line

@@ -6,7 +6,7 @@ from fastserve_device_tests.targets import Target
 from fastserve_device_tests.targets._broken_target import REMEDY, BrokenTarget
 from fastserve_runtime.engines import installed_engine
 from fastserve_runtime.errors import FastServeError
-from fastserve_runtime.loading import usable_engine
+from fastserve_runtime.variants import usable_engine
 
 
 def missing_of(target: Target) -> dict[str, str]:

@@ -23,11 +23,11 @@ from fastserve_runtime.bundle.manifest import Graph, Signature, TensorSpec, Vari
 from fastserve_runtime.bundle.reader import open_bundle
 from fastserve_runtime.conformance.recorded_samples import INPUT, OUTPUT, TENSOR, sample_file
 from fastserve_runtime.errors import EnvironmentFailure, FastServeError
-from fastserve_runtime.loading import checked_model
 from fastserve_runtime.measurement.memory import read_memory
 from fastserve_runtime.sessions.lengths import MASK, cut, graph_for, own_tokens, takes_tokens
 from fastserve_runtime.sessions.sample_axes import as_call
 from fastserve_runtime.sessions.session import ModelSource, Session
+from fastserve_runtime.variants import checked_model
 
 if TYPE_CHECKING:
     from fastserve_runtime.sessions.session import Tensors

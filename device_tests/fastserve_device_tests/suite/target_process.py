@@ -18,7 +18,7 @@ from fastserve_device_tests.targets import COMPILE_ONLY, Target, as_computed, lo
 from fastserve_runtime.bundle.reader import open_bundle
 from fastserve_runtime.conformance.verdict import Outcome, Verdict
 from fastserve_runtime.errors import EnvironmentFailure, FastServeError
-from fastserve_runtime.loading import open_variant
+from fastserve_runtime.variants import open_variant
 
 LOAD = "load"
 RUN = "run"

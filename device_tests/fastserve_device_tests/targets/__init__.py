@@ -20,7 +20,7 @@ from fastserve_runtime.plugins import PartFolder
 from fastserve_runtime.sessions.session import Engine
 
 if TYPE_CHECKING:
-    from fastserve_device_tests.compilers.compilation import Compiled
+    from fastserve_device_tests.compilers.compiled import Compiled
 
 TARGETS = PartFolder("fastserve_device_tests.targets", "fastserve.targets", "target")
 PROCESSORS = ("cpu", "gpu", "npu")

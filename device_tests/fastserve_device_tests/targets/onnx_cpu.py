@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastserve_device_tests.needs import Needs
-from fastserve_runtime.loading import usable_engine as engine
+from fastserve_runtime.variants import usable_engine as engine
 
 __all__ = ["BACKEND", "EXECUTED_BY", "FORMAT", "NAME", "PRECISIONS", "PROCESSOR", "engine", "needs"]
 

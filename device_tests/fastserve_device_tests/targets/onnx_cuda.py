@@ -9,8 +9,8 @@ from __future__ import annotations
 from fastserve_device_tests.executors import onnx_cuda
 from fastserve_device_tests.needs import Needs, first_that_exists, separate_environment, set_up_folder
 from fastserve_runtime.bundle.manifest import Variant
-from fastserve_runtime.loading import unmet
 from fastserve_runtime.sessions.session import Engine
+from fastserve_runtime.variants import unmet
 
 NAME = "onnx:cuda"
 PROCESSOR = "gpu"

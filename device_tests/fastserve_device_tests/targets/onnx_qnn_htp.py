@@ -13,7 +13,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from fastserve_device_tests.compilers.compilation import Compiled, graphs_in
+from fastserve_device_tests.compilers.compiled import Compiled, graphs_in
 from fastserve_device_tests.executors.onnx_plugin_provider import PluginProvider
 from fastserve_device_tests.needs import Needs
 from fastserve_runtime.bundle.manifest import ExpectedPlacement, OperatorCount, Requirement, Variant

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fastserve_device_tests.compilers.compilation import Compiled, graphs_in
+from fastserve_device_tests.compilers.compiled import Compiled, graphs_in
 from fastserve_device_tests.executors import rknn_simulator
 from fastserve_device_tests.needs import Needs, separate_environment, set_up_folder
 from fastserve_runtime.bundle.manifest import ExpectedPlacement, OperatorCount, Requirement, Variant

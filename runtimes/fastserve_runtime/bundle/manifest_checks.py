@@ -11,10 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from fastserve_runtime.bundle.axes import BATCH, TOKENS, dim_of
+from fastserve_runtime.bundle.generation_description import cache_bytes, cache_tensors
 from fastserve_runtime.bundle.manifest import UNBOUNDED, Dim, Manifest, TensorSpec, Variant, bounds, describe_dims
 from fastserve_runtime.errors import BundleError, UsageError
-from fastserve_runtime.generation.description import cache_bytes, cache_tensors
 from fastserve_runtime.parsing import Fields
+from fastserve_runtime.plugins import PIPELINES
 from fastserve_runtime.preprocessors.text import KIND as TEXTS
 from fastserve_runtime.preprocessors.text import POOLING_MASK, TOKEN_TYPES
 from fastserve_runtime.quantities import format_size
@@ -140,8 +141,6 @@ def _check_task(manifest: Manifest) -> None:
     if manifest.task in TASK_MANIFESTS.built_in():
         TASK_MANIFESTS.load(manifest.task).check_manifest(manifest)
         return
-    from fastserve_runtime.pipelines import PIPELINES
-
     try:
         pipeline = PIPELINES.load(manifest.task)
     except UsageError as error:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from fastserve_runtime.bundle.generation_description import cache_bytes
 from fastserve_runtime.bundle.reader import Bundle
 from fastserve_runtime.cli.text_table import text_table
-from fastserve_runtime.generation.description import cache_bytes
 from fastserve_runtime.measurement.benchmark import Benchmark
 from fastserve_runtime.measurement.latency import Latency
 from fastserve_runtime.measurement.measurement import FirstToken, Memory

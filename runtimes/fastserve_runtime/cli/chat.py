@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from fastserve_runtime.cli.dialogue import Dialogue
-from fastserve_runtime.cli.generation import summary
+from fastserve_runtime.cli.generation_summary import summary
 from fastserve_runtime.cli.line_input import ReadLine, line_reader, read_message
 from fastserve_runtime.cli.stop_requests import stopped_by_ctrl_c
 from fastserve_runtime.cli.streams import ShownText, is_terminal, printable, show, tell

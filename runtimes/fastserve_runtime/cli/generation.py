@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from fastserve_runtime.cli.dialogue import Dialogue
 from fastserve_runtime.cli.generation_options import GenerationOptions, check_combination
+from fastserve_runtime.cli.generation_summary import summary
 from fastserve_runtime.cli.given_texts import given_texts, is_list
 from fastserve_runtime.cli.streams import ShownText, is_terminal, show_document, tell
 from fastserve_runtime.errors import EXIT_OK
@@ -16,7 +17,6 @@ from fastserve_runtime.generation.saved_session import check_place
 from fastserve_runtime.loading import load
 
 if TYPE_CHECKING:
-    from fastserve_runtime.generation.finish import Generation
     from fastserve_runtime.pipelines.text_generation import TextGeneration
 
 
@@ -66,26 +66,6 @@ def generate(
         if options.session is not None:
             dialogue.save(options.session)
     return EXIT_OK
-
-
-def summary(generation: Generation, reused: int) -> str:
-    """Say in one line how a text came about."""
-    speed = generation.tokens_per_second
-    figures = [
-        f"prompt {generation.prompt_tokens} tokens" + (f", {reused} of them kept" if reused else ""),
-        f"first token after {generation.first_token_seconds:.2f} s",
-        f"{len(generation.tokens)} new tokens" + ("" if speed is None else f" at {speed:.1f} tokens/s"),
-        f"ended by {_ENDS[generation.finish_reason]}",
-    ]
-    return "; ".join(figures)
-
-
-_ENDS = {
-    "stop": "the model or a stop string",
-    "length": "--max-new-tokens",
-    "context": "the end of the context",
-    "cancelled": "you",
-}
 
 
 def _show_all(dialogue: Dialogue, texts: Sequence[str]) -> None:

@@ -8,9 +8,9 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from fastserve_runtime.bundle.generation_description import TASK
 from fastserve_runtime.bundle.reader import open_bundle
 from fastserve_runtime.errors import UsageError
-from fastserve_runtime.generation.description import TASK
 
 _OF_STREAM = (
     "max_new_tokens",

@@ -48,7 +48,7 @@ def run(arguments: Namespace) -> int:
 
 def _show_machine(arguments: Namespace) -> int:
     """Show which engines this machine can run, with a bundle also which of its variants."""
-    from fastserve_runtime.processes.engine_trials import TRIAL_HEADINGS, trial_row, trials_document, trials_of
+    from fastserve_runtime.measurement.engine_trials import TRIAL_HEADINGS, trial_row, trials_document, trials_of
 
     machine = this_machine()
     if not arguments.as_json:

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+from fastserve_runtime.bundle.generation_description import generation_document, generation_lines
 from fastserve_runtime.bundle.manifest import Manifest, Signature, TensorSpec, Variant, describe_dims
 from fastserve_runtime.bundle.reader import Bundle
 from fastserve_runtime.conformance.quality import reference_name
 from fastserve_runtime.errors import one_line
-from fastserve_runtime.generation.description import generation_document, generation_lines
 from fastserve_runtime.preprocessors.text_prompts import SETTINGS, Prompts
 from fastserve_runtime.quantities import format_size, format_time
 

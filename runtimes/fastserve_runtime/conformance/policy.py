@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastserve_runtime.conformance.metrics import divergences, largest_error, relative_error, row_cosines, sqnr_db
-from fastserve_runtime.conformance.verification import EXECUTOR, QUALITY
+from fastserve_runtime.conformance.verdict import EXECUTOR, QUALITY
 from fastserve_runtime.conformance.widths import FLOATS, HALF_ARITHMETIC, Width
 
 LOG_PROBABILITIES = "log-probabilities"

@@ -8,6 +8,14 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+PREPROCESSING = "preprocessing"
+PIPELINE = "pipeline"
+"""Whether the task's pipeline takes the golden's texts; only told where it does not."""
+QUALITY = "quality"
+"""Against the reference: is the compressed model still the model?"""
+EXECUTOR = "executor"
+"""Against what the same artifact gave on the building machine: does this executor compute it right?"""
+
 
 class Outcome(Enum):
     """How a check ended. NOT_RUN is never a pass."""

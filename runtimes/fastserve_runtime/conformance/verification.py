@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fastserve_runtime.bundle.manifest import Variant
 from fastserve_runtime.bundle.reader import Bundle, open_bundle
-from fastserve_runtime.conformance.verdict import Outcome, Verdict
+from fastserve_runtime.conformance.verdict import EXECUTOR, PIPELINE, PREPROCESSING, QUALITY, Outcome, Verdict
 from fastserve_runtime.conformance.widths import width_of
 from fastserve_runtime.errors import (
     EXIT_CONFORMANCE,
@@ -21,13 +21,8 @@ from fastserve_runtime.errors import (
     InputError,
     UsageError,
 )
-from fastserve_runtime.loading import (
-    check_portable,
-    checked_threads,
-    open_preprocessor,
-    open_variant,
-    usable_engine,
-)
+from fastserve_runtime.plugins import PIPELINES
+from fastserve_runtime.variants import check_portable, checked_threads, open_preprocessor, open_variant, usable_engine
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,11 +32,16 @@ if TYPE_CHECKING:
     from fastserve_runtime.conformance.policy import Judgement, Policy
     from fastserve_runtime.sessions.session import Engine, Session
 
-PREPROCESSING = "preprocessing"
-PIPELINE = "pipeline"
-"""Whether the task's pipeline takes the golden's texts; only told where it does not."""
-QUALITY = "quality"
-EXECUTOR = "executor"
+
+class Rehearsal(Protocol):
+    """What `verify` does with a pipeline; a module may offer its own as `rehearse`, else the pipeline is called."""
+
+    def __call__(self, pipeline: Any, inputs: Any) -> object:
+        """Use an open pipeline as an app would, on the raw inputs of the bundle's golden; see `Preprocessor.raw_inputs`.
+
+        Raises:
+            FastServeError: it does not take them.
+        """
 
 
 @dataclass(frozen=True)
@@ -118,8 +118,6 @@ def verify_variant(
     if variant.golden is None:
         yield Verdict(variant.id, variant.format, QUALITY, Outcome.NOT_RUN, "the bundle has no golden for it")
         return
-    from fastserve_runtime.pipelines import PIPELINES
-
     try:
         check_portable(variant)
         found = usable_engine(variant, engine)
@@ -153,8 +151,6 @@ def judge_golden(task: str, variant: Variant, golden: Golden, outputs: Arrays, t
 
 def output_kind(task: str, name: str) -> str:
     """Return by which kind of policy an output is judged, as the task's pipeline says."""
-    from fastserve_runtime.pipelines import PIPELINES
-
     pipeline = PIPELINES.load(task)
     kinds: Mapping[str, str] = pipeline.OUTPUT_KINDS
     return kinds.get(name, getattr(pipeline, "DEFAULT_OUTPUT_KIND", "hidden"))
@@ -203,8 +199,6 @@ def check_known_ids(bundle: Bundle, variant: Variant, golden: Golden) -> None:
 
 def _golden_names(task: str, variant: Variant) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return what inputs and outputs a golden must have: the task's, or else those of the model itself."""
-    from fastserve_runtime.pipelines import PIPELINES
-
     module = PIPELINES.load(task)
     own: tuple[str, ...] | None = getattr(module, "GOLDEN_INPUTS", None)
     if own is not None:
@@ -250,8 +244,6 @@ def _check_outputs(bundle: Bundle, variant: Variant, engine: Engine, golden: Gol
 def _pipeline_refusal(bundle: Bundle, session: Session, golden: Golden) -> str | None:
     """Return why the task's pipeline does not take the golden's own inputs, as `run` would say it; None if it does."""
     import warnings
-
-    from fastserve_runtime.pipelines import PIPELINES, Rehearsal
 
     manifest = bundle.manifest
     module = PIPELINES.load(manifest.task)

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastserve_runtime.generation.traces import TOKENS, run_traces, traces
-from fastserve_runtime.measurement.latency import measure_latency
-from fastserve_runtime.measurement.measurement import FirstToken
+from fastserve_runtime.sessions.workload import FirstTokenCall
 
 if TYPE_CHECKING:
     from fastserve_runtime.generation.token_decoder import TokenDecoder
@@ -25,8 +24,6 @@ PROMPT_TOKENS = 128
 """Tokens of the timed prompts, or half the context where that is less."""
 OUTPUT_TOKENS = 64
 """So many tokens are decoded behind a prompt before it starts again from there."""
-_MOST_FIRST_TOKENS = 2.0
-"""By what the time to the first token is given more seconds than a single call: its calls take long."""
 
 
 class GenerationWorkload:
@@ -68,15 +65,12 @@ class GenerationWorkload:
         self._scores = None
         return {name: np.concatenate([o[name] for o in outputs]) for name in outputs[0]}, seconds
 
-    def first_token(self, *, least_seconds: float, most_seconds: float) -> FirstToken:
-        """Time prompts from an empty cache to the first token."""
-        latency = measure_latency(
-            self._first_token, least_seconds=least_seconds, most_seconds=_MOST_FIRST_TOKENS * most_seconds
-        )
-        self._scores = None
-        return FirstToken(self.prompt_tokens, latency)
+    def first_token(self) -> FirstTokenCall:
+        """Return what feeds a prompt; a step behind it begins with the next prompt."""
+        return FirstTokenCall(self.prompt_tokens, self._first_token)
 
     def _first_token(self, index: int) -> Any:
+        self._scores = None
         self.decoder.rewind(0)
         scores = self.decoder.feed(self._prompts[index % len(self._prompts)])
         int(np.argmax(scores))

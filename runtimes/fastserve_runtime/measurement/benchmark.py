@@ -7,18 +7,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fastserve_runtime.bundle.generation_description import generation_document
 from fastserve_runtime.bundle.manifest import Variant
 from fastserve_runtime.bundle.reader import Bundle
 from fastserve_runtime.engines import installed_engine
 from fastserve_runtime.errors import FastServeError, UsageError
-from fastserve_runtime.generation.description import generation_document
-from fastserve_runtime.loading import checked_model, checked_threads, choose_variant
 from fastserve_runtime.measurement.latency import LEAST_SECONDS, MOST_SECONDS
 from fastserve_runtime.measurement.measurement import measurement_document
 from fastserve_runtime.measurement.measuring import MeasuredModel, import_seconds, measured_model
 from fastserve_runtime.measurement.sustained import SustainedRun, Window, run_sustained
 from fastserve_runtime.measurement.thermal import ThermalReading, read_thermal
 from fastserve_runtime.measurement.throttling import judge
+from fastserve_runtime.variants import checked_model, checked_threads, choose_variant
 
 if TYPE_CHECKING:
     from fastserve_runtime.bundle.golden import Arrays

@@ -28,6 +28,7 @@ from fastserve_runtime.failure import failure_of
 from fastserve_runtime.measurement.latency import LEAST_SECONDS, MOST_SECONDS, measure_latency
 from fastserve_runtime.measurement.machine import this_machine
 from fastserve_runtime.measurement.measurement import (
+    FirstToken,
     Measurement,
     SampleLatency,
     measurement_document,
@@ -36,12 +37,14 @@ from fastserve_runtime.measurement.measurement import (
 from fastserve_runtime.measurement.memory import read_memory
 from fastserve_runtime.parsing import Fields
 from fastserve_runtime.processes.lifeline import ask_kernel, end_with_parent
-from fastserve_runtime.sessions.workload import Workload, open_workload
+from fastserve_runtime.sessions.workload import FirstTokenCall, Workload, open_workload
 
 if TYPE_CHECKING:
     from fastserve_runtime.sessions.session import Engine, ModelSource, Tensors
 
 
+FIRST_TOKEN_PATIENCE = 2.0
+"""By what the time to the first token is given more seconds than a single call: its calls take long."""
 _IMPORT_SECONDS: dict[str, float] = {}
 
 
@@ -102,7 +105,8 @@ def measured_model(
         workload.run(0)
         first = time.perf_counter()
         latency = measure_latency(workload.run, least_seconds=least_seconds, most_seconds=most_seconds)
-        first_token = workload.first_token(least_seconds=least_seconds, most_seconds=most_seconds)
+        prompt = workload.first_token()
+        first_token = None if prompt is None else measured_first_token(prompt, least_seconds, most_seconds)
         after = read_memory()
         measurement = Measurement(
             machine=this_machine(),
@@ -120,6 +124,14 @@ def measured_model(
             first_token=first_token,
         )
         yield MeasuredModel(measurement, workload)
+
+
+def measured_first_token(prompt: FirstTokenCall, least_seconds: float, most_seconds: float) -> FirstToken:
+    """Time prompts to their first token, for about so long."""
+    longest = FIRST_TOKEN_PATIENCE * most_seconds
+    return FirstToken(
+        prompt.prompt_tokens, measure_latency(prompt.call, least_seconds=least_seconds, most_seconds=longest)
+    )
 
 
 def import_seconds(engine: Engine) -> float:

@@ -11,23 +11,9 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any, Protocol
 
-from fastserve_runtime.plugins import PartFolder
 from fastserve_runtime.preprocessors.text import LongText
 from fastserve_runtime.preprocessors.text_pairs import Inputs
 from fastserve_runtime.sessions.session import Session
-
-PIPELINES = PartFolder("fastserve_runtime.pipelines", "fastserve_runtime.pipelines", "pipeline")
-
-
-class Rehearsal(Protocol):
-    """What `verify` does with a pipeline; a module may offer its own as `rehearse`, else the pipeline is called."""
-
-    def __call__(self, pipeline: Pipeline, inputs: Any) -> object:
-        """Use a pipeline as an app would, on the raw inputs of the bundle's golden; see `Preprocessor.raw_inputs`.
-
-        Raises:
-            FastServeError: it does not take them.
-        """
 
 
 class Pipeline(Protocol):

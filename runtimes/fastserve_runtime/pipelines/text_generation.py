@@ -325,7 +325,7 @@ def open_decoder(session: Session, context: int | None = None) -> TokenDecoder:
 
 
 def rehearse(pipeline: TextGeneration, texts: Sequence[str]) -> object:
-    """Generate one token behind the first text; see `fastserve_runtime.pipelines.Rehearsal`."""
+    """Generate one token behind the first text; see `fastserve_runtime.conformance.verification.Rehearsal`."""
     return pipeline.generate(texts[0], max_new_tokens=1)
 
 

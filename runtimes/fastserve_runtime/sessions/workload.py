@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from fastserve_runtime.plugins import PIPELINES
+
 if TYPE_CHECKING:
-    from fastserve_runtime.measurement.measurement import FirstToken
     from fastserve_runtime.sessions.session import Session, Tensor, Tensors
+
+
+@dataclass(frozen=True)
+class FirstTokenCall:
+    """A call from an empty cache to the first token.
+
+    Attributes:
+        prompt_tokens: how many tokens it feeds.
+        call: makes it; gets the number of the call, to take another prompt each time.
+    """
+
+    prompt_tokens: int
+    call: Callable[[int], object]
 
 
 class Workload(Protocol):
@@ -19,8 +35,8 @@ class Workload(Protocol):
     def run_all(self) -> tuple[dict[str, Tensor], list[float]]:
         """Run every sample, and return the outputs, samples along the first axis, and the seconds that each took."""
 
-    def first_token(self, *, least_seconds: float, most_seconds: float) -> FirstToken | None:
-        """Time prompts to their first token, for about so long; None where the task generates no text."""
+    def first_token(self) -> FirstTokenCall | None:
+        """Return the call whose latency is the time to the first token; None where the task generates no text."""
 
 
 class OpenWorkload(Protocol):
@@ -72,21 +88,18 @@ class Samples:
             seconds.append(time.perf_counter() - started)
         return {name: np.concatenate([o[name] for o in outputs]) for name in outputs[0]}, seconds
 
-    def first_token(self, *, least_seconds: float, most_seconds: float) -> None:
+    def first_token(self) -> None:
         """Return None: a sample is one call."""
 
 
 def open_workload(task: str, session: Session, inputs: Tensors, timed: int | None = None) -> Workload:
     """Make the workload of a task; see `OpenWorkload`."""
-    from fastserve_runtime.pipelines import PIPELINES
-
     make: OpenWorkload = getattr(PIPELINES.load(task), "open_workload", Samples)
     return make(session, inputs, timed)
 
 
 def run_golden(task: str, session: Session, inputs: Tensors) -> dict[str, Tensor]:
     """Run the inputs of a golden as its task runs samples, several in a call where it can."""
-    from fastserve_runtime.pipelines import PIPELINES
     from fastserve_runtime.sessions.batching import run_samples
 
     make: OpenWorkload | None = getattr(PIPELINES.load(task), "open_workload", None)

@@ -13,7 +13,8 @@ from fastserve.exporting.model_source import ModelSource, find_model
 from fastserve.pipeline.converter_process import ConverterProcess
 from fastserve.pipeline.model_files import ModelFiles
 from fastserve.pipeline.step_inputs import InputFolders
-from fastserve_converters.checkpoints.checkpoint import Checkpoint, read_checkpoint
+from fastserve_converters.checkpoints.checkpoint import Checkpoint
+from fastserve_converters.checkpoints.reading import read_checkpoint
 from fastserve_converters.layer_map import Tap
 from fastserve_converters.models.checkpoint_source import source_of
 from fastserve_runtime.bundle.axes import TOKENS, dim_of

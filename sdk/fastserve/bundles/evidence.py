@@ -8,7 +8,7 @@ from typing import Any
 
 from fastserve.search.candidate import Candidate
 from fastserve_converters.artifact import GRAPH_OPTIMIZATION, LAYER_SQNR, RESTORED
-from fastserve_device_tests.compilers.compilation import ESTIMATES
+from fastserve_device_tests.compilers.compiled import ESTIMATES
 from fastserve_runtime.cli.inspection import COMPILATION, CONVERSION
 from fastserve_runtime.measurement.measurement import measurement_document
 

@@ -20,8 +20,8 @@ from fastserve_runtime.conformance.verdict import Verdict
 from fastserve_runtime.conformance.verification import exit_code, reasons, verdicts_document
 from fastserve_runtime.conformance.verification import verify as verify_bundle
 from fastserve_runtime.errors import EXIT_ENVIRONMENT, EXIT_OK, UsageError
+from fastserve_runtime.measurement.engine_trials import trials_document, trials_of
 from fastserve_runtime.measurement.machine import this_machine
-from fastserve_runtime.processes.engine_trials import trials_document, trials_of
 
 Bundle = Annotated[Path, typer.Argument(help="A bundle: its directory or .zip file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]

@@ -18,7 +18,7 @@ from fastserve_runtime.cli.inspection import (
     variant_rows,
 )
 from fastserve_runtime.conformance.verdict import Outcome, Verdict
-from fastserve_runtime.processes.engine_trials import TRIAL_HEADINGS, EngineTrial, trial_row
+from fastserve_runtime.measurement.engine_trials import TRIAL_HEADINGS, EngineTrial, trial_row
 
 OUTCOME_STYLES = {Outcome.PASS: "green", Outcome.NOT_RUN: "yellow"}
 """How outcomes look; any other is a failure."""

@@ -33,7 +33,9 @@ from fastserve.search.ranking import choose, judge, rank, shipped, shipped_for_t
 from fastserve.search.target_plans import check_named, target_plans, with_portable_bases
 from fastserve.search.target_variants import make_target_candidates, planned_target_steps
 from fastserve.search.variants import Making, make_candidates, planned_steps
-from fastserve_converters.checkpoints.checkpoint import Checkpoint, read_checkpoint
+from fastserve_converters.checkpoints.checkpoint import Checkpoint
+from fastserve_converters.checkpoints.reading import read_checkpoint
+from fastserve_converters.checkpoints.task import TASKS, Task
 from fastserve_converters.data import read_tables
 from fastserve_converters.formats import (
     FORMATS,
@@ -44,7 +46,6 @@ from fastserve_converters.formats import (
     precisions_of,
 )
 from fastserve_converters.precisions import Precision
-from fastserve_converters.tasks import TASKS, Task
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
 from fastserve_runtime.measurement.machine import Machine
 

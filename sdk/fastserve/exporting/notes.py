@@ -9,8 +9,8 @@ from fastserve.exporting.length import length_notes
 from fastserve.exporting.request import ExportRequest
 from fastserve.search.candidate import Candidate
 from fastserve_converters.checkpoints.checkpoint import Checkpoint
+from fastserve_converters.checkpoints.task import TASKS, Task
 from fastserve_converters.data import Table, unused_texts
-from fastserve_converters.tasks import TASKS, Task
 
 
 def unmeasured_notes(candidates: Sequence[Candidate]) -> Iterator[str]:

@@ -13,9 +13,9 @@ from fastserve.exporting.length import check_asked_length
 from fastserve.search.budget import Budget
 from fastserve.search.ranking import KEEP
 from fastserve_converters.checkpoints.checkpoint import Checkpoint
+from fastserve_converters.checkpoints.task import TASKS, Task
 from fastserve_converters.data import Columns, Table, samples_of
 from fastserve_converters.precisions import RANGE_METHODS
-from fastserve_converters.tasks import TASKS, Task
 from fastserve_runtime.errors import UsageError
 
 

@@ -31,14 +31,15 @@ from fastserve.pipeline.step_names import (
 )
 from fastserve_converters.artifact import TWIN_OUTPUTS
 from fastserve_converters.checkpoints.checkpoint import Checkpoint
+from fastserve_converters.checkpoints.task import TASKS, Task
 from fastserve_converters.formats import FORMATS, Format, precisions_of
 from fastserve_converters.models.checkpoint_source import source_of
 from fastserve_converters.models.reference import CALIBRATION, INPUTS
 from fastserve_converters.models.reference import OUTPUTS as REFERENCE_OUTPUTS
 from fastserve_converters.precisions import Precision
-from fastserve_converters.tasks import TASKS, Quality, Task
 from fastserve_converters.worker.sources_digest import sources_digest
 from fastserve_runtime.conformance.comparison import Comparison
+from fastserve_runtime.conformance.quality import Quality
 from fastserve_runtime.conformance.retrieval import QUERY
 from fastserve_runtime.engines import installed_engine
 from fastserve_runtime.measurement.measurement import measurement_document

@@ -18,7 +18,7 @@ from fastserve.pipeline.step_names import compile_step
 from fastserve.search.candidate import Candidate
 from fastserve_converters.lowerings import Lowering
 from fastserve_converters.models.reference import CALIBRATION, INPUTS
-from fastserve_device_tests.compilers.compilation import compile_in_process, compiler_versions
+from fastserve_device_tests.suite.compiling import compile_in_process, compiler_versions
 from fastserve_device_tests.targets import CompilingTarget, Target
 from fastserve_runtime.closing import ClosedAtEnd
 

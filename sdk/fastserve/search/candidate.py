@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fastserve.search.budget import Breach
-from fastserve_converters.tasks import Quality
+from fastserve_runtime.conformance.quality import Quality
 from fastserve_runtime.measurement.measurement import NOT_JUDGED, Figure, Measurement
 
 LEAST_SPREAD = 0.05

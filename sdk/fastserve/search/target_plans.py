@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fastserve_converters.formats import check_installed
 from fastserve_converters.lowerings import check_lowering_installed, load_lowering, lowering_targets
 from fastserve_converters.precisions import Precision
-from fastserve_device_tests.compilers.compilation import check_there
+from fastserve_device_tests.suite.compiling import check_there
 from fastserve_device_tests.targets import PROCESSORS, Target, chosen_targets, compiles
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
 

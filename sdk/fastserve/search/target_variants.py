@@ -19,7 +19,7 @@ from fastserve.search.candidate import Candidate
 from fastserve.search.target_plans import TargetPlan
 from fastserve.search.variants import Making, artifact_size
 from fastserve_converters.lowerings import load_lowering
-from fastserve_device_tests.compilers.compilation import compiler_versions
+from fastserve_device_tests.suite.compiling import compiler_versions
 from fastserve_device_tests.targets import compiler_of
 from fastserve_runtime.errors import DiskFull, EnvironmentFailure, UsageError
 

@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fastserve_converters.checkpoints import adapters
-from fastserve_converters.checkpoints.checkpoint import read_checkpoint
 from fastserve_converters.checkpoints.model_loading import load_with_notes
+from fastserve_converters.checkpoints.reading import read_checkpoint
 from fastserve_runtime.errors import UsageError
 
 needs_peft = pytest.mark.skipif(importlib.util.find_spec("peft") is None, reason="the package peft is not installed")

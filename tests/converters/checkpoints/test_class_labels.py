@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastserve_converters.checkpoints.checkpoint import read_checkpoint
 from fastserve_converters.checkpoints.class_labels import check_head_rows, check_outputs, label_names, label_notes
+from fastserve_converters.checkpoints.reading import read_checkpoint
 from fastserve_runtime.errors import UsageError
 
 

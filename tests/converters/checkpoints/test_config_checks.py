@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import transformers
 
-from fastserve_converters.checkpoints.checkpoint import read_checkpoint
 from fastserve_converters.checkpoints.model_loading import load_with_notes
+from fastserve_converters.checkpoints.reading import read_checkpoint
 from fastserve_runtime.errors import UsageError
 from random_decoders import COMMON, random_decoder
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fastserve_converters.checkpoints.checkpoint import read_checkpoint
+from fastserve_converters.checkpoints.reading import read_checkpoint
 from fastserve_converters.tasks import text_classification, text_ranking
 from fastserve_runtime.errors import UsageError
 

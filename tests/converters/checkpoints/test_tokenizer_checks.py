@@ -13,8 +13,8 @@ import torch
 import transformers
 
 from checkpoints import VOCABULARY, texts
-from fastserve_converters.checkpoints.checkpoint import read_checkpoint
 from fastserve_converters.checkpoints.model_loading import load_model
+from fastserve_converters.checkpoints.reading import read_checkpoint
 from fastserve_converters.checkpoints.tokenizer_checks import check_vocabulary, embedding_rows, text_settings
 from fastserve_converters.checkpoints.tokenizer_loading import load_tokenizer
 from fastserve_converters.data import Sample, Split

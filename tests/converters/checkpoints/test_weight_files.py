@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from fastserve_converters.checkpoints.checkpoint import read_checkpoint
+from fastserve_converters.checkpoints.reading import read_checkpoint
 from fastserve_runtime.errors import UsageError
 
 INDEX = "model.safetensors.index.json"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fastserve_converters.checkpoints.checkpoint import read_checkpoint
+from fastserve_converters.checkpoints.reading import read_checkpoint
 from fastserve_converters.models.checkpoint_source import checkpoint_of, source_of
 from fastserve_runtime.errors import UsageError
 

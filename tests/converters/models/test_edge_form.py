@@ -11,8 +11,10 @@ import torch
 from safetensors.torch import save_file
 
 from checkpoints import texts
-from fastserve_converters.checkpoints.checkpoint import Checkpoint, read_checkpoint
+from fastserve_converters.checkpoints.checkpoint import Checkpoint
 from fastserve_converters.checkpoints.model_loading import load_model
+from fastserve_converters.checkpoints.reading import read_checkpoint
+from fastserve_converters.checkpoints.task import TASKS
 from fastserve_converters.checkpoints.tokenizer_loading import load_tokenizer
 from fastserve_converters.models.edge_form import (
     TOLERANCE,
@@ -22,7 +24,6 @@ from fastserve_converters.models.edge_form import (
     prove_equal,
 )
 from fastserve_converters.models.reference import run_original
-from fastserve_converters.tasks import TASKS
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
 
 FAMILIES = ["bert", "roberta", "albert", "distilbert"]

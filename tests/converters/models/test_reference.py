@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from checkpoints import texts
-from fastserve_converters.checkpoints.checkpoint import read_checkpoint
 from fastserve_converters.checkpoints.model_loading import load_model
+from fastserve_converters.checkpoints.reading import read_checkpoint
+from fastserve_converters.checkpoints.task import TASKS
 from fastserve_converters.checkpoints.tokenizer_loading import load_tokenizer
 from fastserve_converters.data import Sample, Split
 from fastserve_converters.data.golden_texts import golden_texts
@@ -27,7 +28,7 @@ from fastserve_converters.models.reference import (
     prove_same_tokens,
     run_original,
 )
-from fastserve_converters.tasks import TASKS, feature_extraction
+from fastserve_converters.tasks import feature_extraction
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
 from fastserve_runtime.preprocessors.text import TextPreprocessor, TokenizerSettings
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from checkpoints import texts
-from fastserve_converters.checkpoints.checkpoint import read_checkpoint
 from fastserve_converters.checkpoints.model_loading import load_model
+from fastserve_converters.checkpoints.reading import read_checkpoint
 from fastserve_converters.checkpoints.tokenizer_loading import load_tokenizer
 from fastserve_converters.models.edge_form import build_edge_form
 from fastserve_converters.models.encoder_signature import encoder_part

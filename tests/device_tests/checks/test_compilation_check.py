@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fastserve_device_tests.checks.compilation_check import COMPILATION, EXECUTION, judge_compilation
-from fastserve_device_tests.compilers.compilation import Compiled
+from fastserve_device_tests.compilers.compiled import Compiled
 from fastserve_device_tests.suite.suite import run_suite
 from fastserve_device_tests.suite.target_process import check_variant
 from fastserve_device_tests.targets import load_target

@@ -21,8 +21,7 @@ from fastserve_device_tests.checks.model_checks import (
 from fastserve_device_tests.checks.subject import Subject
 from fastserve_runtime.bundle.golden import read_golden
 from fastserve_runtime.bundle.manifest import ExpectedPlacement, OperatorCount, Signature, SymbolicDim, parse_manifest
-from fastserve_runtime.conformance.verdict import Outcome, Verdict
-from fastserve_runtime.conformance.verification import EXECUTOR, QUALITY
+from fastserve_runtime.conformance.verdict import EXECUTOR, QUALITY, Outcome, Verdict
 from fastserve_runtime.sessions.batching import run_samples
 from fastserve_runtime.sessions.session import Placement
 from manifests import CHECKS, GOLDEN, text_bundle, word_vectors

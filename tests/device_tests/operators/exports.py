@@ -15,8 +15,8 @@ import torch
 import transformers
 
 from checkpoints import save_checkpoint
-from fastserve_converters.checkpoints.checkpoint import read_checkpoint
 from fastserve_converters.checkpoints.model_loading import load_model
+from fastserve_converters.checkpoints.reading import read_checkpoint
 from fastserve_converters.formats import DecoderJob, ExportJob
 from fastserve_converters.formats import executorch as executorch_format
 from fastserve_converters.formats import tflite as tflite_format

@@ -16,9 +16,9 @@ from fastserve_device_tests.targets import load_target
 from fastserve_runtime.bundle.reader import open_bundle
 from fastserve_runtime.conformance.verdict import Outcome, Verdict
 from fastserve_runtime.errors import EnvironmentFailure
-from fastserve_runtime.loading import open_variant
 from fastserve_runtime.sessions.session import Session
 from fastserve_runtime.sessions.tensors import zero_inputs
+from fastserve_runtime.variants import open_variant
 from manifests import CHECKS, MODEL, file_entries, text_bundle, text_model, write_directory
 
 WASM, WEBGPU = load_target("onnx:web-wasm"), load_target("onnx:web-webgpu")

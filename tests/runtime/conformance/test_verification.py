@@ -7,9 +7,8 @@ import pytest
 import fastserve_runtime
 from fastserve_runtime.bundle.golden import read_golden, write_golden
 from fastserve_runtime.bundle.reader import open_bundle
-from fastserve_runtime.conformance.verdict import Outcome, Verdict
+from fastserve_runtime.conformance.verdict import PREPROCESSING, Outcome, Verdict
 from fastserve_runtime.conformance.verification import (
-    PREPROCESSING,
     Verification,
     exit_code,
     judge_golden,

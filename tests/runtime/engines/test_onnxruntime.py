@@ -9,8 +9,9 @@ from fastserve_runtime.bundle.manifest import SymbolicDim, TensorSpec, check_sta
 from fastserve_runtime.bundle.reader import open_bundle
 from fastserve_runtime.bundle.task_manifests.feature_extraction import SENTENCE_EMBEDDING
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, InputError
-from fastserve_runtime.loading import choose_variant, open_model, open_variant
+from fastserve_runtime.loading import open_model
 from fastserve_runtime.parsing import Fields
+from fastserve_runtime.variants import choose_variant, open_variant
 from manifests import (
     LENGTH,
     TOKENIZER,

@@ -7,7 +7,6 @@ import pytest
 
 from fastserve_runtime.generation.decoding_workload import OUTPUT_TOKENS, PROMPT_TOKENS, GenerationWorkload
 from fastserve_runtime.generation.traces import LENGTH, PROMPT, SCORED, TOKENS, run_traces, scored_positions
-from fastserve_runtime.measurement.latency import summarize
 from table_decoder import TableDecoder
 
 VOCABULARY = 11
@@ -26,19 +25,9 @@ def inputs_of(*rows: list[int], positions: int = 8) -> dict[str, np.ndarray]:
 INPUTS = inputs_of([1, 2, 3, 4, 5], [6, 7, 8], [9, 10])
 
 
-@pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, float]]:
-    """Timing without a clock: each measurement makes three calls."""
-    seen: list[dict[str, float]] = []
-
-    def measure(call, **limits):
-        seen.append(limits)
-        for index in range(3):
-            call(index)
-        return summarize([0.5] * 70)
-
-    monkeypatch.setattr("fastserve_runtime.generation.decoding_workload.measure_latency", measure)
-    return seen
+def three_calls(workload: GenerationWorkload) -> None:
+    for index in range(3):
+        workload.first_token().call(index)
 
 
 @pytest.mark.parametrize(
@@ -53,10 +42,9 @@ def test_prompts_have_the_wanted_tokens_or_half_the_context(context: int, wanted
     assert [len(f) for f in decoder.feeds] == [tokens, 1]
 
 
-@pytest.mark.usefixtures("calls")
 def test_each_prompt_begins_with_another_traces_real_tokens_and_goes_on_with_the_next() -> None:
     decoder = TableDecoder(VOCABULARY, 100)
-    GenerationWorkload(decoder, INPUTS, prompt_tokens=12).first_token(least_seconds=1, most_seconds=2)
+    three_calls(GenerationWorkload(decoder, INPUTS, prompt_tokens=12))
     assert decoder.calls == [
         "rewind 0",
         [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 1, 2],
@@ -67,11 +55,10 @@ def test_each_prompt_begins_with_another_traces_real_tokens_and_goes_on_with_the
     ]
 
 
-@pytest.mark.usefixtures("calls")
 @pytest.mark.parametrize(("timed", "first"), [(1, [1, 1, 1]), (2, [1, 6, 1]), (None, [1, 6, 9]), (50, [1, 6, 9])])
 def test_prompts_are_made_of_so_many_traces_in_turn(timed: int | None, first: list[int]) -> None:
     decoder = TableDecoder(VOCABULARY, 100)
-    GenerationWorkload(decoder, INPUTS, timed).first_token(least_seconds=1, most_seconds=2)
+    three_calls(GenerationWorkload(decoder, INPUTS, timed))
     assert [f[0] for f in decoder.feeds] == first
 
 
@@ -100,14 +87,15 @@ def test_decoding_starts_again_behind_the_prompt_before_the_context_ends(context
     assert sum(len(f) > 1 for f in decoder.feeds) == 1
 
 
-def test_the_time_to_the_first_token_has_more_seconds_and_starts_from_nothing(calls) -> None:
+def test_the_time_to_the_first_token_starts_from_nothing() -> None:
     decoder = TableDecoder(VOCABULARY, 100)
     workload = GenerationWorkload(decoder, INPUTS, prompt_tokens=4)
     workload.run(0)
-    first = workload.first_token(least_seconds=2.0, most_seconds=10.0)
-    assert calls == [{"least_seconds": 2.0, "most_seconds": 20.0}]
+    first = workload.first_token()
     assert first.prompt_tokens == 4
-    assert (first.latency.p90, first.latency.is_trustworthy) == (0.5, True)
+    before = len(decoder.calls)
+    first.call(0)
+    assert decoder.calls[before:] == ["rewind 0", [1, 2, 3, 4]]
     # What it held is gone, so the next step feeds a prompt first.
     before = len(decoder.calls)
     workload.run(1)

@@ -9,9 +9,11 @@ import pytest
 from fastserve_runtime.bundle.manifest import parse_manifest
 from fastserve_runtime.engines import installed_engine
 from fastserve_runtime.errors import BundleError, UsageError
+from fastserve_runtime.measurement.latency import summarize
 from fastserve_runtime.measurement.machine import this_machine
 from fastserve_runtime.measurement.measurement import measurement_document, parse_measurement
-from fastserve_runtime.measurement.measuring import import_seconds, main, measure, measured_model
+from fastserve_runtime.measurement.measuring import import_seconds, main, measure, measured_first_token, measured_model
+from fastserve_runtime.sessions.workload import FirstTokenCall
 from manifests import MODEL, expected_embeddings, text_model, token_ids, valid_manifest, variant
 
 TEXTS = ["a b", "c", "d e f", "a"]
@@ -148,3 +150,16 @@ def test_a_process_of_its_own_has_the_runtime_alone(request_of, tmp_path):
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
     result = json.loads((tmp_path / "result.json").read_text())["measurement"]
     assert result["brings_pytorch"] is False
+
+
+def test_the_time_to_the_first_token_is_given_more_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[dict[str, float]] = []
+
+    def measure(call, **limits):
+        seen.append(limits)
+        return summarize([0.5] * 70)
+
+    monkeypatch.setattr("fastserve_runtime.measurement.measuring.measure_latency", measure)
+    first = measured_first_token(FirstTokenCall(4, print), 2.0, 10.0)
+    assert seen == [{"least_seconds": 2.0, "most_seconds": 20.0}]
+    assert (first.prompt_tokens, first.latency.p90, first.latency.is_trustworthy) == (4, 0.5, True)

@@ -62,7 +62,7 @@ def test_every_sample_is_run_once_at_its_own_length() -> None:
 def test_single_calls_have_no_further_figures() -> None:
     workload = open_workload("text-classification", Summing(), inputs(2))
     assert isinstance(workload, Samples)
-    assert workload.first_token(least_seconds=0, most_seconds=0) is None
+    assert workload.first_token() is None
 
 
 def test_goldens_of_encoders_are_run_as_samples_are() -> None:

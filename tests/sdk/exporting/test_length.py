@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from fastserve.exporting.length import DEFAULT_SEQUENCE_LENGTH, check_asked_length, export_length, length_notes
-from fastserve_converters.checkpoints.checkpoint import Checkpoint, read_checkpoint
+from fastserve_converters.checkpoints.checkpoint import Checkpoint
+from fastserve_converters.checkpoints.reading import read_checkpoint
 from fastserve_converters.checkpoints.sentence_transformers import TextSettings
 from fastserve_runtime.errors import UsageError
 

@@ -10,7 +10,7 @@ import pytest
 from fastserve.cache.run_folders import RunFolder
 from fastserve.pipeline.model_files import ModelFiles, described_source
 from fastserve.pipeline.step_inputs import InputFolders
-from fastserve_converters.checkpoints.checkpoint import read_checkpoint
+from fastserve_converters.checkpoints.reading import read_checkpoint
 from fastserve_converters.models.checkpoint_source import checkpoint_of, source_of
 from fastserve_runtime.errors import UsageError
 

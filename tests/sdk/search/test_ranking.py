@@ -24,7 +24,7 @@ from fastserve.search.ranking import (
     shipped_for_targets,
     speed_levels,
 )
-from fastserve_converters.tasks import Quality
+from fastserve_runtime.conformance.quality import Quality
 from fastserve_runtime.measurement.measurement import NOT_JUDGED
 
 Make = Callable[..., Candidate]

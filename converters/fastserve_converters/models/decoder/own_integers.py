@@ -29,11 +29,11 @@ def own_integers(form: DecoderForm, source: Path | StoredLayers | None) -> dict[
         raise UsageError("The precision 'source' keeps a checkpoint's own integers; this one has floats.", _REMEDY)
     found: dict[str, QuantizedWeight]
     if isinstance(source, Path):
-        from fastserve_converters.checkpoints.gguf.grids import gguf_grids
+        from fastserve_converters.models.decoder.gguf_grids import gguf_grids
 
         found, name = gguf_grids(source, form), source.name
     else:
-        from fastserve_converters.checkpoints.quantized.grids import checkpoint_grids
+        from fastserve_converters.models.decoder.checkpoint_grids import checkpoint_grids
 
         found, name = checkpoint_grids(source, form), source.files[0].name
     if not found:

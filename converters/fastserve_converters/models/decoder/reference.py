@@ -15,6 +15,7 @@ from transformers import GenerationConfig
 
 from fastserve_converters.checkpoints.checkpoint import Checkpoint
 from fastserve_converters.checkpoints.generation_config import read_advice
+from fastserve_converters.checkpoints.task import TASKS, Task
 from fastserve_converters.data import Sample, Split
 from fastserve_converters.data.golden_texts import GoldenText, non_latin_texts
 from fastserve_converters.models.decoder.prompts import (
@@ -33,7 +34,6 @@ from fastserve_converters.models.reference import (
     TOKENIZER,
     TOKENIZER_CONFIG,
 )
-from fastserve_converters.tasks import TASKS, Task
 from fastserve_converters.tasks.text_generation import LOGITS
 from fastserve_runtime.errors import UsageError
 from fastserve_runtime.generation import traces

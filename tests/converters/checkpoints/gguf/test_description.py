@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from decoder_checkpoints import save_decoder_checkpoint
-from fastserve_converters.checkpoints.checkpoint import read_checkpoint
 from fastserve_converters.checkpoints.gguf.description import read_gguf_description
 from fastserve_converters.checkpoints.gguf.finding import find_gguf
 from fastserve_converters.checkpoints.gguf.header import read_header
 from fastserve_converters.checkpoints.gguf.model import load_gguf_model
+from fastserve_converters.checkpoints.reading import read_checkpoint
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
 from gguf_writing import Kind, gguf_model, tokenizer_metadata, write_gguf
 

@@ -14,9 +14,9 @@ from safetensors.torch import load_file, save_file
 
 from checkpoints import save_checkpoint
 from decoder_checkpoints import save_decoder_checkpoint
-from fastserve_converters.checkpoints.checkpoint import read_checkpoint
 from fastserve_converters.checkpoints.model_loading import load_model
 from fastserve_converters.checkpoints.quantized.weights import stored_layers
+from fastserve_converters.checkpoints.reading import read_checkpoint
 from fastserve_converters.models.decoder.own_integers import own_integers
 from fastserve_converters.models.decoder.reading import read_decoder
 from fastserve_runtime.errors import UsageError

@@ -17,8 +17,8 @@ import torch
 import fastserve_runtime
 from checkpoints import save_checkpoint
 from fastserve_converters.artifact import LAYER_SQNR
-from fastserve_converters.checkpoints.checkpoint import read_checkpoint
 from fastserve_converters.checkpoints.model_loading import load_model
+from fastserve_converters.checkpoints.reading import read_checkpoint
 from fastserve_converters.formats import executorch
 from fastserve_converters.formats.executorch.evidence import as_tensors, program_outputs, record_evidence
 from fastserve_converters.layer_map import read_modules

@@ -9,12 +9,12 @@ import onnxruntime
 import pytest
 from onnx_ir import tape as tapes
 
-from fastserve_converters.checkpoints.gguf.grids import gguf_grids
 from fastserve_converters.checkpoints.gguf.model import load_gguf_model
 from fastserve_converters.formats.onnx.decoder_graph import write_graph
 from fastserve_converters.formats.onnx.grouped import grouped_product, grouped_rows
 from fastserve_converters.formats.onnx.integers import Initializers
 from fastserve_converters.models.decoder.form import whole_logits
+from fastserve_converters.models.decoder.gguf_grids import gguf_grids
 from fastserve_converters.models.decoder.reading import read_decoder
 from fastserve_converters.precisions import WeightScheme
 from fastserve_converters.quantization.weights import QuantizedWeight, quantize_nearest

@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from fastserve_converters.artifact import GRAPH_OPTIMIZATION, LAYER_SQNR
-from fastserve_converters.checkpoints.checkpoint import read_checkpoint
 from fastserve_converters.checkpoints.model_loading import load_model
+from fastserve_converters.checkpoints.reading import read_checkpoint
 from fastserve_converters.formats import LEAST_TOKENS, ExportJob, onnx
 from fastserve_converters.formats.onnx.files import MODEL
 from fastserve_converters.formats.onnx.layer_outputs import layer_reader, layer_tensors

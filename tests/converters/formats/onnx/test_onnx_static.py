@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from fastserve_converters.artifact import RESTORED
-from fastserve_converters.checkpoints.checkpoint import read_checkpoint
 from fastserve_converters.checkpoints.model_loading import load_model
+from fastserve_converters.checkpoints.reading import read_checkpoint
 from fastserve_converters.formats import ExportJob, onnx
 from fastserve_converters.formats.onnx.files import MODEL
 from fastserve_converters.formats.onnx.layers import quantize_embeddings

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from fastserve_converters.artifact import Artifact
-from fastserve_converters.checkpoints.checkpoint import read_checkpoint
 from fastserve_converters.checkpoints.model_loading import load_model
+from fastserve_converters.checkpoints.reading import read_checkpoint
 from fastserve_converters.formats import tflite
 from fastserve_converters.models.edge_form import EdgeForm, build_edge_form
 from fastserve_converters.models.encoder_signature import encoder_part

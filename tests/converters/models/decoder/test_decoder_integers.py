@@ -111,7 +111,7 @@ def test_a_checkpoint_of_floats_has_no_integers_of_its_own() -> None:
 
 
 def test_a_file_without_a_layer_of_integers_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastserve_converters.checkpoints.gguf.grids.gguf_grids", lambda *_: {})
+    monkeypatch.setattr("fastserve_converters.models.decoder.gguf_grids.gguf_grids", lambda *_: {})
     form = form_of("llama")
     plan = PRECISIONS["source"]
     with pytest.raises(UsageError, match=r"No layer of 'model-f16\.gguf' has integers"):
@@ -122,7 +122,7 @@ def test_a_files_own_integers_are_kept_and_the_rest_is_rounded(monkeypatch: pyte
     form = form_of("llama")
     own = quantize_nearest(weight_of(form, "blocks.0.attention.qkv").numpy(), WeightScheme(4, 32, symmetric=False))
     grids = {"blocks.0.attention.qkv": own}
-    monkeypatch.setattr("fastserve_converters.checkpoints.gguf.grids.gguf_grids", lambda *_: grids)
+    monkeypatch.setattr("fastserve_converters.models.decoder.gguf_grids.gguf_grids", lambda *_: grids)
     plan = PRECISIONS["source"]
     schemes = decoder_assignment(form, plan)
     found = decoder_weights(form, schemes, plan, rounder(form), Path("model.gguf"))

@@ -168,8 +168,8 @@ def test_layers_are_scored_and_given_their_own_schemes(export: Export) -> None:
 
 
 def _parameters(export: Export) -> dict[str, np.ndarray]:
-    from fastserve_converters.checkpoints.checkpoint import read_checkpoint
     from fastserve_converters.checkpoints.model_loading import load_model
+    from fastserve_converters.checkpoints.reading import read_checkpoint
     from fastserve_converters.models.decoder.reading import read_decoder
 
     form = read_decoder(load_model(read_checkpoint(Path(export.source["path"]))), CONTEXT)

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from checkpoints import texts
-from fastserve_converters.checkpoints.checkpoint import read_checkpoint
 from fastserve_converters.checkpoints.model_loading import load_model
+from fastserve_converters.checkpoints.reading import read_checkpoint
 from fastserve_converters.checkpoints.tokenizer_loading import load_tokenizer
 from fastserve_converters.data import Sample, Split
 from fastserve_converters.models.decoder.reference import (

@@ -9,9 +9,9 @@ import torch
 import transformers
 
 from decoder_checkpoints import VOCABULARY, save_text_tokenizer
-from fastserve_converters.checkpoints.checkpoint import read_checkpoint
 from fastserve_converters.checkpoints.longrope import fix_long_factors, longrope_notes, short_tokens, takes_long_factors
 from fastserve_converters.checkpoints.model_loading import load_model
+from fastserve_converters.checkpoints.reading import read_checkpoint
 from fastserve_converters.models.decoder.proof import prove_equal
 from fastserve_converters.models.decoder.reading import read_decoder
 from fastserve_converters.worker.jobs import Jobs

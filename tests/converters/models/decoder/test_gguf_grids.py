@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from fastserve_converters.checkpoints.gguf.description import read_gguf_description
-from fastserve_converters.checkpoints.gguf.grids import gguf_grids
 from fastserve_converters.checkpoints.gguf.model import load_gguf_model
+from fastserve_converters.models.decoder.gguf_grids import gguf_grids
 from fastserve_converters.models.decoder.reading import read_decoder
 from gguf_writing import ARCHITECTURES, Kind, gguf_model, write_gguf
 

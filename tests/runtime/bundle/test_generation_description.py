@@ -6,9 +6,9 @@ import json
 
 import pytest
 
+from fastserve_runtime.bundle.generation_description import generation_document, generation_lines
 from fastserve_runtime.bundle.manifest import parse_manifest
 from fastserve_runtime.bundle.reader import open_bundle
-from fastserve_runtime.generation.description import generation_document, generation_lines
 from manifests import tensor, valid_manifest, variant
 
 LENGTH = {"symbol": "past", "min": 0, "max": 2**31 - 1}

@@ -13,9 +13,9 @@ import pytest
 
 from fastserve_runtime.engines import ENGINES, litert, onnxruntime
 from fastserve_runtime.errors import EXIT_ENVIRONMENT, EXIT_OK, EXIT_USAGE
+from fastserve_runtime.measurement.engine_trials import needed_instruction_sets, trial_row, trials_document, trials_of
 from fastserve_runtime.measurement.instruction_sets import instruction_sets
 from fastserve_runtime.measurement.machine import Machine, this_machine
-from fastserve_runtime.processes.engine_trials import needed_instruction_sets, trial_row, trials_document, trials_of
 from manifests import text_bundle, write_directory
 
 PENTIUM = Machine("an old one", 1, "x86_64", ("ssse3",), None, "Linux")

@@ -1,6 +1,6 @@
 """Compiling a model for a target, in the process and the environment that the target's compiler needs.
 
-    python -m fastserve_device_tests.compilers.compile_process REQUEST.json
+    python -m fastserve_device_tests.suite.compile_process REQUEST.json
 
 The request has `target`, `model` (a portable file), `variant` (the manifest's fields of its variant) and `out` (an
 empty folder). Prints one JSON object: `compiled`, or `problem` and `remedy`.

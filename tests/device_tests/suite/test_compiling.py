@@ -9,14 +9,9 @@ from typing import Any
 
 import pytest
 
-from fastserve_device_tests.compilers.compilation import (
-    Compiled,
-    check_there,
-    compile_in_process,
-    compiler_versions,
-    graphs_in,
-)
+from fastserve_device_tests.compilers.compiled import Compiled, graphs_in
 from fastserve_device_tests.needs import Needs
+from fastserve_device_tests.suite.compiling import check_there, compile_in_process, compiler_versions
 from fastserve_device_tests.targets import load_target
 from fastserve_runtime.bundle.manifest import parse_variant
 from fastserve_runtime.errors import EnvironmentFailure

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from fastserve_device_tests.executors.native_words import native_words
+from fastserve_device_tests.processes.native_words import native_words
 
 LOG = logging.getLogger("test")
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from fastserve_converters.checkpoints.checkpoint import file_sha256, read_checkpoint
+from fastserve_converters.checkpoints.checkpoint import file_sha256
 from fastserve_converters.checkpoints.families import FAMILIES
+from fastserve_converters.checkpoints.reading import read_checkpoint
 from fastserve_runtime.errors import UsageError
 from sentence_models import save_sentence_model
 

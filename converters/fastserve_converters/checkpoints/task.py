@@ -1,0 +1,101 @@
+"""What a task is to the converters, and where tasks are found: the modules of `fastserve_converters.tasks`.
+
+It stands beside `Checkpoint`, which a task describes further and is read by what tasks say of themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from fastserve_runtime.bundle.axes import TOKENS
+from fastserve_runtime.conformance.quality import Quality
+from fastserve_runtime.plugins import PartFolder
+
+if TYPE_CHECKING:
+    import torch
+
+    from fastserve_converters.checkpoints.checkpoint import Checkpoint
+    from fastserve_converters.data import LabelKind
+    from fastserve_runtime.conformance.comparison import Comparison
+
+Pairs = Literal["never", "optional", "always"]
+
+TASKS = PartFolder("fastserve_converters.tasks", "fastserve.tasks", "task")
+
+
+@dataclass(frozen=True)
+class ModelOutput:
+    """An output of a model that is exported.
+
+    Attributes:
+        name: in artifacts and bundles.
+        field: of the model's result, from which it is made.
+        axes: what its dimensions are called; see the runtime's `bundle.axes`.
+    """
+
+    name: str
+    field: str
+    axes: tuple[str, ...]
+
+    @property
+    def by_token(self) -> bool:
+        """Whether it has a value for every token, shape [n, tokens, ...]. Those of padding say nothing."""
+        return TOKENS in self.axes
+
+
+class Task(Protocol):
+    """What a module in `tasks` offers.
+
+    Attributes:
+        HEADS: endings of the architecture names in configs that are for this task.
+        HEAD_WEIGHTS: sets of weight names by which a head for this task is known where the config names no
+            architecture; one that begins with a full stop is the end of a name. May be left out.
+        IN_ANY_MODEL: whether a model with another task's head can be taken for it too.
+        AUTO_CLASS: the class of Transformers that loads it.
+        UNUSED: parts of weight names that the task never uses; they may be missing and are not exported.
+        HAS_LABELS: whether the config's class names mean something.
+        POOLS: whether sentence-transformers files apply.
+        GENERATES: whether it continues texts, which decoders do, rather than to encode them.
+        RANKS: whether it orders texts for a query, so that a query's documents are judged together.
+        PAIRS: whether it takes pairs of texts: `never`, `optional` (where the user says so) or `always`.
+    """
+
+    HEADS: tuple[str, ...]
+    HEAD_WEIGHTS: tuple[tuple[str, ...], ...]
+    IN_ANY_MODEL: bool
+    AUTO_CLASS: str
+    UNUSED: tuple[str, ...]
+    HAS_LABELS: bool
+    POOLS: bool
+    GENERATES: bool
+    RANKS: bool
+    PAIRS: Pairs
+
+    def outputs(self, checkpoint: Checkpoint) -> tuple[ModelOutput, ...]:
+        """Return the outputs that are exported, at least one; quality may look at all of them."""
+
+    def settings(self, checkpoint: Checkpoint) -> dict[str, Any]:
+        """Return what the pipeline needs to know: JSON for the manifest's `task_settings`."""
+
+    def label_kind(self, checkpoint: Checkpoint) -> LabelKind | None:
+        """Return what the labels of its data are; None where it reads none."""
+
+    def reference_outputs(
+        self, model: torch.nn.Module, checkpoint: Checkpoint, inputs: Mapping[str, torch.Tensor]
+    ) -> Mapping[str, torch.Tensor]:
+        """Run the original model.
+
+        Args:
+            model: as loaded, before any rewriting.
+            checkpoint: its description.
+            inputs: `input_ids`, `attention_mask` and where it has token types `token_type_ids` (int64), shape
+                [n, tokens].
+
+        Returns:
+            The task's `outputs` by name, shape [n, ...].
+        """
+
+    def quality(self, compared: Comparison) -> Quality:
+        """Judge a variant by its outputs on the evaluation samples and the reference's."""
