@@ -1,7 +1,8 @@
 """The command of devices: `fastserve-runtime inspect | run | verify | bench | serve`.
 
 It needs what the runtime needs and no more: the standard library until a model is loaded, then numpy and one engine.
-Each command is a module `<name>_command` with `run(arguments) -> exit code`, imported when it is chosen.
+Each command is a module `<name>_command` with `run(arguments, view) -> exit code`, imported when it is chosen.
+`fastserve`, the SDK's command, has the same ones with another view.
 """
 
 from __future__ import annotations
@@ -16,9 +17,12 @@ from fastserve_runtime.cli.failures import run_with_failures_told
 from fastserve_runtime.cli.generation_options import add_flags
 from fastserve_runtime.cli.server_options import add_server_flags
 from fastserve_runtime.cli.streams import flush_streams, prepare_streams
+from fastserve_runtime.cli.view import PlainView, View
 from fastserve_runtime.preprocessors.text import LONG_TEXT
 
-Command = Callable[[argparse.Namespace], int]
+Command = Callable[[argparse.Namespace, View], int]
+
+PROGRAM = "fastserve-runtime"
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -28,22 +32,33 @@ def main(words: Sequence[str] | None = None) -> int:
         words: the words behind the command's name; those that the process was started with if left out.
     """
     prepare_streams()
+    return run_words(words, PlainView())
+
+
+def run_words(words: Sequence[str] | None, view: View, program: str = PROGRAM) -> int:
+    """Run one command in a view and return its exit code.
+
+    Args:
+        words: as of `main`.
+        view: where results and messages go.
+        program: the name under which wrong usage and help are told.
+    """
     try:
-        arguments = parser().parse_args(words)
+        arguments = parser(program).parse_args(words)
         if arguments.bundle is None and not arguments.machine:  # of `inspect`; all others want a bundle
             arguments.wrong_usage("a BUNDLE is wanted, or --machine")
     except SystemExit as end:  # --help, --version, and wrong usage, which was told already
         flush_streams()
         return end.code if isinstance(end.code, int) else 0
     return run_with_failures_told(
-        lambda: _command(arguments.command)(arguments), as_json=arguments.as_json, debug=arguments.debug
+        lambda: _command(arguments.command)(arguments, view), view, as_json=arguments.as_json, debug=arguments.debug
     )
 
 
-def parser() -> argparse.ArgumentParser:
+def parser(program: str = PROGRAM) -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     top = argparse.ArgumentParser(
-        prog="fastserve-runtime",
+        prog=program,
         description="Look into FastServe bundles, run them, check them and measure them on this device.",
         allow_abbrev=False,
     )

@@ -1,4 +1,4 @@
-"""`fastserve-runtime bench`."""
+"""The command `bench`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 from fastserve_runtime.bundle.reader import open_bundle
 from fastserve_runtime.cli.bench_report import measurement_lines, progress_line, sustained_lines
-from fastserve_runtime.cli.failures import tell_failure
 from fastserve_runtime.cli.streams import printable, show, show_document, tell
+from fastserve_runtime.cli.view import View
 from fastserve_runtime.errors import EXIT_INTERRUPTED, EXIT_OK, UsageError
 from fastserve_runtime.failure import failure_of
 from fastserve_runtime.measurement.benchmark import benchmark_document, benchmarked
@@ -19,7 +19,7 @@ from fastserve_runtime.measurement.sustained import SustainedRun, Window
 SECONDS_A_MINUTE = 60
 
 
-def run(arguments: Namespace) -> int:
+def run(arguments: Namespace, view: View) -> int:
     """Measure a variant of a bundle, and with `--minutes` keep it running."""
     minutes = checked_minutes(arguments.minutes)
     sustained: SustainedRun | None = None
@@ -29,7 +29,7 @@ def run(arguments: Namespace) -> int:
             variant=arguments.variant,
             engine=arguments.engine,
             threads=arguments.threads,
-            on_start=lambda sentence: tell(printable(sentence)),
+            on_start=view.tell,
         ) as benchmark:
             if not arguments.as_json:
                 for line in measurement_lines(bundle, benchmark):
@@ -46,7 +46,7 @@ def run(arguments: Namespace) -> int:
         for line in sustained_lines(sustained):
             show(line)
     if sustained is not None and sustained.interrupted:
-        tell_failure(failure_of(KeyboardInterrupt()))
+        view.fail(failure_of(KeyboardInterrupt()))
         return EXIT_INTERRUPTED
     return EXIT_OK
 

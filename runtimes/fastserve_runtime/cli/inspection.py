@@ -25,6 +25,7 @@ _DAMAGE = (AttributeError, KeyError, TypeError, ValueError, ArithmeticError)
 _NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
 _WORST_LAYERS = 3
 VARIANT_HEADINGS = ("variant", "size", "quality", "p90", "peak memory", "needs", "placement")
+VARIANT_NUMBERS = ("size", "quality", "p90", "peak memory")
 
 
 def inspection(bundle: Bundle) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`fastserve-runtime run`."""
+"""The command `run`."""
 
 from __future__ import annotations
 
@@ -7,16 +7,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from fastserve_runtime.cli.generation_options import GenerationOptions, is_generation
-from fastserve_runtime.cli.streams import show, show_document
+from fastserve_runtime.cli.streams import show_document
 from fastserve_runtime.cli.text_outputs import TextOptions, text_outputs
-from fastserve_runtime.cli.text_table import shortened, text_table
+from fastserve_runtime.cli.view import Table, View
 from fastserve_runtime.errors import EXIT_OK
 from fastserve_runtime.loading import load
 
-_MOST_CHARACTERS = 60
 
-
-def run(arguments: Namespace) -> int:
+def run(arguments: Namespace, view: View) -> int:
     """Use a bundle on the texts, or talk with it."""
     options = GenerationOptions.of_arguments(arguments)
     opening = {name: getattr(arguments, name) for name in ("variant", "engine", "threads")}
@@ -30,39 +28,33 @@ def run(arguments: Namespace) -> int:
     if arguments.as_json:
         show_document(outputs.documents)
     elif outputs.table is not None:
-        rows = [tuple(map(_short, row)) for row in outputs.table.rows]
-        show(text_table(outputs.table.headings, rows, right=outputs.table.numbers))
+        view.table(outputs.table)
     else:
-        for part in _embeddings(outputs.documents, outputs.arrays):
-            show(part)
+        for table in _embeddings(outputs.documents, outputs.arrays):
+            view.table(table)
     return EXIT_OK
 
 
-def _embeddings(documents: Sequence[dict[str, Any]], embeddings: Any) -> Iterator[str]:
+def _embeddings(documents: Sequence[dict[str, Any]], embeddings: Any) -> Iterator[Table]:
     import numpy as np
 
     from fastserve_runtime.conformance.metrics import cosine_matrix
 
     vectors = [np.asarray(e) for e in embeddings]
-    rows = [
+    rows = tuple(
         (
             str(number),
-            _short(document["text"]),
+            document["text"],
             f"float32 {list(vector.shape)}",
             " ".join(f"{v:+.3f}" for v in vector.ravel()[:4]),
         )
         for number, (document, vector) in enumerate(zip(documents, vectors, strict=True), start=1)
-    ]
-    yield text_table(("", "text", "output", "first values"), rows)
+    )
+    yield Table(("", "text", "output", "first values"), rows, of_texts=True)
     if len(vectors) > 1 and vectors[0].ndim == 1:
-        numbers = [str(number) for number in range(1, len(vectors) + 1)]
-        alike = [
+        numbers = tuple(str(number) for number in range(1, len(vectors) + 1))
+        alike = tuple(
             (number, *(f"{value:.3f}" for value in row))
             for number, row in zip(numbers, cosine_matrix(np.asarray(vectors)), strict=True)
-        ]
-        yield ""
-        yield text_table(("cosine similarity", *numbers), alike, right=numbers)
-
-
-def _short(text: str) -> str:
-    return shortened(text, _MOST_CHARACTERS)
+        )
+        yield Table(("cosine similarity", *numbers), alike, numbers)

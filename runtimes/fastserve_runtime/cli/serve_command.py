@@ -1,4 +1,4 @@
-"""`fastserve-runtime serve`."""
+"""The command `serve`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from argparse import Namespace
 from collections.abc import Sequence
 from functools import partial
 
-from fastserve_runtime.cli.failures import tell_failure
-from fastserve_runtime.cli.streams import printable, show, tell
+from fastserve_runtime.cli.streams import show
+from fastserve_runtime.cli.view import View
 from fastserve_runtime.errors import EXIT_INTERRUPTED, EXIT_OK
 from fastserve_runtime.failure import failure_of
 from fastserve_runtime.loading import load
@@ -18,7 +18,7 @@ from fastserve_runtime.serving.installation import check_installed
 from fastserve_runtime.serving.settings import ServerSettings
 
 
-def run(arguments: Namespace) -> int:
+def run(arguments: Namespace, view: View) -> int:
     """Serve bundles over HTTP until Ctrl-C or SIGTERM."""
     settings = ServerSettings(
         host=arguments.host,
@@ -33,7 +33,9 @@ def run(arguments: Namespace) -> int:
     from fastserve_runtime.serving.server import serve
 
     def ready(url: str, models: Sequence[str]) -> None:
-        tell_ready(url, models, as_json=arguments.as_json)
+        if arguments.as_json:  # one line of standard output, for scripts
+            show(json.dumps({"url": url, "models": list(models)}))
+        view.tell(f"Serving {', '.join(models)} at {url}; Ctrl-C ends it.")
 
     was_interrupted = serve(
         [arguments.bundle, *arguments.more_bundles],
@@ -43,13 +45,6 @@ def run(arguments: Namespace) -> int:
         on_ready=ready,
     )
     if was_interrupted:
-        tell_failure(failure_of(KeyboardInterrupt()))
+        view.fail(failure_of(KeyboardInterrupt()))
         return EXIT_INTERRUPTED
     return EXIT_OK
-
-
-def tell_ready(url: str, models: Sequence[str], *, as_json: bool) -> None:
-    """Say where a server answers; as one line of JSON on standard output too, for scripts."""
-    if as_json:
-        show(json.dumps({"url": url, "models": list(models)}))
-    tell(printable(f"Serving {', '.join(models)} at {url}; Ctrl-C ends it."))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from fastserve_runtime.cli.given_texts import given_pairs, given_texts
+from fastserve_runtime.cli.view import Table
 from fastserve_runtime.errors import UsageError
 from fastserve_runtime.preprocessors.text import DEFAULT_LONG_TEXT, LongText, checked_long_text
 from fastserve_runtime.results import result_documents
@@ -44,21 +45,6 @@ class TextOptions:
             "--prompt": self.prompt is not None,
         }
         return [flag for flag, is_given in flags.items() if is_given]
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of cells under headings.
-
-    Attributes:
-        headings: of the columns.
-        rows: as many cells each.
-        numbers: headings of the columns that hold numbers.
-    """
-
-    headings: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    numbers: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -124,7 +110,7 @@ def _ranked(pipeline: Any, query: str, documents: list[str], long_text: LongText
         for place, d in enumerate(found, start=1)
     ]
     rows = tuple((str(place), d.text, _number(d.score)) for place, d in enumerate(found, start=1))
-    return TextOutputs(shown, Table(("rank", "text", "score"), rows, ("rank", "score")), documents)
+    return TextOutputs(shown, Table(("rank", "text", "score"), rows, ("rank", "score"), of_texts=True), documents)
 
 
 def _classified(documents: Sequence[dict[str, Any]], problem_type: str | None) -> Table:
@@ -138,7 +124,7 @@ def _classified(documents: Sequence[dict[str, Any]], problem_type: str | None) -
         rows = [(", ".join(f"{label} {o['scores'][label]:.3f}" for label in o["labels"]) or "none",) for o in outputs]
         return _table(documents, ("labels",), rows, are_numbers=False)
     table = _table(documents, ("label", "score"), [(o["label"], f"{o['score']:.3f}") for o in outputs])
-    return Table(table.headings, table.rows, ("score",))
+    return replace(table, numbers=("score",))
 
 
 def _table(
@@ -151,7 +137,7 @@ def _table(
     ways = [name for name in ("text", "text_pair") if name in documents[0]]
     rows = tuple((*(d[way] for way in ways), *own) for d, own in zip(documents, cells, strict=True))
     headings = ("text", "second text")[: len(ways)]
-    return Table((*headings, *names), rows, names if are_numbers else ())
+    return Table((*headings, *names), rows, names if are_numbers else (), of_texts=True)
 
 
 def _number(value: float) -> str:

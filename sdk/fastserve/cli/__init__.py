@@ -7,15 +7,14 @@ import typer
 import fastserve_runtime
 from fastserve.cli import (
     bisect_command,
-    bundle_commands,
     cache_command,
     conform_command,
     export_command,
-    run_command,
-    serve_command,
+    pack_command,
     targets_command,
 )
-from fastserve_runtime.cli.failures import tell_failure
+from fastserve.cli.device_commands import ForwardedCommand, device_command
+from fastserve.cli.rich_view import RichView
 from fastserve_runtime.cli.streams import flush_streams, prepare_streams, show
 from fastserve_runtime.failure import failure_of
 
@@ -27,15 +26,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+def _device_command(name: str) -> None:
+    app.command(name, cls=ForwardedCommand, add_help_option=False)(device_command(name))
+
+
 app.command("export")(export_command.export)
-app.command("run")(run_command.run)
-app.command("inspect")(bundle_commands.inspect)
-app.command("verify")(bundle_commands.verify)
+_device_command("run")
+_device_command("inspect")
+_device_command("verify")
 app.command("conform")(conform_command.conform)
 app.command("bisect")(bisect_command.bisect)
 app.command("targets")(targets_command.targets)
-app.command("pack")(bundle_commands.pack)
-app.command("serve")(serve_command.serve)
+app.command("pack")(pack_command.pack)
+_device_command("serve")
 app.add_typer(cache_command.app, name="cache")
 
 
@@ -58,7 +63,7 @@ def main() -> None:
         app()
     except OSError as error:  # of what typer prints by itself, such as help
         failure = failure_of(error)
-        tell_failure(failure)
+        RichView().fail(failure)
         raise SystemExit(failure.exit_code) from None
     finally:
         flush_streams()

@@ -12,9 +12,9 @@ from rich.table import Table
 from fastserve.cache.cache import Cache
 from fastserve.cache.contents import KeptEntry, kept_entries, remove_entries, superfluous
 from fastserve.cache.folder import default_cache_dir
-from fastserve.cli.bundle_commands import AsJson, Debug
 from fastserve.cli.consoles import error_console, output_console, plain
 from fastserve.cli.failures import failures_shown
+from fastserve.cli.options import AsJson, Debug
 from fastserve.pipeline.progress import terminal_reporter
 from fastserve.search.units import parse_age, parse_size
 from fastserve_runtime.cli.streams import show_document

@@ -9,18 +9,21 @@ from typing import Annotated
 import typer
 
 from fastserve.bundles.conformance_evidence import save_verdicts
-from fastserve.cli.bundle_commands import AsJson, Bundle, Debug, exit_by
 from fastserve.cli.consoles import error_console, output_console, plain
 from fastserve.cli.failures import failures_shown
+from fastserve.cli.options import AsJson, Bundle, Debug
+from fastserve.cli.rich_view import RichView
 from fastserve.cli.verdict_matrix import WHOLE_CHECKS, verdict_tables
 from fastserve.pipeline.progress import terminal_reporter
 from fastserve_device_tests.suite.junit import junit_xml
 from fastserve_device_tests.suite.suite import NO_VARIANT, Pairing, run_suite
 from fastserve_runtime.cli.listed_words import WORDS, listed_words
 from fastserve_runtime.cli.streams import show_document
+from fastserve_runtime.cli.verify_command import told_exit_code
 from fastserve_runtime.conformance.verdict import Outcome, Verdict
-from fastserve_runtime.conformance.verification import verdicts_document
-from fastserve_runtime.errors import EXIT_CONFORMANCE, UsageError
+from fastserve_runtime.conformance.verification import exit_code, verdicts_document
+from fastserve_runtime.errors import EXIT_CONFORMANCE, EXIT_OK, UsageError
+from fastserve_runtime.failure import Failure
 
 
 def conform(
@@ -70,9 +73,12 @@ def conform(
     missed = what_was_not_run(verdicts)
     if strict and missed:
         sentence = f"Not checked, which --strict does not allow: {'; '.join(missed)}."
-        error_console().print(f"[bold red]Error:[/] {plain(sentence)}", highlight=False, soft_wrap=True)
+        RichView().fail(Failure(sentence, "", EXIT_CONFORMANCE))
         raise typer.Exit(EXIT_CONFORMANCE)
-    exit_by(verdicts, "Nothing could be checked here.", as_json=as_json)
+    # The document has the reasons in it.
+    code = exit_code(verdicts) if as_json else told_exit_code(verdicts, "Nothing could be checked here.", RichView())
+    if code != EXIT_OK:
+        raise typer.Exit(code)
 
 
 def check_writable(file: Path) -> None:

@@ -8,9 +8,10 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from fastserve.cli.consoles import plain
-from fastserve.cli.reading import OUTCOME_STYLES, verdict_table
+from fastserve.cli.rich_view import STYLES, rich_table
 from fastserve_device_tests.suite.suite import APPLICABLE, NO_VARIANT
 from fastserve_device_tests.suite.target_process import LOAD, RUN
+from fastserve_runtime.cli.verify_command import tone_of, verdict_table
 from fastserve_runtime.conformance.verdict import Outcome, Verdict
 
 WHOLE_CHECKS = {APPLICABLE, LOAD, RUN}
@@ -37,7 +38,7 @@ def verdict_tables(verdicts: Sequence[Verdict], width: int) -> Iterator[Renderab
         width: how many columns the terminal has.
     """
     if not _has_several_targets(verdicts):
-        yield verdict_table(verdicts)
+        yield rich_table(verdict_table(verdicts))
         return
     for targets in _formats(verdicts):
         own = [v for v in verdicts if v.target in targets]
@@ -48,7 +49,7 @@ def verdict_tables(verdicts: Sequence[Verdict], width: int) -> Iterator[Renderab
             yield _matrix([v for v in own if v.target in targets[start : start + fitting]])
     rest = [v for v in verdicts if v.outcome is not Outcome.PASS]
     if rest:
-        yield verdict_table(_together(rest))
+        yield rich_table(verdict_table(_together(rest)))
 
 
 def _has_several_targets(verdicts: Sequence[Verdict]) -> bool:
@@ -85,7 +86,7 @@ def _cell(verdicts: Sequence[Verdict]) -> str:
     if not verdicts:
         return "[dim]·[/]"
     worst = min((v.outcome for v in verdicts), key=_WORST_FIRST.index)
-    return f"[{OUTCOME_STYLES.get(worst, 'bold red')}]{_shown(worst)}[/]"
+    return f"[{STYLES[tone_of(worst)]}]{_shown(worst)}[/]"
 
 
 def _shown(outcome: Outcome) -> str:

@@ -1,4 +1,4 @@
-"""What is inside a bundle, as tables and as a document."""
+"""What is inside a bundle, as the runtime's commands tell it in a terminal's colours."""
 
 from __future__ import annotations
 
@@ -12,10 +12,14 @@ import pytest
 from rich.console import Console
 
 from fastserve.bundles.bundle_writer import write_bundle
-from fastserve.cli.reading import inspection_tables, verdict_table
+from fastserve.cli.rich_view import RichView, rich_table
 from fastserve_runtime.bundle.reader import open_bundle
+from fastserve_runtime.cli.inspect_command import show_bundle, trials_table
 from fastserve_runtime.cli.inspection import device_size, inspection
+from fastserve_runtime.cli.verify_command import verdict_table
+from fastserve_runtime.cli.view import Table
 from fastserve_runtime.conformance.verdict import Outcome, Verdict
+from fastserve_runtime.measurement.engine_trials import EngineTrial
 from fastserve_runtime.measurement.measurement import measurement_document
 
 HOSTILE = "odd [/b] name [red]"
@@ -28,9 +32,16 @@ def rendered(*parts: Any) -> str:
     return console.file.getvalue()
 
 
-def shown(bundle: Path) -> str:
-    with open_bundle(bundle) as source:
-        return rendered(*inspection_tables(source))
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], str]:
+    def shown(bundle: Path) -> str:
+        console = Console(file=StringIO(), width=300)
+        monkeypatch.setattr("fastserve.cli.rich_view.output_console", lambda: console)
+        with open_bundle(bundle) as source:
+            show_bundle(source, RichView())
+        return console.file.getvalue()
+
+    return shown
 
 
 def row_of(text: str, start: str) -> str:
@@ -53,7 +64,7 @@ def test_the_size_on_a_device_is_model_and_tokenizer_without_licences(small_bund
         assert device_size(bundle, bundle.manifest.variant("onnx-fp32")) == len(b"model " * 50) + len(b"{}")
 
 
-def test_the_tables_show_source_input_variants_and_operators(small_bundle: Path) -> None:
+def test_the_tables_show_source_input_variants_and_operators(small_bundle: Path, shown) -> None:
     text = shown(small_bundle)
     assert "feature-extraction, schema 1.0" in text
     assert "source    tiny, licence mit" in text
@@ -68,7 +79,7 @@ def test_the_tables_show_source_input_variants_and_operators(small_bundle: Path)
     assert row_of(text, "tflite-int8").count(" - ") == 3
 
 
-def test_a_bundle_without_evidence_says_so(small_bundle: Path) -> None:
+def test_a_bundle_without_evidence_says_so(small_bundle: Path, shown) -> None:
     for file in (small_bundle / "evidence").iterdir():
         file.unlink()
     text = shown(small_bundle)
@@ -86,7 +97,7 @@ def write(tmp_path: Path, make_manifest: Callable[..., Any], make_files: Callabl
     return write
 
 
-def test_figures_in_doubt_unknown_or_not_judged_are_marked(write, make_measurement) -> None:
+def test_figures_in_doubt_unknown_or_not_judged_are_marked(write, shown, make_measurement) -> None:
     document = {"kind": "measurement", "variant": "onnx-fp32", "quality": None}
     text = shown(write({"m": measurement_document(make_measurement(p90=None, peak=None)) | document}))
     row = row_of(text, "onnx-fp32")
@@ -94,18 +105,20 @@ def test_figures_in_doubt_unknown_or_not_judged_are_marked(write, make_measureme
     assert "unknown" in row
 
 
-def test_memory_with_pytorch_in_it_has_a_star(write, make_measurement) -> None:
+def test_memory_with_pytorch_in_it_has_a_star(write, shown, make_measurement) -> None:
     document = {"kind": "measurement", "variant": "onnx-fp32", "quality": None}
     text = shown(write({"m": measurement_document(make_measurement(brings_pytorch=True)) | document}))
     assert "50.0 MB *" in text
 
 
-def test_the_revision_and_an_unknown_licence_are_told(write) -> None:
+def test_the_revision_and_an_unknown_licence_are_told(write, shown) -> None:
     source = {"name": "org/model", "revision": "abc123", "weights_sha256": "0", "licence": None}
     assert "source    org/model at abc123, licence unknown" in shown(write(source=source))
 
 
-def test_names_from_a_bundle_are_shown_as_they_are(tmp_path: Path, make_manifest, make_files, make_measurement) -> None:
+def test_names_from_a_bundle_are_shown_as_they_are(
+    tmp_path: Path, shown, make_manifest, make_files, make_measurement
+) -> None:
     manifest = make_manifest()
     variant = manifest["variants"][0]
     variant["id"] = manifest["chosen"] = HOSTILE
@@ -135,10 +148,43 @@ def test_verdicts_are_shown_with_their_figures() -> None:
         Verdict("v2", "onnx:cpu", "executor", Outcome.OUTPUT_MISMATCH, HOSTILE, {"largest_error": float("inf")}),
         Verdict("v3", "tflite:xnnpack", "load", Outcome.NOT_RUN, "no engine"),
     ]
-    text = rendered(verdict_table(verdicts))
+    text = rendered(rich_table(verdict_table(verdicts)))
     assert "sqnr db 92.12" in row_of(text, "v1")
     assert "PASS" in row_of(text, "v1")
     assert "OUTPUT_MISMATCH" in row_of(text, "v2")
     assert f"{HOSTILE}; largest error inf" in row_of(text, "v2")
     assert "NOT_RUN" in row_of(text, "v3")
     assert "no engine" in row_of(text, "v3")
+
+
+def colours(table: Table) -> str:
+    console = Console(file=StringIO(), width=200, force_terminal=True, color_system="standard")
+    console.print(rich_table(table))
+    return console.file.getvalue()
+
+
+def test_outcomes_have_colours() -> None:
+    text = colours(
+        verdict_table(
+            [
+                Verdict("v1", "onnx:cpu", "quality", Outcome.PASS),
+                Verdict("v2", "onnx:cpu", "quality", Outcome.OUTPUT_MISMATCH),
+                Verdict("v3", "onnx:cpu", "quality", Outcome.NOT_RUN),
+            ]
+        )
+    )
+    assert "\x1b[32mPASS" in text
+    assert "\x1b[1;31mOUTPUT_MISMATCH" in text
+    assert "\x1b[33mNOT_RUN" in text
+    assert "\x1b[32mv1" not in text
+
+
+def test_engines_that_do_not_run_have_a_row_in_red() -> None:
+    text = colours(trials_table([EngineTrial("onnxruntime", "onnx", "1.30", runs=False, problem="it crashed")]))
+    assert "\x1b[1;31monnxruntime" in text
+    assert "\x1b[1;31mit crashed" in text
+
+
+def test_numbers_stand_at_the_right() -> None:
+    table = rich_table(Table(("text", "score"), (("a", "1"),), ("score",)))
+    assert [column.justify for column in table.columns] == ["left", "right"]
