@@ -37,7 +37,7 @@ class Rehearsal(Protocol):
     """What `verify` does with a pipeline; a module may offer its own as `rehearse`, else the pipeline is called."""
 
     def __call__(self, pipeline: Any, inputs: Any) -> object:
-        """Use an open pipeline as an app would, on the raw inputs of the bundle's golden; see `Preprocessor.raw_inputs`.
+        """Use an open pipeline as an app would, on the raw inputs of a golden; see `Preprocessor.raw_inputs`.
 
         Raises:
             FastServeError: it does not take them.
