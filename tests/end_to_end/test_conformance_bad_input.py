@@ -121,7 +121,8 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def environment(packages: Path, tmp_path: Path) -> dict[str, str]:
     python = FASTSERVE[0]
-    return {**os.environ, "PYTHONPATH": str(packages), "PIDS": str(tmp_path / "pids"), "PYTHON": python}
+    python_path = os.pathsep.join([str(packages), os.environ.get("PYTHONPATH", "")])
+    return {**os.environ, "PYTHONPATH": python_path, "PIDS": str(tmp_path / "pids"), "PYTHON": python}
 
 
 @pytest.fixture
@@ -149,13 +150,13 @@ def test_each_failure_is_a_verdict_and_the_others_are_checked(bundle: Path, envi
         assert message.endswith(memory)
     mend = "Update the package that brings it, or uninstall it."
     assert found == {
-        "onnx:crash": ("run", "RUN_FAILED", "the process died with exit code -6"),
-        "onnx:hang": ("run", "RUN_FAILED", "it hung and was ended after 2 s"),
-        "onnx:orphan": ("run", "RUN_FAILED", "the process died with exit code -9"),
+        "onnx:crash": ("run", "RUN_FAILED", "the process crashed with SIGABRT"),
+        "onnx:hang": ("run", "RUN_FAILED", "the process gave no answer in 2 s and was ended"),
+        "onnx:orphan": ("run", "RUN_FAILED", "the process crashed with SIGKILL"),
         "onnx:raise": (
             "run",
             "RUN_FAILED",
-            "the process died with exit code 1: RuntimeError: the compiler is confused",
+            "the process ended with exit code 1: RuntimeError: the compiler is confused",
         ),
         "onnx:driver": ("load", "NOT_RUN", "the driver is missing: apt-get install driver"),
         "onnx:import": (

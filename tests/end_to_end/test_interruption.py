@@ -128,8 +128,8 @@ def test_hardly_anything_is_imported_before_ctrl_c_is_told_without_a_traceback(m
 def test_a_killed_command_ends_the_process_of_its_engine() -> None:
     code = (
         "import subprocess, time\n"
-        "from fastserve_runtime.processes.isolation import EngineProcess\n"
-        "process = EngineProcess()._process\n"
+        "from fastserve_runtime.processes.isolation import engine_child\n"
+        "process = engine_child()._process\n"
         # It holds the pipe too, so that no end of its input ends the engine's process.
         "other = subprocess.Popen(['sleep', '60'], pass_fds=[process.stdin.fileno()])\n"
         "print(process.pid, other.pid, flush=True)\n"

@@ -13,7 +13,8 @@ import pytest
 from fastserve_runtime.bundle.manifest import parse_signature
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, FastServeError
 from fastserve_runtime.parsing import Fields
-from fastserve_runtime.processes.isolation import EngineProcess, ProcessEnded, open_request
+from fastserve_runtime.processes.child import Child, ChildEnded
+from fastserve_runtime.processes.isolation import engine_child, open_request
 from fastserve_runtime.processes.limits import Limits
 from fastserve_runtime.sessions.tensors import zero_inputs
 
@@ -44,7 +45,7 @@ def damaged(whole: bytes, count: int, seed: int) -> Iterator[tuple[str, bytes]]:
         yield kind, content
 
 
-def outcome(process: EngineProcess, file: Path, engine: str) -> str:
+def outcome(process: Child, file: Path, engine: str) -> str:
     """Load a file and run each of its graphs once; tell what came of it."""
     try:
         opened = process.ask(open_request(file, engine))[0]
@@ -64,16 +65,16 @@ def outcome(process: EngineProcess, file: Path, engine: str) -> str:
 def try_all(engine: str, whole: bytes, folder: Path, count: int, seed: int) -> Counter[str]:
     """Give all damaged files to one process until it dies, and go on with another."""
     found: Counter[str] = Counter()
-    process = EngineProcess(LIMITS)
+    process = engine_child(LIMITS)
     for number, (_, content) in enumerate(damaged(whole, count, seed)):
         file = folder / f"{number}{Path(FILES[engine]).suffix}"
         file.write_bytes(content)
         try:
             found[outcome(process, file, engine)] += 1
-        except ProcessEnded as ended:
+        except ChildEnded as ended:
             found["hung" if "gave no answer" in ended.how else "crashed"] += 1
             process.close()
-            process = EngineProcess(LIMITS)
+            process = engine_child(LIMITS)
         else:
             file.unlink()
     process.close()
@@ -106,7 +107,7 @@ def test_five_hundred_damaged_files_of_each_format(
 def test_the_process_goes_on_after_a_damaged_file(engine: str, score_models: Path, tmp_path: Path) -> None:
     bad = tmp_path / "bad"
     bad.write_bytes(b"no model at all")
-    with EngineProcess(LIMITS) as process:
+    with engine_child(LIMITS) as process:
         with pytest.raises(BundleError):
             process.ask(open_request(bad, engine))
         assert outcome(process, score_models / FILES[engine], engine) == "ran"

@@ -1,34 +1,30 @@
-"""A converter process: JSON lines in on standard input, JSON lines out on standard output.
+"""A converter process, which does the jobs of the process that started it; see `fastserve_runtime.processes.child`.
 
     python -m fastserve_converters.worker
 
-Converters can print, crash or take gigabytes; in a process of its own that harms nobody. What they print goes to
-standard error. The process ends when its input ends, also in the middle of a job, so that it never outlives its user.
+Converters can print, crash or take gigabytes; in a process of its own that harms nobody.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import queue
 import signal
 import sys
-import threading
 import traceback
-from typing import Any, TextIO
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from fastserve_runtime.errors import EXIT_ENVIRONMENT, DiskFull, FastServeError, is_disk_full
-from fastserve_runtime.processes.lifeline import ask_kernel
+from fastserve_runtime.processes.answering import answer_requests
+
+if TYPE_CHECKING:
+    from fastserve_runtime.sessions.session import Tensors
 
 
-def main() -> None:
-    """Serve jobs until standard input ends."""
+def main() -> int:
+    """Serve jobs until there are no more, and return the exit code."""
     # Ctrl-C goes to the whole terminal; the process that asked for the job decides what becomes of it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # The thread that waits for the end of the input has to wait for native code that does not let other threads run.
-    ask_kernel()
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
     # Offline whatever a library thinks: what the user named is on disk already.
     os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
     os.environ |= {
@@ -36,25 +32,21 @@ def main() -> None:
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_DISABLE_TELEMETRY": "1",
     }
-    requests: queue.Queue[str] = queue.Queue()
-    threading.Thread(target=_read_requests, args=(sys.stdin, requests), daemon=True).start()
-    from fastserve_converters.worker.jobs import Jobs
+    jobs: Any = None
 
-    jobs = Jobs()
-    while True:
-        line = requests.get()
-        answer = _answer(jobs, json.loads(line))
-        answers.write(json.dumps(answer) + "\n")
-        answers.flush()
+    def answer(request: Mapping[str, Any], arrays: Tensors) -> tuple[dict[str, Any], Tensors]:  # noqa: ARG001
+        nonlocal jobs
+        if jobs is None:
+            from fastserve_converters.worker.jobs import Jobs
 
+            jobs = Jobs()
+        return _answer(jobs, request), {}
 
-def _read_requests(stream: TextIO, requests: queue.Queue[str]) -> None:
-    for line in stream:
-        requests.put(line)
-    os._exit(0)
+    # The thread that waits for the end of its parent has to wait for native code that lets no other threads run.
+    return answer_requests(answer, starts_nothing=True)
 
 
-def _answer(jobs: Any, request: dict[str, Any]) -> dict[str, Any]:
+def _answer(jobs: Any, request: Mapping[str, Any]) -> dict[str, Any]:
     """Do a job. `stops_all` says that the next job would fail for the same reason."""
     step = request["job"]
     try:
@@ -87,4 +79,4 @@ def _failure(
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

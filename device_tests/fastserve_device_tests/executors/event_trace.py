@@ -1,25 +1,27 @@
 """What the kernels outside the delegates of an ExecuTorch program compute, by ExecuTorch's event tracer.
 
-    python -m fastserve_device_tests.executors.event_trace MODEL SAMPLES OUT NUMBER...
-
 It reads the program as it is. It needs ExecuTorch's official Python runtime, which brings PyTorch, so that it runs in a
-process of its own. `SAMPLES` is the folder of a run that was recorded; see `recording`.
+process of its own. `samples` is the folder of a run that was recorded; see `recording`.
 """
 
 from __future__ import annotations
 
 import importlib
-import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fastserve_device_tests.processes.limited_process import begin_answer, run_limited
+from fastserve_device_tests.needs import Needs
+from fastserve_device_tests.processes.target_child import ask_target
 from fastserve_runtime.conformance.recorded_samples import INPUT, TENSOR, sample_file
 from fastserve_runtime.errors import EnvironmentFailure
+from fastserve_runtime.processes.answering import answer_requests
+from fastserve_runtime.processes.child import ChildEnded
 
-KERNELS = "kernels.json"
+if TYPE_CHECKING:
+    from fastserve_runtime.sessions.session import Tensors
+
 _BUFFER = 512 * 2**20
 """Bytes that the values of one call may take."""
 _SECONDS, _MEMORY = 300.0, 8 * 2**30
@@ -33,29 +35,27 @@ def trace_events(model: Path, samples: Path, numbers: Sequence[int], out: Path) 
         EnvironmentFailure: ExecuTorch's official runtime and its developer tools are not there, or failed.
     """
     out.mkdir(parents=True, exist_ok=True)
-    places = [str(path.absolute()) for path in (model, samples, out)]
-    command = [sys.executable, "-m", "fastserve_device_tests.executors.event_trace", *places, *map(str, numbers)]
-    ended = run_limited(command, {}, seconds=_SECONDS, memory=_MEMORY)
-    if ended.code != 0 or ended.broken_limit is not None:
-        words = ended.errors.decode(errors="replace").strip().splitlines() or [f"exit code {ended.code}"]
-        raise EnvironmentFailure(f"ExecuTorch's event tracer failed: {ended.broken_limit or words[-1]}.")
-    kernels: list[str] = json.loads((out / KERNELS).read_text())
+    places = {name: str(path.absolute()) for name, path in (("model", model), ("samples", samples), ("out", out))}
+    needs = Needs(seconds=_SECONDS, memory=_MEMORY)
+    try:
+        kernels: list[str] = ask_target(needs, "executors.event_trace", {**places, "numbers": list(numbers)})["kernels"]
+    except ChildEnded as ended:
+        raise EnvironmentFailure(f"The process of ExecuTorch's event tracer {ended.told}.") from ended
     return kernels
 
 
-def main(arguments: Sequence[str]) -> None:
+def answer(request: Mapping[str, Any], arrays: Tensors) -> tuple[dict[str, Any], Tensors]:  # noqa: ARG001 -- has none
     """Trace, in a process of its own."""
     import numpy as np
 
-    begin_answer()
-    model, samples, out = map(Path, arguments[:3])
+    model, samples, out = (Path(request[name]) for name in ("model", "samples", "out"))
     torch: Any = importlib.import_module("torch")
     library: Any = importlib.import_module("executorch.extension.pybindings.portable_lib")
     inspector: Any = importlib.import_module("executorch.devtools").Inspector
     # Registers the kernels of quantized embeddings.
     importlib.import_module("executorch.kernels.quantized")
     kernels: list[str] = []
-    for number in map(int, arguments[3:]):
+    for number in request["numbers"]:
         program = library._load_for_executorch(str(model), enable_etdump=True, debug_buffer_size=_BUFFER)
         with np.load(sample_file(samples, number), allow_pickle=False) as sample:
             inputs = [torch.from_numpy(sample[name]) for name in sample.files if name.startswith(INPUT)]
@@ -65,10 +65,10 @@ def main(arguments: Sequence[str]) -> None:
         found = inspector(etdump_path=str(events), debug_buffer_path=str(values))
         calls = [e for block in found.event_blocks for e in block.events if e.name.startswith(_CALL) and e.debug_data]
         kernels = [call.name.removeprefix(_CALL) for call in calls]
-        arrays: dict[str, Any] = {f"{TENSOR}{n}": call.debug_data[0].numpy() for n, call in enumerate(calls)}
-        np.savez(sample_file(out, number), **arrays)
-    (out / KERNELS).write_text(json.dumps(kernels))
+        values_of: dict[str, Any] = {f"{TENSOR}{n}": call.debug_data[0].numpy() for n, call in enumerate(calls)}
+        np.savez(sample_file(out, number), **values_of)
+    return {"kernels": kernels}, {}
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(answer_requests(answer))

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-import tempfile
 from collections.abc import Mapping
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
-from fastserve_device_tests.processes.limited_process import run_module
+from fastserve_device_tests.processes.target_child import ask_target
 from fastserve_device_tests.targets import CompilingTarget, Target
-from fastserve_runtime.errors import EnvironmentFailure
+from fastserve_runtime.errors import EnvironmentFailure, FastServeError
+from fastserve_runtime.processes.child import ChildEnded
 
 _PROCESS = "suite.compile_process"
 
@@ -35,19 +34,12 @@ def compile_in_process(target: Target, model: Path, variant: Mapping[str, Any], 
     """
     check_there(target)
     request = {"target": target.NAME, "model": str(model), "variant": dict(variant), "out": str(out)}
-    with tempfile.TemporaryDirectory(prefix="fastserve-compile-") as folder:
-        file = Path(folder) / "request.json"
-        file.write_text(json.dumps(request))
-        ended = run_module(target.needs(), _PROCESS, str(file))
-    if ended.broken_limit is not None:
-        raise EnvironmentFailure(f"The compiler for {target.NAME} was ended: {ended.broken_limit}.")
     try:
-        answer = json.loads(ended.output)
-    except ValueError as error:
-        raise EnvironmentFailure(f"The compiler for {target.NAME} {ended.death}.") from error
-    if "compiled" not in answer:
-        raise EnvironmentFailure(answer["problem"], answer["remedy"])
-    compiled: dict[str, Any] = answer["compiled"]
+        compiled: dict[str, Any] = ask_target(target.needs(), _PROCESS, request)["compiled"]
+    except ChildEnded as ended:
+        raise EnvironmentFailure(f"The process of the compiler for {target.NAME} {ended.told}.") from ended
+    except FastServeError as error:
+        raise EnvironmentFailure(error.problem, error.remedy) from error
     return compiled
 
 

@@ -1,8 +1,6 @@
 """Recording what a variant computes inside on a target: sample after sample to disk, in a process of its own.
 
-    python -m fastserve_device_tests.suite.recording REQUEST
-
-The request is a JSON file. A run opens the model with some tensors as further outputs, and writes one file for each
+A run opens the model with some tensors as further outputs, and writes one file for each
 sample (`fastserve_runtime.conformance.recorded_samples`), of which nothing stays in memory; the tensors' values are
 real numbers.
 """
@@ -17,13 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastserve_device_tests.intermediates import INTERMEDIATES, Instrumented, Intermediates
-from fastserve_device_tests.processes.limited_process import begin_answer, run_module
+from fastserve_device_tests.processes.target_child import ask_target
 from fastserve_device_tests.targets import Target, load_target
 from fastserve_runtime.bundle.manifest import Graph, Signature, TensorSpec, Variant
 from fastserve_runtime.bundle.reader import open_bundle
 from fastserve_runtime.conformance.recorded_samples import INPUT, OUTPUT, TENSOR, sample_file
 from fastserve_runtime.errors import EnvironmentFailure, FastServeError
 from fastserve_runtime.measurement.memory import read_memory
+from fastserve_runtime.processes.answering import answer_requests
+from fastserve_runtime.processes.child import ChildEnded
 from fastserve_runtime.sessions.lengths import MASK, cut, graph_for, own_tokens, takes_tokens
 from fastserve_runtime.sessions.sample_axes import as_call
 from fastserve_runtime.sessions.session import ModelSource, Session
@@ -98,8 +98,7 @@ def record(
         problem = f"{target.NAME} cannot run here: {' and '.join(missing)} is missing."
         raise EnvironmentFailure(problem, f"{'; '.join(dict.fromkeys(missing.values()))}.")
     out.mkdir(parents=True, exist_ok=True)
-    request = out / f"request-{runs[0].name}.json"
-    document = {
+    request = {
         "bundle": str(bundle.absolute()),
         "variant": variant,
         "target": target.NAME,
@@ -108,9 +107,11 @@ def record(
         "padded": list(padded),
         "runs": [_run_document(run) for run in runs],
     }
-    request.write_text(json.dumps(document))
-    ended = run_module(needs, "suite.recording", str(request))
-    died = ended.broken_limit or f"the process {ended.death}"
+    died = ""
+    try:
+        ask_target(needs, "suite.recording", request)
+    except ChildEnded as ended:
+        died = f"the process {ended.told}"
     return [_read_recording(out / run.name, died) for run in runs]
 
 
@@ -131,16 +132,14 @@ def _read_recording(folder: Path, died: str) -> Recording:
     return Recording(folder, {int(n): t for n, t in answer["tensors"].items()}, answer["failure"], answer["peak"])
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Do the runs of a request, in the target's process."""
+def answer(request: Mapping[str, Any], arrays: Tensors) -> tuple[dict[str, Any], Tensors]:  # noqa: ARG001 -- has none
+    """Do the runs of a request, in the target's process; each leaves a file that says what came of it."""
     import numpy as np
 
-    begin_answer()
-    request = json.loads(Path(arguments[0]).read_text())
     target = load_target(request["target"])
-    with open_bundle(request["bundle"]) as bundle, np.load(request["samples"], allow_pickle=False) as arrays:
+    with open_bundle(request["bundle"]) as bundle, np.load(request["samples"], allow_pickle=False) as samples:
         variant = bundle.manifest.variant(request["variant"])
-        inputs = {name: arrays[name] for name in arrays.files}
+        inputs = {name: samples[name] for name in samples.files}
         for run in request["runs"]:
             folder = Path(request["out"], run["name"])
             folder.mkdir(parents=True, exist_ok=True)
@@ -155,6 +154,7 @@ def main(arguments: Sequence[str]) -> None:
             (folder / _DONE).write_text(
                 json.dumps({"tensors": tensors, "failure": failure, "peak": read_memory().peak})
             )
+    return {}, {}
 
 
 def _rows(inputs: Tensors, only: Sequence[int] | None) -> Iterator[tuple[int, Tensors]]:
@@ -228,4 +228,4 @@ def fitted(session: Session, sample: Tensors) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(answer_requests(answer))

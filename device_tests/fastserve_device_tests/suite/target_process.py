@@ -1,24 +1,24 @@
-"""Checking one variant on one target in a process of its own: an engine that crashes there is a verdict.
-
-    python -m fastserve_device_tests.suite.target_process BUNDLE VARIANT TARGET
-
-Prints the verdicts as one JSON list.
-"""
+"""Checking one variant on one target in a process of its own: an engine that crashes there is a verdict."""
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from fastserve_device_tests.executors.refusals import refusal
-from fastserve_device_tests.processes.limited_process import begin_answer, run_module
+from fastserve_device_tests.processes.target_child import ask_target
 from fastserve_device_tests.targets import COMPILE_ONLY, Target, as_computed, load_target
 from fastserve_runtime.bundle.reader import open_bundle
 from fastserve_runtime.conformance.verdict import Outcome, Verdict
 from fastserve_runtime.errors import EnvironmentFailure, FastServeError
+from fastserve_runtime.processes.answering import answer_requests
+from fastserve_runtime.processes.child import ChildEnded
 from fastserve_runtime.variants import open_variant
+
+if TYPE_CHECKING:
+    from fastserve_runtime.sessions.session import Tensors
 
 LOAD = "load"
 RUN = "run"
@@ -34,13 +34,11 @@ def check_in_process(bundle: Path, variant: str, target: Target) -> list[Verdict
     if missing:
         message = f"{' and '.join(missing)} is missing: {'; '.join(dict.fromkeys(missing.values()))}"
         return [Verdict(variant, target.NAME, LOAD, Outcome.NOT_RUN, message)]
-    ended = run_module(needs, "suite.target_process", str(bundle), variant, target.NAME)
-    if ended.broken_limit is not None:
-        return [Verdict(variant, target.NAME, RUN, Outcome.RUN_FAILED, ended.broken_limit)]
+    request = {"bundle": str(bundle.absolute()), "variant": variant, "target": target.NAME}
     try:
-        documents = json.loads(ended.output)
-    except ValueError:
-        return [Verdict(variant, target.NAME, RUN, Outcome.RUN_FAILED, f"the process {ended.death}")]
+        documents = ask_target(needs, "suite.target_process", request)["verdicts"]
+    except ChildEnded as ended:
+        return [Verdict(variant, target.NAME, RUN, Outcome.RUN_FAILED, f"the process {ended.told}")]
     return [
         Verdict(
             d["variant"],
@@ -98,14 +96,11 @@ def check_variant(location: Path, variant_id: str, target: Target) -> Iterator[V
                 yield Verdict(variant_id, target.NAME, RUN, Outcome.RUN_FAILED, message)
 
 
-def main(arguments: list[str]) -> None:
+def answer(request: Mapping[str, Any], arrays: Tensors) -> tuple[dict[str, Any], Tensors]:  # noqa: ARG001 -- has none
     """Answer for one variant and target."""
-    answer = begin_answer()
-    location, variant, target = arguments
-    documents = [v.as_document() for v in check_variant(Path(location), variant, load_target(target))]
-    answer.write(json.dumps(documents))
-    answer.close()
+    found = check_variant(Path(request["bundle"]), request["variant"], load_target(request["target"]))
+    return {"verdicts": [verdict.as_document() for verdict in found]}, {}
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(answer_requests(answer))

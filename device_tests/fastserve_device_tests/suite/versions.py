@@ -1,21 +1,22 @@
-"""Which versions a target computes with, asked in the process and the environment that it computes in.
-
-    python -m fastserve_device_tests.suite.versions BUNDLE TARGET
-
-Prints one JSON object.
-"""
+"""Which versions a target computes with, asked in the process and the environment that it computes in."""
 
 from __future__ import annotations
 
-import json
 import sys
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from fastserve_device_tests.processes.limited_process import begin_answer, run_module
+from fastserve_device_tests.processes.target_child import ask_target
 from fastserve_device_tests.targets import Target, is_for, load_target
 from fastserve_runtime.bundle.reader import open_bundle
 from fastserve_runtime.errors import FastServeError
+from fastserve_runtime.processes.answering import answer_requests
+from fastserve_runtime.processes.child import ChildEnded
+
+if TYPE_CHECKING:
+    from fastserve_runtime.sessions.session import Tensors
 
 
 def target_versions(bundle: Path, target: Target) -> dict[str, str]:
@@ -23,10 +24,10 @@ def target_versions(bundle: Path, target: Target) -> dict[str, str]:
     needs = target.needs()
     if needs.missing():
         return {}
-    ended = run_module(needs, "suite.versions", str(bundle), target.NAME)
+    request = {"bundle": str(bundle.absolute()), "target": target.NAME}
     try:
-        found: dict[str, str] = json.loads(ended.output)
-    except ValueError:
+        found: dict[str, str] = ask_target(needs, "suite.versions", request)["versions"]
+    except (ChildEnded, FastServeError):
         return {}
     return found
 
@@ -57,13 +58,10 @@ def versions_here(bundle: Path, target: Target) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def main(arguments: list[str]) -> None:
+def answer(request: Mapping[str, Any], arrays: Tensors) -> tuple[dict[str, Any], Tensors]:  # noqa: ARG001 -- has none
     """Answer for one target."""
-    answer = begin_answer()
-    location, target = arguments
-    answer.write(json.dumps(versions_here(Path(location), load_target(target))))
-    answer.close()
+    return {"versions": versions_here(Path(request["bundle"]), load_target(request["target"]))}, {}
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(answer_requests(answer))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from fastserve_runtime.engines import ENGINES, engines_for
 from fastserve_runtime.errors import FastServeError
 from fastserve_runtime.measurement.instruction_sets import NEEDED_BY_NUMPY
-from fastserve_runtime.processes.isolation import EngineProcess, ProcessEnded
+from fastserve_runtime.processes.child import Child, ChildEnded, Program
 from fastserve_runtime.processes.limits import Limits
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 NOT_INSTALLED = "not installed"
 TRIAL_HEADINGS = ("engine", "version", "variant", "runs here", "needs", "")
+_PROCESS = "fastserve_runtime.measurement.engine_trial_process"
 _IMPORT_SECONDS = 120
 _RUN_SECONDS = 900
 _ARCHITECTURES: Mapping[str, str] = {"amd64": "x86_64", "arm64": "aarch64"}
@@ -130,10 +131,10 @@ def needed_instruction_sets(engine: Engine, architecture: str) -> tuple[str, ...
 
 def _problem(request: Mapping[str, Any], seconds: float) -> str:
     """Return what a process of an engine's own says is wrong, or how it ended, in words; empty where nothing is."""
-    with EngineProcess(Limits(seconds=seconds)) as process:
+    with Child(Program(_PROCESS), Limits(seconds=seconds)) as process:
         try:
-            return str(process.ask(request)[0].get("problem", ""))
-        except ProcessEnded as ended:
+            return str(process.ask(request)[0]["problem"])
+        except ChildEnded as ended:
             reason = ": the library was built for another processor" if "SIGILL" in ended.how else ""
             return f"its process {ended.how}{reason}"
         except FastServeError as error:

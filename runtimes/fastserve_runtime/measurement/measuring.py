@@ -3,15 +3,14 @@
 `measured_model` is what both `fastserve export` and `fastserve-runtime bench` measure with. The export calls it in a
 process of its own that has only the runtime:
 
-    python -m fastserve_runtime.measurement.measuring REQUEST.json
+    python -m fastserve_runtime.measurement.measuring [--debug]
 
-The request names the model, its graphs, inputs (`.npz`) and where the result and the outputs go. The process loads the
-model, times single calls, reads its memory, and then runs every sample.
+A request (`processes.child`) names the model, its graphs, inputs (`.npz`) and where the outputs go. The process loads
+the model, times single calls, reads its memory, and then runs every sample.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 import time
@@ -23,8 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastserve_runtime.bundle.manifest import Graph, parse_signature
 from fastserve_runtime.engines import installed_engine
-from fastserve_runtime.errors import EXIT_OK, FastServeError, is_disk_full
-from fastserve_runtime.failure import failure_of
+from fastserve_runtime.errors import is_disk_full
 from fastserve_runtime.measurement.latency import LEAST_SECONDS, MOST_SECONDS, measure_latency
 from fastserve_runtime.measurement.machine import this_machine
 from fastserve_runtime.measurement.measurement import (
@@ -36,7 +34,7 @@ from fastserve_runtime.measurement.measurement import (
 )
 from fastserve_runtime.measurement.memory import read_memory
 from fastserve_runtime.parsing import Fields
-from fastserve_runtime.processes.lifeline import ask_kernel, end_with_parent
+from fastserve_runtime.processes.answering import answer_requests
 from fastserve_runtime.sessions.workload import FirstTokenCall, Workload, open_workload
 
 if TYPE_CHECKING:
@@ -145,23 +143,18 @@ def import_seconds(engine: Engine) -> float:
     return _IMPORT_SECONDS[engine.NAME]
 
 
-def main(arguments: list[str]) -> int:
-    """Answer one request file; on a FastServeError the result holds its message and the exit code is its own."""
-    end_with_parent()
-    ask_kernel()  # engines compute for long without letting other threads run, and start no processes
-    logging.basicConfig(level=logging.DEBUG if "--debug" in arguments else logging.WARNING, stream=sys.stderr)
-    request = json.loads(Path(arguments[0]).read_text())
+def answer(request: Mapping[str, Any], arrays: Tensors) -> tuple[dict[str, Any], Tensors]:  # noqa: ARG001 -- has none
+    """Measure what a request says; a full disk is told as such.
+
+    Raises:
+        FastServeError: the model cannot be measured.
+    """
     try:
-        result: dict[str, Any] = {"measurement": measurement_document(measure(request))}
-        code = EXIT_OK
+        return {"measurement": measurement_document(measure(request))}, {}
     except Exception as error:
-        if not isinstance(error, FastServeError) and not is_disk_full(error):
+        if not is_disk_full(error):
             raise
-        told = failure_of(error)
-        result = {"problem": told.problem, "remedy": told.remedy, "is_disk_full": is_disk_full(error)}
-        code = told.exit_code
-    Path(request["result"]).write_text(json.dumps(result))
-    return code
+        return {"is_disk_full": True}, {}
 
 
 def measure(request: Mapping[str, Any]) -> Measurement:
@@ -203,4 +196,6 @@ def _graphs(document: Mapping[str, Any]) -> dict[str, Graph]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    logging.basicConfig(level=logging.DEBUG if "--debug" in sys.argv else logging.WARNING, stream=sys.stderr)
+    # Engines compute for long without letting other threads run, and start no processes.
+    sys.exit(answer_requests(answer, starts_nothing=True))

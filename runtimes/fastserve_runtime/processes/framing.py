@@ -27,9 +27,11 @@ def write_message(stream: IO[bytes], header: Mapping[str, Any], arrays: Tensors 
     Raises:
         OSError: the other side is gone.
     """
-    import numpy as np
+    tensors: dict[str, Tensor] = {}
+    if arrays:  # numpy takes long to import, and most messages have none
+        import numpy as np
 
-    tensors = {name: np.asarray(value, order="C") for name, value in (arrays or {}).items()}
+        tensors = {name: np.asarray(value, order="C") for name, value in arrays.items()}
     layout = [{"name": n, "dtype": v.dtype.str, "shape": list(v.shape)} for n, v in tensors.items()]
     content = json.dumps({**header, "arrays": layout}).encode()
     stream.write(len(content).to_bytes(_LENGTH_BYTES, "little"))
@@ -46,12 +48,14 @@ def read_message(stream: IO[bytes]) -> tuple[dict[str, Any], dict[str, Tensor]]:
         EOFError: the other side is gone.
         ValueError: what came is no message.
     """
-    import numpy as np
-
     length = int.from_bytes(_read(stream, _LENGTH_BYTES), "little")
-    header: dict[str, Any] = json.loads(_read(stream, length))
+    header = json.loads(_read(stream, length))
+    if not isinstance(header, dict) or not isinstance(header.get("arrays"), list):
+        raise ValueError("What came is no message: it names no arrays.")  # noqa: TRY004 -- data, not an argument
     arrays: dict[str, Tensor] = {}
     for layout in header.pop("arrays"):
+        import numpy as np
+
         dtype = np.dtype(layout["dtype"])
         if dtype.hasobject:
             raise ValueError(f"The array '{layout['name']}' has the dtype {dtype}, which is not plain.")

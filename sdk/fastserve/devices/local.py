@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from fastserve.cache.writable import has_no_room
 from fastserve.devices import OUTPUTS, MeasurementJob
-from fastserve_runtime.errors import DiskFull, EnvironmentFailure, says_disk_full
+from fastserve_runtime.errors import DiskFull, EnvironmentFailure, FastServeError, says_disk_full
 from fastserve_runtime.measurement.machine import Machine, this_machine
 from fastserve_runtime.measurement.measurement import Measurement, parse_measurement
-from fastserve_runtime.processes.lifeline import lifeline
+from fastserve_runtime.processes.child import Child, ChildEnded, Program
+from fastserve_runtime.processes.limits import Limits
 
 NAME = "local"
 ATTEMPTS = 3
 TIMEOUT_SECONDS = 1800
 _TIMED_SAMPLES = 64
+_MEASURING = "fastserve_runtime.measurement.measuring"
 
 
 def machine() -> Machine:
@@ -61,37 +59,20 @@ def _unsteadiness(measurement: Measurement) -> tuple[int, float]:
 
 
 def _run(request: Mapping[str, Any], out: Path, *, debug: bool) -> Measurement:
-    request_file, result_file = out / "request.json", out / "result.json"
-    request_file.write_text(json.dumps({**request, "result": str(result_file)}))
-    command = [sys.executable, "-m", "fastserve_runtime.measurement.measuring", str(request_file)]
+    program = Program(_MEASURING, ("--debug",) if debug else ())
     try:
-        with lifeline() as line:
-            done = subprocess.run(
-                command + (["--debug"] if debug else []),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=None if debug else subprocess.PIPE,
-                timeout=TIMEOUT_SECONDS,
-                check=False,
-                env={**os.environ, **line.environment},
-                pass_fds=(line.descriptor,),
-                start_new_session=True,
-            )
-    except subprocess.TimeoutExpired as error:
-        raise EnvironmentFailure(f"Measuring hung and was ended after {TIMEOUT_SECONDS} s.") from error
-    try:
-        answer = json.loads(result_file.read_text())
-    except (OSError, ValueError) as error:
-        if has_no_room(out) or (not debug and says_disk_full(done.stderr.decode(errors="replace"))):
-            raise DiskFull(" while measuring") from error
-        words = [] if debug else done.stderr.decode(errors="replace").strip().splitlines()
-        last = f" Its last words: {words[-1]}" if words else ""
-        raise EnvironmentFailure(f"The measuring process died with exit code {done.returncode}.{last}") from error
-    finally:
-        request_file.unlink(missing_ok=True)
-        result_file.unlink(missing_ok=True)
+        with Child(program, Limits(seconds=TIMEOUT_SECONDS), debug=debug) as child:
+            answer, _ = child.ask(request)
+    except ChildEnded as ended:
+        if ended.was_late:
+            raise EnvironmentFailure(f"Measuring hung and was ended after {TIMEOUT_SECONDS:g} s.") from ended
+        if has_no_room(out) or says_disk_full(ended.log):
+            raise DiskFull(" while measuring") from ended
+        words = ended.last_words()
+        last = f" Its last words: {words}" if words else ""
+        raise EnvironmentFailure(f"The measuring process {ended.how}.{last}") from ended
+    except FastServeError as error:
+        raise EnvironmentFailure(error.problem, error.remedy) from error
     if answer.get("is_disk_full"):
         raise DiskFull(" while measuring")
-    if "measurement" not in answer:
-        raise EnvironmentFailure(answer["problem"], answer["remedy"])
     return parse_measurement(answer["measurement"])

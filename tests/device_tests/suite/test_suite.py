@@ -169,10 +169,10 @@ def be(interpreter: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("script", "message"),
     [
-        ("echo first >&2; echo last words >&2; exit 7", "the process died with exit code 7: last words"),
-        ("kill -SEGV $$", "the process died with exit code -11"),
-        ("echo rubbish", "the process died with exit code 0"),
-        ("printf '[{\"variant\": '", "the process died with exit code 0"),
+        ("echo first >&2; echo last words >&2; exit 7", "the process ended with exit code 7: last words"),
+        ("kill -SEGV $$", "the process crashed with SIGSEGV"),
+        ("echo rubbish", "the process ended with exit code 0"),
+        ("printf '[{\"variant\": '", "the process ended with exit code 0"),
     ],
 )
 def test_a_crash_or_rubbish_is_a_verdict(
@@ -192,7 +192,7 @@ def test_a_process_that_hangs_is_ended_and_a_verdict(tmp_path: Path, monkeypatch
     be(tmp_path / "interpreter", "exec sleep 600", monkeypatch)
     verdicts = run_suite(location, ["onnx:cpu"])
     assert checked(verdicts) == [(RUN, Outcome.RUN_FAILED)]
-    assert "it hung and was ended after 0.5 s" in verdicts[0].message
+    assert "gave no answer in 0.5 s and was ended" in verdicts[0].message
 
 
 def test_a_process_that_takes_too_much_memory_is_ended_and_a_verdict(
@@ -231,7 +231,7 @@ def test_the_process_gets_the_targets_interpreter_and_environment(
     script.chmod(0o755)
     monkeypatch.setattr(ONNX, "needs", lambda: Needs(environment={"DRIVER": "shader"}, interpreter=script))
     verdicts = run_suite(write(tmp_path), ["onnx:cpu"])
-    assert verdicts[0].message == "the process died with exit code 3: shader is here"
+    assert verdicts[0].message == "the process ended with exit code 3: shader is here"
 
 
 def test_an_engine_without_a_device_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,6 +266,7 @@ def test_a_variant_is_judged_by_the_precision_that_the_target_computes_in(
 def test_figures_that_are_not_finite_survive_the_way_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     location = write(tmp_path)
     sent = Verdict("first", "onnx:cpu", "quality", Outcome.PASS, "", {"sqnr_db": float("inf"), "cosine": 0.5})
-    answer = json.dumps([sent.as_document()])
-    be(tmp_path / "interpreter", f"echo '{answer}'", monkeypatch)
+    answer = json.dumps({"verdicts": [sent.as_document()], "arrays": []})
+    length = "".join(f"\\{byte:03o}" for byte in len(answer).to_bytes(4, "little"))
+    be(tmp_path / "interpreter", f"printf '{length}%s' '{answer}'; cat > /dev/null", monkeypatch)
     assert run_suite(location, ["onnx:cpu"]) == [sent]

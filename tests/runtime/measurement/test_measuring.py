@@ -1,6 +1,5 @@
+import errno
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,14 @@ from fastserve_runtime.errors import BundleError, UsageError
 from fastserve_runtime.measurement.latency import summarize
 from fastserve_runtime.measurement.machine import this_machine
 from fastserve_runtime.measurement.measurement import measurement_document, parse_measurement
-from fastserve_runtime.measurement.measuring import import_seconds, main, measure, measured_first_token, measured_model
+from fastserve_runtime.measurement.measuring import (
+    answer,
+    import_seconds,
+    measure,
+    measured_first_token,
+    measured_model,
+)
+from fastserve_runtime.processes.child import Child, Program
 from fastserve_runtime.sessions.workload import FirstTokenCall
 from manifests import MODEL, expected_embeddings, text_model, token_ids, valid_manifest, variant
 
@@ -126,30 +132,32 @@ def test_the_import_of_an_engine_is_timed_once():
     assert engine.imports == 1
 
 
-def test_the_answer_is_written_as_a_file(request_of, tmp_path):
+def test_the_answer_is_the_measurement(request_of):
+    fields, arrays = answer(request_of(), {})
+    assert (list(fields), arrays) == (["measurement"], {})
+    assert fields["measurement"]["engine"] == "onnxruntime"
+
+
+def test_a_full_disk_is_answered_as_such(request_of, monkeypatch):
+    def full(*_arguments, **_arrays):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
     request = request_of()
-    assert main([written(tmp_path, request)]) == 0
-    result = json.loads((tmp_path / "result.json").read_text())
-    assert list(result) == ["measurement"]
-    assert result["measurement"]["engine"] == "onnxruntime"
+    monkeypatch.setattr(np, "savez", full)
+    assert answer(request, {}) == ({"is_disk_full": True}, {})
 
 
-def test_a_failure_is_answered_with_its_message_and_exit_code(request_of, tmp_path):
+def test_a_model_that_cannot_be_loaded_is_a_failure(request_of, tmp_path):
     request = request_of()
     (tmp_path / "model.onnx").write_bytes(b"this is no model")
-    assert main([written(tmp_path, request)]) == 5
-    result = json.loads((tmp_path / "result.json").read_text())
-    assert "cannot load the model" in result["problem"]
-    assert set(result) == {"problem", "remedy", "is_disk_full"}
-    assert result["is_disk_full"] is False
+    with pytest.raises(BundleError, match="cannot load the model"):
+        answer(request, {})
 
 
-def test_a_process_of_its_own_has_the_runtime_alone(request_of, tmp_path):
-    command = [sys.executable, "-m", "fastserve_runtime.measurement.measuring", written(tmp_path, request_of())]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (0, ""), done.stderr
-    result = json.loads((tmp_path / "result.json").read_text())["measurement"]
-    assert result["brings_pytorch"] is False
+def test_a_process_of_its_own_has_the_runtime_alone(request_of):
+    with Child(Program("fastserve_runtime.measurement.measuring")) as child:
+        measurement = child.ask(request_of())[0]["measurement"]
+    assert measurement["brings_pytorch"] is False
 
 
 def test_the_time_to_the_first_token_is_given_more_seconds(monkeypatch: pytest.MonkeyPatch) -> None:

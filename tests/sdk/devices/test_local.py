@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -50,12 +49,13 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str],
         runs = tmp_path / "runs"
         head = f"""#!{sys.executable}
 import json, os, signal, sys
-request = json.load(open(sys.argv[3]))
+request = json.loads(sys.stdin.buffer.read(int.from_bytes(sys.stdin.buffer.read(4), "little")))
 run = len(open({str(runs)!r}, "a+").read())
 open({str(runs)!r}, "a").write("x")
 run = os.path.getsize({str(runs)!r})
 def answer(document):
-    open(request["result"], "w").write(json.dumps(document))
+    content = json.dumps({{**document, "arrays": []}}).encode()
+    sys.stdout.buffer.write(len(content).to_bytes(4, "little") + content)
 """
         (tmp_path / "interpreter").write_text(head + script)
         (tmp_path / "interpreter").chmod(0o755)
@@ -138,25 +138,25 @@ def test_a_process_that_dies_is_told_with_its_last_line(measure, stand_in, tmp_p
     stand_in("print('first', file=sys.stderr); sys.exit('out of luck')")
     with pytest.raises(EnvironmentFailure) as failure:
         measure()
-    assert failure.value.problem == "The measuring process died with exit code 1. Its last words: out of luck"
+    assert failure.value.problem == "The measuring process ended with exit code 1. Its last words: out of luck"
     assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_a_process_that_is_killed_is_told(measure, stand_in) -> None:
     stand_in("os.kill(os.getpid(), signal.SIGKILL)")
-    with pytest.raises(EnvironmentFailure, match=r"died with exit code -9\.$"):
+    with pytest.raises(EnvironmentFailure, match=r"crashed with SIGKILL\.$"):
         measure()
 
 
 def test_an_answer_that_is_cut_off_counts_as_none(measure, stand_in) -> None:
-    stand_in("""open(request["result"], "w").write('{"measu')""")
-    with pytest.raises(EnvironmentFailure, match="died with exit code 0"):
+    stand_in("""sys.stdout.write('\\x20\\0\\0\\0{"measu')""")
+    with pytest.raises(EnvironmentFailure, match="ended with exit code 0"):
         measure()
 
 
 def test_with_debug_the_log_goes_to_the_terminal(measure, stand_in, capfd) -> None:
     stand_in("sys.exit('out of luck')")
-    with pytest.raises(EnvironmentFailure, match=r"died with exit code 1\.$"):
+    with pytest.raises(EnvironmentFailure, match=r"ended with exit code 1\.$"):
         measure(debug=True)
     assert capfd.readouterr().err == "out of luck\n"
 
@@ -164,6 +164,5 @@ def test_with_debug_the_log_goes_to_the_terminal(measure, stand_in, capfd) -> No
 def test_a_process_that_hangs_is_ended(measure, stand_in, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fastserve.devices.local.TIMEOUT_SECONDS", 0.5)
     stand_in("import time; time.sleep(600)")
-    with pytest.raises(EnvironmentFailure, match=r"hung and was ended after 0\.5 s") as failure:
+    with pytest.raises(EnvironmentFailure, match=r"hung and was ended after 0\.5 s"):
         measure()
-    assert isinstance(failure.value.__cause__, subprocess.TimeoutExpired)
