@@ -20,6 +20,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("apart") is not None)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _measured_once() -> Iterator[None]:
+    """Measure each artifact once: beside other tests most runs are unsteady, and their figures count for nothing."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fastserve.devices.local.ATTEMPTS", 1)
+        yield
+
+
 @pytest.fixture
 def untouched_warnings_and_logging() -> Iterator[None]:
     """Undo what commands set up for their whole process."""

@@ -60,6 +60,7 @@ def answer(document):
         (tmp_path / "interpreter").write_text(head + script)
         (tmp_path / "interpreter").chmod(0o755)
         monkeypatch.setattr(sys, "executable", str(tmp_path / "interpreter"))
+        monkeypatch.setattr("fastserve.devices.local.ATTEMPTS", ATTEMPTS)
         return runs
 
     return put
