@@ -26,9 +26,9 @@ from fastserve_converters.formats.onnx.integers import Initializers
 from fastserve_converters.formats.onnx.products import PRODUCTS
 from fastserve_converters.models.edge_form import EdgeForm, build_edge_form
 from fastserve_converters.models.encoder_signature import encoder_part
+from fastserve_converters.models.layer_groups import LINEAR, quantizable_layers
 from fastserve_converters.models.samples import Samples, single_samples
 from fastserve_converters.precisions import INT8, WeightScheme
-from fastserve_converters.quantization.layers import LINEAR, quantizable_layers
 from fastserve_converters.quantization.weights import QuantizedWeight, quantize_nearest
 from products.ways import FREE, HALF, PAIRS, UNSIGNED
 from report import ROOT, minilm

@@ -15,10 +15,10 @@ import fastserve_runtime
 from fastserve_converters.formats import (
     DEFAULT_PRECISIONS,
     FORMATS,
+    cached_exporter,
     check_installed,
     check_precision,
     chosen_precisions,
-    decoder_format,
     installation_hint,
     missing_modules,
     onnx,
@@ -82,11 +82,11 @@ def test_a_precision_that_a_format_lacks_names_those_it_has() -> None:
 
 
 def test_what_a_format_has_for_decoders_is_in_its_module_decoder() -> None:
-    assert precisions_of(onnx, generates=False) is onnx.PRECISIONS
+    assert precisions_of(onnx, "traced") is onnx.PRECISIONS
     for name in BUILT_IN:
-        decoders = decoder_format(FORMATS.load(name))
-        assert precisions_of(FORMATS.load(name), generates=True) == ({} if decoders is None else decoders.PRECISIONS)
-    precisions = precisions_of(onnx, generates=True)
+        decoders = cached_exporter(FORMATS.load(name))
+        assert precisions_of(FORMATS.load(name), "cached") == ({} if decoders is None else decoders.PRECISIONS)
+    precisions = precisions_of(onnx, "cached")
     assert {"fp32", "int8", "int4", "mixed", "source"} <= precisions.keys()
     assert precisions["source"].rounding == "source"
     assert precisions["mixed"].choices is not None
@@ -94,8 +94,8 @@ def test_what_a_format_has_for_decoders_is_in_its_module_decoder() -> None:
 
 @pytest.mark.parametrize("name", ["math", "no_such_package.format"])
 def test_a_format_without_that_module_has_no_decoders(name: str) -> None:
-    assert decoder_format(ModuleType(name)) is None
-    assert precisions_of(ModuleType(name), generates=True) == {}
+    assert cached_exporter(ModuleType(name)) is None
+    assert precisions_of(ModuleType(name), "cached") == {}
 
 
 def test_a_module_decoder_that_lacks_something_else_is_not_taken_for_none(
@@ -106,7 +106,7 @@ def test_a_module_decoder_that_lacks_something_else_is_not_taken_for_none(
     (tmp_path / "lacking_format" / "decoder.py").write_text("import no_such_library")
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(ModuleNotFoundError, match="no_such_library"):
-        decoder_format(ModuleType("lacking_format"))
+        cached_exporter(ModuleType("lacking_format"))
 
 
 def of_precisions(*precisions: str) -> dict[str, Precision]:

@@ -118,7 +118,7 @@ def test_hidden_states_are_averaged_over_their_tokens_first() -> None:
     assert quality.value == pytest.approx(1)
     assert quality.beside["mean cosine"] == pytest.approx(1)
     broken = hidden[:, ::-1] * np.sign(RANDOM.normal(size=(12, 1, 8)))
-    worse = Comparison({"h": hidden}, {"h": broken}, {"attention_mask": mask})
+    worse = Comparison({"last_hidden_state": hidden}, {"last_hidden_state": broken}, {"attention_mask": mask})
     assert feature_extraction.quality(worse).value < 0.9
 
 

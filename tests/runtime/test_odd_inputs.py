@@ -51,13 +51,15 @@ def test_many_inputs_of_a_decoder(seed: int, decoder_file: Path) -> None:
 def test_many_inputs_of_decoders_with_tables_of_four_bits(kind: str, decoder_form, tmp_path: Path) -> None:
     from importlib import import_module
 
-    from fastserve_converters.formats import DecoderJob
-    from fastserve_converters.models.decoder.integers import decoder_assignment
-    from fastserve_converters.quantization.layers import quantized_weights
+    from fastserve_converters.formats import ExportJob
+    from fastserve_converters.models.cached_part import CachedPart
+    from fastserve_converters.quantization.layers import assignment, quantized_weights
 
     decoder = import_module(f"fastserve_converters.formats.{kind}.decoder")
     plan = decoder.PRECISIONS["int4"]
-    weights = quantized_weights(decoder_form, decoder_assignment(decoder_form, plan), "nearest", {})
-    decoder.export(DecoderJob(decoder_form, "int4", plan, weights, {"beginning": 1, "ends": (2,)}, tmp_path))
+    part = CachedPart(decoder_form)
+    weights = quantized_weights(part, assignment(part, plan))
+    prompts = {"beginning": 1, "ends": (2,)}
+    decoder.export(ExportJob(part, "int4", plan, weights, {}, {}, None, tmp_path, prompts=prompts))
     (file,) = [f for f in tmp_path.iterdir() if f.suffix in {".tflite", ".pte"}]
     tried({"tflite": "litert"}.get(kind, kind), file, 7, 2000)

@@ -15,7 +15,7 @@ class Family:
 
     Attributes:
         name: as users know it.
-        generates: whether its members continue texts (decoders), rather than encode them.
+        model: the kind of their models, a module of `models.sources`: `encoder`, or `decoder`, which continues texts.
         positions_after_padding: whether positions are counted from behind the padding index (RoBERTa, so that
             `max_position_embeddings` 514 means 512 tokens), instead of from 0.
         can_be_causal: whether the config's `is_decoder` makes an encoder see no later tokens.
@@ -23,10 +23,15 @@ class Family:
     """
 
     name: str
-    generates: bool = False
+    model: str = "encoder"
     positions_after_padding: bool = False
     can_be_causal: bool = False
     token_types: bool = False
+
+    @property
+    def generates(self) -> bool:
+        """Whether its members continue texts, so that their configs say how to generate."""
+        return self.model == "decoder"
 
     def first_position(self, config: Mapping[str, Any]) -> int:
         """Return the row of the position table that belongs to the first token."""
@@ -60,7 +65,7 @@ FAMILIES: Mapping[str, Family] = {
     "roberta": _ROBERTA,
     "xlm-roberta": _ROBERTA,
     "camembert": _ROBERTA,
-    **{model_type: Family(name, generates=True) for model_type, name in _DECODERS.items()},
+    **{model_type: Family(name, model="decoder") for model_type, name in _DECODERS.items()},
 }
 
 

@@ -58,7 +58,12 @@ def load_with_notes(checkpoint: Checkpoint, *, trust_remote_code: bool = False) 
     check_complete(task, report, {} if checkpoint.adapter is None else checkpoint.adapter.tensors())
     if checkpoint.quantization is None:
         check_number_types(types, report["unexpected_keys"])
-    check_used(report["unexpected_keys"], generates=task.GENERATES, drops_heads=task.IN_ANY_MODEL, unused=task.UNUSED)
+    check_used(
+        report["unexpected_keys"],
+        generates=checkpoint.family.generates,
+        drops_heads=task.IN_ANY_MODEL,
+        unused=task.UNUSED,
+    )
     notes = [_config_note(checkpoint, model)]
     if checkpoint.adapter is not None:
         model = adapters.merge_adapter(model, checkpoint.adapter)

@@ -201,7 +201,7 @@ def _task_for(name: str, family: Family) -> Task:
         UsageError: they do not.
     """
     task: Task = TASKS.load(name)
-    if family.generates != task.GENERATES:
+    if family.model != task.MODEL:
         does = "continue texts" if family.generates else "encode texts"
         raise UsageError(
             f"Models of the {family.name} family {does}; they are not exported for {name}.",

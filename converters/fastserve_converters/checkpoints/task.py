@@ -57,7 +57,7 @@ class Task(Protocol):
         UNUSED: parts of weight names that the task never uses; they may be missing and are not exported.
         HAS_LABELS: whether the config's class names mean something.
         POOLS: whether sentence-transformers files apply.
-        GENERATES: whether it continues texts, which decoders do, rather than to encode them.
+        MODEL: the kind of its models, a module of `models.sources`: `encoder` or `decoder`.
         RANKS: whether it orders texts for a query, so that a query's documents are judged together.
         PAIRS: whether it takes pairs of texts: `never`, `optional` (where the user says so) or `always`.
     """
@@ -69,7 +69,7 @@ class Task(Protocol):
     UNUSED: tuple[str, ...]
     HAS_LABELS: bool
     POOLS: bool
-    GENERATES: bool
+    MODEL: str
     RANKS: bool
     PAIRS: Pairs
 

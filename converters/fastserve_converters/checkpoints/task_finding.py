@@ -70,7 +70,7 @@ def _task_of_name(tasks: Mapping[str, Task], architecture: str) -> str | None:
 
 def _task_of_weights(tasks: Mapping[str, Task], family: Family, weights: Collection[str]) -> str | None:
     """Return the task whose head the weights have; decoders may have theirs in their embedding."""
-    fitting = {name: task for name, task in tasks.items() if family.generates == task.GENERATES}
+    fitting = {name: task for name, task in tasks.items() if family.model == task.MODEL}
     for name, task in fitting.items():
         for parts in getattr(task, "HEAD_WEIGHTS", ()):
             if all(_is_among(part, weights) for part in parts):

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
 from fastserve_runtime.plugins import PartFolder
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from fastserve_converters.artifact import Artifact
     from fastserve_converters.layer_map import Tap
-    from fastserve_converters.models.decoder.form import DecoderForm
-    from fastserve_converters.models.model import TracedPart
+    from fastserve_converters.models.cached_part import CachedPart
+    from fastserve_converters.models.model import Form, TracedPart
     from fastserve_converters.precisions import Precision, RangeMethod
     from fastserve_converters.quantization.weights import QuantizedWeight
 
@@ -32,26 +32,31 @@ DEFAULT_PRECISIONS = ("fp32", "int8-dynamic", "int8")
 LEAST_TOKENS = 2
 """The fewest tokens of a graph of dynamic length: PyTorch would take 1 for a constant."""
 
+PartT = TypeVar("PartT", bound="TracedPart | CachedPart")
+
 FORMATS = PartFolder("fastserve_converters.formats", "fastserve.formats", "format")
 
 
 @dataclass(frozen=True)
-class ExportJob:
+class ExportJob(Generic[PartT]):
     """What an exporter gets.
 
     Attributes:
-        part: the model's part that is exported, with its axes open where the precision's are.
-        precision: one of the format's `PRECISIONS`.
-        plan: what that precision is in this format.
-        weights: torch module name → its weights as integers; layers that stay in float are absent.
+        part: the model's part that is exported; a traced one with its axes open where the precision's are.
+        precision: one of the exporter's `PRECISIONS`.
+        plan: what that precision is there.
+        weights: torch module name → its quantized weights; layers that stay in float are absent. A head that multiplies
+            with the embedding itself has no entry of its own.
         calibration: inputs by name, shape [samples, ...], texts padded; empty where none are needed.
         samples: a few inputs on which the loss of each layer is recorded; likewise.
         base: the folder of the artifact that this precision is made from, where `PRECISIONS` names one.
         out: an empty folder for the files.
         range_method: how the ranges of activations are found, where they are set beforehand.
+        prompts: of a model that generates text, the fields of the runtime's `PromptSettings`: ids that end a text, and
+            so on.
     """
 
-    part: TracedPart
+    part: PartT
     precision: str
     plan: Precision
     weights: Mapping[str, QuantizedWeight]
@@ -60,37 +65,16 @@ class ExportJob:
     base: Path | None
     out: Path
     range_method: RangeMethod = "min-max"
+    prompts: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class DecoderJob:
-    """What an exporter of decoders gets.
-
-    Attributes:
-        form: the decoder, in eval mode; its `context` is what the cache must hold.
-        precision: one of the format's `PRECISIONS` for decoders.
-        plan: what that precision is in this format.
-        weights: torch module name → its weights as integers; layers that stay in float are absent. Where the head is
-            the embedding table (`form.is_tied`), it has no entry of its own and multiplies with the embedding's.
-        prompts: the fields of the runtime's `PromptSettings`: ids that end a text, and so on.
-        out: an empty folder for the files.
-    """
-
-    form: DecoderForm
-    precision: str
-    plan: Precision
-    weights: Mapping[str, QuantizedWeight]
-    prompts: Mapping[str, Any]
-    out: Path
-
-
-def least_tokens(job: ExportJob) -> int | None:
+def least_tokens(job: ExportJob[TracedPart]) -> int | None:
     """Return to how many tokens a job's samples may be cut; None where its graph has one length."""
     return LEAST_TOKENS if job.plan.has_dynamic_length else None
 
 
 class Format(Protocol):
-    """What a module in `formats` offers.
+    """What a module in `formats` offers: it exports traced parts. Its module `decoder`, if it has one, cached parts.
 
     Attributes:
         NAME: as users write it.
@@ -104,7 +88,7 @@ class Format(Protocol):
     MODULES: tuple[str, ...]
     PRECISIONS: Mapping[str, Precision]
 
-    def export(self, job: ExportJob) -> Artifact:
+    def export(self, job: ExportJob[TracedPart]) -> Artifact:
         """Write the artifact's files and its layer map into `job.out`.
 
         Beside an artifact of static ranges, also the outputs of its twin; see `quantization.twin`.
@@ -120,33 +104,66 @@ class TappedFormat(Protocol):
 
     TAPPED_MODEL: str
 
-    def export_with_taps(self, job: ExportJob) -> list[Tap]:
+    def export_with_taps(self, job: ExportJob[TracedPart]) -> list[Tap]:
         """Write a file of that name into `job.out`, whose outputs are followed by these taps."""
 
 
-class DecoderFormat(Protocol):
+class CachedExporter(Protocol):
     """What a format's module `decoder` offers.
 
     Attributes:
-        PRECISIONS: what it has for decoders, by name. The head has the scheme of the embedding, if none of its own.
+        PRECISIONS: what it has for cached parts, by name. The head has the scheme of the embedding, if none of its own.
     """
 
     PRECISIONS: Mapping[str, Precision]
 
-    def export(self, job: DecoderJob) -> Artifact:
+    def export(self, job: ExportJob[CachedPart]) -> Artifact:
         """Write the artifact's files into `job.out`. Its graphs are what the runtime's `open_decoder` knows."""
 
 
-def decoder_format(format_module: Format) -> DecoderFormat | None:
-    """Return how a format exports decoders of text, None if it does not."""
+def cached_exporter(format_module: Format) -> CachedExporter | None:
+    """Return how a format exports cached parts, None if it does not."""
     name = f"{format_module.__name__}.decoder"  # type: ignore[attr-defined]
     try:
-        module: DecoderFormat = importlib.import_module(name)
+        module: CachedExporter = importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name != name and not name.startswith(f"{error.name}."):
             raise
         return None
     return module
+
+
+def precisions_of(format_module: Format, form: Form) -> Mapping[str, Precision]:
+    """Return the precisions that a format has for parts of a form; none where it does not export such parts."""
+    if form == "traced":
+        return format_module.PRECISIONS
+    exporter = cached_exporter(format_module)
+    return {} if exporter is None else exporter.PRECISIONS
+
+
+def plan_of(format_module: Format, form: Form, precision: str) -> Precision:
+    """Return what a precision is in a format, for parts of a form.
+
+    Raises:
+        UsageError: the format exports no such parts, or lacks the precision.
+    """
+    precisions = precisions_of(format_module, form)
+    if not precisions:
+        raise UsageError(
+            f"The format {format_module.NAME} takes no models that generate text with a cache.",
+            "Name another with --format.",
+        )
+    check_precision(format_module.NAME, precisions, precision)
+    return precisions[precision]
+
+
+def exported(format_module: Format, job: ExportJob[Any]) -> Artifact:
+    """Export a part by what a format has for its form; see `plan_of`."""
+    if job.part.form == "traced":
+        return format_module.export(job)
+    exporter = cached_exporter(format_module)
+    assert exporter is not None  # its precision was looked up
+    return exporter.export(job)
 
 
 class NeedsModules(Protocol):
@@ -180,14 +197,6 @@ def check_installed(format_name: str) -> Format:
             f"Install it with: {installation_hint(format_name)}.",
         )
     return module
-
-
-def precisions_of(format_module: Format, *, generates: bool) -> Mapping[str, Precision]:
-    """Return the precisions that a format has for encoders, or for decoders of text; none where it has no decoders."""
-    if not generates:
-        return format_module.PRECISIONS
-    decoders = decoder_format(format_module)
-    return {} if decoders is None else decoders.PRECISIONS
 
 
 def check_precision(format_name: str, precisions: Mapping[str, Precision], precision: str) -> None:

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from fastserve_converters.artifact import Artifact
     from fastserve_converters.formats import ExportJob
-    from fastserve_converters.models.model import Outputs
+    from fastserve_converters.models.model import TracedPart
+    from fastserve_converters.models.outputs import Outputs
     from fastserve_converters.precisions import Precision
 
 LOWERINGS = PartFolder("fastserve_converters.lowerings", "fastserve.lowerings", "lowering")
@@ -64,7 +65,7 @@ class Lowering(Protocol):
     MODULES: tuple[str, ...]
     PRECISIONS: Mapping[str, Precision]
 
-    def lower(self, job: ExportJob) -> Lowered:
+    def lower(self, job: ExportJob[TracedPart]) -> Lowered:
         """Write the artifact's files into `job.out`; `job.plan` is the lowering's, `job.base` is None.
 
         Raises:

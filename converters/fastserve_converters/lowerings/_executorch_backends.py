@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from executorch.exir import EdgeProgramManager
     from executorch.exir.backend.partitioner import Partitioner
 
-    from fastserve_converters.models.model import Outputs, TracedPart
+    from fastserve_converters.models.model import TracedPart
+    from fastserve_converters.models.outputs import Outputs
 
 TRUSTED_FLOATS = "the same program in PyTorch, in floats of 32 bits"
 TRUSTED_INTEGERS = "the same quantized program in PyTorch"
@@ -36,14 +37,16 @@ TRUSTED_INTEGERS = "the same quantized program in PyTorch"
 Trusted = Callable[[Mapping[str, NDArray[np.generic]]], "Outputs"]
 
 
-def positional(job: ExportJob) -> torch.export.ExportedProgram:
+def positional(job: ExportJob[TracedPart]) -> torch.export.ExportedProgram:
     """Return the job's program with inputs by position and a tuple of outputs, which quantizers and compilers want."""
     import torch
 
     return torch.export.export(_unlifted(job.part.program), tuple(job.part.example.values()))
 
 
-def calibrated(program: torch.export.ExportedProgram, quantizer: Any, job: ExportJob) -> torch.export.ExportedProgram:
+def calibrated(
+    program: torch.export.ExportedProgram, quantizer: Any, job: ExportJob[TracedPart]
+) -> torch.export.ExportedProgram:
     """Quantize a program by a backend's quantizer, with ranges of the job's calibration inputs.
 
     Args:
@@ -93,7 +96,7 @@ def compiling() -> Iterator[None]:
 
 
 def written(
-    job: ExportJob,
+    job: ExportJob[TracedPart],
     edge: EdgeProgramManager,
     processor: str,
     backend: str,

@@ -23,6 +23,8 @@ from fastserve_runtime.bundle.manifest import ExpectedPlacement, Graph, Requirem
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from fastserve_converters.models.model import TracedPart
+
 TARGET = "coreml:all"
 FORMAT = "coreml"
 TOOLS = ("torch", "transformers", "coremltools", "numpy")
@@ -41,7 +43,7 @@ _LEAST_SYSTEM = "iOS17"
 _NOT_COMPUTING = {"const"}
 
 
-def lower(job: ExportJob) -> Lowered:
+def lower(job: ExportJob[TracedPart]) -> Lowered:
     """Write `model.mlpackage`; see `Lowering.lower`."""
     import coremltools
     import torch

@@ -10,11 +10,15 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fastserve_converters.formats import ExportJob
 from fastserve_converters.lowerings import Lowered
 from fastserve_converters.precisions import INT8, Precision
 from fastserve_runtime.errors import EnvironmentFailure
+
+if TYPE_CHECKING:
+    from fastserve_converters.models.model import TracedPart
 
 TARGET = "executorch:qnn-htp"
 FORMAT = "executorch"
@@ -33,7 +37,7 @@ _ROOT = "QNN_SDK_ROOT"
 _LIBRARIES = "lib/x86_64-linux-clang"
 
 
-def lower(job: ExportJob) -> Lowered:
+def lower(job: ExportJob[TracedPart]) -> Lowered:
     """Write `model.pte`; see `Lowering.lower`."""
     _check_environment()
     from executorch.backends.qualcomm.quantizer.quantizer import QnnQuantizer, QuantDtype

@@ -6,10 +6,14 @@ What the compiler writes is a graph in TOSA, from which the compilers of chips g
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from fastserve_converters.formats import ExportJob
 from fastserve_converters.lowerings import Lowered
 from fastserve_converters.precisions import INT8, Precision
+
+if TYPE_CHECKING:
+    from fastserve_converters.models.model import TracedPart
 
 TARGET = "executorch:tosa"
 FORMAT = "executorch"
@@ -26,7 +30,7 @@ BACKEND = "TOSABackend"
 _SPECIFICATIONS = {"fp32": "TOSA-1.0+FP", "int8-static": "TOSA-1.0+INT", "a16w8": "TOSA-1.0+INT+int16"}
 
 
-def lower(job: ExportJob) -> Lowered:
+def lower(job: ExportJob[TracedPart]) -> Lowered:
     """Write `model.pte`; see `Lowering.lower`."""
     from executorch.backends.arm.quantizer import (
         TOSAQuantizer,

@@ -6,10 +6,14 @@ What the compiler writes is SPIR-V in a container of Arm's. Arm's model converte
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from fastserve_converters.formats import ExportJob
 from fastserve_converters.lowerings import Lowered
 from fastserve_converters.precisions import INT8, Precision
+
+if TYPE_CHECKING:
+    from fastserve_converters.models.model import TracedPart
 
 TARGET = "executorch:vgf"
 FORMAT = "executorch"
@@ -25,7 +29,7 @@ BACKEND = "VgfBackend"
 _SPECIFICATIONS = {"fp32": "TOSA-1.0+FP", "int8-static": "TOSA-1.0+INT"}
 
 
-def lower(job: ExportJob) -> Lowered:
+def lower(job: ExportJob[TracedPart]) -> Lowered:
     """Write `model.pte`; see `Lowering.lower`."""
     from executorch.backends.arm.quantizer import VgfQuantizer, get_symmetric_quantization_config
     from executorch.backends.arm.vgf import VgfCompileSpec, VgfPartitioner

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from fastserve_converters.formats import ExportJob
 from fastserve_converters.lowerings import Lowered
 from fastserve_converters.precisions import Precision
+
+if TYPE_CHECKING:
+    from fastserve_converters.models.model import TracedPart
 
 TARGET = "executorch:vulkan"
 FORMAT = "executorch"
@@ -21,7 +25,7 @@ PRECISIONS: Mapping[str, Precision] = {
 BACKEND = "VulkanBackend"
 
 
-def lower(job: ExportJob) -> Lowered:
+def lower(job: ExportJob[TracedPart]) -> Lowered:
     """Write `model.pte`; see `Lowering.lower`."""
     from executorch.backends.vulkan.partitioner.vulkan_partitioner import VulkanPartitioner
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
@@ -21,8 +21,9 @@ from fastserve_converters.checkpoints.checkpoint import Checkpoint
 from fastserve_converters.checkpoints.task import TASKS, Task
 from fastserve_converters.checkpoints.tokenizer_checks import embedding_rows
 from fastserve_converters.models.encoder_signature import sample_inputs
+from fastserve_converters.models.proof import Tensors, are_within, different, largest_differences
 from fastserve_converters.models.sentence_pooling import SentencePooling, build_sentence_pooling, first_columns
-from fastserve_runtime.errors import EnvironmentFailure, UsageError
+from fastserve_runtime.errors import UsageError
 from fastserve_runtime.preprocessors.text import TOKEN_TYPES
 
 MASK_PENALTIES = (-100.0, -1000.0, -10000.0)
@@ -193,9 +194,7 @@ def fold_embeddings(model: torch.nn.Module, checkpoint: Checkpoint, length: int)
                 module.token_type_embeddings = ConstantRows(types.weight[:1].detach().clone()[None])
 
 
-def prove_equal(
-    edge_form: EdgeForm, inputs: Mapping[str, torch.Tensor], reference: Mapping[str, torch.Tensor]
-) -> float:
+def prove_equal(edge_form: EdgeForm, inputs: Tensors, reference: Tensors) -> float:
     """Compare the edge form with the original's outputs on real inputs and return the largest difference.
 
     Hidden states of padding are not compared: the families differ in what they compute there, and nobody reads it.
@@ -209,49 +208,39 @@ def prove_equal(
         EnvironmentFailure: they differ by more than `TOLERANCE`.
         UsageError: they do so only with padding, which attention scores as large as the model's outweigh.
     """
-    scale = {name: max(1.0, float(values.abs().max())) for name, values in reference.items()}
-
-    def is_equal(differences: Mapping[str, float]) -> bool:
-        return all(differences[name] <= TOLERANCE * scale[name] for name in scale)
-
-    differences = _largest_differences(edge_form, inputs, reference)
-    largest = max(differences.values())
-    if not is_equal(differences):
-        if is_equal(_largest_differences(edge_form, inputs, reference, cut_padding=True)):
+    scales = {name: max(1.0, float(values.abs().max())) for name, values in reference.items()}
+    differences = _differences(edge_form, inputs, reference)
+    largest = max(differences.values(), default=0.0)
+    if not are_within(differences, scales, TOLERANCE):
+        if are_within(_differences(edge_form, inputs, reference, cut_padding=True), scales, TOLERANCE):
             raise UsageError(
                 f"The model's attention scores are so large that padding, masked by {edge_form.mask_penalty:g}, is not "
                 f"hidden beside them: outputs with and without padding differ by {largest:.2g}.",
                 "Such weights are rare in trained models; check them, or train with a limit on their size.",
             )
-        raise EnvironmentFailure(
-            f"The exportable form of the model differs from the original by {largest:.2g}, more than {TOLERANCE:g}.",
-            "This architecture is not handled right; please report it with the checkpoint's config.",
-        )
+        remedy = "This architecture is not handled right; please report it with the checkpoint's config."
+        raise different(largest, TOLERANCE, remedy)
     return largest
 
 
-def _largest_differences(
-    edge_form: EdgeForm,
-    inputs: Mapping[str, torch.Tensor],
-    reference: Mapping[str, torch.Tensor],
-    *,
-    cut_padding: bool = False,
+def _differences(
+    edge_form: EdgeForm, inputs: Tensors, reference: Tensors, *, cut_padding: bool = False
 ) -> dict[str, float]:
-    """Return the largest difference of each output."""
-    largest = dict.fromkeys(reference, 0.0)
-    with torch.no_grad():
-        for row in range(len(inputs["attention_mask"])):
-            mask = inputs["attention_mask"][row : row + 1]
-            if not bool(mask.any()):  # an empty text, to which the tokenizer adds nothing: nobody can say what it gives
-                continue
-            counted = int(mask.sum()) if cut_padding else mask.shape[1]
-            own = {name: value[row : row + 1, :counted] for name, value in inputs.items()}
-            results = edge_form(**own)
-            for output in edge_form.outputs:
-                actual, expected = results[output.name][0], reference[output.name][row]
-                if output.by_token:
-                    actual, expected = actual[mask[0, :counted] > 0], expected[mask[0] > 0]
-                difference = float((actual - expected).abs().max())
-                # max() passes over NaN.
-                largest[output.name] = max(largest[output.name], math.inf if math.isnan(difference) else difference)
-    return largest
+    return largest_differences(_pairs(edge_form, inputs, reference, cut_padding=cut_padding))
+
+
+def _pairs(
+    edge_form: EdgeForm, inputs: Tensors, reference: Tensors, *, cut_padding: bool
+) -> Iterator[tuple[Tensors, Tensors]]:
+    """Give the outputs of each text beside the original's, those by token without their padding."""
+    for row in range(len(inputs["attention_mask"])):
+        mask = inputs["attention_mask"][row : row + 1]
+        if not bool(mask.any()):  # an empty text, to which the tokenizer adds nothing: nobody can say what it gives
+            continue
+        counted = int(mask.sum()) if cut_padding else mask.shape[1]
+        actual = edge_form(**{name: value[row : row + 1, :counted] for name, value in inputs.items()})
+        expected = {name: values[row] for name, values in reference.items()}
+        own = {o.name: actual[o.name][0] for o in edge_form.outputs}
+        for name in (o.name for o in edge_form.outputs if o.by_token):
+            expected[name], own[name] = expected[name][mask[0] > 0], own[name][mask[0, :counted] > 0]
+        yield expected, own

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -52,6 +53,12 @@ def batch_order(samples: Samples) -> NDArray[np.intp]:
 def first(samples: Mapping[str, NDArray[Value]], count: int) -> dict[str, NDArray[Value]]:
     """Return the first so many samples, or all where there are fewer."""
     return {name: value[:count] for name, value in samples.items()}
+
+
+def read_samples_file(file: Path) -> dict[str, NDArray[np.generic]]:
+    """Read an `.npz` file of arrays by name, without pickles."""
+    with np.load(file, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
 
 
 def count(samples: Samples) -> int:

@@ -7,30 +7,28 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fastserve_converters.models.reference import CALIBRATION, INPUTS
-from fastserve_converters.models.samples import Samples
+from fastserve_converters.models.reference import INPUTS
+from fastserve_converters.models.samples import Samples, first, read_samples_file
 from fastserve_runtime.errors import UsageError
 
 LEAST_SAMPLES = 16
 """Fewer say little about the range of an activation: its extremes come with rare tokens."""
 
 
-def read(folder: Path, length: int) -> dict[str, NDArray[np.generic]]:
+def read(file: Path, length: int) -> dict[str, NDArray[np.generic]]:
     """Read and check the calibration inputs that a reference stage wrote.
 
     Raises:
         UsageError: they are of no use; see `check`.
     """
-    with np.load(folder / CALIBRATION, allow_pickle=False) as file:
-        samples = {name: file[name] for name in file.files}
+    samples = read_samples_file(file)
     check(samples, length)
     return samples
 
 
 def first_inputs(folder: Path, count: int) -> dict[str, NDArray[np.generic]]:
     """Return the inputs of the first evaluation texts that a reference stage wrote, shape [count, length]."""
-    with np.load(folder / INPUTS, allow_pickle=False) as inputs:
-        return {name: inputs[name][:count] for name in inputs.files}
+    return first(read_samples_file(folder / INPUTS), count)
 
 
 def check(samples: Samples, length: int) -> None:

@@ -1,57 +1,42 @@
-"""The layers of a model that can be quantized, which scheme each gets, and their weights as integers."""
+"""Which scheme each layer of a part gets, and its quantized weights."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from fastserve_converters.models.model import TracedPart
+from fastserve_converters.models.layer_groups import EMBEDDING, LINEAR, weight_of
+from fastserve_converters.models.model import Part, TracedPart
 from fastserve_converters.models.samples import Samples, batches
 from fastserve_converters.precisions import Precision, WeightScheme
 from fastserve_converters.quantization.weights import QuantizedWeight, fits, quantize_nearest
 from fastserve_runtime.errors import EnvironmentFailure
 
+if TYPE_CHECKING:
+    from fastserve_converters.quantization.gptq import Rounder
+
 Assignment = Mapping[str, WeightScheme]
 """Torch module name → scheme; layers that stay in float are absent."""
 
-LINEAR = "linear"
-EMBEDDING = "embedding"
-_KINDS: tuple[tuple[type[torch.nn.Module], str], ...] = (
-    (torch.nn.Linear, LINEAR),
-    (torch.nn.Embedding, EMBEDDING),
-)
 
-
-def quantizable_layers(module: torch.nn.Module) -> dict[str, str]:
-    """Return the names of layers with a weight matrix → `linear` or `embedding`. A shared layer is named once."""
-    return {name: kind for name, layer in module.named_modules() for type_, kind in _KINDS if isinstance(layer, type_)}
-
-
-def weight_of(module: torch.nn.Module, layer: str) -> torch.Tensor:
-    """Return a layer's weight, shape [rows, columns]."""
-    weight = module.get_submodule(layer).weight
-    assert isinstance(weight, torch.Tensor)
-    return weight.detach()
-
-
-def assignment(module: torch.nn.Module, plan: Precision, given: Mapping[str, Any] | None = None) -> Assignment:
+def assignment(part: Part, plan: Precision, given: Mapping[str, Any] | None = None) -> Assignment:
     """Return the scheme of every layer that a precision quantizes.
 
     A layer that a scheme does not fit, since its columns make no whole groups, is stored in int8, a scale a row.
 
     Args:
-        module: the model in edge form.
+        part: of the model.
         plan: the precision.
         given: for a mixed precision, layer → the fields of its scheme, or None for float.
 
     Raises:
-        EnvironmentFailure: an assignment names a layer that the model does not have.
+        EnvironmentFailure: an assignment names a layer that the part does not have.
     """
-    kinds = quantizable_layers(module)
+    kinds = part.layers
     chosen: dict[str, WeightScheme | None]
     if given is not None:
         unknown = sorted(given.keys() - kinds.keys())
@@ -62,36 +47,46 @@ def assignment(module: torch.nn.Module, plan: Precision, given: Mapping[str, Any
         by_kind = {LINEAR: plan.linear, EMBEDDING: plan.embedding}
         chosen = {name: by_kind[kind] for name, kind in kinds.items()}
     return {
-        name: scheme if fits(tuple(weight_of(module, name).shape), scheme) else WeightScheme(8)
+        name: scheme if fits(tuple(weight_of(part.module, name).shape), scheme) else WeightScheme(8)
         for name, scheme in chosen.items()
         if scheme is not None
     }
 
 
 def quantized_weights(
-    module: torch.nn.Module, assignment: Assignment, rounding: str, samples: Samples
+    part: Part,
+    assignment: Assignment,
+    rounding: str = "nearest",
+    *,
+    rounder: Callable[[], Rounder] | None = None,
+    stored: Callable[[], Mapping[str, QuantizedWeight]] | None = None,
 ) -> dict[str, QuantizedWeight]:
-    """Return the integers of every layer in an assignment.
+    """Return the quantized weights of every layer in an assignment.
 
     Args:
-        module: the model in edge form.
+        part: of the model.
         assignment: see `assignment`.
-        rounding: `nearest` or `gptq`; GPTQ is for linear layers of 4 bits, the rest is rounded to nearest.
-        samples: calibration inputs, which GPTQ needs.
+        rounding: `nearest`, `gptq` or `source`; GPTQ is for layers of fewer than 8 bits that multiply, and `source`
+            for those that the checkpoint has integers of; the rest is rounded to nearest.
+        rounder: gives what does GPTQ, where that is wanted.
+        stored: gives the checkpoint's own integers, where these are wanted.
 
     Raises:
         EnvironmentFailure: a weight is NaN or infinite, with the layer's name.
+        UsageError: the checkpoint has no integers of its own, and they are wanted.
     """
-    check_finite(module)
-    kinds = quantizable_layers(module)
-    compensated = [n for n, s in assignment.items() if rounding == "gptq" and kinds[n] == LINEAR and s.bits < 8]
-    found: dict[str, QuantizedWeight] = {}
-    if compensated:
-        from fastserve_converters.quantization.gptq import gptq
-
-        found = gptq(module, {name: assignment[name] for name in compensated}, samples)
+    check_finite(part.module)
+    found: Mapping[str, QuantizedWeight] = {}
+    if rounding == "gptq":
+        compensated = {n: s for n, s in assignment.items() if s.bits < 8 and part.multiplies(n) is not None}
+        if compensated:
+            assert rounder is not None
+            found = rounder().round(compensated)
+    elif rounding == "source":
+        assert stored is not None
+        found = stored()
     return {
-        name: found[name] if name in found else quantize_nearest(weight_of(module, name).numpy(), scheme)
+        name: found[name] if name in found else quantize_nearest(weight_of(part.module, name).numpy(), scheme)
         for name, scheme in assignment.items()
     }
 

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastserve_converters.artifact import TWIN_OUTPUTS
-from fastserve_converters.models.model import Outputs, TracedPart, joined_outputs
+from fastserve_converters.models.model import TracedPart
+from fastserve_converters.models.outputs import Outputs, joined_outputs
 from fastserve_converters.models.samples import Samples, first, single_samples
 
 _OUTPUT = "output:"

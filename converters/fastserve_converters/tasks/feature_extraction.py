@@ -31,7 +31,7 @@ EMBEDDING = ModelOutput("sentence_embedding", "last_hidden_state", (BATCH, CHANN
 UNUSED = ("pooler",)
 HAS_LABELS = False
 POOLS = True
-GENERATES = False
+MODEL = "encoder"
 RANKS = False
 PAIRS: Pairs = "never"
 

@@ -36,7 +36,7 @@ AUTO_CLASS = "AutoModelForSequenceClassification"
 UNUSED: tuple[str, ...] = ()
 HAS_LABELS = True
 POOLS = False
-GENERATES = False
+MODEL = "encoder"
 RANKS = False
 PAIRS: Pairs = "optional"
 

@@ -29,7 +29,7 @@ AUTO_CLASS = "AutoModelForCausalLM"
 UNUSED: tuple[str, ...] = ()
 HAS_LABELS = False
 POOLS = False
-GENERATES = True
+MODEL = "decoder"
 RANKS = False
 PAIRS: Pairs = "never"
 

@@ -27,7 +27,7 @@ AUTO_CLASS = "AutoModelForSequenceClassification"
 UNUSED: tuple[str, ...] = ()
 HAS_LABELS = False
 POOLS = False
-GENERATES = False
+MODEL = "encoder"
 RANKS = True
 PAIRS: Pairs = "always"
 

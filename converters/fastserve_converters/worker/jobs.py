@@ -5,16 +5,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from fastserve_converters.checkpoints.task import TASKS, Task
-from fastserve_converters.worker.job_requests import Handler
+from fastserve_converters.models.sources import kind_of_task
 
-
-class _ModelJobs(Protocol):
-    """The jobs on one model: `reference`, `program`, `sensitivity`, `artifact` and `twin`."""
-
-    handlers: Mapping[str, Handler]
+if TYPE_CHECKING:
+    from fastserve_converters.worker.model_jobs import ModelJobs
 
 
 class Jobs:
@@ -28,7 +24,7 @@ class Jobs:
 
     def __init__(self) -> None:
         self._source: Mapping[str, Any] | None = None
-        self._model_jobs: _ModelJobs | None = None
+        self._model_jobs: ModelJobs | None = None
 
     def run(self, request: Mapping[str, Any]) -> Any:
         """Do one job.
@@ -47,14 +43,7 @@ class Jobs:
             return self._model_jobs.handlers[request["job"]](request, out)
 
 
-def _jobs_of(source: Mapping[str, Any]) -> _ModelJobs:
-    task: Task = TASKS.load(source["task"])
-    if task.GENERATES:
-        from fastserve_converters.worker.decoder_jobs import DecoderJobs
-
-        return DecoderJobs(source)
-    from fastserve_converters.models.sources import SOURCES, ModelKind
+def _jobs_of(source: Mapping[str, Any]) -> ModelJobs:
     from fastserve_converters.worker.model_jobs import ModelJobs
 
-    kind: ModelKind = SOURCES.load("encoder")
-    return ModelJobs(kind.open_source(source))
+    return ModelJobs(kind_of_task(source["task"]).open_source(source))

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastserve_converters.models.model import joined_outputs
+from fastserve_converters.models.outputs import joined_outputs
 from fastserve_converters.models.samples import count, single_samples
 from fastserve_converters.quantization.recipe import recipe_document
-from fastserve_converters.worker.job_requests import ARTIFACT
 
 if TYPE_CHECKING:
     from fastserve_converters.formats import ExportJob
     from fastserve_converters.lowerings import Lowering
+    from fastserve_converters.models.model import TracedPart
 
 TRUSTED_OUTPUTS = "outputs.npz"
 """Beside a lowered artifact: what the trusted executor gives for all inputs, in the form of a measurement's outputs."""
@@ -23,7 +23,7 @@ REPORT = "report.json"
 """Beside a lowered artifact: what its compiler told."""
 
 
-def lower(lowering: Lowering, job: ExportJob, inputs_file: Path) -> dict[str, Any]:
+def lower(lowering: Lowering, job: ExportJob[TracedPart], inputs_file: Path) -> dict[str, Any]:
     """Make a target's artifact and run the same quantized graph on all inputs of the reference.
 
     Args:
@@ -32,7 +32,7 @@ def lower(lowering: Lowering, job: ExportJob, inputs_file: Path) -> dict[str, An
         inputs_file: `.npz` file of the inputs of evaluation and golden samples, padded.
 
     Returns:
-        The artifact's document, also written to the folder: an exporter's, with `trusted_executor` and `report`.
+        The artifact's document: an exporter's, with `trusted_executor` and `report`.
     """
     lowered = lowering.lower(job)
     with np.load(inputs_file, allow_pickle=False) as arrays:
@@ -42,11 +42,9 @@ def lower(lowering: Lowering, job: ExportJob, inputs_file: Path) -> dict[str, An
     report = dict(lowered.report)
     (job.out / REPORT).write_text(json.dumps(report))
     samples = count(job.calibration)
-    document = {
+    return {
         **lowered.artifact.as_document(),
         "recipe": recipe_document(job.plan, None, samples, job.range_method),
         "trusted_executor": lowered.trusted_executor,
         "report": report,
     }
-    (job.out / ARTIFACT).write_text(json.dumps(document))
-    return document

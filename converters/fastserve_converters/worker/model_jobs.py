@@ -1,38 +1,44 @@
-"""The jobs of an export on one model; what was loaded and made stays in memory for the next."""
+"""The jobs of an export on one model; what was loaded and made stays in memory for the next.
+
+They ask the model's parts for what they need. What only a traced part has, a torch program, is asked for in one place.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastserve_converters.formats import ExportJob, TappedFormat, check_installed, check_precision
-from fastserve_converters.recent import Recent
-from fastserve_converters.worker.job_requests import (
-    ARTIFACT,
-    KEPT_WEIGHTS,
-    SENSITIVITY,
-    SIGNATURE,
-    TWIN,
-    Handler,
-    calibration_place,
-)
+from fastserve_converters.formats import ExportJob, TappedFormat, check_installed, check_precision, exported, plan_of
+from fastserve_converters.models.reference import CALIBRATION, INPUTS
 from fastserve_runtime.bundle.manifest import signature_document
 from fastserve_runtime.errors import UsageError
 from fastserve_runtime.measurement.memory import read_memory
 
 if TYPE_CHECKING:
-    from fastserve_converters.models.model import TracedPart
+    from fastserve_converters.formats import Format
+    from fastserve_converters.models.model import Part, TracedPart
     from fastserve_converters.models.samples import Samples
     from fastserve_converters.models.sources import ModelSource
-    from fastserve_converters.precisions import Precision
+    from fastserve_converters.precisions import Precision, WeightScheme
+    from fastserve_converters.quantization.gptq import Rounder
     from fastserve_converters.quantization.weights import QuantizedWeight
 
+Handler = Callable[[Mapping[str, Any], Path], Any]
+"""Does one job: the request, an empty folder for files, and the stage's result, JSON."""
+
 PROGRAM = "program.pt2"
-TWIN_SAMPLES = 64
+ARTIFACT = "artifact.json"
+SIGNATURE = "signature.json"
+SENSITIVITY = "sensitivity.json"
+TWIN = "twin.json"
 TRACE = "trace"
 """Folder of what the torch program gives at every place that is compared, a file for each sample."""
+_KEPT_WEIGHTS = 4
+"""So many precisions' quantized weights stay in memory, a quarter of the model's size each: formats share them, and so
+does the artifact's check."""
 
 
 class ModelJobs:
@@ -40,11 +46,13 @@ class ModelJobs:
 
     def __init__(self, source: ModelSource) -> None:
         self._source = source
-        self._calibrations: dict[str, Samples] = {}
-        self._weights: Recent[dict[str, QuantizedWeight]] = Recent(KEPT_WEIGHTS)
+        # By the calibration file itself: folders of links to it are many.
+        self._calibration_of = lru_cache(maxsize=1)(source.calibration)
+        self._rounder_of = lru_cache(maxsize=1)(self._rounder)
+        self._weights_of = lru_cache(maxsize=_KEPT_WEIGHTS)(self._made_weights)
         self.handlers: Mapping[str, Handler] = {
             "reference": self._source.reference,
-            "program": self._export_program,
+            "program": self._program,
             "sensitivity": self._sensitivity,
             "artifact": self._artifact,
             "lowering": self._lowering,
@@ -53,68 +61,63 @@ class ModelJobs:
             "tapped_artifact": self._tapped_artifact,
         }
 
-    def _export_program(self, request: Mapping[str, Any], out: Path) -> Any:
-        """Export the model's program, after proving the model equal to the original on the reference's own inputs."""
-        import torch
-
+    def _program(self, request: Mapping[str, Any], out: Path) -> Any:
+        """Prove the model equal to the original on the reference's own inputs, and export a traced part's program."""
         difference = self._source.prove(Path(request["reference"]))
-        part = self._part.fixed
-        torch.export.save(part.program, out / PROGRAM)
+        part = self._part
         document = {
-            **signature_document(part.signature),
             "largest_difference": difference,
             "modules": [[name, type(module).__name__] for name, module in part.module.named_modules()],
         }
-        (out / SIGNATURE).write_text(json.dumps(document))
-        return document
+        if part.form == "traced":
+            import torch
+
+            torch.export.save(part.fixed.program, out / PROGRAM)
+            document = {**signature_document(part.fixed.signature), **document}
+        return _written(document, out / SIGNATURE)
 
     def _sensitivity(self, request: Mapping[str, Any], out: Path) -> Any:
         """Score every layer in the schemes that a format's mixed precision may give it."""
         from fastserve_converters.models.samples import count
-        from fastserve_converters.quantization import sensitivity
         from fastserve_converters.quantization.assignment import units_document
         from fastserve_converters.quantization.layers import check_finite
+        from fastserve_converters.quantization.sensitivity import sensitivities
 
-        exporter = check_installed(request["format"])
-        check_precision(exporter.NAME, exporter.PRECISIONS, request["precision"])
-        plan = exporter.PRECISIONS[request["precision"]]
+        plan = self._format_and_plan(request)[1]
         assert plan.choices is not None
         part = self._part
         check_finite(part.module)
         samples = self._calibration(plan, request)
-        units = sensitivity.sensitivities(part, plan.choices, plan.activations, samples)
+        units = sensitivities(part, plan.choices, plan.activations, samples)
         layers = {name for unit in units for name in unit.layers}
+        # A weight that two layers share is listed once, under the first one's name.
         rest = [p for name, p in part.module.named_parameters() if name.removesuffix(".weight") not in layers]
         document = {
-            "samples": min(count(samples), sensitivity.MOST_SAMPLES),
+            "samples": min(count(samples), part.most_scored),
             "other_bytes": sum(4 * p.numel() for p in rest),
             "units": units_document(units),
         }
-        (out / SENSITIVITY).write_text(json.dumps(document))
-        return document
+        return _written(document, out / SENSITIVITY)
 
     def _artifact(self, request: Mapping[str, Any], out: Path) -> Any:
         from fastserve_converters.models.samples import count
         from fastserve_converters.quantization.recipe import recipe_document
 
-        exporter = check_installed(request["format"])
-        check_precision(exporter.NAME, exporter.PRECISIONS, request["precision"])
-        plan = exporter.PRECISIONS[request["precision"]]
+        exporter, plan = self._format_and_plan(request)
         job = self._export_job(plan, request, out)
         document = {
-            **exporter.export(job).as_document(),
+            **exported(exporter, job).as_document(),
             "recipe": recipe_document(plan, request["assignment"], count(job.calibration), job.range_method),
         }
-        (out / ARTIFACT).write_text(json.dumps(document))
-        return document
+        return _written(document, out / ARTIFACT)
 
     def _tapped_artifact(self, request: Mapping[str, Any], out: Path) -> Any:
         """Export again: as it was exported, and so that what the file keeps inside becomes outputs."""
-        exporter = check_installed(request["format"])
-        check_precision(exporter.NAME, exporter.PRECISIONS, request["precision"])
-        job = self._export_job(exporter.PRECISIONS[request["precision"]], request, out)
+        self._traced("Looking inside an artifact")
+        exporter, plan = self._format_and_plan(request)
+        job = self._export_job(plan, request, out)
         tapped: TappedFormat = exporter  # type: ignore[assignment]  # asked for of those that offer it
-        artifact = exporter.export(job)
+        artifact = exported(exporter, job)
         return {
             "model": artifact.files[0],
             "tapped": tapped.TAPPED_MODEL,
@@ -124,56 +127,62 @@ class ModelJobs:
     def _lowering(self, request: Mapping[str, Any], out: Path) -> Any:
         """Make a target's own artifact, and run the same quantized graph on an executor that is trusted."""
         from fastserve_converters.lowerings import check_lowering_installed
-        from fastserve_converters.models.reference import INPUTS
         from fastserve_converters.worker.lowering_job import lower
 
         lowering = check_lowering_installed(request["target"])
+        self._traced(f"The lowering for {lowering.TARGET}")
         check_precision(lowering.TARGET, lowering.PRECISIONS, request["precision"])
         job = self._export_job(lowering.PRECISIONS[request["precision"]], request, out)
-        return lower(lowering, job, Path(request["reference"]) / INPUTS)
+        return _written(lower(lowering, job, Path(request["reference"]) / INPUTS), out / ARTIFACT)
 
-    def _export_job(self, plan: Precision, request: Mapping[str, Any], out: Path) -> ExportJob:
+    def _export_job(self, plan: Precision, request: Mapping[str, Any], out: Path) -> ExportJob[Any]:
         from fastserve_converters.quantization import calibration, evidence, twin
 
+        part = self._part
+        looks_at_samples = part.form == "traced" and plan.looks_at_samples
+        few = max(evidence.SAMPLES, twin.SAMPLES)
         return ExportJob(
-            part=self._part.with_axes(is_open=plan.has_dynamic_length),
+            part=part.with_axes(is_open=plan.has_dynamic_length) if part.form == "traced" else part,
             precision=request["precision"],
             plan=plan,
             weights=self._quantized(plan, request),
             calibration=self._calibration(plan, request),
-            samples=(
-                calibration.first_inputs(Path(request["reference"]), max(evidence.SAMPLES, twin.SAMPLES))
-                if plan.looks_at_samples
-                else {}
-            ),
+            samples=calibration.first_inputs(Path(request["reference"]), few) if looks_at_samples else {},
             range_method=plan.range_method(request["range_method"]),
             base=Path(request["base"]) if request.get("base") else None,
             out=out,
+            prompts=request.get("prompts") or {},
         )
 
     def _twin(self, request: Mapping[str, Any], out: Path) -> Any:
-        """Compare an artifact's outputs on evaluation samples with those of the same quantized model elsewhere."""
-        import numpy as np
+        """Compare an artifact's outputs with those of its fake-quant reference: the same quantized model elsewhere."""
+        import math
 
-        from fastserve_converters.models.reference import INPUTS
-        from fastserve_converters.models.samples import count
+        from fastserve_converters.models.samples import count, read_samples_file
         from fastserve_converters.quantization import twin
         from fastserve_converters.quantization.fake_quant import fake_quantized
 
-        exporter = check_installed(request["format"])
-        plan = exporter.PRECISIONS[request["precision"]]
+        plan = self._format_and_plan(request)[1]
         part = self._part
         recorded = twin.read_outputs(Path(request["artifact"]))
-        few = TWIN_SAMPLES if recorded is None else count(recorded[0])
-        with np.load(Path(request["reference"]) / INPUTS) as inputs, np.load(request["outputs"]) as outputs:
-            given, actual = ({name: arrays[name][:few] for name in arrays.files} for arrays in (inputs, outputs))
-        if recorded is None:
-            with fake_quantized(part.module, self._quantized(plan, request), plan.activations):
-                rounding = ", activations in float" if plan.has_static_ranges else ""
-                recorded = part.run(given), f"the same integers in PyTorch{rounding}"
-        document = twin.comparison(recorded[0], part.by_sample(actual, given), recorded[1])
-        (out / TWIN).write_text(json.dumps(document))
-        return document
+        rows = part.compared(request["evaluation"]) if recorded is None else slice(count(recorded[0]))
+        given, outputs = (
+            {name: values[rows] for name, values in read_samples_file(file).items()}
+            for file in (Path(request["reference"]) / INPUTS, Path(request["outputs"]))
+        )
+        actual = part.by_sample(outputs, given)
+        if recorded is not None:
+            found = [twin.comparison(recorded[0], actual, recorded[1])]
+        else:
+            executor = "the same integers in PyTorch" + (", activations in float" if plan.has_static_ranges else "")
+            weights = part.expanded(self._quantized(plan, request))
+            found = []
+            for activations in dict.fromkeys((plan.activations, *part.also_compared)):
+                with fake_quantized(part.module, weights, activations):
+                    found.append(twin.comparison(part.evaluate(given), actual, executor))
+        # Engines may round activations in one of several ways: whichever is nearest counts.
+        nearest = max(found, key=lambda document: math.inf if document["sqnr_db"] is None else document["sqnr_db"])
+        return _written(nearest, out / TWIN)
 
     def _layer_errors(self, request: Mapping[str, Any], out: Path) -> Any:
         """Compare what was recorded inside an artifact with the program; see `layer_errors`."""
@@ -184,44 +193,75 @@ class ModelJobs:
             Recorded(Path(r["folder"]), {int(number): tap_of(tap) for number, tap in r["taps"].items()})
             for r in request["recordings"]
         ]
-        part = self._part.with_axes(is_open=request["has_dynamic_length"])
+        part = self._traced("Comparing layers").with_axes(is_open=request["has_dynamic_length"])
         graph_module: Any = part.program.module(check_guards=False)
         modules = [name for name, _ in part.module.named_modules()]
         found = layer_errors(graph_module, modules, recordings, request["samples"], out / TRACE)
         return {**found, "peak": read_memory().peak}
 
     def _calibration(self, plan: Precision, request: Mapping[str, Any]) -> Samples:
-        """Return the calibration inputs, looked at once for each reference, or nothing where a precision needs none."""
-        from fastserve_converters.quantization.layers import check_activations
-
+        """Return the calibration inputs, or nothing where a precision needs none."""
         if not plan.needs_calibration:
             return {}
-        place = calibration_place(request)
-        if place not in self._calibrations:
-            try:
-                samples = self._source.calibration(Path(request["reference"]))
-            except UsageError:
-                if plan.can_do_without_calibration:
-                    return {}
-                raise
-            check_activations(self._part, samples)
-            self._calibrations[place] = samples
-        return self._calibrations[place]
+        try:
+            return self._calibration_of(_calibration_file(request))
+        except UsageError:
+            if plan.can_do_without_calibration:
+                return {}
+            raise
 
     def _quantized(self, plan: Precision, request: Mapping[str, Any]) -> dict[str, QuantizedWeight]:
-        """Return the integers of a precision; the last few are kept."""
-        from fastserve_converters.quantization import layers
+        """Return the quantized weights of a precision."""
+        from fastserve_converters.quantization.layers import assignment
 
-        part = self._part
-        assignment = layers.assignment(part.module, plan, request["assignment"])
-        key = (plan.rounding, calibration_place(request), frozenset(assignment.items()))
+        schemes = assignment(self._part, plan, request["assignment"])
+        return self._weights_of(plan.rounding, _calibration_file(request), tuple(schemes.items()))
 
-        def made() -> dict[str, QuantizedWeight]:
-            samples = self._calibration(plan, request)
-            return layers.quantized_weights(part.module, assignment, plan.rounding, samples)
+    def _made_weights(
+        self, rounding: str, calibration: Path, schemes: tuple[tuple[str, WeightScheme], ...]
+    ) -> dict[str, QuantizedWeight]:
+        from fastserve_converters.quantization.layers import quantized_weights
 
-        return self._weights.get(key, made)
+        return quantized_weights(
+            self._part,
+            dict(schemes),
+            rounding,
+            rounder=lambda: self._rounder_of(calibration),
+            stored=self._source.stored_weights,
+        )
+
+    def _rounder(self, calibration: Path) -> Rounder:
+        from fastserve_converters.quantization.gptq import Rounder
+
+        return Rounder(self._part, self._calibration_of(calibration))
+
+    def _format_and_plan(self, request: Mapping[str, Any]) -> tuple[Format, Precision]:
+        exporter = check_installed(request["format"])
+        return exporter, plan_of(exporter, self._part.form, request["precision"])
 
     @property
-    def _part(self) -> TracedPart:
+    def _part(self) -> Part:
         return self._source.model().only_part
+
+    def _traced(self, what: str) -> TracedPart:
+        """Return the part, where it is traced.
+
+        Raises:
+            UsageError: it is not; `what` says who asked for its torch program.
+        """
+        part = self._part
+        if part.form == "cached":
+            raise UsageError(
+                f"{what} needs a torch program, which the part '{part.name}' has not: it generates with a cache.",
+                "It works for models whose parts are all traced, such as encoders.",
+            )
+        return part
+
+
+def _calibration_file(request: Mapping[str, Any]) -> Path:
+    return (Path(request["reference"]) / CALIBRATION).resolve()
+
+
+def _written(document: dict[str, Any], file: Path) -> dict[str, Any]:
+    file.write_text(json.dumps(document))
+    return document

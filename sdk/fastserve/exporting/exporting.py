@@ -35,7 +35,6 @@ from fastserve.search.target_variants import make_target_candidates, planned_tar
 from fastserve.search.variants import Making, make_candidates, planned_steps
 from fastserve_converters.checkpoints.checkpoint import Checkpoint
 from fastserve_converters.checkpoints.reading import read_checkpoint
-from fastserve_converters.checkpoints.task import TASKS, Task
 from fastserve_converters.data import read_tables
 from fastserve_converters.formats import (
     FORMATS,
@@ -45,6 +44,7 @@ from fastserve_converters.formats import (
     missing_modules,
     precisions_of,
 )
+from fastserve_converters.models.sources import form_of_task
 from fastserve_converters.precisions import Precision
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
 from fastserve_runtime.measurement.machine import Machine
@@ -112,12 +112,12 @@ def run_export(request: ExportRequest, reporter: Reporter | None = None) -> Expo
         pairs=request.wants_pairs,
     )
     check_data(request, tables, checkpoint)
-    task: Task = TASKS.load(checkpoint.task)
     length = export_length(checkpoint, request.sequence_length, request.context)
-    check_applies(request.budget, generates=task.GENERATES)
-    check_named(request.targets, generates=task.GENERATES)
+    form = form_of_task(checkpoint.task)
+    check_applies(request.budget, generates=form == "cached")
+    check_named(request.targets, generates=form == "cached")
     formats, notes = _formats(request.formats)
-    available = {name: precisions_of(FORMATS.load(name), generates=task.GENERATES) for name in formats}
+    available = {name: precisions_of(FORMATS.load(name), form) for name in formats}
     plans, target_notes = target_plans(request.targets or (), formats)
     own = {plan.name: plan.precisions(available) for plan in plans}
     wanted = chosen_precisions({**available, **own}, request.precisions)
@@ -181,7 +181,7 @@ def run_export(request: ExportRequest, reporter: Reporter | None = None) -> Expo
         machine=device.machine(),
         threads=request.threads,
         length=length,
-        generates=task.GENERATES,
+        generates=form == "cached",
         notes=(
             *notes,
             *data_notes(request, tables, checkpoint),

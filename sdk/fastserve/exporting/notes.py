@@ -11,6 +11,7 @@ from fastserve.search.candidate import Candidate
 from fastserve_converters.checkpoints.checkpoint import Checkpoint
 from fastserve_converters.checkpoints.task import TASKS, Task
 from fastserve_converters.data import Table, unused_texts
+from fastserve_converters.models.sources import form_of_task
 
 
 def unmeasured_notes(candidates: Sequence[Candidate]) -> Iterator[str]:
@@ -40,12 +41,11 @@ def data_notes(request: ExportRequest, tables: Sequence[Table], checkpoint: Chec
 def quality_notes(request: ExportRequest, reference: Entry, checkpoint: Checkpoint, length: int) -> Iterator[str]:
     """Say what the model's files leave open, how long its texts are, and what its quality rests on."""
     count = reference.result["evaluation"]
-    task: Task = TASKS.load(checkpoint.task)
     yield from checkpoint.notes
     yield from length_notes(checkpoint, length, was_asked=request.sequence_length is not None)
     yield from reference.result.get("notes", ())
     texts = "pairs of texts" if checkpoint.takes_pairs else "texts"
-    unit = "stretches of text" if task.GENERATES else texts
+    unit = "stretches of text" if form_of_task(checkpoint.task) == "cached" else texts
     if not request.data:
         yield (
             f"No --data was given: quality was judged on {count} {unit} that ship with FastServe. "
@@ -54,7 +54,7 @@ def quality_notes(request: ExportRequest, reference: Entry, checkpoint: Checkpoi
     else:
         label = "" if reference.result["labels"] is None else ", with labels"
         yield f"Quality was judged on {count} {unit} of your data{label}."
-        if count < 200 and not task.GENERATES:
+        if count < 200 and unit == texts:
             yield f"{count} evaluation {texts} are few: the interval of the quality is wide."
     if checkpoint.licence is None and not checkpoint.licence_files():
         yield "The checkpoint's licence is unknown: find it before you pass the bundle on."

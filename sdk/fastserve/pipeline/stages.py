@@ -34,8 +34,10 @@ from fastserve_converters.checkpoints.checkpoint import Checkpoint
 from fastserve_converters.checkpoints.task import TASKS, Task
 from fastserve_converters.formats import FORMATS, Format, precisions_of
 from fastserve_converters.models.checkpoint_source import source_of
+from fastserve_converters.models.model import Form
 from fastserve_converters.models.reference import CALIBRATION, INPUTS
 from fastserve_converters.models.reference import OUTPUTS as REFERENCE_OUTPUTS
+from fastserve_converters.models.sources import form_of_task
 from fastserve_converters.precisions import Precision
 from fastserve_converters.worker.sources_digest import sources_digest
 from fastserve_runtime.conformance.comparison import Comparison
@@ -94,15 +96,14 @@ class Stages:
         self._model = ModelFiles(self.checkpoint, self._folders)
 
     @property
-    def generates(self) -> bool:
-        """Whether the model continues texts."""
-        task: Task = TASKS.load(self.checkpoint.task)
-        return task.GENERATES
+    def form(self) -> Form:
+        """The form of the model's part that is exported."""
+        return form_of_task(self.checkpoint.task)
 
     def precisions(self, format_name: str) -> Mapping[str, Precision]:
         """Return what precisions a format has for this model's task."""
         exporter: Format = FORMATS.load(format_name)
-        return precisions_of(exporter, generates=self.generates)
+        return precisions_of(exporter, self.form)
 
     def reference(self, data: DataSettings) -> Entry:
         """Run the original model on evaluation and golden texts."""
@@ -156,7 +157,7 @@ class Stages:
             "format": format_name,
             "precision": precision,
             "assignment": assignment,
-            "prompts": reference.result["preprocessing"]["settings"] if self.generates else None,
+            "prompts": reference.result["preprocessing"]["settings"] if self.form == "cached" else None,
         }
         reads = {"reference": self._samples(plan, reference)}
         if base is not None:
@@ -191,7 +192,7 @@ class Stages:
             reference: has it.
             is_run: whether the step runs the model on the reference's inputs, whatever the precision.
         """
-        is_looked_at = is_run or (plan.looks_at_samples and not self.generates)
+        is_looked_at = is_run or (plan.looks_at_samples and self.form == "traced")
         return entry_inputs(reference, [INPUTS] * is_looked_at + [CALIBRATION] * plan.needs_calibration)
 
     def measurement(

@@ -36,9 +36,9 @@ def test_useless_data_is_refused(samples, spoil, message: str) -> None:
 
 def test_a_file_is_checked_when_it_is_read(samples, tmp_path) -> None:
     np.savez(tmp_path / CALIBRATION, **samples)
-    assert read(tmp_path, LENGTH).keys() == samples.keys()
+    assert read(tmp_path / CALIBRATION, LENGTH).keys() == samples.keys()
     with pytest.raises(UsageError, match=r"\[samples, 32\]"):
-        read(tmp_path, 32)
+        read(tmp_path / CALIBRATION, 32)
 
 
 def test_batches_hold_every_sample_once_with_no_more_padding_than_needed(samples) -> None:

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from fastserve_converters.models.layer_groups import layer_groups
 from fastserve_converters.precisions import WeightScheme
-from fastserve_converters.quantization.gptq import gptq, layer_hessians, layers_by_input, round_layer
+from fastserve_converters.quantization.gptq import Rounder, round_layer, second_moments
 from fastserve_converters.quantization.weights import quantize_nearest
 from fastserve_runtime.errors import EnvironmentFailure
 
@@ -46,13 +47,14 @@ def test_a_column_that_is_never_used_does_no_harm() -> None:
 
 @pytest.mark.parametrize("family", ["bert", "albert"])
 def test_the_model_is_put_back_and_loses_less_than_with_nearest(encoder, samples, family: str) -> None:
-    model = encoder(family).module
+    part = encoder(family)
+    model = part.module
     before = {name: value.clone() for name, value in model.state_dict().items()}
     layers = [n for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and m.in_features % 16 == 0]
-    found = gptq(model, dict.fromkeys(layers, INT4), samples)
+    found = Rounder(part, samples).round(dict.fromkeys(layers, INT4))
     assert found.keys() == set(layers)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    hessians = layer_hessians(model, layers, samples)
+    hessians = second_moments(part, 0, layers, part.first_states(samples))
     better = 0
     for name in layers:
         weight = model.get_submodule(name).weight.detach().numpy()
@@ -65,25 +67,27 @@ def test_the_model_is_put_back_and_loses_less_than_with_nearest(encoder, samples
 
 
 def test_layers_of_one_input_are_found(encoder, samples) -> None:
-    model = encoder("bert").module
-    groups = layers_by_input(model, [n for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)], samples)
+    part = encoder("bert")
+    alone, *groups = [group.layers for group in layer_groups(part, samples)]
+    assert alone == ("model.embeddings.word_embeddings",)
     assert [len(g) for g in groups] == [3, 1, 1, 1] * 2
     assert [n.rpartition(".")[2] for n in groups[0]] == ["query", "key", "value"]
 
 
 def test_padding_has_no_part_in_the_second_moments(encoder, samples) -> None:
-    model = encoder("bert").module
+    part = encoder("bert")
     layer = "model.encoder.layer.0.attention.self.query"
     changed = dict(samples, input_ids=np.where(samples["attention_mask"] > 0, samples["input_ids"], 7))
-    first, second = (layer_hessians(model, [layer], s)[layer] for s in (samples, changed))
+    first, second = (second_moments(part, 0, [layer], part.first_states(s))[layer] for s in (samples, changed))
     assert np.allclose(first, second)
-    early = layer_hessians(model, [layer], samples, stops_behind=True)[layer]
+    early = second_moments(part, 0, [layer], part.first_states(samples), stops_behind=True)[layer]
     assert np.array_equal(first, early)
 
 
 def test_an_input_that_is_not_finite_is_located(encoder, samples) -> None:
-    model = encoder("bert").module
+    part = encoder("bert")
+    model = part.module
     with torch.no_grad():
         model.get_submodule("model.encoder.layer.0.output.dense").bias[3] = float("inf")
     with pytest.raises(EnvironmentFailure, match=r"input of the layer 'model\.encoder\.layer\.1\.attention"):
-        gptq(model, {"model.encoder.layer.1.attention.self.query": INT4}, samples)
+        Rounder(part, samples).round({"model.encoder.layer.1.attention.self.query": INT4})

@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
+from fastserve_converters.models.layer_groups import quantizable_layers
 from fastserve_converters.precisions import INT8, Choices, WeightScheme
 from fastserve_converters.quantization.evidence import reference_layer_outputs, sqnr_by_layer
 from fastserve_converters.quantization.fake_quant import (
     fake_quantized,
     rounded_by_token,
 )
-from fastserve_converters.quantization.layers import quantizable_layers, quantized_weights
+from fastserve_converters.quantization.layers import quantized_weights
 from fastserve_converters.quantization.sensitivity import sensitivities
 from fastserve_runtime.errors import EnvironmentFailure
 
@@ -67,7 +68,7 @@ def test_layers_are_compared_one_by_one(encoder, samples) -> None:
     layers = list(quantizable_layers(model))
     expected = reference_layer_outputs(model, layers, samples, least_tokens=2)
     assert all(len(v) == 8 for v in expected.values())
-    weights = quantized_weights(model, {layers[3]: INT4}, "nearest", {})
+    weights = quantized_weights(part, {layers[3]: INT4})
     with fake_quantized(model, weights, "float32"):
         actual = reference_layer_outputs(model, layers, samples, least_tokens=2)
     found = sqnr_by_layer(expected, actual)

@@ -8,10 +8,11 @@ import numpy as np
 import torch
 
 from fastserve_converters.models.samples import count
+from fastserve_converters.models.stages import run
 from fastserve_converters.precisions import WeightScheme
 from fastserve_converters.quantization import twin
 from fastserve_converters.quantization.fake_quant import fake_quantized
-from fastserve_converters.quantization.layers import quantizable_layers, quantized_weights
+from fastserve_converters.quantization.layers import quantized_weights
 
 INT4 = WeightScheme(4, 16)
 
@@ -19,10 +20,10 @@ INT4 = WeightScheme(4, 16)
 def test_a_twin_agrees_with_itself_and_not_with_the_float_model(encoder, samples) -> None:
     part = encoder(sentence=True)
     model = part.module
-    weights = quantized_weights(model, dict.fromkeys(quantizable_layers(model), INT4), "nearest", {})
-    exact = part.run(samples)
+    weights = quantized_weights(part, dict.fromkeys(part.layers, INT4))
+    exact = run(part, samples)
     with fake_quantized(model, weights, "dynamic-int8"):
-        own = part.run(samples)
+        own = run(part, samples)
     found = twin.comparison(own, own, "itself")
     assert found["sqnr_db"] is None
     assert found["executor"] == "itself"
@@ -43,7 +44,7 @@ def test_hidden_states_are_compared_without_their_padding(encoder, samples) -> N
     )
     spoilt = outputs + 1e3 * (samples["attention_mask"] == 0)[..., None]
     actual = part.by_sample({"last_hidden_state": spoilt}, samples)
-    ratio = twin.comparison(part.run(samples), actual, "PyTorch")["sqnr_db"]
+    ratio = twin.comparison(run(part, samples), actual, "PyTorch")["sqnr_db"]
     assert ratio is None or ratio > 80
 
 
@@ -51,14 +52,14 @@ def test_outputs_of_a_trusted_executor_lie_beside_the_artifact(encoder, samples,
     part = encoder()
     model = part.module
 
-    def run(sample):
+    def executed(sample):
         with torch.no_grad():
             outputs = model(*(torch.from_numpy(value) for value in sample.values()))
         return {name: value.numpy() for name, value in outputs.items()}
 
     assert twin.read_outputs(tmp_path) is None
-    twin.record_outputs(tmp_path, part, samples, run, least_tokens=2, executor="PyTorch")
+    twin.record_outputs(tmp_path, part, samples, executed, least_tokens=2, executor="PyTorch")
     outputs, executor = twin.read_outputs(tmp_path)
     assert executor == "PyTorch"
     few = {name: value[: twin.SAMPLES] for name, value in samples.items()}
-    assert np.allclose(outputs["last_hidden_state"], part.run(few)["last_hidden_state"], atol=1e-5)
+    assert np.allclose(outputs["last_hidden_state"], run(part, few)["last_hidden_state"], atol=1e-5)

@@ -17,14 +17,15 @@ import transformers
 from checkpoints import save_checkpoint
 from fastserve_converters.checkpoints.model_loading import load_model
 from fastserve_converters.checkpoints.reading import read_checkpoint
-from fastserve_converters.formats import DecoderJob, ExportJob
+from fastserve_converters.formats import ExportJob
 from fastserve_converters.formats import executorch as executorch_format
 from fastserve_converters.formats import tflite as tflite_format
-from fastserve_converters.models.decoder.integers import decoder_assignment
+from fastserve_converters.models.cached_part import CachedPart
 from fastserve_converters.models.decoder.reading import read_decoder
-from fastserve_converters.models.edge_form import EdgeForm, build_edge_form
+from fastserve_converters.models.edge_form import build_edge_form
 from fastserve_converters.models.encoder_signature import encoder_part
-from fastserve_converters.quantization.layers import assignment, quantizable_layers, quantized_weights
+from fastserve_converters.models.model import TracedPart
+from fastserve_converters.quantization.layers import assignment, quantized_weights
 from random_decoders import CONFIGS, random_decoder
 
 FORMATS: Mapping[str, ModuleType] = {"tflite": tflite_format, "executorch": executorch_format}
@@ -136,13 +137,14 @@ def exported_encoder(format_name: str, name: str, precision: str, folder: Path) 
         save_encoder(ENCODERS[name], checkpoint)
     read = read_checkpoint(checkpoint, task="auto")
     module = build_edge_form(load_model(read), read, LENGTH)
-    schemes = assignment(module, plan, mixture(module, plan) if plan.choices is not None else None)
+    part = encoder_part(module, LENGTH)
+    schemes = assignment(part, plan, mixture(part, plan) if plan.choices is not None else None)
     out.mkdir(parents=True)
     job = ExportJob(
-        part=encoder_part(module, LENGTH).with_axes(is_open=plan.has_dynamic_length),
+        part=part.with_axes(is_open=plan.has_dynamic_length),
         precision=precision,
         plan=plan,
-        weights=quantized_weights(module, schemes, "nearest", {}),
+        weights=quantized_weights(part, schemes),
         calibration=calibration(),
         samples=calibration(),
         base=base,
@@ -152,13 +154,13 @@ def exported_encoder(format_name: str, name: str, precision: str, folder: Path) 
     return Path(out, exporter.MODEL)
 
 
-def mixture(module: EdgeForm, plan: Any) -> dict[str, Any]:
+def mixture(part: TracedPart, plan: Any) -> dict[str, Any]:
     """Give layers the schemes of a mixed precision in turn."""
     from dataclasses import asdict
 
     choices = {"linear": plan.choices.linear, "embedding": plan.choices.embedding}
     found = {}
-    for i, (name, kind) in enumerate(quantizable_layers(module).items()):
+    for i, (name, kind) in enumerate(part.layers.items()):
         among = choices["embedding" if kind == "embedding" else "linear"]
         scheme = among[i % len(among)]
         found[name] = None if scheme is None else asdict(scheme)
@@ -191,9 +193,11 @@ def exported_decoder(format_name: str, name: str, precision: str, folder: Path) 
         config.layer_types = [kinds[0], kinds[-1]]
     form = read_decoder(random_decoder(config), CONTEXT)
     plan = decoder.PRECISIONS[precision]
-    weights = quantized_weights(form, decoder_assignment(form, plan), "nearest", {})
+    part = CachedPart(form)
+    weights = quantized_weights(part, assignment(part, plan))
     out.mkdir(parents=True)
-    decoder.export(DecoderJob(form, precision, plan, weights, {"beginning": 1, "ends": (2,)}, out))
+    prompts = {"beginning": 1, "ends": (2,)}
+    decoder.export(ExportJob(part, precision, plan, weights, {}, {}, None, out, prompts=prompts))
     return Path(out, decoder.MODEL)
 
 

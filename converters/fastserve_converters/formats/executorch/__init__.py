@@ -23,6 +23,8 @@ from fastserve_runtime.bundle.manifest import ExpectedPlacement, Graph, Requirem
 if TYPE_CHECKING:
     import torch
 
+    from fastserve_converters.models.model import TracedPart
+
 NAME = "executorch"
 ENGINE = "executorch"
 TOOLS = ("torch", "transformers", "executorch", "torchao", "nncf", "numpy")
@@ -59,7 +61,7 @@ METHOD = "forward"
 DEBUG_HANDLES = "debug_handles.json"
 
 
-def export(job: ExportJob) -> Artifact:
+def export(job: ExportJob[TracedPart]) -> Artifact:
     """Write `model.pte`; see `Format.export`."""
     from fastserve_converters.formats.executorch.evidence import record_evidence
     from fastserve_converters.formats.executorch.layers import nodes_of_modules
@@ -82,7 +84,7 @@ def export(job: ExportJob) -> Artifact:
     )
 
 
-def export_with_taps(job: ExportJob) -> list[Tap]:
+def export_with_taps(job: ExportJob[TracedPart]) -> list[Tap]:
     """Write `tapped.pte`, which also gives what lies inside its delegates; see `TappedFormat`."""
     from fastserve_converters.formats.executorch.tapped import with_further_outputs
 
@@ -120,7 +122,7 @@ def lower(program: torch.export.ExportedProgram, precision: str) -> tuple[Any, i
         return edge.to_executorch(), delegated, operators
 
 
-def rewritten(job: ExportJob, source: torch.fx.GraphModule | None = None) -> torch.export.ExportedProgram:
+def rewritten(job: ExportJob[TracedPart], source: torch.fx.GraphModule | None = None) -> torch.export.ExportedProgram:
     """Return the program as it is lowered: without its batch dimension, reading its layers' integers.
 
     Args:
@@ -150,7 +152,7 @@ def rewritten(job: ExportJob, source: torch.fx.GraphModule | None = None) -> tor
     return torch.export.export(ranged, (), dict(job.part.example), dynamic_shapes=dynamic_shapes(job.part.signature))
 
 
-def _with_static_ranges(job: ExportJob, graph_module: torch.fx.GraphModule) -> torch.export.ExportedProgram:
+def _with_static_ranges(job: ExportJob[TracedPart], graph_module: torch.fx.GraphModule) -> torch.export.ExportedProgram:
     """Quantize by ranges. Linear layers get other integers than the job's, since SmoothQuant changes their weights."""
     import torch
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from fastserve_converters.artifact import Artifact, count_operators
-from fastserve_converters.formats import DecoderJob
+from fastserve_converters.formats import ExportJob
 from fastserve_converters.precisions import INT8, Precision, WeightScheme, decoder_precisions
 from fastserve_runtime.bundle.axes import BATCH, CACHE_AXES, TOKENS, VOCABULARY
 from fastserve_runtime.bundle.manifest import (
@@ -27,6 +27,7 @@ from fastserve_runtime.errors import UsageError
 from fastserve_runtime.generation.stateful import INPUT_IDS, LOGITS, MAX_CONTEXT, POSITION
 
 if TYPE_CHECKING:
+    from fastserve_converters.models.cached_part import CachedPart
     from fastserve_converters.models.decoder.form import DecoderForm
 
 _INT4 = WeightScheme(4, group=32, scale="bfloat16")
@@ -42,8 +43,8 @@ CHUNK = 128
 LEAST_CONTEXT = 4
 
 
-def export(job: DecoderJob) -> Artifact:
-    """Write `model.pte`; see `DecoderFormat.export`.
+def export(job: ExportJob[CachedPart]) -> Artifact:
+    """Write `model.pte`; see `CachedExporter.export`.
 
     Raises:
         UsageError: the context is too small, or XNNPACK has no kernel for a layer's scheme.
@@ -52,30 +53,31 @@ def export(job: DecoderJob) -> Artifact:
     from fastserve_converters.formats.executorch.decoder_program import decoder_program
     from fastserve_converters.formats.executorch.shared_segments import with_shared_segments
 
-    if job.form.context < LEAST_CONTEXT:
+    if job.part.module.context < LEAST_CONTEXT:
         raise UsageError(
-            f"A context of {job.form.context} tokens is too small for ExecuTorch.", f"Take at least {LEAST_CONTEXT}."
+            f"A context of {job.part.module.context} tokens is too small for ExecuTorch.",
+            f"Take at least {LEAST_CONTEXT}.",
         )
-    chunk = min(CHUNK, job.form.context - 1)
-    lowered = lowered_decoder(decoder_program(job.form, job.weights, chunk), runner_constants(job, chunk))
+    chunk = min(CHUNK, job.part.module.context - 1)
+    lowered = lowered_decoder(decoder_program(job.part.module, job.weights, chunk), runner_constants(job, chunk))
     content = with_shared_segments(lowered.content)
     (job.out / MODEL).write_bytes(content)
     return Artifact(
         files=(MODEL,),
-        graphs=_graphs(job.form, chunk),
+        graphs=_graphs(job.part.module, chunk),
         operators=count_operators(Counter(lowered.operators)),
         expected_placement=ExpectedPlacement("cpu", "XNNPACK", lowered.delegated, lowered.total),
         requires=Requirement("executorch", _release(), ("XnnpackBackend",), ()),
-        state=_state(job.form),
+        state=_state(job.part.module),
     )
 
 
-def runner_constants(job: DecoderJob, chunk: int) -> dict[str, Any]:
+def runner_constants(job: ExportJob[CachedPart], chunk: int) -> dict[str, Any]:
     """Return what ExecuTorch's runner of language models asks a program, by its names."""
     constants: dict[str, Any] = {
-        "get_max_context_len": job.form.context,
+        "get_max_context_len": job.part.module.context,
         "get_max_seq_len": chunk,
-        "get_vocab_size": job.form.head.out_features,
+        "get_vocab_size": job.part.module.head.out_features,
         "use_kv_cache": True,
         "enable_dynamic_shape": True,
     }

@@ -20,7 +20,7 @@ from fastserve_converters.quantization.evidence import record_layer_sqnr
 from fastserve_converters.quantization.twin import record_outputs
 
 
-def record_evidence(job: ExportJob, program: torch.export.ExportedProgram) -> None:
+def record_evidence(job: ExportJob[TracedPart], program: torch.export.ExportedProgram) -> None:
     """Write beside the artifact how much each layer lost and, where ranges are static, what its twin gives.
 
     Args:

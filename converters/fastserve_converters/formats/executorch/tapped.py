@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils import _pytree as pytree
@@ -11,8 +11,11 @@ from fastserve_converters.diagnosis.program_places import RESHAPED, program_plac
 from fastserve_converters.formats import ExportJob
 from fastserve_converters.layer_map import Tap
 
+if TYPE_CHECKING:
+    from fastserve_converters.models.model import TracedPart
 
-def with_further_outputs(job: ExportJob) -> tuple[torch.fx.GraphModule, list[Tap]]:
+
+def with_further_outputs(job: ExportJob[TracedPart]) -> tuple[torch.fx.GraphModule, list[Tap]]:
     """Return the job's program, unlifted, whose outputs are followed by what its operators give, and their taps.
 
     A tap's tensor is called by the operator's node in the program.

@@ -19,6 +19,8 @@ from fastserve_converters.precisions import FP32, INT8, RANGE_METHODS, Choices, 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from fastserve_converters.models.model import TracedPart
+
 NAME = "onnx"
 ENGINE = "onnxruntime"
 TOOLS = ("torch", "transformers", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "nncf", "numpy")
@@ -56,7 +58,7 @@ PRECISIONS: Mapping[str, Precision] = {
 }
 
 
-def export(job: ExportJob) -> Artifact:
+def export(job: ExportJob[TracedPart]) -> Artifact:
     """Write `model.onnx`; see `Format.export`."""
     from fastserve_converters.formats.onnx import files, reference_run
 
@@ -75,7 +77,7 @@ def export(job: ExportJob) -> Artifact:
     return files.describe(job)
 
 
-def _portable(job: ExportJob) -> ir.Model:
+def _portable(job: ExportJob[TracedPart]) -> ir.Model:
     """Export the program, and write its layer map while nodes still tell where they come from."""
     from fastserve_converters.formats.onnx import portable
 
@@ -88,7 +90,7 @@ def _portable(job: ExportJob) -> ir.Model:
     return model
 
 
-def _from_portable(job: ExportJob) -> ir.Model:
+def _from_portable(job: ExportJob[TracedPart]) -> ir.Model:
     from fastserve_converters.formats.onnx import files, half, layers, static
 
     assert job.base is not None
@@ -106,7 +108,7 @@ def _from_portable(job: ExportJob) -> ir.Model:
     return model
 
 
-def _for_onnx_runtime(job: ExportJob) -> ir.Model:
+def _for_onnx_runtime(job: ExportJob[TracedPart]) -> ir.Model:
     from fastserve_converters.formats.onnx import files, fusion, layers, linears, smoothing
 
     model = _portable(job)
@@ -120,10 +122,10 @@ def _for_onnx_runtime(job: ExportJob) -> ir.Model:
     return model
 
 
-def _record_layer_sqnr(job: ExportJob) -> None:
+def _record_layer_sqnr(job: ExportJob[TracedPart]) -> None:
     from fastserve_converters.formats.onnx import files, layer_outputs
+    from fastserve_converters.models.layer_groups import quantizable_layers
     from fastserve_converters.quantization.evidence import record_layer_sqnr
-    from fastserve_converters.quantization.layers import quantizable_layers
 
     found = layer_outputs.layer_tensors(job.out)
     tensors = {name: found[name] for name in quantizable_layers(job.part.module) if name in found}

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from fastserve_converters.artifact import Artifact
-from fastserve_converters.formats import DecoderJob
+from fastserve_converters.formats import ExportJob
 from fastserve_converters.precisions import Precision, WeightScheme, decoder_precisions
+
+if TYPE_CHECKING:
+    from fastserve_converters.models.cached_part import CachedPart
 
 _INT8 = WeightScheme(8, 32, scale="float16")
 _INT4 = WeightScheme(4, 32, symmetric=False, scale="float16")
@@ -16,13 +20,13 @@ PRECISIONS: Mapping[str, Precision] = {
 }
 
 
-def export(job: DecoderJob) -> Artifact:
-    """Write `model.onnx`; see `DecoderFormat.export`."""
+def export(job: ExportJob[CachedPart]) -> Artifact:
+    """Write `model.onnx`; see `CachedExporter.export`."""
     from fastserve_converters.formats.onnx import files
     from fastserve_converters.formats.onnx.decoder_graph import signature, write_graph
     from fastserve_converters.formats.onnx.genai import write_genai_config
 
-    model = write_graph(job.form, job.weights)
+    model = write_graph(job.part.module, job.weights)
     files.save(model, job.out)
     write_genai_config(job, files.MODEL)
-    return files.described(job.out, "decoder", signature(job.form))
+    return files.described(job.out, "decoder", signature(job.part.module))

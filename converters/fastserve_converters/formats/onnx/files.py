@@ -24,6 +24,8 @@ from fastserve_runtime.bundle.manifest import ExpectedPlacement, Graph, Requirem
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from fastserve_converters.models.model import TracedPart
+
 MODEL = "model.onnx"
 JOINT = " + "
 """Between the modules in the name of what several have in common."""
@@ -86,7 +88,7 @@ def write_graph_optimization(folder: Path, before: Mapping[str, int], after: Map
     (folder / GRAPH_OPTIMIZATION).write_text(json.dumps({"before": before, "after": after}, indent=1))
 
 
-def describe(job: ExportJob) -> Artifact:
+def describe(job: ExportJob[TracedPart]) -> Artifact:
     """Return what a manifest says of the model that was written."""
     return described(job.out, "main", job.part.signature)
 

@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastserve_converters.artifact import GENAI_CONFIG
-from fastserve_converters.formats import DecoderJob
+from fastserve_converters.formats import ExportJob
 from fastserve_converters.formats.onnx.head_layout import head_layout
 from fastserve_runtime.generation.shared_cache import ATTENTION_MASK, INPUT_IDS, LOGITS, PAST, PRESENT
+
+if TYPE_CHECKING:
+    from fastserve_converters.models.cached_part import CachedPart
 
 _TYPE = "decoder"
 """Any model that is one decoder with a cache of keys and values."""
 
 
-def write_genai_config(job: DecoderJob, model_file: str) -> None:
+def write_genai_config(job: ExportJob[CachedPart], model_file: str) -> None:
     """Write the configuration beside an artifact, with the model's path relative to that folder."""
     document = genai_config(job, model_file)
     (job.out / GENAI_CONFIG).write_text(json.dumps(document, indent=1))
 
 
-def genai_config(job: DecoderJob, model_file: str) -> dict[str, Any]:
+def genai_config(job: ExportJob[CachedPart], model_file: str) -> dict[str, Any]:
     """Return the configuration as JSON.
 
     Args:
         job: what was exported.
         model_file: its path.
     """
-    form, prompts = job.form, job.prompts
+    form, prompts = job.part.module, job.prompts
     settings = form.settings[0]
     sampling = prompts["sampling"]
     ends = list(prompts["ends"])

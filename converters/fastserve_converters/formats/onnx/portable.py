@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import onnx_ir as ir
     import torch
 
+    from fastserve_converters.models.model import TracedPart
+
 OPSET = 20
 BIAS = "/bias"
 """Behind a layer's name: the node that adds its bias."""
@@ -28,7 +30,7 @@ _OPERATOR = "namespace"
 _LARGEST_SHARED = 2**31
 
 
-def export_portable(job: ExportJob) -> ir.Model:
+def export_portable(job: ExportJob[TracedPart]) -> ir.Model:
     """Export the job's program; metadata of nodes still tells their torch scopes."""
     import torch
     from onnx_ir.passes import common
@@ -155,7 +157,7 @@ def _rename(model: ir.Model, value: ir.Value, name: str) -> None:
         value.name = name
 
 
-def _name_dims(model: ir.Model, job: ExportJob) -> None:
+def _name_dims(model: ir.Model, job: ExportJob[TracedPart]) -> None:
     """Give open dimensions the signature's names instead of the tracer's numbers."""
     import onnx_ir as ir
 

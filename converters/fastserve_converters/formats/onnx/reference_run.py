@@ -19,12 +19,14 @@ from fastserve_converters.formats.onnx.files import MODEL
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from fastserve_converters.models.model import TracedPart
+
 EXECUTOR = "the same file in ONNX's reference evaluator"
 _SAMPLES = 8
 """The evaluator takes 0.2 s for each with all-MiniLM-L6-v2 at 64 tokens."""
 
 
-def record_twin(job: ExportJob) -> None:
+def record_twin(job: ExportJob[TracedPart]) -> None:
     """Write beside an artifact of static ranges what the evaluator gives for the job's first samples."""
     from fastserve_converters.formats import least_tokens
     from fastserve_converters.quantization.twin import record_outputs

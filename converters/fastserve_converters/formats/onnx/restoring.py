@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from fastserve_converters.artifact import RESTORED
 from fastserve_converters.formats.onnx.quantizers import QuantizedGroup, quantized_groups
-from fastserve_converters.models.model import Outputs, TracedPart, joined_outputs
+from fastserve_converters.models.model import TracedPart
+from fastserve_converters.models.outputs import Outputs, joined_outputs
 from fastserve_converters.models.samples import Samples, first, single_samples
 
 if TYPE_CHECKING:

@@ -54,7 +54,7 @@ def input_statistics(
     """Run samples and return the statistics of the layers' inputs; layers that are not run are absent."""
     import torch
 
-    from fastserve_converters.quantization.gptq import watched_inputs
+    from fastserve_converters.models.layer_groups import watched_inputs
 
     found: dict[str, list[torch.Tensor]] = {name: [] for name in layers}
 

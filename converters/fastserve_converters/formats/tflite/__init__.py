@@ -18,6 +18,7 @@ from fastserve_runtime.bundle.manifest import ExpectedPlacement, Graph, Requirem
 
 if TYPE_CHECKING:
     from fastserve_converters.formats.tflite.form import Form
+    from fastserve_converters.models.model import TracedPart
 
 NAME = "tflite"
 ENGINE = "litert"
@@ -69,7 +70,7 @@ _LEAST_RUNTIME_OF_BLOCKS = "2.1.0"
 """Releases up to 1.1.2 refuse int4 in blocks, and 1.4.0 and 2.0.2 compute nonsense with it; from 2.1.0 it is right."""
 
 
-def export(job: ExportJob) -> Artifact:
+def export(job: ExportJob[TracedPart]) -> Artifact:
     """Write `model.tflite`; see `Format.export`."""
     from fastserve_converters.formats.tflite.conversion import convert
     from fastserve_converters.formats.tflite.file import read_model, write_model
@@ -104,7 +105,7 @@ def export(job: ExportJob) -> Artifact:
     return _describe(job, path, _least_runtime(form), _taps(job, form, path))
 
 
-def _taps(job: ExportJob, form: Form, path: Path) -> list[Tap]:
+def _taps(job: ExportJob[TracedPart], form: Form, path: Path) -> list[Tap]:
     """Find the taps of the float file, and hand them on to those that are made from it."""
     from fastserve_converters.formats.tflite.file import read_model
     from fastserve_converters.formats.tflite.taps import exported_operators, find_taps
@@ -114,7 +115,7 @@ def _taps(job: ExportJob, form: Form, path: Path) -> list[Tap]:
     return kept_taps(read_taps(job.base), exported_operators(read_model(path)))
 
 
-def _record_twin(job: ExportJob, path: Path) -> None:
+def _record_twin(job: ExportJob[TracedPart], path: Path) -> None:
     from fastserve_converters.formats.tflite.reference_kernels import EXECUTOR, reference_runner
     from fastserve_converters.quantization.twin import record_outputs
 
@@ -122,10 +123,10 @@ def _record_twin(job: ExportJob, path: Path) -> None:
     record_outputs(job.out, job.part, job.samples, run, least_tokens=least_tokens(job), executor=EXECUTOR)
 
 
-def _record_layer_sqnr(job: ExportJob, form: Form, path: Path) -> None:
+def _record_layer_sqnr(job: ExportJob[TracedPart], form: Form, path: Path) -> None:
     from fastserve_converters.formats.tflite.layers import layer_reader, layer_tensors
+    from fastserve_converters.models.layer_groups import quantizable_layers
     from fastserve_converters.quantization.evidence import record_layer_sqnr
-    from fastserve_converters.quantization.layers import quantizable_layers
 
     wanted = quantizable_layers(job.part.module)
     tensors = {name: tensor for name, tensor in layer_tensors(path).items() if name in wanted}
@@ -145,7 +146,7 @@ def _least_runtime(form: Form) -> str:
     return _LEAST_RUNTIME_OF_BLOCKS if has_blocks else _LEAST_RUNTIME
 
 
-def _describe(job: ExportJob, path: Path, least_runtime: str, taps: list[Tap]) -> Artifact:
+def _describe(job: ExportJob[TracedPart], path: Path, least_runtime: str, taps: list[Tap]) -> Artifact:
     from ai_edge_litert.interpreter import Interpreter
 
     from fastserve_converters.formats.tflite.file import count_all, read_model, tensor_name

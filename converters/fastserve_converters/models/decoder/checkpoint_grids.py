@@ -10,8 +10,8 @@ import numpy as np
 from fastserve_converters.checkpoints.quantized.integer_grid import IntegerGrid
 from fastserve_converters.checkpoints.quantized.weights import StoredLayers
 from fastserve_converters.models.decoder.form import DecoderForm
+from fastserve_converters.models.layer_groups import weight_of
 from fastserve_converters.precisions import WeightScheme
-from fastserve_converters.quantization.layers import weight_of
 from fastserve_converters.quantization.weights import QuantizedWeight
 
 _PLACE = re.compile(r"(?:^|\.)(?:layers|h)\.(\d+)\.(?:self_attn|attn|mlp)\.(\w+)$")

@@ -229,6 +229,13 @@ class DecoderForm(torch.nn.Module):
         positions = torch.arange(input_ids.shape[1])
         return {"logits": self.logits(self.hidden(input_ids, positions, WholeSequence(self)))}
 
+    def embedded(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Return what the first block is given for whole sequences of ids, shape [sequences, tokens, width]."""
+        x: torch.Tensor = self.embedding(tokens.long())
+        if self.embedding_scale != 1.0:
+            x = x * self.embedding_scale
+        return x if self.positions is None else x + self.positions(torch.arange(tokens.shape[1]))
+
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return scores of the next token for states of shape [..., width]."""
         scores: torch.Tensor = self.head(hidden)

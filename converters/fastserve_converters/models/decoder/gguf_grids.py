@@ -19,8 +19,8 @@ from fastserve_converters.checkpoints.gguf.header import GgufHeader, StoredTenso
 from fastserve_converters.checkpoints.gguf.tensors import original_rows, stored_blocks
 from fastserve_converters.checkpoints.gguf.vocabulary import ARRAYS
 from fastserve_converters.models.decoder.form import DecoderForm
+from fastserve_converters.models.layer_groups import weight_of
 from fastserve_converters.precisions import WeightScheme
-from fastserve_converters.quantization.layers import weight_of
 from fastserve_converters.quantization.weights import QuantizedWeight
 
 _GROUP = 32

@@ -26,7 +26,7 @@ def own_integers(form: DecoderForm, source: Path | StoredLayers | None) -> dict[
         UsageError: there are none.
     """
     if source is None:
-        raise UsageError("The precision 'source' keeps a checkpoint's own integers; this one has floats.", _REMEDY)
+        raise no_integers()
     found: dict[str, QuantizedWeight]
     if isinstance(source, Path):
         from fastserve_converters.models.decoder.gguf_grids import gguf_grids
@@ -39,3 +39,8 @@ def own_integers(form: DecoderForm, source: Path | StoredLayers | None) -> dict[
     if not found:
         raise UsageError(f"No layer of '{name}' has integers that can be kept as they are.", _REMEDY)
     return found
+
+
+def no_integers() -> UsageError:
+    """Return the error that a checkpoint has none of its own."""
+    return UsageError("The precision 'source' keeps a checkpoint's own integers; this one has floats.", _REMEDY)

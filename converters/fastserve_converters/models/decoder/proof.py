@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 
 from fastserve_converters.models.decoder.form import DecoderForm, whole_logits
-from fastserve_runtime.errors import EnvironmentFailure
+from fastserve_converters.models.proof import Tensors, different, largest_differences
 
 TOLERANCE = 1e-4
 """Largest difference of a logit, relative to the largest one: the two sum in other orders, layer upon layer."""
 
 
 def prove_equal(form: DecoderForm, model: Any, sequences: Iterable[torch.Tensor]) -> float:
-    """Return the largest difference of logits on some sequences, relative to the largest logit.
+    """Return the largest difference of logits on some sequences, relative to the largest logit of each.
 
     Args:
         form: the common form.
@@ -25,15 +25,15 @@ def prove_equal(form: DecoderForm, model: Any, sequences: Iterable[torch.Tensor]
     Raises:
         EnvironmentFailure: it is above `TOLERANCE`, or not a number.
     """
-    worst = 0.0
-    with torch.no_grad():
+
+    def pairs() -> Iterator[tuple[Tensors, Tensors]]:
         for tokens in sequences:
             expected = model(input_ids=tokens, use_cache=False).logits[0]
-            difference = (whole_logits(form, tokens) - expected).abs().max() / expected.abs().max()
-            worst = max(worst, float(difference)) if torch.isfinite(difference) else float("nan")
-            if not worst <= TOLERANCE:
-                raise EnvironmentFailure(
-                    f"The model's layers do something that no rule knows: logits differ by {worst:.1e} of the largest.",
-                    "Llama-, Qwen-, Gemma- and GPT-2-class models are supported.",
-                )
+            largest = expected.abs().max()
+            yield {"logits": expected / largest}, {"logits": whole_logits(form, tokens) / largest}
+
+    differences = largest_differences(pairs())
+    worst = max(differences.values(), default=0.0)
+    if not worst <= TOLERANCE:
+        raise different(worst, TOLERANCE, "Llama-, Qwen-, Gemma- and GPT-2-class models are supported.")
     return worst

@@ -11,11 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from fastserve_converters.checkpoints.task import TASKS, Task
 from fastserve_runtime.plugins import PartFolder
 
 if TYPE_CHECKING:
-    from fastserve_converters.models.model import Model
+    from fastserve_converters.models.model import Form, Model
     from fastserve_converters.models.samples import Samples
+    from fastserve_converters.quantization.weights import QuantizedWeight
 
 SOURCES = PartFolder("fastserve_converters.models.sources", "fastserve.model_sources", "kind of model")
 
@@ -41,20 +43,51 @@ class ModelSource(Protocol):
     def prove(self, reference: Path) -> float:
         """Compare the model with the original on a reference's own inputs and return the largest difference.
 
+        It may let go of the original.
+
         Raises:
             FastServeError: it is larger than rounding explains.
         """
 
-    def calibration(self, reference: Path) -> Samples:
-        """Return the calibration inputs that a reference wrote.
+    def calibration(self, file: Path) -> Samples:
+        """Return the calibration inputs that a reference wrote, looked at: they are what layers are rounded by.
+
+        Args:
+            file: `CALIBRATION` of a reference.
 
         Raises:
             UsageError: they are too few, or of no use.
+            EnvironmentFailure: the model gives values on them that are not finite.
+        """
+
+    def stored_weights(self) -> Mapping[str, QuantizedWeight]:
+        """Return the integers that the checkpoint itself has, by layer.
+
+        Raises:
+            UsageError: it has none.
         """
 
 
 class ModelKind(Protocol):
-    """What a module in `sources` offers."""
+    """What a module in `sources` offers. It can be imported without PyTorch.
+
+    Attributes:
+        PARTS: the parts of such a model by name, in the order in which they run → the form of each.
+    """
+
+    PARTS: Mapping[str, Form]
 
     def open_source(self, source: Mapping[str, Any]) -> ModelSource:
         """Return the model that a job's `source` names."""
+
+
+def kind_of_task(task: str) -> ModelKind:
+    """Return the kind of the models that a task is for, by the task's name."""
+    module: Task = TASKS.load(task)
+    kind: ModelKind = SOURCES.load(module.MODEL)
+    return kind
+
+
+def form_of_task(task: str) -> Form:
+    """Return the form of the part that decides how a task's models are exported: its last."""
+    return list(kind_of_task(task).PARTS.values())[-1]

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
+from fastserve_converters.models.checkpoint_source import CheckpointSource, requested_texts
 
-from fastserve_converters.checkpoints.checkpoint import Checkpoint
-from fastserve_converters.checkpoints.model_loading import LoadedModel, load_with_notes
-from fastserve_converters.models.checkpoint_source import checkpoint_of, requested_texts
-from fastserve_converters.models.edge_form import EdgeForm, build_edge_form, prove_equal
-from fastserve_converters.models.encoder_signature import encoder_part
-from fastserve_converters.models.model import Model
-from fastserve_converters.models.reference import INPUTS, OUTPUTS, build_reference
-from fastserve_converters.models.samples import Samples
-from fastserve_converters.quantization import calibration
+if TYPE_CHECKING:
+    from fastserve_converters.models.edge_form import EdgeForm
+    from fastserve_converters.models.model import Form, Model, TracedPart
+    from fastserve_converters.models.samples import Samples
+    from fastserve_converters.quantization.weights import QuantizedWeight
+
+PARTS: Mapping[str, Form] = {"main": "traced"}
 
 _PROOF_SAMPLES = 16
 
@@ -29,28 +25,32 @@ def open_source(source: Mapping[str, Any]) -> EncoderSource:
     return EncoderSource(source)
 
 
-class EncoderSource:
+class EncoderSource(CheckpointSource):
     """An encoder's checkpoint; see `ModelSource`."""
-
-    def __init__(self, source: Mapping[str, Any]) -> None:
-        self._source = source
-        self._loaded: LoadedModel | None = None
 
     def reference(self, request: Mapping[str, Any], out: Path) -> dict[str, Any]:
         """Run the original on evaluation and golden texts; see `ModelSource`."""
-        started = time.perf_counter()
-        loaded = self._original()
-        load_seconds = time.perf_counter() - started
-        split = requested_texts(request, self._checkpoint)
-        description = build_reference(out, self._checkpoint, loaded.model, split, self._length)
-        return {**description, "notes": [*loaded.notes, *description["notes"]], "load_seconds": load_seconds}
+        from fastserve_converters.models.reference import build_reference
+
+        loaded, seconds = self.timed_original()
+        split = requested_texts(request, self.checkpoint)
+        description = build_reference(out, self.checkpoint, loaded.model, split, self.length)
+        return {**description, "notes": [*loaded.notes, *description["notes"]], "load_seconds": seconds}
 
     def model(self) -> Model:
         """Return the edge form as a model; see `ModelSource`."""
-        return self._model
+        from fastserve_converters.models.model import Model
+
+        return Model({self._part.name: self._part})
 
     def prove(self, reference: Path) -> float:
         """Compare the edge form with the reference's outputs; see `ModelSource`."""
+        import numpy as np
+        import torch
+
+        from fastserve_converters.models.edge_form import prove_equal
+        from fastserve_converters.models.reference import INPUTS, OUTPUTS
+
         with np.load(reference / INPUTS) as inputs, np.load(reference / OUTPUTS) as outputs:
             # Spread over the evaluation texts, and the goldens at the end with their extremes.
             count = len(inputs["input_ids"])
@@ -60,31 +60,31 @@ class EncoderSource:
             )
         return prove_equal(self._edge_form, given, expected)
 
-    def calibration(self, reference: Path) -> Samples:
+    def calibration(self, file: Path) -> Samples:
         """Return padded calibration texts; see `ModelSource`."""
-        return calibration.read(reference, self._length)
+        from fastserve_converters.quantization import calibration
+        from fastserve_converters.quantization.layers import check_activations
 
-    @property
-    def _length(self) -> int:
-        length: int = self._source["length"]
-        return length
+        samples = calibration.read(file, self.length)
+        check_activations(self._part, samples)
+        return samples
 
-    @cached_property
-    def _checkpoint(self) -> Checkpoint:
-        return checkpoint_of(self._source)
+    def stored_weights(self) -> Mapping[str, QuantizedWeight]:
+        """Refuse: integers of a checkpoint's own are kept of decoders alone; see `ModelSource`."""
+        from fastserve_converters.models.decoder.own_integers import no_integers
 
-    def _original(self) -> LoadedModel:
-        """Return the untouched model. Making the edge form uses it up."""
-        if self._loaded is None:
-            self._loaded = load_with_notes(self._checkpoint, trust_remote_code=self._source["trust_remote_code"])
-        return self._loaded
+        raise no_integers()
 
     @cached_property
     def _edge_form(self) -> EdgeForm:
-        model, self._loaded = self._original().model, None
-        return build_edge_form(model, self._checkpoint, self._length)
+        from fastserve_converters.models.edge_form import build_edge_form
+
+        model = self.original().model
+        self.forget_original()  # the edge form uses it up
+        return build_edge_form(model, self.checkpoint, self.length)
 
     @cached_property
-    def _model(self) -> Model:
-        part = encoder_part(self._edge_form, self._length)
-        return Model({part.name: part})
+    def _part(self) -> TracedPart:
+        from fastserve_converters.models.encoder_signature import encoder_part
+
+        return encoder_part(self._edge_form, self.length)

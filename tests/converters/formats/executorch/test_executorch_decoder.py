@@ -11,15 +11,16 @@ import numpy as np
 import pytest
 import torch
 
-from fastserve_converters.formats import DecoderJob
+from fastserve_converters.formats import ExportJob
 from fastserve_converters.formats.executorch import decoder
 from fastserve_converters.formats.executorch.decoder_layers import activation_layer
 from fastserve_converters.formats.executorch.decoder_program import CachedDecoder
+from fastserve_converters.models.cached_part import CachedPart
 from fastserve_converters.models.decoder.form import whole_logits
 from fastserve_converters.models.decoder.reading import read_decoder
 from fastserve_converters.precisions import WeightScheme
 from fastserve_converters.quantization.fake_quant import fake_quantized
-from fastserve_converters.quantization.layers import quantizable_layers, quantized_weights
+from fastserve_converters.quantization.layers import quantized_weights
 from fastserve_runtime.bundle.manifest import Signature, SymbolicDim, TensorSpec
 from fastserve_runtime.engines import executorch as engine
 from fastserve_runtime.errors import BundleError, InputError, UsageError
@@ -52,19 +53,17 @@ def whole(form, tokens=TOKENS):
 
 
 def integers(form, linear, embedding):
-    layers = {layer: kind for layer, kind in quantizable_layers(form).items() if layer != "positions"}
-    schemes = {n: embedding if kind == "embedding" or n == "head" else linear for n, kind in layers.items()}
-    if form.is_tied:
-        del schemes["head"]
-    return quantized_weights(form, schemes, "nearest", {})
+    part = CachedPart(form)
+    schemes = {name: embedding if kind == "embedding" else linear for name, kind in part.layers.items()}
+    return quantized_weights(part, schemes)
 
 
 def exported(form, out, precision="fp32", weights=None):
     """The artifact, and a session of it; prompts are cut into several chunks."""
     out.mkdir(exist_ok=True)
-    job = DecoderJob(
-        form, precision, decoder.PRECISIONS[precision], weights or {}, {"beginning": 1, "ends": (2, 3)}, out
-    )
+    prompts = {"beginning": 1, "ends": (2, 3)}
+    plan = decoder.PRECISIONS[precision]
+    job = ExportJob(CachedPart(form), precision, plan, weights or {}, {}, {}, None, out, prompts=prompts)
     return decoder.export(job)
 
 

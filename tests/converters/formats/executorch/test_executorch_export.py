@@ -28,6 +28,7 @@ from fastserve_converters.models.samples import single_samples
 from fastserve_converters.precisions import has_twin
 from fastserve_converters.quantization import twin
 from fastserve_converters.quantization.fake_quant import fake_quantized
+from fastserve_converters.quantization.gptq import Rounder
 from fastserve_converters.quantization.layers import assignment, quantized_weights
 from fastserve_converters.quantization.weights import QuantizedWeight, quantize_nearest
 from fastserve_runtime.conformance.metrics import sqnr_db
@@ -80,8 +81,8 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     def job_of(precision: str, weights: Mapping[str, QuantizedWeight] | None = None) -> Any:
         plan = executorch.PRECISIONS[precision]
         if weights is None:
-            schemes = assignment(module, plan, MIXTURE if precision == "mixed" else None)
-            weights = quantized_weights(module, schemes, plan.rounding, CALIBRATION)
+            schemes = assignment(part, plan, MIXTURE if precision == "mixed" else None)
+            weights = quantized_weights(part, schemes, plan.rounding, rounder=lambda: Rounder(part, CALIBRATION))
         out = folder / precision
         out.mkdir(exist_ok=True)
         return SimpleNamespace(

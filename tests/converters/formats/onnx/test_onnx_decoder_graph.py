@@ -14,10 +14,11 @@ from fastserve_converters.formats.onnx.decoder_graph import (
     write_graph,
 )
 from fastserve_converters.formats.onnx.head_layout import HeadLayout, head_layout
+from fastserve_converters.models.cached_part import CachedPart
 from fastserve_converters.models.decoder.form import whole_logits
 from fastserve_converters.models.decoder.reading import read_decoder
 from fastserve_converters.precisions import WeightScheme
-from fastserve_converters.quantization.layers import quantizable_layers, quantized_weights
+from fastserve_converters.quantization.layers import quantized_weights
 from fastserve_runtime.generation.shared_cache import ATTENTION_MASK, INPUT_IDS, LOGITS
 from random_decoders import CONFIGS, HEAD_SIZES, heads_of, random_decoder, random_tokens
 
@@ -117,8 +118,8 @@ def test_earlier_tokens_are_read_from_the_cache() -> None:
 def test_integers_are_multiplied_as_they_say(name, scheme) -> None:
     form = read_decoder(random_decoder(CONFIGS[name]()), CONTEXT)
     tokens = random_tokens(30)
-    layers = [layer for layer in quantizable_layers(form) if layer not in {"positions", *(["head"] * form.is_tied)}]
-    weights = quantized_weights(form, dict.fromkeys(layers, scheme), "nearest", {})
+    part = CachedPart(form)
+    weights = quantized_weights(part, dict.fromkeys(part.layers, scheme))
     with torch.no_grad():
         original = whole_logits(form, tokens)[-1].numpy()
     runner = SharedBuffers(form, weights)
@@ -136,7 +137,7 @@ def test_integers_are_multiplied_as_they_say(name, scheme) -> None:
 def test_a_tied_table_of_integers_is_stored_once() -> None:
     form = read_decoder(random_decoder(CONFIGS["llama-tied-biased"]()), CONTEXT)
     scheme = WeightScheme(4, 32, symmetric=False, scale="float16")
-    weights = quantized_weights(form, {"embedding": scheme}, "nearest", {})
+    weights = quantized_weights(CachedPart(form), {"embedding": scheme})
     without = len(SharedBuffers(form).content)
     table = form.embedding.weight
     assert without - len(SharedBuffers(form, weights).content) > 4 * table.numel() - 0.7 * table.numel() - 2_000

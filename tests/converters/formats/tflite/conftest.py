@@ -42,10 +42,11 @@ def _export(
 ) -> Artifact:
     out.mkdir()
     plan = tflite.PRECISIONS[precision]
+    part = encoder_part(module, LENGTH)
     if weights is None:
-        weights = quantized_weights(module, assignment(module, plan), "nearest", {})
+        weights = quantized_weights(part, assignment(part, plan))
     job = SimpleNamespace(
-        part=encoder_part(module, LENGTH),
+        part=part,
         precision=precision,
         plan=plan,
         weights=weights,

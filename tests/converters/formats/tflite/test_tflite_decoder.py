@@ -11,15 +11,15 @@ import torch
 import transformers
 from ai_edge_litert.interpreter import Interpreter
 
-from fastserve_converters.formats import DecoderJob
+from fastserve_converters.formats import ExportJob
 from fastserve_converters.formats.tflite.decoder import MODEL, PRECISIONS, export
 from fastserve_converters.formats.tflite.decoder_graph import GRAPH, decoder_model, signature
+from fastserve_converters.models.cached_part import CachedPart
 from fastserve_converters.models.decoder.form import whole_logits
-from fastserve_converters.models.decoder.integers import decoder_assignment
 from fastserve_converters.models.decoder.reading import read_decoder
 from fastserve_converters.precisions import WeightScheme
 from fastserve_converters.quantization.fake_quant import fake_quantized
-from fastserve_converters.quantization.layers import quantized_weights
+from fastserve_converters.quantization.layers import assignment, quantized_weights
 from fastserve_runtime.bundle.manifest import Graph
 from fastserve_runtime.engines import litert, tflite_runtime
 from fastserve_runtime.errors import EnvironmentFailure
@@ -36,7 +36,8 @@ def form_of(name):
 
 
 def integers_of(form, precision):
-    return quantized_weights(form, decoder_assignment(form, PRECISIONS[precision]), "nearest", {})
+    part = CachedPart(form)
+    return quantized_weights(part, assignment(part, PRECISIONS[precision]))
 
 
 def logits_of(form, weights=None, *, chunks=CHUNKS) -> dict[int, np.ndarray]:
@@ -126,7 +127,7 @@ def test_integers_are_multiplied_as_they_say(name, precision) -> None:
 
 def test_integers_with_zero_points_are_refused() -> None:
     form = form_of("llama")
-    weights = quantized_weights(form, {"blocks.0.attention.qkv": WeightScheme(8, symmetric=False)}, "nearest", {})
+    weights = quantized_weights(CachedPart(form), {"blocks.0.attention.qkv": WeightScheme(8, symmetric=False)})
     with pytest.raises(EnvironmentFailure, match="take no zero points"):
         decoder_model(form, weights)
 
@@ -166,7 +167,7 @@ def test_the_same_model_gives_the_same_bytes() -> None:
 def test_an_artifact_says_what_it_is(tmp_path, precision, least) -> None:
     form = form_of("llama-tied-biased")
     weights = integers_of(form, precision) if precision != "fp32" else {}
-    artifact = export(DecoderJob(form, precision, PRECISIONS[precision], weights, {}, tmp_path))
+    artifact = export(ExportJob(CachedPart(form), precision, PRECISIONS[precision], weights, {}, {}, None, tmp_path))
     assert artifact.files == (MODEL,)
     assert artifact.requires.engine == "litert"
     assert artifact.requires.least_version == least
@@ -187,7 +188,7 @@ def test_an_artifact_says_what_it_is(tmp_path, precision, least) -> None:
 def test_tflite_runtime_is_known_to_lack_something(tmp_path, precision) -> None:
     form = form_of("llama-tied-biased")
     weights = integers_of(form, precision) if precision != "fp32" else {}
-    artifact = export(DecoderJob(form, precision, PRECISIONS[precision], weights, {}, tmp_path))
+    artifact = export(ExportJob(CachedPart(form), precision, PRECISIONS[precision], weights, {}, {}, None, tmp_path))
     assert "EMBEDDING_LOOKUP version 4" in tflite_runtime.lacking(
         SimpleNamespace(precision=precision, operators=artifact.operators)
     )

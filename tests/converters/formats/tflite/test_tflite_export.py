@@ -21,7 +21,8 @@ from fastserve_converters.formats.tflite.integers import stored_blocks
 from fastserve_converters.formats.tflite.layers import layer_reader, layer_tensors
 from fastserve_converters.layer_map import read_modules, read_taps
 from fastserve_converters.models.edge_form import EdgeForm
-from fastserve_converters.precisions import WeightScheme
+from fastserve_converters.models.encoder_signature import encoder_part
+from fastserve_converters.precisions import Precision, WeightScheme
 from fastserve_converters.quantization.layers import assignment, quantized_weights
 from fastserve_converters.quantization.weights import QuantizedWeight, quantize_nearest
 from fastserve_runtime.errors import EnvironmentFailure
@@ -43,6 +44,11 @@ def run(path: Path, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
     outputs = Interpreter(model_path=str(path), num_threads=1).get_signature_runner()(**inputs)
     (value,) = outputs.values()
     return value
+
+
+def nearest(module: EdgeForm, plan: Precision) -> dict[str, QuantizedWeight]:
+    part = encoder_part(module, LENGTH)
+    return quantized_weights(part, assignment(part, plan))
 
 
 def expected(module: EdgeForm, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -86,7 +92,7 @@ def test_every_family_is_exported_for_any_number_of_tokens(
         assert np.abs(run(tmp_path / "fp32" / tflite.MODEL, inputs) - expected(module, inputs)).max() < 1e-5
     np.testing.assert_array_equal(expected(module, sample(9)), before, "the given module is left as it is")
     export(module, "int8-weight-only", tmp_path / "int8", tmp_path / "fp32")
-    integers = quantized_weights(module, assignment(module, tflite.PRECISIONS["int8-weight-only"]), "nearest", {})
+    integers = nearest(module, tflite.PRECISIONS["int8-weight-only"])
     twin = expected(with_weights(module, integers), sample(9))
     assert np.abs(run(tmp_path / "int8" / tflite.MODEL, sample(9)) - twin).max() < 1e-5
     assert np.abs(before - twin).max() > 1e-4
@@ -95,7 +101,7 @@ def test_every_family_is_exported_for_any_number_of_tokens(
 @pytest.mark.parametrize("precision", FROM_BASE)
 def test_every_precision_computes_its_own_integers_at_every_length(bert, precision: str) -> None:
     module, folder, _ = bert
-    integers = quantized_weights(module, assignment(module, tflite.PRECISIONS[precision]), "nearest", {})
+    integers = nearest(module, tflite.PRECISIONS[precision])
     # Weights are those given; what is left is how activations are rounded.
     tolerance = {"fp16": 2e-3, "int8-weight-only": 1e-5}.get(precision, 0.06)
     for inputs in (sample(3), sample(LENGTH)):

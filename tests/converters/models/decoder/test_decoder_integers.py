@@ -10,11 +10,13 @@ import pytest
 import torch
 
 from fastserve_converters.formats.onnx.decoder import PRECISIONS
-from fastserve_converters.models.decoder.integers import decoder_assignment, decoder_weights
+from fastserve_converters.models.cached_part import CachedPart
+from fastserve_converters.models.decoder.own_integers import own_integers
 from fastserve_converters.models.decoder.reading import read_decoder
-from fastserve_converters.models.decoder.rounding import DecoderRounder
+from fastserve_converters.models.layer_groups import weight_of
 from fastserve_converters.precisions import FP32, Precision, WeightScheme
-from fastserve_converters.quantization.layers import weight_of
+from fastserve_converters.quantization.gptq import Rounder
+from fastserve_converters.quantization.layers import assignment, quantized_weights
 from fastserve_converters.quantization.weights import quantize_nearest
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
 from random_decoders import CONFIGS, random_decoder
@@ -30,14 +32,25 @@ def form_of(kind: str):
     return read_decoder(random_decoder(config), 32)
 
 
-def rounder(form) -> DecoderRounder:
-    return DecoderRounder(form, TOKENS)
+def assigned(form, plan, given=None):
+    return assignment(CachedPart(form), plan, given)
+
+
+def weights_of(form, plan, source=None):
+    part = CachedPart(form)
+    return quantized_weights(
+        part,
+        assignment(part, plan),
+        plan.rounding,
+        rounder=lambda: Rounder(part, {"input_ids": TOKENS}),
+        stored=lambda: own_integers(form, source),
+    )
 
 
 @pytest.mark.parametrize(("kind", "tables"), [("llama", ["embedding", "head"]), ("gpt-2", ["embedding"])])
 def test_the_head_has_the_tables_scheme_and_positions_stay_in_float(kind: str, tables: list[str]) -> None:
     form = form_of(kind)
-    found = decoder_assignment(form, PLAN)
+    found = assigned(form, PLAN)
     assert [name for name in found if not name.startswith("blocks.")] == tables
     assert {found[name] for name in tables} == {TABLE}
     blocks = {name for name, m in form.named_modules() if isinstance(m, torch.nn.Linear) and name != "head"}
@@ -45,12 +58,12 @@ def test_the_head_has_the_tables_scheme_and_positions_stay_in_float(kind: str, t
 
 
 def test_float_assigns_nothing() -> None:
-    assert decoder_assignment(form_of("llama"), FP32) == {}
+    assert assigned(form_of("llama"), FP32) == {}
 
 
 def test_columns_that_make_no_whole_groups_are_stored_in_int8_a_scale_a_row() -> None:
     scheme = WeightScheme(4, 128)
-    found = decoder_assignment(form_of("llama"), Precision(scheme, scheme, "dynamic-int8"))
+    found = assigned(form_of("llama"), Precision(scheme, scheme, "dynamic-int8"))
     assert set(found.values()) == {WeightScheme(8)}
 
 
@@ -68,19 +81,19 @@ def test_a_mixed_precision_gives_each_layer_its_own(kind: str) -> None:
     expected = {"embedding": TABLE, "head": LINEAR, "blocks.0.attention.qkv": LINEAR}
     if form.is_tied:
         del expected["head"]
-    assert decoder_assignment(form, PRECISIONS["mixed"], given) == expected
+    assert assigned(form, PRECISIONS["mixed"], given) == expected
 
 
 @pytest.mark.parametrize("kind", ["llama", "llama-tied-biased"])
 def test_integers_are_rounded_to_nearest_unless_the_precision_says_otherwise(kind: str) -> None:
     form = form_of(kind)
-    schemes = decoder_assignment(form, PLAN)
-    nearest = decoder_weights(form, schemes, PLAN, rounder(form), None)
+    schemes = assigned(form, PLAN)
+    nearest = weights_of(form, PLAN)
     assert nearest.keys() == schemes.keys()
     for name, weight in nearest.items():
         expected = quantize_nearest(weight_of(form, name).numpy(), schemes[name])
         np.testing.assert_array_equal(weight.values, expected.values)
-    gptq = decoder_weights(form, schemes, replace(PLAN, rounding="gptq"), rounder(form), None)
+    gptq = weights_of(form, replace(PLAN, rounding="gptq"))
     differing = {name for name in schemes if not np.array_equal(gptq[name].values, nearest[name].values)}
     # Eight bits lose next to nothing either way.
     assert differing == {name for name, scheme in schemes.items() if scheme.bits == 4}
@@ -90,7 +103,7 @@ def test_integers_are_rounded_to_nearest_unless_the_precision_says_otherwise(kin
 def test_a_table_of_four_bits_is_rounded_for_the_head_that_it_is(kind: str, is_table_rounded: bool) -> None:
     form = form_of(kind)
     plan = Precision(LINEAR, LINEAR, "dynamic-int8", rounding="gptq")
-    found = decoder_weights(form, decoder_assignment(form, plan), plan, rounder(form), None)
+    found = weights_of(form, plan)
     nearest = quantize_nearest(weight_of(form, "embedding").numpy(), LINEAR)
     assert np.array_equal(found["embedding"].values, nearest.values) is not is_table_rounded
     assert ("head" in found) is not is_table_rounded
@@ -99,14 +112,14 @@ def test_a_table_of_four_bits_is_rounded_for_the_head_that_it_is(kind: str, is_t
 def test_gptq_needs_no_data_where_nothing_has_four_bits() -> None:
     form = form_of("llama")
     plan = Precision(TABLE, TABLE, "dynamic-int8", rounding="gptq")
-    assert decoder_weights(form, decoder_assignment(form, plan), plan, rounder(form), None)
+    assert weights_of(form, plan)
 
 
 def test_a_checkpoint_of_floats_has_no_integers_of_its_own() -> None:
     form = form_of("llama")
     plan = PRECISIONS["source"]
     with pytest.raises(UsageError, match="this one has floats") as failure:
-        decoder_weights(form, decoder_assignment(form, plan), plan, rounder(form), None)
+        weights_of(form, plan)
     assert "GGUF" in failure.value.remedy
 
 
@@ -115,7 +128,7 @@ def test_a_file_without_a_layer_of_integers_is_told(monkeypatch: pytest.MonkeyPa
     form = form_of("llama")
     plan = PRECISIONS["source"]
     with pytest.raises(UsageError, match=r"No layer of 'model-f16\.gguf' has integers"):
-        decoder_weights(form, decoder_assignment(form, plan), plan, rounder(form), Path("somewhere/model-f16.gguf"))
+        weights_of(form, plan, Path("somewhere/model-f16.gguf"))
 
 
 def test_a_files_own_integers_are_kept_and_the_rest_is_rounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,8 +137,8 @@ def test_a_files_own_integers_are_kept_and_the_rest_is_rounded(monkeypatch: pyte
     grids = {"blocks.0.attention.qkv": own}
     monkeypatch.setattr("fastserve_converters.models.decoder.gguf_grids.gguf_grids", lambda *_: grids)
     plan = PRECISIONS["source"]
-    schemes = decoder_assignment(form, plan)
-    found = decoder_weights(form, schemes, plan, rounder(form), Path("model.gguf"))
+    schemes = assigned(form, plan)
+    found = weights_of(form, plan, Path("model.gguf"))
     assert found["blocks.0.attention.qkv"] is own
     assert found.keys() == schemes.keys()
     assert found["head"].scheme == plan.embedding
@@ -136,4 +149,4 @@ def test_a_weight_that_is_not_finite_is_named() -> None:
     with torch.no_grad():
         form.layers[1].attention.output.weight[0, 0] = float("nan")
     with pytest.raises(EnvironmentFailure, match=r"weight of the layer 'blocks\.1\.attention\.output'"):
-        decoder_weights(form, decoder_assignment(form, PLAN), PLAN, rounder(form), None)
+        weights_of(form, PLAN)

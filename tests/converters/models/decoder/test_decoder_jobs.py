@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 import torch
 
+from fastserve_converters import formats
 from fastserve_converters.formats.onnx import decoder as onnx_decoder
+from fastserve_converters.models.decoder import reading
 from fastserve_converters.models.decoder.form import RmsNorm
 from fastserve_converters.quantization.weights import QuantizedWeight
-from fastserve_converters.worker import decoder_jobs as decoder_jobs
 from fastserve_converters.worker.jobs import Jobs
 from fastserve_runtime.bundle.manifest import Graph, parse_signature
 from fastserve_runtime.engines import installed_engine
@@ -177,7 +178,7 @@ def _parameters(export: Export) -> dict[str, np.ndarray]:
 
 
 def test_a_form_that_is_not_the_model_is_refused(llama: Export, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = decoder_jobs.read_decoder
+    right = reading.read_decoder
 
     def wrong(model: Any, context: int):
         form = right(model, context)
@@ -186,10 +187,10 @@ def test_a_form_that_is_not_the_model_is_refused(llama: Export, monkeypatch: pyt
         norm.epsilon = 0.1
         return form
 
-    monkeypatch.setattr(decoder_jobs, "read_decoder", wrong)
+    monkeypatch.setattr(reading, "read_decoder", wrong)
     again = Jobs()
     request = {"source": llama.source, "reference": str(llama.out / "reference"), "out": str(llama.out / "wrong")}
-    with pytest.raises(EnvironmentFailure, match="something that no rule knows: logits differ by"):
+    with pytest.raises(EnvironmentFailure, match="exportable form of the model differs from the original by"):
         again.run({"job": "program", **request})
 
 
@@ -236,7 +237,7 @@ def test_what_cannot_be_made_is_told(llama: Export, changes: dict[str, str], pro
 
 
 def test_a_format_without_decoders_is_refused(llama: Export, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoder_jobs, "decoder_format", lambda _: None)
-    with pytest.raises(UsageError, match="The format onnx has no decoders of text") as failure:
+    monkeypatch.setattr(formats, "cached_exporter", lambda _: None)
+    with pytest.raises(UsageError, match="The format onnx takes no models that generate text") as failure:
         llama.artifact("fp32")
     assert "--format" in failure.value.remedy

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -151,8 +152,8 @@ def test_the_runtimes_tokenizer_gives_the_goldens_prompts(built) -> None:
     tokenizer = PromptTokenizer((out / TOKENIZER).read_bytes(), settings)
     inputs = {name: a[description["evaluation"] :] for name, a in arrays(out / INPUTS).items()}
     given = [g["text"] for g in description["goldens"]]
-    assert tokenizer.differing(given, inputs) == []
-    assert tokenizer.differing(["Another", *given[1:]], inputs) == ["tokens"]
+    assert tokenizer.differing(SimpleNamespace(samples=given, inputs=inputs)) == []
+    assert tokenizer.differing(SimpleNamespace(samples=["Another", *given[1:]], inputs=inputs)) == ["tokens"]
 
 
 @given(st.integers(2, 60), st.booleans())

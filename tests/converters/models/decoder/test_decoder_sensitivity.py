@@ -6,17 +6,19 @@ import numpy as np
 import pytest
 import torch
 
+from fastserve_converters.models.cached_part import CachedPart
 from fastserve_converters.models.decoder.reading import read_decoder
-from fastserve_converters.models.decoder.sensitivity import SEQUENCES, decoder_sensitivities
+from fastserve_converters.models.layer_groups import weight_of
 from fastserve_converters.precisions import Choices, WeightScheme
 from fastserve_converters.quantization.fake_quant import fake_quantized
-from fastserve_converters.quantization.layers import weight_of
+from fastserve_converters.quantization.sensitivity import sensitivities
 from fastserve_converters.quantization.weights import quantize_nearest, stored_bytes
 from random_decoders import CONFIGS, random_decoder
 
 INT8, INT4 = WeightScheme(8, 32), WeightScheme(4, 32)
 CHOICES = Choices((None, INT8, INT4), (INT8, INT4))
 TOKENS = np.random.default_rng(0).integers(0, 256, (4, 20)).astype(np.int32)
+SAMPLES = {"input_ids": TOKENS}
 
 
 def form_of(kind: str):
@@ -29,7 +31,7 @@ def form_of(kind: str):
 def test_fewer_bits_lose_more_and_float_nothing(kind: str) -> None:
     form = form_of(kind)
     before = {name: p.clone() for name, p in form.named_parameters()}
-    units = decoder_sensitivities(form, CHOICES, "float32", TOKENS)
+    units = sensitivities(CachedPart(form), CHOICES, "float32", SAMPLES)
     assert all(torch.equal(p, before[name]) for name, p in form.named_parameters())
     linear = {name for name, m in form.named_modules() if isinstance(m, torch.nn.Linear)} - {"head"}
     tables = {"embedding"} if form.is_tied else {"embedding", "head"}
@@ -48,10 +50,10 @@ def test_fewer_bits_lose_more_and_float_nothing(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["llama", "llama-tied-biased"])
 def test_a_loss_is_the_divergence_with_that_unit_alone_quantized(kind: str) -> None:
     form = form_of(kind)
-    tokens = torch.from_numpy(TOKENS[:SEQUENCES].astype(np.int64))
+    tokens = torch.from_numpy(TOKENS[: CachedPart.most_scored].astype(np.int64))
     with torch.no_grad():
         truth = torch.log_softmax(form(tokens)["logits"], -1)
-        for unit in decoder_sensitivities(form, CHOICES, "dynamic-int8", TOKENS):
+        for unit in sensitivities(CachedPart(form), CHOICES, "dynamic-int8", SAMPLES):
             names = {*unit.layers, "head"} if form.is_tied and "embedding" in unit.layers else unit.layers
             weights = {name: quantize_nearest(weight_of(form, name).numpy(), INT4) for name in names}
             with fake_quantized(form, weights, "dynamic-int8"):
@@ -61,7 +63,7 @@ def test_a_loss_is_the_divergence_with_that_unit_alone_quantized(kind: str) -> N
 
 
 def test_layers_of_one_input_are_one_unit_and_a_looked_up_table_multiplies_nothing() -> None:
-    units = decoder_sensitivities(form_of("llama"), CHOICES, "float32", TOKENS)
+    units = sensitivities(CachedPart(form_of("llama")), CHOICES, "float32", SAMPLES)
     assert [u.layers for u in units][:2] == [("embedding",), ("head",)]
     assert ("blocks.1.feed_forward.gate", "blocks.1.feed_forward.up") in [u.layers for u in units]
     products = {u.layers: u.products for u in units}
@@ -71,7 +73,9 @@ def test_layers_of_one_input_are_one_unit_and_a_looked_up_table_multiplies_nothi
 
 
 def test_a_scheme_that_does_not_fit_is_no_choice() -> None:
-    units = decoder_sensitivities(form_of("llama"), Choices((None, WeightScheme(4, 64)), (INT8,)), "float32", TOKENS)
+    units = sensitivities(
+        CachedPart(form_of("llama")), Choices((None, WeightScheme(4, 64)), (INT8,)), "float32", SAMPLES
+    )
     options = {name: [o.scheme for o in u.options] for u in units for name in u.layers}
     assert options["blocks.0.feed_forward.down"] == [None]  # 96 columns
     assert options["blocks.0.attention.qkv"] == [None, WeightScheme(4, 64)]
@@ -81,6 +85,6 @@ def test_a_layer_without_influence_costs_nothing() -> None:
     form = form_of("llama")
     with torch.no_grad():
         form.layers[0].feed_forward.down.weight[:] = 0
-    units = {u.layers: u for u in decoder_sensitivities(form, CHOICES, "float32", TOKENS)}
+    units = {u.layers: u for u in sensitivities(CachedPart(form), CHOICES, "float32", SAMPLES)}
     unit = units["blocks.0.feed_forward.gate", "blocks.0.feed_forward.up"]
     assert max(o.loss for o in unit.options) < 1e-9
