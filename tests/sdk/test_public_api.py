@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import subprocess
 import sys
@@ -66,7 +67,46 @@ def test_the_names_of_fastserve_runtime() -> None:
     ]
 
 
-@pytest.mark.parametrize("package", [fastserve, fastserve_runtime])
+FACES = {
+    "fastserve.api": ("Device MeasurementJob OUTPUTS"),
+    "fastserve_converters.api": (
+        "Artifact Checkpoint ClassLabels ExportJob FP32 Format LabelSets Lowered "
+        "Lowering ModelOutput Numbers Precision Tap TappedFormat Task WeightScheme count_operators "
+        "write_layer_map"
+    ),
+    "fastserve_device_tests.api": (
+        "Compiled CompilingTarget ESTIMATES Needs Target graphs_in native_words nothing_executes separate_environment"
+    ),
+    "fastserve_runtime.api": (
+        "BundleError Comparison Engine EnvironmentFailure ExpectedPlacement FastServeError FirstTokenCall "
+        "Golden Graph InputError Machine Manifest MeasuredModel Measurement ModelSource NamedSession "
+        "OpenWorkload OperatorCount Pipeline Placement Preprocessing Preprocessor PreprocessorKind Quality "
+        "Requirement Session Signature SymbolicDim TensorSpec TextPipeline TextPreprocessor UsageError "
+        "Variant Workload measured_model measurement_document parse_measurement this_machine usable_engine"
+    ),
+}
+"""What packages of others are written with."""
+
+
+@pytest.mark.parametrize("name", FACES)
+def test_the_names_that_other_packages_are_written_with(name: str) -> None:
+    assert sorted(importlib.import_module(name).__all__) == FACES[name].split()
+
+
+@pytest.mark.parametrize("name", FACES)
+def test_a_face_imports_nothing_heavy(name: str) -> None:
+    code = f"import sys, {name}; print(*({{'numpy', 'torch', 'transformers', 'rich', 'typer'}} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
+@pytest.mark.parametrize("name", FACES)
+def test_a_name_that_is_not_promised_is_not_there(name: str) -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
+        _ = importlib.import_module(name).nonsense
+
+
+@pytest.mark.parametrize("package", [fastserve, fastserve_runtime, *map(importlib.import_module, FACES)])
 def test_every_promised_name_is_there(package) -> None:
     assert [name for name in package.__all__ if not hasattr(package, name)] == []
 

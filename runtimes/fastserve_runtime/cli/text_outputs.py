@@ -81,6 +81,8 @@ def text_outputs(pipeline: Pipeline, words: Sequence[str], options: TextOptions)
         scores = [(_number(d["output"]["score"]),) for d in documents]
         return TextOutputs(documents, _table(documents, ("score",), scores), texts)
     documents = result_documents(texts, results)
+    if isinstance(documents[0]["output"], dict) and pipeline.task != CLASSIFICATION:
+        return TextOutputs(documents, _fields(documents), texts)
     if isinstance(documents[0]["output"], dict):
         return TextOutputs(documents, _classified(documents, getattr(pipeline, "problem_type", None)), texts)
     return TextOutputs(documents, None, texts, results)
@@ -125,6 +127,12 @@ def _classified(documents: Sequence[dict[str, Any]], problem_type: str | None) -
         return _table(documents, ("labels",), rows, are_numbers=False)
     table = _table(documents, ("label", "score"), [(o["label"], f"{o['score']:.3f}") for o in outputs])
     return replace(table, numbers=("score",))
+
+
+def _fields(documents: Sequence[dict[str, Any]]) -> Table:
+    """Make a table of results of which nothing is known but their fields."""
+    outputs = [document["output"] for document in documents]
+    return _table(documents, tuple(outputs[0]), [tuple(map(str, o.values())) for o in outputs], are_numbers=False)
 
 
 def _table(

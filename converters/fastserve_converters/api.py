@@ -1,0 +1,63 @@
+"""What formats, lowerings and tasks of other packages are written with.
+
+These names stay; modules behind them may move. Each comes with its module when it is first used (PEP 562), and none of
+these modules imports PyTorch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastserve_runtime.faces import attributes_of, places_of
+
+if TYPE_CHECKING:
+    from fastserve_converters.artifact import Artifact, count_operators
+    from fastserve_converters.checkpoints.checkpoint import Checkpoint
+    from fastserve_converters.checkpoints.task import ModelOutput, Task
+    from fastserve_converters.data import ClassLabels, LabelSets, Numbers
+    from fastserve_converters.formats import ExportJob, Format, TappedFormat
+    from fastserve_converters.layer_map import Tap, write_layer_map
+    from fastserve_converters.lowerings import Lowered, Lowering
+    from fastserve_converters.precisions import FP32, Precision, WeightScheme
+
+__all__ = [
+    "FP32",
+    "Artifact",
+    "Checkpoint",
+    "ClassLabels",
+    "ExportJob",
+    "Format",
+    "LabelSets",
+    "Lowered",
+    "Lowering",
+    "ModelOutput",
+    "Numbers",
+    "Precision",
+    "Tap",
+    "TappedFormat",
+    "Task",
+    "WeightScheme",
+    "count_operators",
+    "write_layer_map",
+]
+
+__getattr__ = attributes_of(
+    __name__,
+    places_of(
+        "fastserve_converters",
+        {
+            "artifact": "Artifact count_operators",
+            "checkpoints.checkpoint": "Checkpoint",
+            "checkpoints.task": "ModelOutput Task",
+            "data": "ClassLabels LabelSets Numbers",
+            "formats": "ExportJob Format TappedFormat",
+            "layer_map": "Tap write_layer_map",
+            "lowerings": "Lowered Lowering",
+            "precisions": "FP32 Precision WeightScheme",
+        },
+    ),
+)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,47 @@
+"""What targets of other packages are written with.
+
+These names stay; modules behind them may move. Each comes with its module when it is first used (PEP 562).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastserve_runtime.faces import attributes_of, places_of
+
+if TYPE_CHECKING:
+    from fastserve_device_tests.compilers.compiled import ESTIMATES, Compiled, graphs_in
+    from fastserve_device_tests.executors.not_opened import nothing_executes
+    from fastserve_device_tests.needs import Needs, separate_environment
+    from fastserve_device_tests.processes.native_words import native_words
+    from fastserve_device_tests.targets import CompilingTarget, Target
+
+__all__ = [
+    "ESTIMATES",
+    "Compiled",
+    "CompilingTarget",
+    "Needs",
+    "Target",
+    "graphs_in",
+    "native_words",
+    "nothing_executes",
+    "separate_environment",
+]
+
+__getattr__ = attributes_of(
+    __name__,
+    places_of(
+        "fastserve_device_tests",
+        {
+            "compilers.compiled": "Compiled ESTIMATES graphs_in",
+            "executors.not_opened": "nothing_executes",
+            "needs": "Needs separate_environment",
+            "processes.native_words": "native_words",
+            "targets": "CompilingTarget Target",
+        },
+    ),
+)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,113 @@
+"""What engines, pipelines, kinds of preprocessing and targets of other packages are written with.
+
+These names stay; modules behind them may move. Each comes with its module when it is first used (PEP 562).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastserve_runtime.faces import attributes_of, places_of
+
+if TYPE_CHECKING:
+    from fastserve_runtime.bundle.golden import Golden
+    from fastserve_runtime.bundle.manifest import (
+        ExpectedPlacement,
+        Graph,
+        Manifest,
+        OperatorCount,
+        Preprocessing,
+        Requirement,
+        Signature,
+        SymbolicDim,
+        TensorSpec,
+        Variant,
+    )
+    from fastserve_runtime.conformance.comparison import Comparison
+    from fastserve_runtime.conformance.quality import Quality
+    from fastserve_runtime.errors import BundleError, EnvironmentFailure, FastServeError, InputError, UsageError
+    from fastserve_runtime.measurement.machine import Machine, this_machine
+    from fastserve_runtime.measurement.measurement import Measurement, measurement_document, parse_measurement
+    from fastserve_runtime.measurement.measuring import MeasuredModel, measured_model
+    from fastserve_runtime.pipelines import Pipeline
+    from fastserve_runtime.pipelines._text_pipeline import TextPipeline
+    from fastserve_runtime.preprocessors.kinds import Preprocessor, PreprocessorKind
+    from fastserve_runtime.preprocessors.text import TextPreprocessor
+    from fastserve_runtime.sessions.named_session import NamedSession
+    from fastserve_runtime.sessions.session import Engine, ModelSource, Placement, Session
+    from fastserve_runtime.sessions.workload import FirstTokenCall, OpenWorkload, Workload
+    from fastserve_runtime.variants import usable_engine
+
+__all__ = [
+    "BundleError",
+    "Comparison",
+    "Engine",
+    "EnvironmentFailure",
+    "ExpectedPlacement",
+    "FastServeError",
+    "FirstTokenCall",
+    "Golden",
+    "Graph",
+    "InputError",
+    "Machine",
+    "Manifest",
+    "MeasuredModel",
+    "Measurement",
+    "ModelSource",
+    "NamedSession",
+    "OpenWorkload",
+    "OperatorCount",
+    "Pipeline",
+    "Placement",
+    "Preprocessing",
+    "Preprocessor",
+    "PreprocessorKind",
+    "Quality",
+    "Requirement",
+    "Session",
+    "Signature",
+    "SymbolicDim",
+    "TensorSpec",
+    "TextPipeline",
+    "TextPreprocessor",
+    "UsageError",
+    "Variant",
+    "Workload",
+    "measured_model",
+    "measurement_document",
+    "parse_measurement",
+    "this_machine",
+    "usable_engine",
+]
+
+__getattr__ = attributes_of(
+    __name__,
+    places_of(
+        "fastserve_runtime",
+        {
+            "bundle.golden": "Golden",
+            "bundle.manifest": (
+                "ExpectedPlacement Graph Manifest OperatorCount Preprocessing Requirement Signature SymbolicDim "
+                "TensorSpec Variant"
+            ),
+            "conformance.comparison": "Comparison",
+            "conformance.quality": "Quality",
+            "errors": "BundleError EnvironmentFailure FastServeError InputError UsageError",
+            "measurement.machine": "Machine this_machine",
+            "measurement.measurement": "Measurement measurement_document parse_measurement",
+            "measurement.measuring": "MeasuredModel measured_model",
+            "pipelines": "Pipeline",
+            "pipelines._text_pipeline": "TextPipeline",
+            "preprocessors.kinds": "Preprocessor PreprocessorKind",
+            "preprocessors.text": "TextPreprocessor",
+            "sessions.named_session": "NamedSession",
+            "sessions.session": "Engine ModelSource Placement Session",
+            "sessions.workload": "FirstTokenCall OpenWorkload Workload",
+            "variants": "usable_engine",
+        },
+    ),
+)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
