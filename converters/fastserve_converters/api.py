@@ -1,7 +1,6 @@
 """What formats, lowerings and tasks of other packages are written with.
 
-These names stay; modules behind them may move. Each comes with its module when it is first used (PEP 562), and none of
-these modules imports PyTorch.
+These names stay; modules behind them may move. Each comes with its module when it is first used (PEP 562).
 """
 
 from __future__ import annotations
@@ -15,14 +14,19 @@ if TYPE_CHECKING:
     from fastserve_converters.checkpoints.checkpoint import Checkpoint
     from fastserve_converters.checkpoints.task import ModelOutput, Task
     from fastserve_converters.data import ClassLabels, LabelSets, Numbers
-    from fastserve_converters.formats import ExportJob, Format, TappedFormat
+    from fastserve_converters.formats import CachedExporter, ExportJob, Format, TappedFormat
     from fastserve_converters.layer_map import Tap, write_layer_map
     from fastserve_converters.lowerings import Lowered, Lowering
+    from fastserve_converters.models.cached_part import CachedPart
+    from fastserve_converters.models.traced_part import TracedPart
     from fastserve_converters.precisions import FP32, Precision, WeightScheme
+    from fastserve_converters.quantization.evidence import record_layer_sqnr
 
 __all__ = [
     "FP32",
     "Artifact",
+    "CachedExporter",
+    "CachedPart",
     "Checkpoint",
     "ClassLabels",
     "ExportJob",
@@ -36,8 +40,10 @@ __all__ = [
     "Tap",
     "TappedFormat",
     "Task",
+    "TracedPart",
     "WeightScheme",
     "count_operators",
+    "record_layer_sqnr",
     "write_layer_map",
 ]
 
@@ -50,10 +56,13 @@ __getattr__ = attributes_of(
             "checkpoints.checkpoint": "Checkpoint",
             "checkpoints.task": "ModelOutput Task",
             "data": "ClassLabels LabelSets Numbers",
-            "formats": "ExportJob Format TappedFormat",
+            "formats": "CachedExporter ExportJob Format TappedFormat",
             "layer_map": "Tap write_layer_map",
             "lowerings": "Lowered Lowering",
+            "models.cached_part": "CachedPart",
+            "models.traced_part": "TracedPart",
             "precisions": "FP32 Precision WeightScheme",
+            "quantization.evidence": "record_layer_sqnr",
         },
     ),
 )

@@ -29,7 +29,8 @@ HEADS = ()
 IN_ANY_MODEL = True
 AUTO_CLASS = "AutoModel"
 UNUSED = ("pooler",)
-HAS_LABELS = POOLS = GENERATES = RANKS = False
+MODEL = "encoder"
+HAS_LABELS = POOLS = RANKS = False
 PAIRS = "never"
 
 

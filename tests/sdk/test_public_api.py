@@ -70,9 +70,9 @@ def test_the_names_of_fastserve_runtime() -> None:
 FACES = {
     "fastserve.api": ("Device MeasurementJob OUTPUTS"),
     "fastserve_converters.api": (
-        "Artifact Checkpoint ClassLabels ExportJob FP32 Format LabelSets Lowered "
-        "Lowering ModelOutput Numbers Precision Tap TappedFormat Task WeightScheme count_operators "
-        "write_layer_map"
+        "Artifact CachedExporter CachedPart Checkpoint ClassLabels ExportJob FP32 Format LabelSets Lowered "
+        "Lowering ModelOutput Numbers Precision Tap TappedFormat Task TracedPart WeightScheme count_operators "
+        "record_layer_sqnr write_layer_map"
     ),
     "fastserve_device_tests.api": (
         "Compiled CompilingTarget ESTIMATES Needs Target graphs_in native_words nothing_executes separate_environment"
