@@ -42,7 +42,7 @@ lint: setup
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports
-	@$(PY) -m pytest -q tests/documentation -k "links or targets or known"
+	@$(PY) -m pytest -q tests/documentation -k "links or targets or known or folder"
 
 bench: setup
 	@$(PY) benchmarks/export.py
