@@ -17,12 +17,14 @@ from fastserve_runtime import __version__
 
 TYPE_CHECKING = False  # typing itself takes long to import; see `fastserve_runtime.processes.leaving`
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from typing import Any
 
     from fastserve.bisecting import Bisection, bisect
     from fastserve.bundles.packing import pack
     from fastserve.conforming import conform
     from fastserve.exporting.exporting import ExportResult
+    from fastserve.pipeline.own_quality import OwnQuality
     from fastserve.pipeline.progress import Reporter
     from fastserve.search.budget import Budget, Limit
     from fastserve.search.candidate import Candidate
@@ -81,7 +83,7 @@ __all__ = [
 
 
 def export(
-    model: str | os.PathLike[str],
+    model: str | os.PathLike[str] | Any,
     output: str | os.PathLike[str],
     *,
     task: str = "auto",
@@ -115,12 +117,17 @@ def export(
     trust_remote_code: bool = False,
     allow_pickle: bool = False,
     reporter: Reporter | None = None,
+    example: Any = None,
+    samples: Mapping[str, Any] | str | os.PathLike[str] | None = None,
+    quality: OwnQuality | None = None,
+    dynamic_shapes: Any = None,
+    axes: Mapping[str, Sequence[str]] | None = None,
 ) -> ExportResult:
     """Export a model into a bundle of the variants that fit a budget.
 
     Args:
         model: a Transformers or sentence-transformers checkpoint directory, a GGUF file, or `hf:organisation/name`,
-            which alone uses the network.
+            which alone uses the network; a program of `torch.export` (`.pt2`), or a torch module, which is traced.
         output: the bundle: a directory, or one file where it ends in `.zip`.
         task: as named on the Hub; `auto` finds it from the config.
         formats: some of `onnx`, `tflite`, `executorch`; all that are installed if left out.
@@ -155,6 +162,13 @@ def export(
         trust_remote_code: let a checkpoint's own code run.
         allow_pickle: accept pickle weights, read with `torch.load(weights_only=True)`.
         reporter: gets told of the progress.
+        example: inputs of a torch module: a tensor, a tuple of them, or a mapping by name.
+        samples: of a module or a program: arrays by input, samples along the first axis, or the path of an `.npz` file.
+        quality: judges a variant of a module or a program: `quality(inputs, reference, outputs)`, each arrays by name,
+            gives a number that is 1 where nothing is lost.
+        dynamic_shapes: axes of a module that stay open, as `torch.export.export` takes them.
+        axes: what the axes of a module's inputs and outputs are called, such as `{"image": ("batch", "channels",
+            "height", "width")}`.
 
     Returns:
         The result; its `bundle` is None where nothing fits.
@@ -163,9 +177,11 @@ def export(
         UsageError: the model, a setting or the data is wrong, or the output exists.
         EnvironmentFailure: a converter is missing, or every one failed.
     """
+    from dataclasses import replace
     from pathlib import Path
 
     from fastserve.exporting.exporting import run_export
+    from fastserve.exporting.modules import given_as_files
     from fastserve.exporting.request import ExportRequest
     from fastserve.search.budget import budget_from_flags
 
@@ -178,7 +194,7 @@ def export(
         min_quality=min_quality,
     )
     request = ExportRequest(
-        model=os.fspath(model),
+        model="",
         output=Path(output),
         task=task,
         formats=None if formats is None else tuple(formats),
@@ -189,7 +205,6 @@ def export(
         truncate_dim=truncate_dim,
         budget=limits,
         keep=keep,
-        data=tuple(Path(d) for d in data),
         text_column=text_column,
         label_column=label_column,
         text_pair_column=text_pair_column,
@@ -204,8 +219,11 @@ def export(
         debug_dir=None if debug_dir is None else Path(debug_dir),
         trust_remote_code=trust_remote_code,
         allow_pickle=allow_pickle,
+        quality=quality,
     )
-    return run_export(request, reporter)
+    given = given_as_files(model, data, example=example, samples=samples, dynamic_shapes=dynamic_shapes, axes=axes)
+    with given as (path, files):
+        return run_export(replace(request, model=path, data=files), reporter)
 
 
 def __getattr__(name: str) -> object:

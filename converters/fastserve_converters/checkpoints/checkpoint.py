@@ -107,6 +107,11 @@ class Checkpoint:
         """How many tokens the model takes before something about it changes, as with longrope."""
         return min(self.most_tokens, short_tokens(self.config) or self.most_tokens)
 
+    @property
+    def location(self) -> Path:
+        """What an export was told: the folder, or the GGUF file."""
+        return self.gguf or self.root
+
     def check_length(self, length: int) -> None:
         """Refuse a sequence that is longer than the model's positions.
 

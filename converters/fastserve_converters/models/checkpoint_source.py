@@ -27,7 +27,7 @@ def source_of(checkpoint: Checkpoint, length: int, *, allow_pickle: bool, trust_
         trust_remote_code: whether the checkpoint's own code may be run.
     """
     return {
-        "path": str((checkpoint.gguf or checkpoint.root).absolute()),
+        "path": str(checkpoint.location.absolute()),
         "task": checkpoint.task,
         "length": length,
         "allow_pickle": allow_pickle,

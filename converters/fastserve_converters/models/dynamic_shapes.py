@@ -24,6 +24,7 @@ def dynamic_shapes(signature: Signature) -> dict[str, dict[int, Any]] | None:
         shapes[tensor.name] = {}
         for axis, dim in enumerate(tensor.dims):
             if isinstance(dim, SymbolicDim):
-                symbol = symbols.setdefault(dim.symbol, torch.export.Dim(dim.symbol, min=dim.min, max=dim.max))
-                shapes[tensor.name][axis] = symbol
+                least, most = -(-dim.min // dim.step), dim.max // dim.step
+                symbol = symbols.setdefault(dim.symbol, torch.export.Dim(dim.symbol, min=least, max=most))
+                shapes[tensor.name][axis] = symbol if dim.step == 1 else dim.step * symbol
     return shapes if symbols else None

@@ -17,6 +17,7 @@ from fastserve_converters.models.stages import run
 from fastserve_runtime.bundle.axes import BATCH, TOKENS
 from fastserve_runtime.bundle.manifest import Signature, TensorSpec
 from fastserve_runtime.sessions.lengths import MASK
+from fastserve_runtime.sessions.sample_axes import as_call, as_samples
 
 if TYPE_CHECKING:
     import torch
@@ -38,6 +39,7 @@ class TracedPart:
             `SymbolicDim` here. Of an output with an axis of tokens, the values of padding say nothing; the part has an
             input `attention_mask` then.
         batch: how many samples PyTorch may run at once, along the first axis.
+        keeps_axes: whether the open axes are the user's own, so that every precision leaves them open.
         name: of the part, and so of its graph in an artifact.
     """
 
@@ -51,6 +53,7 @@ class TracedPart:
     example: Mapping[str, torch.Tensor]
     signature: Signature
     batch: int = 1
+    keeps_axes: bool = False
     name: str = "main"
 
     @cached_property
@@ -75,7 +78,7 @@ class TracedPart:
 
     def with_axes(self, *, is_open: bool) -> TracedPart:
         """Return the part as a precision wants it: its axes open, or fixed at the example's sizes."""
-        return self if is_open else self.fixed
+        return self if is_open or self.keeps_axes else self.fixed
 
     @cached_property
     def layers(self) -> dict[str, str]:
@@ -103,7 +106,8 @@ class TracedPart:
         """Return what the first stage takes, a batch each: texts of like length, without the padding beyond them."""
         import torch
 
-        return [{n: torch.from_numpy(v) for n, v in batch.items()} for batch in batches(samples, self.batch)]
+        calls = (as_call(batch, self.signature) for batch in batches(samples, self.batch))
+        return [{name: torch.from_numpy(value) for name, value in call.items()} for call in calls]
 
     def results(self, states: Iterable[Any], samples: Samples) -> dict[str, NDArray[np.float32]]:
         """Return outputs as `by_sample` gives them, in the order of the samples.
@@ -114,7 +118,7 @@ class TracedPart:
         """
         given = batches(samples, self.batch)
         parts = [
-            self.by_sample({name: value.numpy() for name, value in outputs.items()}, batch)
+            self.by_sample(as_samples({n: v.numpy() for n, v in outputs.items()}, self.signature), batch)
             for outputs, batch in zip(states, given, strict=True)
         ]
         order = batch_order(samples)

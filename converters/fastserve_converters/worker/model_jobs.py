@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from fastserve_converters.formats import ExportJob, TappedFormat, check_installed, check_precision, exported, plan_of
 from fastserve_converters.models.reference import CALIBRATION, INPUTS
 from fastserve_runtime.bundle.manifest import signature_document
-from fastserve_runtime.errors import UsageError
+from fastserve_runtime.errors import EnvironmentFailure, UsageError
 from fastserve_runtime.measurement.memory import read_memory
 
 if TYPE_CHECKING:
@@ -212,8 +212,14 @@ class ModelJobs:
 
     def _quantized(self, plan: Precision, request: Mapping[str, Any]) -> dict[str, QuantizedWeight]:
         """Return the quantized weights of a precision."""
+        from fastserve_converters.precisions import has_twin
         from fastserve_converters.quantization.layers import assignment
 
+        if has_twin(plan) and not plan.has_static_ranges and not self._part.layers:
+            raise EnvironmentFailure(
+                f"{request['precision']} would quantize nothing: the model has no linear layer and no embedding.",
+                "Export fp32 or fp16, or int8-static, which also takes convolutions.",
+            )
         schemes = assignment(self._part, plan, request["assignment"])
         return self._weights_of(plan.rounding, _calibration_file(request), tuple(schemes.items()))
 

@@ -27,11 +27,16 @@ UNBOUNDED = 2**31 - 1
 
 @dataclass(frozen=True)
 class SymbolicDim:
-    """A dimension that is chosen when the model runs, between two bounds (both included)."""
+    """A dimension that is chosen when the model runs, between two bounds (both included), as a multiple of its step."""
 
     symbol: str
     min: int
     max: int
+    step: int = 1
+
+    def takes(self, size: int) -> bool:
+        """Whether the dimension may be of that size."""
+        return self.min <= size <= self.max and size % self.step == 0
 
 
 Dim = int | SymbolicDim
@@ -208,8 +213,14 @@ class Manifest:
 
 def describe_dims(dims: tuple[Dim, ...]) -> str:
     """Write dimensions as `[1, 64]` or `[1, length 1..64]`."""
-    texts = [str(d) if isinstance(d, int) else f"{d.symbol} {d.min}..{d.max}" for d in dims]
-    return f"[{', '.join(texts)}]"
+    return f"[{', '.join(map(_described_dim, dims))}]"
+
+
+def _described_dim(dim: Dim) -> str:
+    if isinstance(dim, int):
+        return str(dim)
+    steps = "" if dim.step == 1 else f" in steps of {dim.step}"
+    return f"{dim.symbol} {dim.min}..{dim.max}{steps}"
 
 
 def parse_manifest(document: Any) -> Manifest:
@@ -344,7 +355,9 @@ def tensor_document(tensor: TensorSpec) -> dict[str, Any]:
 
 
 def _dim_document(dim: Dim) -> Any:
-    return asdict(dim) if isinstance(dim, SymbolicDim) else dim
+    if not isinstance(dim, SymbolicDim):
+        return dim
+    return {name: value for name, value in asdict(dim).items() if name != "step" or value != 1}
 
 
 def parse_signature(fields: Fields) -> Signature:
@@ -419,5 +432,6 @@ def _dim(value: Any, fields: Fields) -> Dim:
         return value
     if isinstance(value, dict):
         dim = Fields(value, f"{fields.where}.dims")
-        return SymbolicDim(dim.text("symbol"), dim.count("min"), dim.count("max"))
+        step = dim.count("step") if dim.has("step") else 1
+        return SymbolicDim(dim.text("symbol"), dim.count("min"), dim.count("max"), step)
     raise BundleError(f"{fields.where} has the dimension {value!r}, which is neither a size nor a symbol with bounds.")

@@ -87,7 +87,7 @@ def _check_tensor(what: str, tensor: TensorSpec) -> None:
 def _is_possible(dim: Dim) -> bool:
     if isinstance(dim, int):
         return 1 <= dim <= UNBOUNDED
-    return dim.min <= dim.max <= UNBOUNDED and dim.max >= 1
+    return dim.min <= dim.max <= UNBOUNDED and dim.max >= 1 and dim.step >= 1
 
 
 def _check_number(settings: Mapping[str, Any], name: str, least: int, most: int, *, optional: bool = False) -> int:

@@ -79,7 +79,7 @@ def _is_exact(spec: TensorSpec, value: Tensor | None) -> bool:
 
 
 def _fits(dim: Dim, size: int) -> bool:
-    return size == dim if isinstance(dim, int) else dim.min <= size <= dim.max
+    return size == dim if isinstance(dim, int) else dim.takes(size)
 
 
 def _converted(spec: TensorSpec, value: Tensor) -> Tensor:

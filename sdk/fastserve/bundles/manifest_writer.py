@@ -18,6 +18,7 @@ from fastserve_converters.checkpoints.checkpoint import Checkpoint
 from fastserve_converters.checkpoints.licences import MODEL_CARD
 from fastserve_converters.layer_map import LAYER_MAP
 from fastserve_converters.models.reference import TOKENIZER, TOKENIZER_CONFIG
+from fastserve_converters.programs.torch_program import TorchProgram
 from fastserve_runtime.bundle.evaluation import MOST_SAMPLES, PLACE, ROLE, Evaluation, compared_values, write_evaluation
 from fastserve_runtime.bundle.golden import Arrays, Golden, write_golden
 from fastserve_runtime.bundle.manifest import SCHEMA_VERSION
@@ -31,7 +32,7 @@ _TOKENIZER_PLACE = "preprocessing/tokenizer.json"
 
 
 def bundle_content(
-    candidates: Sequence[Candidate], reference: Entry, checkpoint: Checkpoint, source: ModelSource
+    candidates: Sequence[Candidate], reference: Entry, checkpoint: Checkpoint | TorchProgram, source: ModelSource
 ) -> tuple[dict[str, Any], list[BundleFile]]:
     """Return the manifest's document, without `files`, and the files.
 
@@ -44,10 +45,12 @@ def bundle_content(
     others = genai_files(candidates, reference)
     # ONNX Runtime GenAI wants the tokenizer beside its configuration, and all it names below that.
     tokenizer = TOKENIZER if others else _TOKENIZER_PLACE
-    files = [
-        BundleFile(tokenizer, "preprocessing", reference.folder / TOKENIZER, reference.files.get(TOKENIZER)),
-        *others,
-    ]
+    has_tokenizer = TOKENIZER in reference.files
+    files = list(others)
+    if has_tokenizer:
+        files.insert(
+            0, BundleFile(tokenizer, "preprocessing", reference.folder / TOKENIZER, reference.files[TOKENIZER])
+        )
     for file in checkpoint.licence_files():
         role = "model-card" if file.name == MODEL_CARD else "licence"
         files.append(BundleFile(f"licences/{file.name}", role, file))
@@ -63,7 +66,7 @@ def bundle_content(
         "schema_version": SCHEMA_VERSION,
         "task": checkpoint.task,
         "task_settings": reference.result["task_settings"],
-        "preprocessing": {**reference.result["preprocessing"], "files": [tokenizer]},
+        "preprocessing": {**reference.result["preprocessing"], "files": [tokenizer] if has_tokenizer else []},
         "variants": variants,
         "chosen": candidates[0].id,
         "source": {
@@ -103,7 +106,7 @@ def layer_map_place(variant_id: str) -> str:
 
 def shared_bytes(reference: Entry) -> int:
     """Return the size of what every variant needs beside its own files."""
-    return (reference.folder / TOKENIZER).stat().st_size
+    return (reference.folder / TOKENIZER).stat().st_size if TOKENIZER in reference.files else 0
 
 
 def evaluation_of(reference: Entry, task: str) -> Evaluation | None:
@@ -118,7 +121,8 @@ def evaluation_of(reference: Entry, task: str) -> Evaluation | None:
     )
     inputs |= {name: numbers[:count] for name, numbers in query_numbers(reference).items()}
     values: Arrays = {
-        name: np.asarray(value, np.float32) for name, value in compared_values(pipeline, outputs, inputs).items()
+        name: np.asarray(value, np.float32) if value.dtype.kind == "f" else value
+        for name, value in compared_values(pipeline, outputs, inputs).items()
     }
     return Evaluation(inputs, values)
 

@@ -33,7 +33,7 @@ def export_document(result: ExportResult) -> dict[str, Any]:
         "chosen_because": result.chosen_because,
         "model": result.model,
         "task": result.task,
-        "context" if result.generates else "sequence_length": result.length,
+        "context" if result.generates else "sequence_length": result.length or None,
         "machine": {
             "description": str(result.machine),
             "instruction_sets": list(result.machine.instruction_sets),
@@ -87,7 +87,7 @@ def export_table(result: ExportResult) -> Table:
     times = _TIMES_OF_GENERATION if result.generates else _TIMES
     columns = ("TTFT", "TPOT") if result.generates else ("p90", "typical")
     table = Table(
-        title=f"{plain(result.model)}, {result.task}, {result.length} tokens\n"
+        title=f"{plain(result.model)}, {result.task}{f', {result.length} tokens' if result.length else ''}\n"
         f"measured on {plain(str(result.machine))}; {threads}",
         title_justify="left",
         title_style="",

@@ -19,6 +19,7 @@ from fastserve.devices import DEVICES, Device
 from fastserve.exporting.length import export_length
 from fastserve.exporting.model_source import ModelSource, find_model
 from fastserve.exporting.notes import data_notes, quality_notes, unmeasured_notes
+from fastserve.exporting.programs import checked_program, is_program
 from fastserve.exporting.request import ExportRequest, check_data, check_places, check_request
 from fastserve.pipeline.converter_process import ConverterProcess
 from fastserve.pipeline.progress import Reporter, SilentReporter, Step
@@ -35,7 +36,7 @@ from fastserve.search.target_variants import make_target_candidates, planned_tar
 from fastserve.search.variants import Making, make_candidates, planned_steps
 from fastserve_converters.checkpoints.checkpoint import Checkpoint
 from fastserve_converters.checkpoints.reading import read_checkpoint
-from fastserve_converters.data import read_tables
+from fastserve_converters.data import Table, read_tables
 from fastserve_converters.formats import (
     FORMATS,
     check_installed,
@@ -46,6 +47,7 @@ from fastserve_converters.formats import (
 )
 from fastserve_converters.models.sources import form_of_task
 from fastserve_converters.precisions import Precision
+from fastserve_converters.programs.torch_program import TorchProgram
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
 from fastserve_runtime.measurement.machine import Machine
 
@@ -62,7 +64,7 @@ class ExportResult:
         candidates: all of them, in the order they were made, judged.
         shipped: ids of those in the bundle, best first.
         machine: what latency and memory belong to.
-        length: tokens that the model takes: of one text, or its context.
+        length: tokens that the model takes: of one text, or its context; 0 of a program.
         generates: whether it generates text, so that it has a time to first token and per output token.
         notes: what the user should know, in sentences.
         stages: how long each stage took.
@@ -100,19 +102,10 @@ def run_export(request: ExportRequest, reporter: Reporter | None = None) -> Expo
     check_request(request)
     cache_dir = request.cache_dir or default_cache_dir()
     check_places(request, cache_dir)
-    tables = read_tables(request.data)
-    check_data(request, tables, None)
-    source = find_model(request.model, allow_pickle=request.allow_pickle, trust_remote_code=request.trust_remote_code)
-    checkpoint = read_checkpoint(
-        source.directory,
-        task=request.task,
-        allow_pickle=request.allow_pickle,
-        trust_remote_code=request.trust_remote_code,
-        truncate_dim=request.truncate_dim,
-        pairs=request.wants_pairs,
-    )
-    check_data(request, tables, checkpoint)
-    length = export_length(checkpoint, request.sequence_length, request.context)
+    source, checkpoint, tables = _model(request)
+    length = 0
+    if not isinstance(checkpoint, TorchProgram):
+        length = export_length(checkpoint, request.sequence_length, request.context)
     form = form_of_task(checkpoint.task)
     check_applies(request.budget, generates=form == "cached")
     check_named(request.targets, generates=form == "cached")
@@ -137,6 +130,7 @@ def run_export(request: ExportRequest, reporter: Reporter | None = None) -> Expo
             allow_pickle=request.allow_pickle,
             trust_remote_code=request.trust_remote_code,
             debug=request.debug,
+            own_quality=request.quality,
         )
         target_stages = resources.enter_context(TargetStages(stages))
         target_steps = (s for plan in plans for s in planned_target_steps(plan, wanted[plan.name]))
@@ -184,14 +178,32 @@ def run_export(request: ExportRequest, reporter: Reporter | None = None) -> Expo
         generates=form == "cached",
         notes=(
             *notes,
-            *data_notes(request, tables, checkpoint),
-            *quality_notes(request, reference, checkpoint, length),
+            *_model_notes(request, tables, reference, checkpoint, length),
             *unmeasured_notes(judged),
         ),
         stages=tuple(stages.times),
         reference=reference.folder,
         seconds=time.perf_counter() - started,
     )
+
+
+def _model(request: ExportRequest) -> tuple[ModelSource, Checkpoint | TorchProgram, Sequence[Table]]:
+    """Return where the model comes from, what it is, and the tables of texts, all checked."""
+    options = {"allow_pickle": request.allow_pickle, "trust_remote_code": request.trust_remote_code}
+    if is_program(request.model):
+        return find_model(request.model, **options), checked_program(request), ()
+    tables = read_tables(request.data)
+    check_data(request, tables, None)
+    source = find_model(request.model, **options)
+    checkpoint = read_checkpoint(
+        source.directory,
+        task=request.task,
+        truncate_dim=request.truncate_dim,
+        pairs=request.wants_pairs,
+        **options,
+    )
+    check_data(request, tables, checkpoint)
+    return source, checkpoint, tables
 
 
 def _formats(wanted: Sequence[str] | None) -> tuple[list[str], list[str]]:
@@ -220,6 +232,20 @@ def _formats(wanted: Sequence[str] | None) -> tuple[list[str], list[str]]:
     return installed, notes
 
 
+def _model_notes(
+    request: ExportRequest,
+    tables: Sequence[Table],
+    reference: Entry,
+    checkpoint: Checkpoint | TorchProgram,
+    length: int,
+) -> Iterator[str]:
+    if isinstance(checkpoint, TorchProgram):
+        yield from reference.result["notes"]
+        return
+    yield from data_notes(request, tables, checkpoint)
+    yield from quality_notes(request, reference, checkpoint, length)
+
+
 def _steps(available: Mapping[str, Mapping[str, Precision]], precisions: Mapping[str, Sequence[str]]) -> Iterator[Step]:
     yield Step("Reference outputs", 15)
     yield Step(PROGRAM_STEP, 3)
@@ -244,7 +270,7 @@ def _write(
     kept: Sequence[Candidate],
     judged: Sequence[Candidate],
     reference: Entry,
-    checkpoint: Checkpoint,
+    checkpoint: Checkpoint | TorchProgram,
     source: ModelSource,
 ) -> str:
     manifest, files = bundle_content(kept, reference, checkpoint, source)

@@ -52,7 +52,7 @@ def find_model(model: str, *, allow_pickle: bool = False, trust_remote_code: boo
     if not model.startswith(HUB_PREFIX):
         directory = Path(model).expanduser()
         resolved = directory.resolve()
-        return ModelSource(directory, resolved.stem if resolved.suffix == ".gguf" else resolved.name, None)
+        return ModelSource(directory, resolved.stem if resolved.suffix in {".gguf", ".pt2"} else resolved.name, None)
     name = model.removeprefix(HUB_PREFIX)
     if not _HUB_ID.fullmatch(name):
         raise UsageError(

@@ -10,6 +10,7 @@ from fastserve.bundles.bundle_writer import check_free
 from fastserve.cache.folder import CACHE_REMEDY
 from fastserve.cache.writable import check_writable
 from fastserve.exporting.length import check_asked_length
+from fastserve.pipeline.own_quality import OwnQuality
 from fastserve.search.budget import Budget
 from fastserve.search.ranking import KEEP
 from fastserve_converters.checkpoints.checkpoint import Checkpoint
@@ -49,6 +50,7 @@ class ExportRequest:
     debug_dir: Path | None = None
     trust_remote_code: bool = False
     allow_pickle: bool = False
+    quality: OwnQuality | None = None
 
     @property
     def columns(self) -> Columns:

@@ -8,13 +8,14 @@ from typing import Any
 
 from fastserve.pipeline.step_inputs import InputFolders, user_inputs
 from fastserve_converters.checkpoints.checkpoint import Checkpoint
+from fastserve_converters.programs.torch_program import TorchProgram
 from fastserve_runtime.errors import FastServeError
 
 
 class ModelFiles:
     """The files that a checkpoint lists, with their digests taken at one time."""
 
-    def __init__(self, checkpoint: Checkpoint, folders: InputFolders) -> None:
+    def __init__(self, checkpoint: Checkpoint | TorchProgram, folders: InputFolders) -> None:
         """Take the digests.
 
         Args:
@@ -38,9 +39,9 @@ class ModelFiles:
             UsageError: one of them changed since their digests were taken.
         """
         folder = self._folders.folder(self._inputs)
-        gguf = self._checkpoint.gguf
+        root, location = self._checkpoint.root, self._checkpoint.location
         try:
-            yield {**source, "path": str(folder if gguf is None else folder / gguf.name)}
+            yield {**source, "path": str(folder if location == root else folder / location.name)}
         except FastServeError as error:
             # The user knows the model by where it really is.
             error.reword(str(folder), str(self._checkpoint.root))

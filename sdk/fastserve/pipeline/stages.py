@@ -19,6 +19,7 @@ from fastserve.cache.keys import part_digest, runtime_digest, tool_versions
 from fastserve.devices import OUTPUTS, Device, MeasurementJob
 from fastserve.pipeline.converter_process import ConverterProcess
 from fastserve.pipeline.model_files import ModelFiles, described_source
+from fastserve.pipeline.own_quality import OWN_QUALITY_NAME, OwnQuality, judged_quality
 from fastserve.pipeline.progress import Reporter
 from fastserve.pipeline.step_inputs import InputFolders, StepInputs, entry_inputs
 from fastserve.pipeline.step_names import (
@@ -39,6 +40,7 @@ from fastserve_converters.models.reference import CALIBRATION, INPUTS
 from fastserve_converters.models.reference import OUTPUTS as REFERENCE_OUTPUTS
 from fastserve_converters.models.sources import form_of_task
 from fastserve_converters.precisions import Precision
+from fastserve_converters.programs.torch_program import TorchProgram
 from fastserve_converters.worker.sources_digest import sources_digest
 from fastserve_runtime.conformance.comparison import Comparison
 from fastserve_runtime.conformance.quality import Quality
@@ -76,7 +78,8 @@ class Stages:
     """Does stages, or finds them done.
 
     Attributes:
-        length: tokens that the model is exported for: those of a text, or of a decoder's context.
+        length: tokens that the model is exported for: those of a text, or of a decoder's context; 0 of a program.
+        own_quality: the user's, in the place of the task's. What it gives is not kept: nobody sees it change.
         times: what was done so far, in order.
     """
 
@@ -84,11 +87,12 @@ class Stages:
     converter: ConverterProcess
     device: Device
     reporter: Reporter
-    checkpoint: Checkpoint
+    checkpoint: Checkpoint | TorchProgram
     length: int
     allow_pickle: bool = False
     trust_remote_code: bool = False
     debug: bool = False
+    own_quality: OwnQuality | None = None
     times: list[StageTime] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -239,6 +243,8 @@ class Stages:
         """Compare an artifact's outputs on the evaluation samples with the reference's."""
         task: Task = TASKS.load(self.checkpoint.task)
         count = reference.result["evaluation"]
+        if self.own_quality is not None:
+            return self._own_quality(self.own_quality, measurement, reference, count)
         labels, settings = reference.result["labels"], reference.result["task_settings"]
         # What was measured when does not matter here; which outputs it gave does.
         key = {
@@ -267,6 +273,14 @@ class Stages:
             return asdict(task.quality(Comparison(expected, actual, known_inputs, known, seed, settings)))
 
         return Quality(**self.staged("quality", quality_step(format_name, precision), key, build).result)
+
+    def _own_quality(self, judge: OwnQuality, measurement: Entry, reference: Entry, count: int) -> Quality:
+        inputs, expected, actual = (
+            {name: value[:count] for name, value in read_arrays(file).items()}
+            for file in (reference.folder / INPUTS, reference.folder / REFERENCE_OUTPUTS, measurement.folder / OUTPUTS)
+        )
+        value = judged_quality(judge, inputs, expected, actual)
+        return Quality(OWN_QUALITY_NAME, value, value, value, count)
 
     def twin(self, artifact: Entry, measurement: Entry, reference: Entry, format_name: str, precision: str) -> Entry:
         """Compare an artifact's outputs with those of the same quantized model elsewhere."""
@@ -314,9 +328,7 @@ class Stages:
             converter: which process; the export's own if left out.
         """
         process = converter or self.converter
-        source = source_of(
-            self.checkpoint, self.length, allow_pickle=self.allow_pickle, trust_remote_code=self.trust_remote_code
-        )
+        source = self._job_source()
         key = {
             "job": dict(job),
             "source": described_source(source),
@@ -332,6 +344,13 @@ class Stages:
                 return process.run({**job, **(places or {}), **folders, "source": lent, "out": str(out)})
 
         return self.staged(stage, step, key, build)
+
+    def _job_source(self) -> Mapping[str, Any]:
+        if isinstance(self.checkpoint, TorchProgram):
+            return self.checkpoint.job_source()
+        return source_of(
+            self.checkpoint, self.length, allow_pickle=self.allow_pickle, trust_remote_code=self.trust_remote_code
+        )
 
     def staged(self, stage: str, step: str, key: Mapping[str, Any], build: Callable[[Path], Any]) -> Entry:
         """Do a stage where it is not in the cache, and write down its time.

@@ -134,8 +134,12 @@ def rewritten(job: ExportJob[TracedPart], source: torch.fx.GraphModule | None = 
     from fastserve_converters.formats.executorch.batchless import without_batch
     from fastserve_converters.formats.executorch.integers import with_half_tables, with_integers
     from fastserve_converters.models.samples import single_samples
+    from fastserve_runtime.sessions.lengths import takes_tokens
 
-    graph_module = without_batch(job.part.program.module(check_guards=False) if source is None else source)
+    graph_module: Any = job.part.program.module(check_guards=False) if source is None else source
+    if takes_tokens({job.part.name: job.part.signature}):
+        # Written for what encoders of texts are made of; other models may do more with the first axis.
+        graph_module = without_batch(graph_module)
     if job.precision == "fp16":
         with_half_tables(graph_module)
     if job.plan.activations == "int8":

@@ -81,13 +81,18 @@ def export(job: ExportJob[TracedPart]) -> Artifact:
         round_inputs_with_zero_points,
         store_integers,
     )
+    from fastserve_converters.formats.tflite.program_conversion import convert_program
     from fastserve_converters.formats.tflite.static import quantize_static
+    from fastserve_runtime.sessions.lengths import takes_tokens
 
     form = Form(job.part.module, job.weights)
     path = job.out / MODEL
     source = path if job.base is None else job.base / MODEL
     if job.base is None:
-        convert(form.module, job.part.example["input_ids"].shape[1], path, tuple(job.part.example))
+        if takes_tokens({job.part.name: job.part.signature}):
+            convert(form.module, job.part.example["input_ids"].shape[1], path, tuple(job.part.example))
+        else:
+            convert_program(form.module, job.part, path)
     if job.plan.activations in _STATIC_BITS:
         quantize_static(source, path, job.calibration, _STATIC_BITS[job.plan.activations], job.range_method)
         _record_twin(job, path)
@@ -151,6 +156,7 @@ def _describe(job: ExportJob[TracedPart], path: Path, least_runtime: str, taps: 
 
     from fastserve_converters.formats.tflite.file import count_all, read_model, tensor_name
     from fastserve_converters.formats.tflite.layers import module_of
+    from fastserve_converters.formats.tflite.program_conversion import narrowed
     from fastserve_runtime.engines.litert import placed_operators
 
     model: Any = read_model(path)
@@ -162,7 +168,7 @@ def _describe(job: ExportJob[TracedPart], path: Path, least_runtime: str, taps: 
     placed = placed_operators(delegated._get_ops_details())
     return Artifact(
         files=(MODEL,),
-        graphs={"main": Graph(MODEL, SIGNATURE, job.part.signature)},
+        graphs={"main": Graph(MODEL, SIGNATURE, narrowed(job.part.signature))},
         operators=count_operators(count_all(model)),
         expected_placement=ExpectedPlacement("cpu", "XNNPACK", placed["XNNPACK"], sum(placed.values())),
         requires=Requirement(ENGINE, least_runtime, ("XNNPACK",), ()),

@@ -147,7 +147,8 @@ class Form:
                 self.module.set_submodule(name, CountedPlaces())
 
         def count(_module: torch.nn.Module, _args: Any, kwargs: dict[str, Any]) -> None:
-            positions.set_from(kwargs["attention_mask"])
+            if "attention_mask" in kwargs:
+                positions.set_from(kwargs["attention_mask"])
 
         self.module.register_forward_pre_hook(count, with_kwargs=True)
 

@@ -1,0 +1,204 @@
+"""A program of `torch.export` as a model: what it gives for samples, and its one traced part."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fastserve_converters.data.tensor_samples import (
+    checked_samples,
+    golden_tensors,
+    read_tensor_samples,
+    split_tensors,
+)
+from fastserve_converters.models.model import Model
+from fastserve_converters.models.reference import CALIBRATION, DESCRIPTION, INPUTS, OUTPUTS
+from fastserve_converters.models.samples import Samples, count, single_samples
+from fastserve_converters.models.traced_part import TracedPart
+from fastserve_converters.programs.archive import read_archive
+from fastserve_converters.programs.layers import LayeredProgram, layered_program
+from fastserve_converters.programs.loading import load_program
+from fastserve_converters.programs.program_signature import signature_of_program
+from fastserve_converters.quantization.calibration import LEAST_SAMPLES
+from fastserve_converters.quantization.layers import check_activations
+from fastserve_converters.quantization.weights import QuantizedWeight
+from fastserve_runtime.bundle.manifest import Signature
+from fastserve_runtime.conformance.metrics import largest_error
+from fastserve_runtime.errors import EnvironmentFailure, UsageError
+from fastserve_runtime.preprocessors.kinds.tensors import KIND
+from fastserve_runtime.sessions.sample_axes import as_call, as_samples
+
+_TOLERANCE = 1e-6
+_PROOF_SAMPLES = 16
+
+
+class ProgramSource:
+    """A program of `torch.export`; see `ModelSource`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def reference(self, request: Mapping[str, Any], out: Path) -> dict[str, Any]:
+        """Run the program as it is on evaluation and golden samples; see `ModelSource`."""
+        started = time.perf_counter()
+        _ = self._program
+        load_seconds = time.perf_counter() - started
+        files = [Path(file) for file in request["data"]]
+        samples = checked_samples(read_tensor_samples(files) if files else self._example_samples(), self._signature)
+        split = split_tensors(samples, request["seed"])
+        goldens = golden_tensors(split.evaluation)
+        inputs = {n: np.concatenate([v, goldens.inputs[n]]) for n, v in split.evaluation.items()}
+        outputs = self._run(inputs)
+        evaluation, descriptions = count(split.evaluation), list(goldens.descriptions)
+        inputs, outputs, descriptions = _without_last(inputs, outputs, descriptions, evaluation)
+        _save(out / INPUTS, inputs)
+        _save(out / OUTPUTS, outputs)
+        _save(out / CALIBRATION, dict(split.calibration))
+        description = {
+            "task_settings": {},
+            "preprocessing": {"kind": KIND, "settings": {}},
+            "evaluation": evaluation,
+            "calibration": count(split.calibration),
+            "labels": None,
+            "queries": None,
+            "goldens": descriptions,
+            "notes": self._notes(evaluation),
+        }
+        (out / DESCRIPTION).write_text(json.dumps(description))
+        return {**description, "load_seconds": load_seconds}
+
+    def model(self) -> Model:
+        """Return the program with its layers as a model; see `ModelSource`."""
+        return Model({self._part.name: self._part})
+
+    def prove(self, reference: Path) -> float:
+        """Compare the layered program with the outputs of the one that was given; see `ModelSource`."""
+        with np.load(reference / INPUTS) as inputs, np.load(reference / OUTPUTS) as outputs:
+            given, expected = ({n: a[n][:_PROOF_SAMPLES] for n in a.files} for a in (inputs, outputs))
+        found = self._part.evaluate(given)
+        largest = 0.0
+        for name, values in expected.items():
+            error = largest_error(np.asarray(values, np.float64), np.asarray(found[name], np.float64))
+            largest = max(largest, error / max(1.0, float(np.abs(np.asarray(values, np.float64)).max(initial=0))))
+        if not largest <= _TOLERANCE:
+            raise EnvironmentFailure(
+                f"The program whose layers were made again differs from the one that was given by {largest:.2g}.",
+                "Please report it with the module.",
+            )
+        return largest
+
+    def calibration(self, file: Path) -> Samples:
+        """Return the samples that were kept for calibration; see `ModelSource`."""
+        with np.load(file, allow_pickle=False) as arrays:
+            samples = {name: arrays[name] for name in arrays.files}
+        if count(samples) < LEAST_SAMPLES:
+            raise UsageError(
+                f"There are {count(samples)} calibration samples; at least {LEAST_SAMPLES} are needed.",
+                "Give more samples: four of ten are used to calibrate.",
+            )
+        check_activations(self._part, samples)
+        return samples
+
+    def stored_weights(self) -> Mapping[str, QuantizedWeight]:
+        """Refuse: a program has floats; see `ModelSource`."""
+        from fastserve_converters.models.decoder.own_integers import no_integers
+
+        raise no_integers()
+
+    @cached_property
+    def _archive(self) -> Any:
+        return read_archive(self._path)
+
+    @cached_property
+    def _signature(self) -> Signature:
+        return signature_of_program(self._archive)
+
+    @cached_property
+    def _program(self) -> torch.export.ExportedProgram:
+        return load_program(self._archive)
+
+    @cached_property
+    def _layered(self) -> LayeredProgram:
+        return layered_program(self._program, self._signature)
+
+    @cached_property
+    def _part(self) -> TracedPart:
+        return TracedPart(
+            module=self._layered, example=self._example(), signature=self._signature, keeps_axes=True, batch=1
+        )
+
+    def _example(self) -> dict[str, torch.Tensor]:
+        """Return the inputs that the program was exported with.
+
+        Raises:
+            UsageError: it does not hold any.
+        """
+        leaves = torch.utils._pytree.tree_leaves(self._program.example_inputs or ())
+        if len(leaves) != len(self._signature.inputs) or not all(isinstance(v, torch.Tensor) for v in leaves):
+            raise UsageError("The program holds no example of its inputs.", "Export it again with torch.export.export.")
+        return {spec.name: value.detach().cpu() for spec, value in zip(self._signature.inputs, leaves, strict=True)}
+
+    def _example_samples(self) -> dict[str, NDArray[np.generic]]:
+        specs = Signature((), self._signature.inputs)
+        return as_samples({name: value.numpy() for name, value in self._example().items()}, specs)
+
+    def _run(self, samples: Samples) -> dict[str, NDArray[np.generic]]:
+        """Run the program that was given, sample by sample.
+
+        Raises:
+            UsageError: an output has values that are not finite, with its name and the sample's number.
+        """
+        module: Any = self._program.module(check_guards=False)
+        tree, found = self._program.call_spec.in_spec, []
+        with torch.no_grad():
+            for row, sample in enumerate(single_samples(samples)):
+                call = as_call(sample, self._signature)
+                leaves = [torch.from_numpy(call[spec.name]) for spec in self._signature.inputs]
+                args, kwargs = torch.utils._pytree.tree_unflatten(leaves, tree)
+                values = torch.utils._pytree.tree_leaves(module(*args, **kwargs))
+                named = {s.name: v.numpy() for s, v in zip(self._signature.outputs, values, strict=True)}
+                outputs = as_samples(named, self._signature)
+                if row < count(samples) - 1:  # the last one is zeros, which no user gave
+                    _check_finite(outputs, row)
+                found.append(outputs)
+        return {name: np.concatenate([outputs[name] for outputs in found]) for name in found[0]}
+
+    def _notes(self, evaluation: int) -> list[str]:
+        notes = []
+        version = self._archive.torch_version
+        if version.partition("+")[0] != torch.__version__.partition("+")[0]:
+            notes.append(f"The program was written by PyTorch {version}; it was read by {torch.__version__}.")
+        if evaluation == 1:
+            notes.append("Quality was judged on one sample: give more with --data, as an .npz file.")
+        return notes
+
+
+def _check_finite(outputs: Mapping[str, NDArray[np.generic]], row: int) -> None:
+    for name, value in outputs.items():
+        if value.dtype.kind == "f" and not bool(np.isfinite(value).all()):
+            raise UsageError(
+                f"The model's output '{name}' has values that are not finite on sample {row}.",
+                "Check the weights and what the samples hold.",
+            )
+
+
+def _without_last(
+    inputs: dict[str, NDArray[Any]], outputs: dict[str, NDArray[Any]], descriptions: list[Any], evaluation: int
+) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]], list[Any]]:
+    """Leave zeros out of the goldens where the model gives values for them that are not finite."""
+    if all(value.dtype.kind != "f" or bool(np.isfinite(value[-1]).all()) for value in outputs.values()):
+        return inputs, outputs, descriptions
+    end = evaluation + len(descriptions) - 1
+    return {n: v[:end] for n, v in inputs.items()}, {n: v[:end] for n, v in outputs.items()}, descriptions[:-1]
+
+
+def _save(file: Path, arrays: Mapping[str, Any]) -> None:
+    np.savez(file, **arrays)
