@@ -128,7 +128,9 @@ def _layer(
 ) -> torch.nn.Linear | torch.nn.Embedding:
     table = parameters[weight]
     if kind == "embedding":
-        return torch.nn.Embedding(table.shape[0], table.shape[1], _weight=table)
+        embedding = torch.nn.Embedding(table.shape[0], table.shape[1], device="meta")
+        embedding.weight = table  # the very parameter, which others may share
+        return embedding
     layer = torch.nn.Linear(table.shape[1], table.shape[0], bias=bias is not None, device="meta")
     layer.weight = table
     if bias is not None:

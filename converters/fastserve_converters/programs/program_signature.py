@@ -21,6 +21,10 @@ DTYPES: Mapping[int, str] = {
 TAKEN_DTYPES = ("float32", "int32", "int64", "bool", "uint8", "int8")
 """What inputs may be of: types that all three formats have."""
 OUTPUT = "output"
+_VIEWS = {
+    "alias", "as_strided", "detach", "diagonal", "expand", "flatten", "narrow", "permute", "reshape", "select", "slice",
+    "squeeze", "t", "transpose", "unflatten", "unsqueeze", "view", "view_as",
+}  # fmt: skip
 
 
 def signature_of_program(archive: ProgramArchive) -> Signature:
@@ -32,6 +36,7 @@ def signature_of_program(archive: ProgramArchive) -> Signature:
     module = archive.document["graph_module"]
     values, bounds = module["graph"]["tensor_values"], bounds_of(archive.document)
     names = _user_inputs(module)
+    _check_stateless(module)
     outputs = dict(zip(_output_names(module), _user_outputs(module), strict=True))
     axes = archive.description.get("axes", {})
     unknown = sorted(set(axes) - set(names) - set(outputs))
@@ -69,14 +74,14 @@ def _with_symbols(spec: TensorSpec, names: Mapping[str, str]) -> TensorSpec:
 def _user_inputs(module: Mapping[str, Any]) -> list[str]:
     names = []
     for spec in module["signature"]["input_specs"]:
-        if "user_input" in spec:
-            argument = spec["user_input"]["arg"]
-            if "as_tensor" not in argument:
-                raise UsageError(
-                    "The program takes a number, a text or nothing in the place of a tensor.",
-                    "Fix it when the program is exported, or make it a tensor.",
-                )
-            names.append(str(argument["as_tensor"]["name"]))
+        is_tensor = "as_tensor" in spec.get("user_input", {}).get("arg", {})
+        if "constant_input" in spec or ("user_input" in spec and not is_tensor):
+            raise UsageError(
+                "The program takes a number, a text or nothing in the place of a tensor.",
+                "Fix it inside the module, or make it a tensor.",
+            )
+        if is_tensor:
+            names.append(str(spec["user_input"]["arg"]["as_tensor"]["name"]))
     if not names:
         raise UsageError("The program takes no tensor.", "Export a module whose forward has inputs.")
     return names
@@ -93,11 +98,29 @@ def _user_outputs(module: Mapping[str, Any]) -> list[str]:
                 )
             names.append(str(argument["as_tensor"]["name"]))
         elif "buffer_mutation" in spec or "user_input_mutation" in spec:
-            raise UsageError(
-                "The program changes a buffer or an input of its own: it keeps state between calls.",
-                "Give the state in and out as tensors.",
-            )
+            raise _stateful()
     return names
+
+
+def _check_stateless(module: Mapping[str, Any]) -> None:
+    """Refuse a program that writes into its buffers, weights or inputs, or into views of them."""
+    kept = {str(a["as_tensor"]["name"]) for a in module["graph"]["inputs"] if "as_tensor" in a}
+    for node in module["graph"]["nodes"]:
+        operator = str(node["target"]).removeprefix("torch.ops.aten.").partition(".")[0]
+        first = node["inputs"][0]["arg"].get("as_tensor", {}).get("name") if node["inputs"] else None
+        if first not in kept:
+            continue
+        if operator in _VIEWS:
+            kept.update(str(o["as_tensor"]["name"]) for o in node["outputs"] if "as_tensor" in o)
+        elif operator.endswith("_") and not operator.endswith("__"):
+            raise _stateful()
+
+
+def _stateful() -> UsageError:
+    return UsageError(
+        "The program changes a buffer or an input of its own: it keeps state between calls.",
+        "Give the state in and out as tensors.",
+    )
 
 
 def _output_names(module: Mapping[str, Any]) -> list[str]:

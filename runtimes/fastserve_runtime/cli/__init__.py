@@ -80,7 +80,8 @@ def parser(program: str = PROGRAM) -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="TEXT",
-        help="One text or several; '-' stands for the lines of standard input. None with --chat.",
+        help="One text or several; '-' stands for the lines of standard input. None with --chat. Of a model that takes "
+        "tensors, one .npz file.",
     )
     texts.required = False  # nargs="*" would be satisfied by no text before a flag, and refuse those behind it
     run.add_argument(
@@ -99,6 +100,7 @@ def parser(program: str = PROGRAM) -> argparse.ArgumentParser:
         metavar="NAME",
         help="Put this prompt of the model's before each text, '' none; its default one if left out.",
     )
+    run.add_argument("--output", type=Path, metavar="FILE", help="Write a model's output tensors to this .npz file.")
     add_flags(run)
     verify = _add(commands, "verify", "Check a bundle's files, and that its variants compute what they should here.")
     bench = _add(commands, "bench", "Measure latency, memory and start-up of a variant on the bundle's own texts.")

@@ -8,17 +8,30 @@ from typing import Any
 
 from fastserve_runtime.cli.generation_options import GenerationOptions, is_generation
 from fastserve_runtime.cli.streams import show_document
+from fastserve_runtime.cli.tensor_run import run_tensors, takes_tensors
 from fastserve_runtime.cli.text_outputs import TextOptions, text_outputs
 from fastserve_runtime.cli.view import Table, View
-from fastserve_runtime.errors import EXIT_OK
+from fastserve_runtime.errors import EXIT_OK, UsageError
 from fastserve_runtime.loading import load
 
 
 def run(arguments: Namespace, view: View) -> int:
-    """Use a bundle on the texts, or talk with it."""
+    """Use a bundle on the texts or the tensors, or talk with it."""
     options = GenerationOptions.of_arguments(arguments)
     opening = {name: getattr(arguments, name) for name in ("variant", "engine", "threads")}
     texts = TextOptions(arguments.long_text, arguments.pair, arguments.query, arguments.prompt)
+    if takes_tensors(arguments.bundle):
+        return run_tensors(
+            arguments.bundle,
+            arguments.texts,
+            arguments.output,
+            view,
+            given_flags=[*texts.given_flags(), *options.given_flags()],
+            as_json=arguments.as_json,
+            **opening,
+        )
+    if arguments.output is not None:
+        raise UsageError("--output was given, and the bundle's model takes texts.", "Leave it out.")
     if is_generation(arguments.bundle, options, texts.given_flags()):
         from fastserve_runtime.cli.generation import generate
 
