@@ -31,10 +31,16 @@ def judged(reference: np.ndarray, actual: np.ndarray, *, task=text_classificatio
 
 
 def test_tasks_are_found_by_their_names_on_the_hub() -> None:
-    assert TASKS.built_in() == ("feature-extraction", "text-classification", "text-generation", "text-ranking")
+    assert TASKS.built_in() == (
+        "feature-extraction",
+        "tensor-to-tensor",
+        "text-classification",
+        "text-generation",
+        "text-ranking",
+    )
     assert TASKS.load("feature-extraction") is feature_extraction
     assert TASKS.load("text-classification") is text_classification
-    assert [TASKS.load(name).GENERATES for name in TASKS.built_in()] == [False, False, True, False]
+    assert [TASKS.load(name).GENERATES for name in TASKS.built_in()] == [False, False, False, True, False]
 
 
 def test_an_unknown_task_is_named_with_the_nearest() -> None:

@@ -15,10 +15,13 @@ from io import StringIO
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from checkpoints import save_checkpoint, texts
 from decoder_checkpoints import save_decoder_checkpoint
+from fastserve_converters.programs.saving import save_program
+from torch_modules import TOWERS_EXAMPLE, TwoTowers, tower_samples
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -51,6 +54,8 @@ def workshop(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Path:
     save_checkpoint(folder / "my-nli", classify=True, layers=1)
     save_checkpoint(folder / "my-reranker", classify=True, layers=1, labels=["LABEL_0"])
     save_decoder_checkpoint(folder / "my-llm", layers=1, positions=512)
+    save_program(TwoTowers(), TOWERS_EXAMPLE, folder / "program.pt2")
+    np.savez(folder / "samples.npz", **tower_samples(40))
     lines = [text.replace("\n", " ").replace('"', "'") for text in texts()]
     (folder / "reviews.csv").write_text("text\n" + "\n".join(f'"{line}"' for line in lines), encoding="utf-8")
     pairs = "".join(f'"{one}","{other}"\n' for one, other in pairwise(lines))

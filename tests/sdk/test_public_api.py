@@ -151,6 +151,11 @@ def test_the_signature_of_export() -> None:
         "trust_remote_code": False,
         "allow_pickle": False,
         "reporter": None,
+        "example": None,
+        "samples": None,
+        "quality": None,
+        "dynamic_shapes": None,
+        "axes": None,
     }
 
 

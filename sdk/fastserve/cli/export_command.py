@@ -21,7 +21,7 @@ from fastserve_runtime.errors import EXIT_NOTHING_FITS
 
 
 def export(
-    model: Annotated[str, typer.Argument(help="A checkpoint directory, a GGUF file, or hf:organisation/name.")],
+    model: Annotated[str, typer.Argument(help="A checkpoint directory, a GGUF or .pt2 file, or hf:organisation/name.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The bundle: a directory, or one file if *.zip.")],
     task: Annotated[str, typer.Option(help="As named on the Hub; found from the config if 'auto'.")] = "auto",
     formats: Annotated[
@@ -62,7 +62,9 @@ def export(
     keep: Annotated[
         str, typer.Option(help="Ship the 'best' variant, the best of the 'formats', or 'all'.")
     ] = "formats",
-    data: Annotated[list[Path] | None, typer.Option(help="CSV, JSON lines, Parquet or text; may be repeated.")] = None,
+    data: Annotated[
+        list[Path] | None, typer.Option(help="CSV, JSON lines, Parquet or text; .npz of a .pt2; may be repeated.")
+    ] = None,
     text_column: Annotated[str, typer.Option(help="The data's column of the text.")] = "text",
     text_pair_column: Annotated[
         str | None,

@@ -168,6 +168,7 @@ def _with_static_ranges(job: ExportJob[TracedPart], graph_module: torch.fx.Graph
     with_integers(graph_module, tables, dynamic_activations=False)
     # NNCF calls programs by position.
     graph_module.graph.set_codegen(torch.fx.graph.CodeGen())
+    graph_module._forward_pre_hooks.clear()  # which look for inputs by name
     graph_module.recompile()
     example = tuple(job.part.example.values())
     by_name = dynamic_shapes(job.part.signature)

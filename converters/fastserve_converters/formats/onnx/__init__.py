@@ -79,9 +79,12 @@ def export(job: ExportJob[TracedPart]) -> Artifact:
 
 def _portable(job: ExportJob[TracedPart]) -> ir.Model:
     """Export the program, and write its layer map while nodes still tell where they come from."""
-    from fastserve_converters.formats.onnx import portable
+    from fastserve_converters.formats.onnx import gemms, portable
+    from fastserve_runtime.sessions.lengths import takes_tokens
 
     model = portable.export_portable(job)
+    if not takes_tokens({job.part.name: job.part.signature}):
+        gemms.unfold_gemms(model)
     modules = dict(job.part.module.named_modules())
     portable.name_layers(model, modules)
     taps = portable.program_taps(model, job.part.program, list(modules))

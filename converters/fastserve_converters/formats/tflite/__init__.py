@@ -114,7 +114,10 @@ def _taps(job: ExportJob[TracedPart], form: Form, path: Path) -> list[Tap]:
     """Find the taps of the float file, and hand them on to those that are made from it."""
     from fastserve_converters.formats.tflite.file import read_model
     from fastserve_converters.formats.tflite.taps import exported_operators, find_taps
+    from fastserve_runtime.sessions.lengths import takes_tokens
 
+    if not takes_tokens({job.part.name: job.part.signature}):
+        return []  # they are found by running texts of several lengths
     if job.base is None:
         return find_taps(path, job.part.program, [name for name, _ in job.part.module.named_modules()], form.factors)
     return kept_taps(read_taps(job.base), exported_operators(read_model(path)))

@@ -1,7 +1,7 @@
 """Kinds of preprocessing: one module each, by the name that a manifest's `preprocessing.kind` has.
 
-Third parties add theirs by the entry-point group `fastserve_runtime.preprocessors`; what makes samples for an export of
-such a model stands in the converters' `data.inputs`.
+Third parties add theirs by the entry-point group `fastserve_runtime.preprocessors`. What makes samples for an export
+stands in the converters' `data`.
 """
 
 from __future__ import annotations
