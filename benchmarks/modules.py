@@ -1,6 +1,6 @@
 """Exports torch modules that are no Transformers models, in every format and some precisions, and tells what came out.
 
-    python benchmarks/modules.py [--only NAME] [--cache FOLDER]
+    python benchmarks/modules.py [--only NAME] [--precision NAMES] [--cache FOLDER]
 
 A text recogniser (CRNN), a small U-Net, a GRU and a two-tower recommender, randomly initialised: what is shown is
 whether a format takes them and what a precision loses, not how good they are. Needs the SDK with all converters. Writes
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 import fastserve
+from fastserve.devices import local
 from fastserve_runtime.pipelines.tensor_to_tensor import SQNR
 from fastserve_runtime.quantities import format_size
 from report import ROOT, read_document, write_document, write_table
@@ -130,8 +131,10 @@ def cases() -> dict[str, tuple[nn.Module, Mapping[str, np.ndarray]]]:
     }
 
 
-def measured(module: nn.Module, samples: Mapping[str, np.ndarray], cache: Path | None) -> list[dict[str, Any]]:
-    """Export a module and return what became of every format and precision."""
+def measured(
+    module: nn.Module, samples: Mapping[str, np.ndarray], precisions: Sequence[str], cache: Path | None
+) -> list[dict[str, Any]]:
+    """Export a module and return what became of every format in some precisions."""
     example = {name: torch.from_numpy(value[:1]) for name, value in samples.items()}
     with tempfile.TemporaryDirectory() as folder:
         result = fastserve.export(
@@ -140,7 +143,7 @@ def measured(module: nn.Module, samples: Mapping[str, np.ndarray], cache: Path |
             example=example,
             samples=samples,
             formats=FORMATS,
-            precisions=PRECISIONS,
+            precisions=precisions,
             keep="all",
             cache_dir=cache,
         )
@@ -167,8 +170,9 @@ def table(results: Mapping[str, Any]) -> str:
         for format_name in FORMATS:
             cells = []
             for precision in PRECISIONS:
-                row = next(r for r in rows if (r["format"], r["precision"]) == (format_name, precision))
-                cells.append(_cell(row, reasons))
+                place = format_name, precision
+                row = next((r for r in rows if (r["format"], r["precision"]) == place), None)
+                cells.append("not run" if row is None else _cell(row, reasons))
             lines.append(f"| {name} | {format_name} | {' | '.join(cells)} |")
     return "\n".join([*lines, "", *(f"{number}. {reason}" for number, reason in enumerate(reasons, start=1))])
 
@@ -187,16 +191,19 @@ def main() -> None:
     """Export the modules and write what came out."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", help="do this module again and keep the others' results")
+    parser.add_argument("--precision", help="do these precisions again and keep the others' results")
     parser.add_argument("--cache", type=Path, help="where finished steps are kept")
     arguments = parser.parse_args()
-    results: dict[str, Any] = {}
-    if arguments.only is not None:
-        results = read_document("modules")
+    precisions = PRECISIONS if arguments.precision is None else tuple(arguments.precision.split(","))
+    local.ATTEMPTS = 1  # times are not shown, so that unsteady ones need not be taken again
+    is_part = arguments.only is not None or arguments.precision is not None
+    results: dict[str, Any] = read_document("modules") if is_part else {}
     for name, (module, samples) in cases().items():
         if arguments.only in {None, name}:
-            results[name] = measured(module, samples, arguments.cache)
+            kept = [row for row in results.get(name, ()) if row["precision"] not in precisions]
+            results[name] = kept + measured(module, samples, precisions, arguments.cache)
             write_document("modules", results)
-    write_table(PAGE, "modules", table(results))
+            write_table(PAGE, "modules", table(results))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from fastserve_converters.models.dynamic_shapes import dynamic_shapes
 from fastserve_converters.models.outputs import Outputs, joined_outputs
 from fastserve_converters.models.samples import Samples, batch_order, batches
 from fastserve_converters.models.stages import run
-from fastserve_runtime.bundle.axes import BATCH, TOKENS
+from fastserve_runtime.bundle.axes import BATCH, TOKENS, batch_place
 from fastserve_runtime.bundle.manifest import Signature, TensorSpec
 from fastserve_runtime.sessions.lengths import MASK
 from fastserve_runtime.sessions.sample_axes import as_call, as_samples
@@ -79,6 +79,11 @@ class TracedPart:
     def with_axes(self, *, is_open: bool) -> TracedPart:
         """Return the part as a precision wants it: its axes open, or fixed at the example's sizes."""
         return self if is_open or self.keeps_axes else self.fixed
+
+    @property
+    def is_batch_first(self) -> bool:
+        """Whether all inputs and outputs have their samples along the first axis."""
+        return all(batch_place(spec) == 0 for spec in (*self.signature.inputs, *self.signature.outputs))
 
     @cached_property
     def layers(self) -> dict[str, str]:

@@ -140,6 +140,11 @@ class ModelJobs:
 
         part = self._part
         looks_at_samples = part.form == "traced" and plan.looks_at_samples
+        if part.form == "traced" and plan.looks_at_samples and not part.is_batch_first:
+            raise EnvironmentFailure(
+                f"{request['precision']} is judged sample by sample, and the model's batch is not its first axis.",
+                "Let the module take its batch first, such as by batch_first=True, or export fp32.",
+            )
         few = max(evidence.SAMPLES, twin.SAMPLES)
         return ExportJob(
             part=part.with_axes(is_open=plan.has_dynamic_length) if part.form == "traced" else part,
