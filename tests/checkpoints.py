@@ -69,6 +69,7 @@ def save_checkpoint(
     family: str = "bert",
     *,
     classify: bool = False,
+    answer: bool = False,
     layers: int = 2,
     sentence: bool = False,
     labels: Sequence[str] = LABELS,
@@ -98,6 +99,7 @@ def save_checkpoint(
         config = kinds[family](**sizes, **extra, **common)
     torch.manual_seed(seed)
     auto = transformers.AutoModelForSequenceClassification if classify else transformers.AutoModel
+    auto = transformers.AutoModelForQuestionAnswering if answer else auto
     model = auto.from_config(config).eval()
     # Random weights of the usual scale give outputs that hardly depend on the text.
     with torch.no_grad():

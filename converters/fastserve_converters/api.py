@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from fastserve_converters.artifact import Artifact, count_operators
     from fastserve_converters.checkpoints.checkpoint import Checkpoint
     from fastserve_converters.checkpoints.task import ModelOutput, Task
-    from fastserve_converters.data import ClassLabels, LabelSets, Numbers
+    from fastserve_converters.data import Answers, ClassLabels, LabelSets, Numbers
     from fastserve_converters.formats import CachedExporter, ExportJob, Format, TappedFormat
     from fastserve_converters.layer_map import Tap, write_layer_map
     from fastserve_converters.lowerings import Lowered, Lowering
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FP32",
+    "Answers",
     "Artifact",
     "CachedExporter",
     "CachedPart",
@@ -55,7 +56,7 @@ __getattr__ = attributes_of(
             "artifact": "Artifact count_operators",
             "checkpoints.checkpoint": "Checkpoint",
             "checkpoints.task": "ModelOutput Task",
-            "data": "ClassLabels LabelSets Numbers",
+            "data": "Answers ClassLabels LabelSets Numbers",
             "formats": "CachedExporter ExportJob Format TappedFormat",
             "layer_map": "Tap write_layer_map",
             "lowerings": "Lowered Lowering",

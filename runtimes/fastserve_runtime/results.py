@@ -3,11 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fastserve_runtime.preprocessors.text_pairs import Text
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a pipeline gave for the words of a command line.
+
+    Attributes:
+        documents: as JSON.
+        headings: of the columns that show them.
+        rows: as many cells each.
+        numbers: headings of the columns that hold numbers.
+    """
+
+    documents: list[dict[str, Any]]
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    numbers: tuple[str, ...] = ()
+
+
+def shown_score(value: float) -> str:
+    """Return a score as people are shown it."""
+    return f"{value:.4f}" if abs(value) >= 0.001 or value == 0 else f"{value:.3g}"
 
 
 def result_documents(texts: Sequence[Text], results: Iterable[Any]) -> list[dict[str, Any]]:

@@ -102,8 +102,8 @@ def export(
     budget: Budget | None = None,
     keep: str = "formats",
     data: Sequence[str | os.PathLike[str]] = (),
-    text_column: str = "text",
-    label_column: str = "label",
+    text_column: str | None = None,
+    label_column: str | None = None,
     text_pair_column: str | None = None,
     pairs: bool = False,
     range_method: str = "min-max",
@@ -147,9 +147,10 @@ def export(
         budget: the limits as a `Budget`, instead of the limits above.
         keep: ship the `best` variant, the best of each of the `formats`, or `all` that fit.
         data: CSV, JSON lines, Parquet or text files for calibration and evaluation.
-        text_column: the column of the text.
-        label_column: the column of the label, by name or id; may be absent.
-        text_pair_column: the column of the second text; the model is then exported for pairs of texts.
+        text_column: the column of the text; `text` if left out, or `question` where questions are answered.
+        label_column: the column of the label, by name or id; may be absent. `label` if left out, or `answers`.
+        text_pair_column: the column of the second text; the model is then exported for pairs of texts. `context` if
+            left out where questions are answered.
         pairs: export a classifier for pairs of texts, also without such a column; what ranks texts always is.
         range_method: how static precisions find the ranges of activations: `min-max`, `percentile` or `mse`.
         threads: how many threads one inference may use.

@@ -53,6 +53,12 @@ def workshop(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Path:
     save_checkpoint(folder / "my-classifier", classify=True, layers=1)
     save_checkpoint(folder / "my-nli", classify=True, layers=1)
     save_checkpoint(folder / "my-reranker", classify=True, layers=1, labels=["LABEL_0"])
+    save_checkpoint(folder / "my-reader", answer=True, layers=1)
+    (folder / "elbe.txt").write_text("The Elbe rises in the Giant Mountains. It is 1094 km long.")
+    asked = [{"question": f"{text.split()[0]}?", "context": text} for text in texts()]
+    (folder / "asked.jsonl").write_text("".join(json.dumps(row) + "\n" for row in asked[:3]))
+    answered = [{**row, "answers": [row["context"].split()[0]]} for row in asked]
+    (folder / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in answered))
     save_decoder_checkpoint(folder / "my-llm", layers=1, positions=512)
     save_program(TwoTowers(), TOWERS_EXAMPLE, folder / "program.pt2")
     np.savez(folder / "samples.npz", **tower_samples(40))

@@ -97,6 +97,7 @@ def test_the_runtimes_own_engines_and_pipelines_are_found():
     assert ENGINES.built_in() == ("executorch", "executorch-official", "litert", "onnxruntime", "tflite-runtime")
     assert PIPELINES.built_in() == (
         "feature-extraction",
+        "question-answering",
         "tensor-to-tensor",
         "text-classification",
         "text-generation",

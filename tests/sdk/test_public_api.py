@@ -70,7 +70,7 @@ def test_the_names_of_fastserve_runtime() -> None:
 FACES = {
     "fastserve.api": ("Device MeasurementJob OUTPUTS"),
     "fastserve_converters.api": (
-        "Artifact CachedExporter CachedPart Checkpoint ClassLabels ExportJob FP32 Format LabelSets Lowered "
+        "Answers Artifact CachedExporter CachedPart Checkpoint ClassLabels ExportJob FP32 Format LabelSets Lowered "
         "Lowering ModelOutput Numbers Precision Tap TappedFormat Task TracedPart WeightScheme count_operators "
         "record_layer_sqnr write_layer_map"
     ),
@@ -136,8 +136,8 @@ def test_the_signature_of_export() -> None:
         "budget": None,
         "keep": "formats",
         "data": (),
-        "text_column": "text",
-        "label_column": "label",
+        "text_column": None,
+        "label_column": None,
         "text_pair_column": None,
         "pairs": False,
         "range_method": "min-max",

@@ -51,6 +51,7 @@ class Checkpoint:
         notes: what the user should know of it, in sentences.
         texts: what becomes of a text before the model.
         takes_pairs: whether it is exported for pairs of texts rather than for single ones.
+        reads_contexts: whether the second text of a pair is a question's context, which is read in windows.
         has_token_types: whether the texts of a pair are told apart by `token_type_ids`.
         activation: what makes its logits scores, where its files say so: `sigmoid`, `identity` or `softmax`.
     """
@@ -72,6 +73,7 @@ class Checkpoint:
     notes: tuple[str, ...] = ()
     texts: TextSettings = field(default_factory=TextSettings)
     takes_pairs: bool = False
+    reads_contexts: bool = False
     has_token_types: bool = False
     activation: str | None = None
 

@@ -83,6 +83,25 @@ def check_head_rows(labels: tuple[str, ...], tensors: Mapping[str, Shape]) -> No
             )
 
 
+def check_rows(wanted: Mapping[str, int], tensors: Mapping[str, Shape]) -> None:
+    """Refuse a head with another number of outputs than its task has, where the weights' shapes are known.
+
+    Args:
+        wanted: name of a tensor → how many rows it has for the task.
+        tensors: of the checkpoint.
+
+    Raises:
+        UsageError: with both numbers.
+    """
+    for name, rows in wanted.items():
+        shape = tensors.get(name)
+        if shape and shape[0] != rows:
+            raise UsageError(
+                f"The model's head '{name}' has {shape[0]} outputs; its task has {rows}.",
+                "Check that the checkpoint is for this task, and 'num_labels' in config.json.",
+            )
+
+
 def check_outputs(labels: tuple[str, ...], outputs: int) -> None:
     """Refuse a model that gives another number of scores than there are labels.
 

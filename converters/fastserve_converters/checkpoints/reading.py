@@ -8,7 +8,7 @@ from typing import Any
 
 from fastserve_converters.checkpoints.adapters import refuse_adapter_alone
 from fastserve_converters.checkpoints.checkpoint import Checkpoint
-from fastserve_converters.checkpoints.class_labels import check_head_rows, label_names, label_notes
+from fastserve_converters.checkpoints.class_labels import check_head_rows, check_rows, label_names, label_notes
 from fastserve_converters.checkpoints.config_checks import check_computation
 from fastserve_converters.checkpoints.cross_encoder import (
     TEXT_CLASSIFICATION,
@@ -30,7 +30,7 @@ from fastserve_converters.checkpoints.sentence_transformers import (
     read_sentence_folder,
 )
 from fastserve_converters.checkpoints.stored_weights import read_weights
-from fastserve_converters.checkpoints.task import TASKS, Task
+from fastserve_converters.checkpoints.task import TASKS, Task, reads_contexts
 from fastserve_converters.checkpoints.task_finding import AUTO, find_task
 from fastserve_converters.checkpoints.weight_files import refuse_head_of_another_library
 from fastserve_runtime.errors import UsageError
@@ -88,6 +88,7 @@ def read_checkpoint(
     marks = read_cross_encoder(directory, config) if found.name == TEXT_CLASSIFICATION else None
     found_task = ranking_or(found.name, task, marks, len(scores))
     task_module = _task_for(found_task, family)
+    check_rows(getattr(task_module, "HEAD_ROWS", {}), weights.tensors)
     labels = scores if task_module.HAS_LABELS else ()
     inputs = read_pair_inputs(path, family, config, task_module, labels, wanted=pairs or marks is not None)
     sentence_head, texts, notes = _sentences(folder, task_module, config, truncate_dim, allow_pickle=allow_pickle)
@@ -116,6 +117,7 @@ def read_checkpoint(
         ),
         texts=texts,
         takes_pairs=inputs.takes_pairs,
+        reads_contexts=reads_contexts(task_module),
         has_token_types=inputs.has_token_types,
         activation=marks.activation_of(len(scores)) if marks else None,
     )

@@ -5,7 +5,7 @@ It stands beside `Checkpoint`, which a task describes further and is read by wha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -14,13 +14,19 @@ from fastserve_runtime.conformance.quality import Quality
 from fastserve_runtime.plugins import PartFolder
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
 
     from fastserve_converters.checkpoints.checkpoint import Checkpoint
-    from fastserve_converters.data import LabelKind
+    from fastserve_converters.data import Columns, LabelKind, Sample
     from fastserve_runtime.conformance.comparison import Comparison
+    from fastserve_runtime.preprocessors.text import Windows
 
 Pairs = Literal["never", "optional", "always"]
+
+USUAL_LENGTH = 64
+"""For so many tokens texts are exported by most tasks."""
 
 TASKS = PartFolder("fastserve_converters.tasks", "fastserve.tasks", "task")
 
@@ -52,6 +58,7 @@ class Task(Protocol):
         HEADS: endings of the architecture names in configs that are for this task.
         HEAD_WEIGHTS: sets of weight names by which a head for this task is known where the config names no
             architecture; one that begins with a full stop is the end of a name. May be left out.
+        HEAD_ROWS: name of a head's tensor → how many rows it has for this task. May be left out.
         IN_ANY_MODEL: whether a model with another task's head can be taken for it too.
         AUTO_CLASS: the class of Transformers that loads it.
         UNUSED: parts of weight names that the task never uses; they may be missing and are not exported.
@@ -60,10 +67,13 @@ class Task(Protocol):
         MODEL: the kind of its models, a module of `models.sources`: `encoder` or `decoder`.
         RANKS: whether it orders texts for a query, so that a query's documents are judged together.
         PAIRS: whether it takes pairs of texts: `never`, `optional` (where the user says so) or `always`.
+
+    It may also offer what `usual_columns`, `usual_length`, `reads_contexts` and `known_of_windows` look for.
     """
 
     HEADS: tuple[str, ...]
     HEAD_WEIGHTS: tuple[tuple[str, ...], ...]
+    HEAD_ROWS: Mapping[str, int]
     IN_ANY_MODEL: bool
     AUTO_CLASS: str
     UNUSED: tuple[str, ...]
@@ -99,3 +109,38 @@ class Task(Protocol):
 
     def quality(self, compared: Comparison) -> Quality:
         """Judge a variant by its outputs on the evaluation samples and the reference's."""
+
+
+def usual_columns(task: Task) -> Columns:
+    """Return what the columns of a task's data are called, where the user names no others: its `COLUMNS`, if any."""
+    from fastserve_converters.data.samples import Columns
+
+    own: Columns | None = getattr(task, "COLUMNS", None)
+    return Columns() if own is None else own
+
+
+def usual_length(task: Task) -> int:
+    """Return for how many tokens a task's texts are exported, where the user says nothing: its `LENGTH`, if any."""
+    own: int = getattr(task, "LENGTH", USUAL_LENGTH)
+    return own
+
+
+def reads_contexts(task: Task) -> bool:
+    """Whether the second text of a task's pairs is a question's context, read in windows: its `READS_CONTEXTS`."""
+    return bool(getattr(task, "READS_CONTEXTS", False))
+
+
+def known_of_windows(task: Task, samples: Sequence[Sample], windows: Windows) -> dict[str, NDArray[np.generic]]:
+    """Return what a task's `quality` needs to know beside inputs: what its `known(samples, windows)` gives, if any.
+
+    Args:
+        task: the task.
+        samples: those that are evaluated.
+        windows: what they became; one each, or several where contexts are read.
+
+    Returns:
+        Arrays by name, shape [windows, ...].
+    """
+    known = getattr(task, "known", None)
+    found: dict[str, NDArray[np.generic]] = {} if known is None else known(samples, windows)
+    return found

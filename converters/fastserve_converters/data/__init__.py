@@ -4,7 +4,7 @@ A kind of file is one module here: `delimited`, `json_file`, `parquet`, `plain_t
 every value is the text that the file spells; nothing is guessed from it. `samples` makes samples of tables.
 """
 
-from fastserve_converters.data.labels import ClassLabels, Label, LabelKind, LabelSets, Numbers
+from fastserve_converters.data.labels import Answers, ClassLabels, Label, LabelKind, LabelSets, Numbers
 from fastserve_converters.data.pairs import unused_texts
 from fastserve_converters.data.samples import (
     DEFAULT_LABEL_COLUMN,
@@ -27,6 +27,7 @@ __all__ = [
     "LEAST_TEXTS",
     "MOST_CALIBRATION",
     "MOST_EVALUATION",
+    "Answers",
     "ClassLabels",
     "Columns",
     "Label",

@@ -1,4 +1,7 @@
-"""JSON lines (`.jsonl`, `.ndjson`), and JSON: a list of objects or texts, an object of columns, or JSON lines too."""
+"""JSON lines (`.jsonl`, `.ndjson`), and JSON: a list of objects or texts, an object of columns, lines too.
+
+Files in SQuAD's own layout become a row for each question.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fastserve_converters.data.plain_text import COLUMN
+from fastserve_converters.data.squad import squad_rows
 from fastserve_converters.data.table import Table, Value, as_value, unreadable
 from fastserve_converters.data.text_files import read_utf8
 
@@ -40,7 +44,11 @@ def read(file: Path) -> Table:
     except RecursionError as error:
         raise unreadable(file, "JSON", "its lists are nested too deeply") from error
     if isinstance(content, Mapping):
-        return _of_columns(file, content)
+        try:
+            rows = squad_rows(content)
+        except ValueError as error:
+            raise unreadable(file, "SQuAD's JSON", str(error)) from error
+        return _of_columns(file, content) if rows is None else _of_rows(file, "question", enumerate(rows, 1))
     if not isinstance(content, list):
         raise unreadable(file, "JSON", "it is neither a list nor an object")
     if content and all(isinstance(row, str) for row in content):

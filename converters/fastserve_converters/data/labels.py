@@ -1,19 +1,21 @@
-"""What is written in a column of labels, as ids of classes, sets of them, or numbers."""
+"""What is written in a column of labels, as ids of classes, sets of them, numbers, or answers."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from fastserve_converters.data.table import Table, Value
 from fastserve_runtime.errors import UsageError
+from fastserve_runtime.preprocessors.text_pairs import Text
 
-Label: TypeAlias = int | float | tuple[int, ...]
-"""A class's id, a number, or of several labels a 1 or a 0 for each class."""
+Label: TypeAlias = int | float | tuple[int, ...] | tuple[str, ...]
+"""A class's id, a number, of several labels a 1 or a 0 for each class, or answers of which each is right."""
 _ID = re.compile(r"(0|[1-9][0-9]*)(\.0+)?")
 """A class's id; tools that know no missing integers write it as `1.0`."""
 _FLAGS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
@@ -41,9 +43,20 @@ class LabelKind(Protocol):
             UnknownLabel: it is none.
         """
 
+    def misfit(self, label: Label, content: Text) -> str | None:
+        """Return in words why a label cannot be that of a text or a pair; None where it can."""
+
+
+class OfAnyText:
+    """Base of labels that any text can have."""
+
+    def misfit(self, label: Label, content: Text) -> str | None:  # noqa: ARG002
+        """Return None."""
+        return None
+
 
 @dataclass(frozen=True)
-class ClassLabels:
+class ClassLabels(OfAnyText):
     """One of several classes, by its name or id.
 
     Attributes:
@@ -74,7 +87,7 @@ class ClassLabels:
 
 
 @dataclass(frozen=True)
-class LabelSets:
+class LabelSets(OfAnyText):
     """Any number of several classes: a list, or a text of names or ids between `;`, `|` or commas.
 
     A list may be JSON in a text. A list of exactly as many zeros and ones as there are classes tells of each whether it
@@ -145,7 +158,7 @@ class LabelSets:
 
 
 @dataclass(frozen=True)
-class Numbers:
+class Numbers(OfAnyText):
     """A number: what a regression should give, or how relevant a document is.
 
     Attributes:
@@ -171,6 +184,59 @@ class Numbers:
         if not math.isfinite(number) or number < self.least or "_" in text:
             raise UnknownLabel(text)
         return number
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Right answers to a question, each as it stands in the context: none of them where the context has none.
+
+    A list of texts; objects with a `text`, as SQuAD's own files have them; an object with a list `text`, as the Hub's
+    data sets do; any of these as JSON in a text; or a text, which is the answer. Where an answer begins is not needed.
+    """
+
+    @property
+    def wanted(self) -> str:
+        """How answers are written."""
+        return "texts of the context, or an empty list where it has no answer"
+
+    def label_of(self, value: Value) -> tuple[str, ...] | None:
+        """Return the answers; see `LabelKind.label_of`."""
+        if isinstance(value, str):
+            texts = _answer_texts(_json_of(value))
+            return texts if texts is not None else ((value,) if value.strip() else None)
+        if value is None or (isinstance(value, dict) and value.get("text") is None):
+            return None
+        texts = _answer_texts(value)
+        if texts is None:
+            raise UnknownLabel(f"{json.dumps(value, ensure_ascii=False):.60}")
+        return texts
+
+    def misfit(self, label: Label, content: Text) -> str | None:
+        """Return which answer does not stand in the context."""
+        context = content if isinstance(content, str) else content[1]
+        answers = label if isinstance(label, tuple) else ()
+        missing = next((answer for answer in answers if str(answer) not in context), None)
+        return None if missing is None else f"the answer {missing!r:.60} does not stand in the context"
+
+
+def _json_of(text: str) -> Any:
+    """Return the list or the object that a text is in JSON; None where it is none."""
+    if text.strip()[:1] in ("[", "{"):
+        with contextlib.suppress(ValueError):
+            return json.loads(text)
+    return None
+
+
+def _answer_texts(value: Any) -> tuple[str, ...] | None:
+    """Return the texts of a list of answers, or of an object that has one; None where it is neither."""
+    if isinstance(value, dict):
+        value = value.get("text")
+        value = [value] if isinstance(value, str) else value
+    if not isinstance(value, list):
+        return None
+    texts = [part.get("text") if isinstance(part, dict) else part for part in value]
+    known = [text for text in texts if isinstance(text, str)]
+    return tuple(text for text in known if text.strip()) if len(known) == len(texts) else None
 
 
 def has_labels(table: Table, column: str, kind: LabelKind) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -39,12 +39,18 @@ class Columns:
     Attributes:
         text: of the text; plain text files have one text a line.
         pair: of the second text, for a model that takes pairs of texts.
-        label: of the label; only the usual name may be absent everywhere.
+        label: of the label.
+        usual_label: what that is usually called: a column of this name alone may be absent everywhere.
     """
 
     text: str = "text"
     pair: str | None = None
     label: str = DEFAULT_LABEL_COLUMN
+    usual_label: str = DEFAULT_LABEL_COLUMN
+
+    def named(self, text: str | None, pair: str | None, label: str | None) -> Columns:
+        """Return a task's columns with those that the user names."""
+        return replace(self, text=text or self.text, pair=pair or self.pair, label=label or self.label)
 
 
 @dataclass(frozen=True)
@@ -126,7 +132,7 @@ def samples_of(
         texts = _read(DEFAULT_TEXTS).texts(COLUMN)
         return [Sample(a, pair=b) for a, b in pairs_of(texts)] if takes_pairs else [Sample(text) for text in texts]
     _check_pair_column(tables, columns, takes_pairs=takes_pairs)
-    _check_label_column(tables, columns.label, labels)
+    _check_label_column(tables, columns, labels)
     samples = [s for table in tables for s in _samples(table, columns, labels)]
     count = len({s.content for s in samples})
     if count < LEAST_TEXTS:
@@ -157,7 +163,9 @@ def _read(file: Path) -> Table:
 
 def _samples(table: Table, columns: Columns, kind: LabelKind | None) -> Iterator[Sample]:
     texts = table.texts(COLUMN if table.is_plain else columns.text)
-    pairs: Sequence[str | None] = [None] * len(texts) if columns.pair is None else table.texts(columns.pair)
+    pairs: Sequence[str | None] = (
+        [None] * len(texts) if columns.pair is None else table.texts(columns.pair, "--text-pair-column")
+    )
     known = kind if kind is not None and has_labels(table, columns.label, kind) else None
     labels = [None] * len(texts) if known is None else labels_of(table, columns.label, known)
     for row, (text, pair, label) in enumerate(zip(texts, pairs, labels, strict=True)):
@@ -168,7 +176,11 @@ def _samples(table: Table, columns: Columns, kind: LabelKind | None) -> Iterator
                 f"There is no label in {table.place(row)}.",
                 f"Write one there ({known.wanted}), or remove the row.",
             )
-        yield Sample(text, label, pair)
+        sample = Sample(text, label, pair)
+        misfit = None if known is None or label is None else known.misfit(label, sample.content)
+        if misfit is not None:
+            raise UsageError(f"In {table.place(row)}, {misfit}.", "Correct it, or remove the row.")
+        yield sample
 
 
 def _check_pair_column(tables: Sequence[Table], columns: Columns, *, takes_pairs: bool) -> None:
@@ -190,9 +202,10 @@ def _check_pair_column(tables: Sequence[Table], columns: Columns, *, takes_pairs
         )
 
 
-def _check_label_column(tables: Sequence[Table], column: str, labels: LabelKind | None) -> None:
+def _check_label_column(tables: Sequence[Table], columns: Columns, labels: LabelKind | None) -> None:
     """Refuse a name that was given and that no file has: its labels would be missed in silence."""
-    if labels is None or column == DEFAULT_LABEL_COLUMN or any(table.has(column) for table in tables):
+    column = columns.label
+    if labels is None or column == columns.usual_label or any(table.has(column) for table in tables):
         return
     names = dict.fromkeys(name for table in tables for name in table.names)
     raise UsageError(

@@ -39,8 +39,12 @@ class Table:
         """Whether there is a column of that name."""
         return column.strip() in self.names
 
-    def values(self, column: str) -> Sequence[Value]:
+    def values(self, column: str, flag: str = "--text-column") -> Sequence[Value]:
         """Return a column's values, one a row.
+
+        Args:
+            column: its name.
+            flag: by which another one is named, for whoever misses it.
 
         Raises:
             UsageError: there is no such column, or there are several.
@@ -49,7 +53,7 @@ class Table:
         if name not in self.names:
             raise UsageError(
                 f"The data file '{self.file.name}' has no column '{name}'.",
-                f"It has: {', '.join(self.names)}. {self.hint or 'Name one with --text-column.'}",
+                f"It has: {', '.join(self.names)}. {self.hint or f'Name one with {flag}.'}",
             )
         if self.names.count(name) > 1:
             raise UsageError(
@@ -58,13 +62,13 @@ class Table:
             )
         return self.values_of(self.names.index(name))
 
-    def texts(self, column: str) -> list[str]:
-        """Return a column's texts, one a row; where there is none, an empty one.
+    def texts(self, column: str, flag: str = "--text-column") -> list[str]:
+        """Return a column's texts, one a row; where there is none, an empty one. See `values`.
 
         Raises:
             UsageError: there is no such column, there are several, or a value is no text that UTF-8 can hold.
         """
-        return [self._text(value, row, column) for row, value in enumerate(self.values(column))]
+        return [self._text(value, row, column) for row, value in enumerate(self.values(column, flag))]
 
     def place(self, row: int) -> str:
         """Return the words for where a row is, by its index: `line 3 of 'reviews.csv'`."""

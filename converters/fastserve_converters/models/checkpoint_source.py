@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from fastserve_converters.checkpoints.checkpoint import Checkpoint
 from fastserve_converters.checkpoints.reading import read_checkpoint
-from fastserve_converters.checkpoints.task import TASKS, Task
-from fastserve_converters.data import Columns, Split, read_samples, split_samples
+from fastserve_converters.checkpoints.task import TASKS, Task, usual_columns
+from fastserve_converters.data import Split, read_samples, split_samples
 
 if TYPE_CHECKING:
     from fastserve_converters.checkpoints.model_loading import LoadedModel
@@ -62,7 +62,9 @@ def requested_texts(request: Mapping[str, Any], checkpoint: Checkpoint) -> Split
         UsageError: they cannot be read.
     """
     task: Task = TASKS.load(checkpoint.task)
-    columns = Columns(request["text_column"], request.get("text_pair_column"), request["label_column"])
+    columns = usual_columns(task).named(
+        request["text_column"], request.get("text_pair_column"), request["label_column"]
+    )
     files = [Path(f) for f in request["data"]]
     samples = read_samples(files, columns, task.label_kind(checkpoint), takes_pairs=checkpoint.takes_pairs)
     return split_samples(samples, request["seed"], by_query=task.RANKS)

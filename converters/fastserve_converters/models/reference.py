@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from fastserve_converters.checkpoints.checkpoint import Checkpoint
 from fastserve_converters.checkpoints.class_labels import check_outputs
 from fastserve_converters.checkpoints.prompt_tokens import prompts_of
-from fastserve_converters.checkpoints.task import TASKS, Task
+from fastserve_converters.checkpoints.task import TASKS, Task, known_of_windows, reads_contexts
 from fastserve_converters.checkpoints.tokenizer_checks import code_note, embedding_rows, file_note, text_settings
 from fastserve_converters.checkpoints.tokenizer_loading import load_tokenizer
-from fastserve_converters.data import Sample, Split
+from fastserve_converters.data import MOST_CALIBRATION, Sample, Split
 from fastserve_converters.data.golden_texts import golden_texts
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
-from fastserve_runtime.preprocessors.text import TOKEN_TYPES, TextPreprocessor
+from fastserve_runtime.preprocessors.context_windows import ContextSettings, fitting_stride
+from fastserve_runtime.preprocessors.text import TOKEN_TYPES, LongText, TextPreprocessor, TokenizerSettings, Windows
 from fastserve_runtime.preprocessors.text_pairs import Text
 from fastserve_runtime.preprocessors.text_prompts import chosen_prompt, with_prompt
 
@@ -35,6 +36,8 @@ INPUTS = "inputs.npz"
 OUTPUTS = "reference.npz"
 CALIBRATION = "calibration.npz"
 DESCRIPTION = "reference.json"
+KNOWN = "known.npz"
+"""What quality is judged by beside inputs and outputs, for each evaluation window."""
 _BATCH = 32
 _MANY = 0.1
 """Share of the pairs of texts that are cut off from which on it is told."""
@@ -45,8 +48,9 @@ def build_reference(
 ) -> dict[str, Any]:
     """Run the original model on evaluation and golden texts and write what later steps need.
 
-    Written to `out`: the tokenizer, the inputs of evaluation and golden samples (one after the other), the reference's
-    outputs, the calibration inputs, and a description, which is returned too.
+    Written to `out`: the tokenizer, the inputs of evaluation and golden samples (one after the other; an evaluation
+    sample may have several windows), what is known of the evaluation windows beside, the reference's outputs, the
+    calibration inputs, and a description, which is returned too.
 
     Raises:
         UsageError: the checkpoint's tokenizer cannot be used on a device.
@@ -58,29 +62,34 @@ def build_reference(
     transformers_tokenizer.backend_tokenizer.save(str(out / TOKENIZER))
     preprocessor = TextPreprocessor((out / TOKENIZER).read_bytes(), settings)
     goldens = golden_texts(split.evaluation, preprocessor)
-    texts = [s.content for s in split.evaluation] + [g.content for g in goldens]
+    texts = [s.content for s in split.evaluation]
+    task: Task = TASKS.load(checkpoint.task)
+    long_text: LongText = "split" if reads_contexts(task) else "truncate"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # over-long texts are cut off here on purpose
-        inputs = preprocessor(texts)
-        calibration = preprocessor([s.content for s in split.calibration])
+        evaluation = preprocessor.windows(texts, long_text)
+        golden = preprocessor.windows([g.content for g in goldens])
+        calibration = preprocessor.windows([s.content for s in split.calibration], long_text).tensors
     prompt = chosen_prompt(settings.prompts, None)
-    prompted = [with_prompt(settings.prompts, prompt, text) for text in texts]
-    prove_same_tokens(transformers_tokenizer, prompted, inputs, length)
-    task: Task = TASKS.load(checkpoint.task)
+    for windows, own in ((evaluation, texts), (golden, [g.content for g in goldens])):
+        prompted = [with_prompt(settings.prompts, prompt, text) for text in own]
+        prove_same_tokens(transformers_tokenizer, prompted, windows, settings)
+    inputs = {name: np.concatenate([rows, golden.tensors[name]]) for name, rows in evaluation.tensors.items()}
     check_label_count(task, model, checkpoint, inputs)
     outputs = run_original(task, model, checkpoint, inputs)
     _save(out / INPUTS, inputs)
-    _save(out / CALIBRATION, calibration)
+    _save(out / CALIBRATION, {name: rows[:MOST_CALIBRATION] for name, rows in calibration.items()})
+    _save(out / KNOWN, known_of_windows(task, split.evaluation, evaluation))
     _save(out / OUTPUTS, outputs)
     labels = [s.label for s in split.evaluation]
     description = {
         "outputs": {name: [1, *values.shape[1:]] for name, values in outputs.items()},
         "task_settings": task.settings(checkpoint),
         "preprocessing": {"kind": "tokenizer", "settings": settings.as_document()},
-        "evaluation": len(split.evaluation),
+        "evaluation": len(evaluation.text_of),
+        "evaluation_samples": len(split.evaluation),
         "calibration": len(split.calibration),
         "labels": labels if None not in labels else None,
-        "queries": _query_numbers(split.evaluation) if task.RANKS else None,
         "goldens": [g.as_document() for g in goldens],
         "notes": [
             *notes,
@@ -93,24 +102,66 @@ def build_reference(
     return description
 
 
-def prove_same_tokens(
-    tokenizer: Any, texts: Sequence[Text], inputs: Mapping[str, NDArray[np.generic]], length: int
-) -> None:
+def prove_same_tokens(tokenizer: Any, texts: Sequence[Text], windows: Windows, settings: TokenizerSettings) -> None:
     """Compare the bundle's preprocessing with Transformers' own.
+
+    Args:
+        tokenizer: of Transformers.
+        texts: with their prompts.
+        windows: of the texts, by the bundle's preprocessing.
+        settings: which it has.
 
     Raises:
         EnvironmentFailure: they give different ids.
     """
-    singles = [text for text in texts if isinstance(text, str)]
-    pairs = [text for text in texts if not isinstance(text, str)]
-    both = [list(side) for side in zip(*pairs, strict=True)] if pairs else [singles]
-    # Padding is ours alone: a tokenizer may have none, or have it on the left.
-    expected = tokenizer(*both, truncation=True, max_length=length, return_token_type_ids=TOKEN_TYPES in inputs)
-    for name in {"input_ids", TOKEN_TYPES} & inputs.keys():
-        for text, ours, mask, theirs in zip(texts, inputs[name], inputs["attention_mask"], expected[name], strict=True):
+    context = None if settings.pairs is None else settings.pairs.context
+    inputs = windows.tensors
+    names = {"input_ids", TOKEN_TYPES} & inputs.keys()
+    if context is None:
+        singles = [text for text in texts if isinstance(text, str)]
+        pairs = [text for text in texts if not isinstance(text, str)]
+        both = [list(side) for side in zip(*pairs, strict=True)] if pairs else [singles]
+        # Padding is ours alone: a tokenizer may have none, or have it on the left.
+        found = tokenizer(
+            *both, truncation=True, max_length=settings.sequence_length, return_token_type_ids=TOKEN_TYPES in inputs
+        )
+        expected = [({name: found[name][row] for name in names}, row) for row in range(len(texts))]
+    else:
+        expected = [
+            pair
+            for number, text in enumerate(texts)
+            for pair in zip(
+                _windows_of_transformers(tokenizer, text, settings.sequence_length, context, names),
+                windows.of_text(number),
+                strict=False,  # of goldens there is the first alone
+            )
+        ]
+    for tokens, row in expected:
+        mask = inputs["attention_mask"][row]
+        for name, theirs in tokens.items():
             counted = len(theirs)
-            if ours[:counted].tolist() != list(theirs) or not mask[:counted].all() or mask[counted:].any():
-                raise different_tokens(text)
+            if inputs[name][row, :counted].tolist() != list(theirs) or not mask[:counted].all() or mask[counted:].any():
+                raise different_tokens(texts[windows.text_of[row]])
+
+
+def _windows_of_transformers(
+    tokenizer: Any, pair: Text, length: int, context: ContextSettings, names: Collection[str]
+) -> Iterator[dict[str, list[int]]]:
+    """Give the windows that Transformers makes of a question and its context; none where the question is cut."""
+    asked = len(tokenizer(pair[0], add_special_tokens=False)["input_ids"])
+    if asked > context.question_tokens:
+        return  # Transformers cuts no question
+    room = length - asked - tokenizer.num_special_tokens_to_add(pair=True)
+    found = tokenizer(
+        *([text] for text in pair),  # lists: a single empty text would count as none
+        truncation="only_second",
+        max_length=length,
+        stride=fitting_stride(context, room),
+        return_overflowing_tokens=True,
+        return_token_type_ids=TOKEN_TYPES in names,
+    )
+    for row in range(len(found["input_ids"])):
+        yield {name: found[name][row] for name in names}
 
 
 def _pair_notes(
@@ -127,16 +178,12 @@ def _pair_notes(
             "tokenizer_config.json."
         )
     length = preprocessor.settings.sequence_length
+    if checkpoint.reads_contexts:
+        return notes
     cut = sum(preprocessor.count_tokens(sample.content) > length for sample in samples)
     if cut > len(samples) * _MANY:
         notes.append(f"{cut} of {len(samples)} pairs have more than {length} tokens and are cut off: see --seq-len.")
     return notes
-
-
-def _query_numbers(samples: Sequence[Sample]) -> list[int]:
-    """Return the number of each sample's query, its first text."""
-    numbers: dict[str, int] = {}
-    return [numbers.setdefault(sample.text, len(numbers)) for sample in samples]
 
 
 def different_tokens(text: Text) -> EnvironmentFailure:

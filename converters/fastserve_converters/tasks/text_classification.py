@@ -88,12 +88,14 @@ def reference_outputs(
 
 def quality(compared: Comparison) -> Quality:
     """Compare what both say of each text: its class, its labels, or its value."""
+    import numpy as np
+
     from fastserve_runtime.pipelines.text_classification import MULTI_LABEL, REGRESSION, problem_type
 
     left, right = compared.first_outputs()
     problem = problem_type(compared.settings.get("problem_type"), left.shape[-1])
     judge = {REGRESSION: _values_quality, MULTI_LABEL: _label_sets_quality}.get(str(problem), _classes_quality)
-    return judge(left, right, compared.labels, compared.seed)
+    return judge(left, right, None if compared.labels is None else np.asarray(compared.labels), compared.seed)
 
 
 def _classes_quality(

@@ -7,6 +7,7 @@ reference's, with both and the MRR@10 beside it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastserve_converters.checkpoints.task import Pairs
@@ -14,9 +15,13 @@ from fastserve_converters.tasks.text_classification import LOGITS, outputs, refe
 from fastserve_runtime.conformance.quality import Quality
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from fastserve_converters.checkpoints.checkpoint import Checkpoint
-    from fastserve_converters.data import LabelKind
+    from fastserve_converters.data import LabelKind, Sample
     from fastserve_runtime.conformance.comparison import Comparison
+    from fastserve_runtime.preprocessors.text import Windows
 
 __all__ = ["LOGITS", "outputs", "reference_outputs"]
 
@@ -44,6 +49,16 @@ def label_kind(checkpoint: Checkpoint) -> LabelKind:
     from fastserve_converters.data import Numbers
 
     return Numbers(least=0)
+
+
+def known(samples: Sequence[Sample], windows: Windows) -> dict[str, NDArray[np.generic]]:
+    """Return the number of each sample's query, its first text."""
+    import numpy as np
+
+    from fastserve_runtime.conformance.retrieval import QUERY
+
+    numbers: dict[str, int] = {}
+    return {QUERY: np.array([numbers.setdefault(sample.text, len(numbers)) for sample in samples], np.int32)}
 
 
 def quality(compared: Comparison) -> Quality:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from fastserve_runtime.cli.failures import run_with_failures_told
 from fastserve_runtime.cli.generation_options import add_flags
 from fastserve_runtime.cli.server_options import add_server_flags
 from fastserve_runtime.cli.streams import flush_streams, prepare_streams
+from fastserve_runtime.cli.task_flags import AddFlags, task_flags
 from fastserve_runtime.cli.view import PlainView, View
 from fastserve_runtime.preprocessors.text import LONG_TEXT
 
@@ -43,8 +45,9 @@ def run_words(words: Sequence[str] | None, view: View, program: str = PROGRAM) -
         view: where results and messages go.
         program: the name under which wrong usage and help are told.
     """
+    given = sys.argv[1:] if words is None else words
     try:
-        arguments = parser(program).parse_args(words)
+        arguments = parser(program, task_flags(given)).parse_args(given)
         if arguments.bundle is None and not arguments.machine:  # of `inspect`; all others want a bundle
             arguments.wrong_usage("a BUNDLE is wanted, or --machine")
     except SystemExit as end:  # --help, --version, and wrong usage, which was told already
@@ -55,8 +58,13 @@ def run_words(words: Sequence[str] | None, view: View, program: str = PROGRAM) -
     )
 
 
-def parser(program: str = PROGRAM) -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
+def parser(program: str = PROGRAM, add_task_flags: AddFlags | None = None) -> argparse.ArgumentParser:
+    """Return the parser of the command line.
+
+    Args:
+        program: the name under which wrong usage and help are told.
+        add_task_flags: adds to `run` what a bundle's task has beside; see `task_flags`.
+    """
     top = argparse.ArgumentParser(
         prog=program,
         description="Look into FastServe bundles, run them, check them and measure them on this device.",
@@ -73,7 +81,11 @@ def parser(program: str = PROGRAM) -> argparse.ArgumentParser:
     inspect.set_defaults(wrong_usage=inspect.error)
     inspect.add_argument("--engine", metavar="NAME", help="With --machine: try this engine alone.")
     run = _add(
-        commands, "run", "Use a bundle: embeddings and how alike the texts are, labels with scores, or generated text."
+        commands,
+        "run",
+        "Use a bundle: embeddings and how alike the texts are, labels with scores, answers, or generated text. With a "
+        "bundle before --help, its task's own flags are shown too.",
+        conflicts="resolve",  # a task may mean another thing by a word
     )
     texts = run.add_argument(
         "texts",
@@ -102,6 +114,8 @@ def parser(program: str = PROGRAM) -> argparse.ArgumentParser:
     )
     run.add_argument("--output", type=Path, metavar="FILE", help="Write a model's output tensors to this .npz file.")
     add_flags(run)
+    if add_task_flags is not None:
+        add_task_flags(run)
     verify = _add(commands, "verify", "Check a bundle's files, and that its variants compute what they should here.")
     bench = _add(commands, "bench", "Measure latency, memory and start-up of a variant on the bundle's own texts.")
     bench.add_argument(
@@ -122,8 +136,11 @@ def _add(
     description: str,
     *,
     may_omit: bool = False,
+    conflicts: str = "error",
 ) -> argparse.ArgumentParser:
-    command = commands.add_parser(name, help=description, description=description, allow_abbrev=False)
+    command = commands.add_parser(
+        name, help=description, description=description, allow_abbrev=False, conflict_handler=conflicts
+    )
     bundle = command.add_argument("bundle", type=Path, metavar="BUNDLE", help="A bundle: its directory or .zip file.")
     if may_omit:
         bundle.nargs, bundle.required = "?", False

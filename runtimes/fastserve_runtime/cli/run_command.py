@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from fastserve_runtime.cli.generation_options import GenerationOptions, is_generation
 from fastserve_runtime.cli.streams import show_document
 from fastserve_runtime.cli.tensor_run import run_tensors, takes_tensors
-from fastserve_runtime.cli.text_outputs import TextOptions, text_outputs
+from fastserve_runtime.cli.text_outputs import TextOptions, check_options, text_outputs
 from fastserve_runtime.cli.view import Table, View
 from fastserve_runtime.errors import EXIT_OK, UsageError
 from fastserve_runtime.loading import load
+from fastserve_runtime.plugins import PIPELINES
+from fastserve_runtime.results import Results
+
+if TYPE_CHECKING:
+    from fastserve_runtime.pipelines import Pipeline
 
 
 def run(arguments: Namespace, view: View) -> int:
@@ -37,6 +42,17 @@ def run(arguments: Namespace, view: View) -> int:
 
         return generate(arguments.bundle, arguments.texts, options, as_json=arguments.as_json, **opening)
     with load(arguments.bundle, **opening) as pipeline:
+        answer: Callable[[Pipeline, Namespace], Results] | None = getattr(
+            PIPELINES.load(pipeline.task), "run_arguments", None
+        )
+        if answer is not None:
+            check_options(pipeline.task, texts)
+            results = answer(pipeline, arguments)
+            if arguments.as_json:
+                show_document(results.documents)
+            else:
+                view.table(Table(results.headings, results.rows, results.numbers, of_texts=True))
+            return EXIT_OK
         outputs = text_outputs(pipeline, arguments.texts, texts)
     if arguments.as_json:
         show_document(outputs.documents)

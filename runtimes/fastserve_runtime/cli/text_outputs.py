@@ -10,7 +10,7 @@ from fastserve_runtime.cli.given_texts import given_pairs, given_texts
 from fastserve_runtime.cli.view import Table
 from fastserve_runtime.errors import UsageError
 from fastserve_runtime.preprocessors.text import DEFAULT_LONG_TEXT, LongText, checked_long_text
-from fastserve_runtime.results import result_documents
+from fastserve_runtime.results import result_documents, shown_score
 
 if TYPE_CHECKING:
     from fastserve_runtime.pipelines import Pipeline
@@ -65,20 +65,20 @@ class TextOutputs:
 
 
 def text_outputs(pipeline: Pipeline, words: Sequence[str], options: TextOptions) -> TextOutputs:
-    """Run a pipeline on the texts of a command line.
+    """Run a pipeline that has no way of its own on the texts of a command line.
 
     Raises:
         UsageError: there is no text, or they are not given as the pipeline takes them.
     """
     long_text = checked_long_text(options.long_text or DEFAULT_LONG_TEXT)
-    _check(pipeline.task, options)
+    check_options(pipeline.task, options)
     if options.query is not None:
         return _ranked(pipeline, options.query, given_texts(words), long_text, options.prompt)
     texts: Sequence[Text] = given_pairs(words) if options.pair else given_texts(words)
     results = pipeline(texts, long_text=long_text, prompt=options.prompt)
     if pipeline.task == RANKING:
         documents = [{**d, "output": {"score": d["output"]}} for d in result_documents(texts, results)]
-        scores = [(_number(d["output"]["score"]),) for d in documents]
+        scores = [(shown_score(d["output"]["score"]),) for d in documents]
         return TextOutputs(documents, _table(documents, ("score",), scores), texts)
     documents = result_documents(texts, results)
     if isinstance(documents[0]["output"], dict) and pipeline.task != CLASSIFICATION:
@@ -88,7 +88,12 @@ def text_outputs(pipeline: Pipeline, words: Sequence[str], options: TextOptions)
     return TextOutputs(documents, None, texts, results)
 
 
-def _check(task: str, options: TextOptions) -> None:
+def check_options(task: str, options: TextOptions) -> None:
+    """Refuse options that go with no bundle of a task, or not with one another.
+
+    Raises:
+        UsageError: naming them.
+    """
     if options.query is None:
         if task == RANKING and not options.pair:
             raise UsageError(
@@ -111,7 +116,7 @@ def _ranked(pipeline: Any, query: str, documents: list[str], long_text: LongText
         {"query": query, "text": d.text, "output": {"rank": place, "index": d.index, "score": d.score}}
         for place, d in enumerate(found, start=1)
     ]
-    rows = tuple((str(place), d.text, _number(d.score)) for place, d in enumerate(found, start=1))
+    rows = tuple((str(place), d.text, shown_score(d.score)) for place, d in enumerate(found, start=1))
     return TextOutputs(shown, Table(("rank", "text", "score"), rows, ("rank", "score"), of_texts=True), documents)
 
 
@@ -121,7 +126,7 @@ def _classified(documents: Sequence[dict[str, Any]], problem_type: str | None) -
     outputs = [document["output"] for document in documents]
     if problem_type == REGRESSION:
         names = tuple(outputs[0]["scores"]) if len(outputs[0]["scores"]) > 1 else ("value",)
-        return _table(documents, names, [tuple(map(_number, o["scores"].values())) for o in outputs])
+        return _table(documents, names, [tuple(map(shown_score, o["scores"].values())) for o in outputs])
     if problem_type == MULTI_LABEL:
         rows = [(", ".join(f"{label} {o['scores'][label]:.3f}" for label in o["labels"]) or "none",) for o in outputs]
         return _table(documents, ("labels",), rows, are_numbers=False)
@@ -146,7 +151,3 @@ def _table(
     rows = tuple((*(d[way] for way in ways), *own) for d, own in zip(documents, cells, strict=True))
     headings = ("text", "second text")[: len(ways)]
     return Table((*headings, *names), rows, names if are_numbers else (), of_texts=True)
-
-
-def _number(value: float) -> str:
-    return f"{value:.4f}" if abs(value) >= 0.001 or value == 0 else f"{value:.3g}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +22,8 @@ class Comparison:
         reference: the reference's outputs by name, shape [n, ...].
         actual: the variant's.
         inputs: of the samples, and what is known of them beside (`query`), shape [n, ...].
-        labels: classes or numbers, shape [n]; of several labels a text, 1 for each that is right, shape [n, labels].
-            None where there are none.
+        labels: of each sample, as its task reads them: a class, a number, 1 or 0 for each of several labels, or a
+            sequence of right answers. None where there are none.
         seed: of the bootstrap.
         settings: the task's own, the manifest's `task_settings`.
     """
@@ -31,7 +31,7 @@ class Comparison:
     reference: Arrays
     actual: Arrays
     inputs: Arrays = field(default_factory=dict)
-    labels: NDArray[np.generic] | None = None
+    labels: Sequence[Any] | NDArray[np.generic] | None = None
     seed: int = 0
     settings: Mapping[str, Any] = field(default_factory=dict)
 

@@ -162,6 +162,10 @@ def comparable(kind: str, values: NDArray[np.generic]) -> NDArray[np.generic]:
     return centred
 
 
+_IMPOSSIBLE = -1e9
+"""A score beside which any other is certain."""
+
+
 @dataclass(frozen=True)
 class Judgement:
     """Whether an output met a policy, why not, and its figures."""
@@ -183,14 +187,19 @@ def judge(
         policy: the limits.
         reference: what it should be, shape [..., d].
         actual: what it is, same shape.
-        counted: which rows count, shape [...]; the hidden states of padding mean nothing. None: all.
+        counted: which rows count, shape [...]; the hidden states of padding mean nothing. Where rows are scores of
+            tokens, which of these count, shape [..., d]. None: all.
     """
     if reference.shape != actual.shape:
         return Judgement(passed=False, reason=f"shape is {list(actual.shape)}, not {list(reference.shape)}", figures={})
     left = np.asarray(reference, np.float64)
     right = np.asarray(actual, np.float64)
+    rows = left, right
     if counted is not None:
-        left, right = left[counted], right[counted]
+        rows = (left[counted], right[counted])
+        left, right = rows
+        if counted.shape == reference.shape:
+            rows = (np.where(counted, reference, _IMPOSSIBLE), np.where(counted, actual, _IMPOSSIBLE))
     error = largest_error(left, right)
     figures = {
         "largest_error": error,
@@ -198,16 +207,16 @@ def judge(
         "sqnr_db": sqnr_db(left, right),
         "least_cosine": float(row_cosines(left, right).min(initial=1.0)),
     }
-    if policy.most_kl is not None and left.shape[-1] > 1:
-        figures["kl"] = float(divergences(left, right).mean()) if left.size else 0.0
+    if policy.most_kl is not None and rows[0].shape[-1] > 1:
+        figures["kl"] = float(divergences(*rows).mean()) if left.size else 0.0
     reasons = [] if left.size else ["no value was compared"]
     if not np.all(np.isfinite(right)):
         reasons.append("it has values that are not finite")
     reasons += _broken_limits(policy, figures)
     if policy.top1_margin is not None:
-        changed = _changed_top1(left, right, policy.top1_margin)
+        changed = _changed_top1(*rows, policy.top1_margin)
         if changed:
-            reasons.append(f"{changed} of {len(left)} best classes changed though they led clearly")
+            reasons.append(f"{changed} of {len(rows[0])} best classes changed though they led clearly")
     return Judgement(not reasons, "; ".join(reasons), figures)
 
 

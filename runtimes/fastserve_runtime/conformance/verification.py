@@ -263,7 +263,7 @@ def _pipeline_refusal(bundle: Bundle, session: Session, golden: Golden) -> str |
 
 
 def counted_rows(variant: Variant, output: str, inputs: Arrays) -> NDArray[np.bool_] | None:
-    """Return which vectors of an output count, shape [samples, tokens]; None: all.
+    """Return which vectors, or which scores of tokens, of an output count, shape [samples, tokens]; None: all.
 
     What a model gives for each token counts where a token stands: what it gives for padding is never used. Of a decoder
     these are the tokens that are scored.
@@ -275,7 +275,7 @@ def counted_rows(variant: Variant, output: str, inputs: Arrays) -> NDArray[np.bo
     mask = inputs.get(SCORED)
     if mask is None:
         tensors = [t for graph in variant.graphs.values() for t in graph.signature.outputs if t.name == output]
-        is_by_token = any(t.axes[:2] == (BATCH, TOKENS) and len(t.axes) > 2 for t in tensors)
+        is_by_token = any(t.axes[:2] == (BATCH, TOKENS) for t in tensors)
         mask = inputs.get(MASK) if is_by_token else None
     if mask is None:
         return None

@@ -3,7 +3,8 @@
 Third parties add theirs by the entry-point group `fastserve_runtime.pipelines`. A module offers
 `open_pipeline(session, preprocessor, settings)` and `OUTPUT_KINDS`, which says by what kind of policy each output is
 judged (`embedding`, `hidden`, `logits`); `DEFAULT_OUTPUT_KIND` says it of all that are not named (`hidden` if left
-out).
+out). It may offer what the command `run` is to know of its task: `add_run_flags(parser)` adds flags, and
+`run_arguments(pipeline, arguments)` returns the `Results`.
 """
 
 from __future__ import annotations

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from fastserve_runtime.closing import ClosedAtEnd
 from fastserve_runtime.preprocessors.text import LongText, TextPreprocessor, Windows
 from fastserve_runtime.preprocessors.text_pairs import Inputs, Text, as_samples
-from fastserve_runtime.sessions.batching import run_samples
 from fastserve_runtime.sessions.session import Session
 
 if TYPE_CHECKING:
@@ -37,4 +36,10 @@ class TextPipeline(ClosedAtEnd):
     ) -> tuple[Windows, dict[str, Tensor]]:
         """Return the texts' windows, one a text unless long ones are split, and the model's outputs for each."""
         windows = self.preprocessor.windows(texts, long_text, prompt=prompt)
-        return windows, run_samples(self.session, windows.tensors)
+        return windows, self._run(windows)
+
+    def _run(self, windows: Windows) -> dict[str, Tensor]:
+        """Return the model's outputs for each window."""
+        from fastserve_runtime.sessions.batching import run_samples
+
+        return run_samples(self.session, windows.tensors)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, UsageError
 from fastserve_runtime.installation import install_command
 from fastserve_runtime.parsing import Fields
+from fastserve_runtime.preprocessors.context_windows import ContextSettings, context_windows
 from fastserve_runtime.preprocessors.text_encoding import SIDES, Side, check_tokens, encode_texts
 from fastserve_runtime.preprocessors.text_pairs import PairSettings, Text, checked_samples
 from fastserve_runtime.preprocessors.text_prompts import Prompts, chosen_prompt, unpooled_tokens, with_prompt
@@ -80,6 +81,7 @@ class TokenizerSettings:
     def as_document(self) -> dict[str, Any]:
         """Return the settings as a manifest has them; `from_document` reads them back."""
         own = {name: value for name, value in asdict(self).items() if value is not None and name != "prompts"}
+        own |= {"pairs": self.pairs.as_document()} if self.pairs is not None else {}
         return own | (self.prompts.as_document() if self.prompts is not None else {})
 
 
@@ -93,11 +95,13 @@ class Windows:
             `pooling_mask` (float32).
         special: which tokens are special or padding, bool, the same shape.
         text_of: the number of the text that a window belongs to, ascending, shape [windows].
+        encodings: the `tokenizers.Encoding` of each window, which knows where its tokens stand in the texts.
     """
 
     tensors: Tensors
     special: NDArray[np.bool_]
     text_of: NDArray[np.intp]
+    encodings: Sequence[Any] = ()
 
     def of_text(self, number: int) -> list[int]:
         """Return the rows of one text's windows, in order."""
@@ -139,7 +143,8 @@ class TextPreprocessor:
     """Makes `input_ids` (int32) and `attention_mask` (float32), both of shape [n, sequence_length], from texts.
 
     From pairs of texts, where the settings say that a model takes such; then also `token_type_ids` (int32) for a model
-    that has token types. A pair that is too long loses the last tokens of whichever text is longer (`longest_first`).
+    that has token types. A pair that is too long loses the last tokens of whichever text is longer (`longest_first`);
+    of a question and its context only the context is cut, or split into windows (`context_windows`).
     """
 
     def __init__(self, tokenizer_json: bytes, settings: TokenizerSettings) -> None:
@@ -153,6 +158,10 @@ class TextPreprocessor:
             side = settings.truncation_side or "right"
             tokenizer.enable_truncation(length, strategy="longest_first", direction=side)
             tokenizer.enable_padding(length=length, pad_id=settings.pad_id, pad_token=settings.pad_token)
+            if settings.pairs is not None and settings.pairs.context is not None:
+                # Its windows are cut and padded one by one.
+                tokenizer.no_truncation()
+                tokenizer.no_padding()
         except OverflowError as error:
             raise BundleError(f"The tokenizer cannot take the bundle's settings {settings}: {error}.") from error
         if settings.vocabulary_size is not None and settings.pad_id >= settings.vocabulary_size:
@@ -173,15 +182,24 @@ class TextPreprocessor:
         """Tokenize, with the default prompt, truncate with a warning, and pad; see `windows`."""
         return self.windows(texts, "truncate").tensors
 
-    def windows(self, texts: Sequence[Text], long_text: LongText = "truncate", *, prompt: str | None = None) -> Windows:
+    def windows(
+        self,
+        texts: Sequence[Text],
+        long_text: LongText = "truncate",
+        *,
+        prompt: str | None = None,
+        context: ContextSettings | None = None,
+    ) -> Windows:
         """Tokenize and pad; texts with too many tokens are cut off with a warning, or split into several windows.
 
-        Windows do not overlap; each has the special tokens of a whole text, and the first one the prompt.
+        Windows do not overlap, except those of a context; each has the special tokens of a whole text, and the first
+        one the prompt.
 
         Args:
             texts: one or more.
             long_text: what becomes of those that are too long.
             prompt: the name of what is put before each; None: the default one; `""`: nothing.
+            context: how contexts are split, of a model that answers questions; None: as the settings say.
 
         Raises:
             UsageError: there is no text, one of them is not what the model takes, `long_text` is neither, a pair of
@@ -195,18 +213,19 @@ class TextPreprocessor:
             with_prompt(self.settings.prompts, name, text)
             for text in checked_samples(texts, takes_pairs=self.takes_pairs)
         ]
-        if checked_long_text(long_text) == "split" and self.takes_pairs:
+        own_context = self._context(context)
+        if checked_long_text(long_text) == "split" and self.takes_pairs and own_context is None:
             raise UsageError(
                 "Pairs of texts cannot be split into windows.",
                 "Leave --long-text out, or give shorter texts, such as the passages of a document one by one.",
             )
         length = self.settings.sequence_length
-        encodings = self._encoded(clean)
-        cut = sum(bool(e.overflowing) for e in encodings)
+        found = self._encoded(clean) if own_context is None else self._with_contexts(clean, own_context)
+        cut = sum(len(parts) > 1 for parts in found)
         if cut and long_text == "truncate":
             what = "pairs" if self.takes_pairs else "texts"
             warnings.warn(f"{cut} of {len(clean)} {what} have more than {length} tokens and are cut off.", stacklevel=2)
-        parts = [self._in_order([e, *e.overflowing]) if long_text == "split" else [e] for e in encodings]
+        parts = [self._in_order(whole) if long_text == "split" else whole[:1] for whole in found]
         rows = [part for text in parts for part in text]
         tensors: dict[str, NDArray[np.generic]] = {
             "input_ids": np.array([e.ids for e in rows], np.int32),
@@ -223,13 +242,40 @@ class TextPreprocessor:
             tensors=tensors,
             special=np.array([e.special_tokens_mask for e in rows], bool),
             text_of=np.repeat(np.arange(len(clean)), [len(text) for text in parts]),
+            encodings=rows,
         )
 
-    def _encoded(self, texts: Sequence[Any]) -> list[Any]:
+    def _context(self, asked: ContextSettings | None) -> ContextSettings | None:
+        own = None if self.settings.pairs is None else self.settings.pairs.context
+        return own if own is None or asked is None else asked
+
+    def _encoded(self, texts: Sequence[Any]) -> list[list[Any]]:
+        """Return each text's encoding, followed by what overflows it."""
+        encodings = encode_texts(self._tokenizer, texts, add_special_tokens=self.settings.add_special_tokens)
+        return self._checked([[e, *e.overflowing] for e in encodings], texts)
+
+    def _with_contexts(self, pairs: Sequence[Any], context: ContextSettings) -> list[list[Any]]:
+        """Return the windows of each question and context, those that come first in front."""
         settings = self.settings
-        encodings = encode_texts(self._tokenizer, texts, add_special_tokens=settings.add_special_tokens)
-        check_tokens(encodings, texts, vocabulary_size=settings.vocabulary_size, reserved_id=settings.reserved_id)
-        return encodings
+        found = []
+        for pair in pairs:
+            windows = context_windows(
+                self._tokenizer,
+                pair,
+                settings.sequence_length,
+                context,
+                side=settings.truncation_side or "right",
+                add_special_tokens=settings.add_special_tokens,
+            )
+            for window in windows:
+                window.pad(settings.sequence_length, pad_id=settings.pad_id, pad_token=settings.pad_token)
+            found.append(windows)
+        return self._checked(found, pairs)
+
+    def _checked(self, parts: list[list[Any]], texts: Sequence[Any]) -> list[list[Any]]:
+        settings = self.settings
+        check_tokens(parts, texts, vocabulary_size=settings.vocabulary_size, reserved_id=settings.reserved_id)
+        return parts
 
     def _in_order(self, parts: list[Any]) -> list[Any]:
         """Return the parts of a text from its beginning to its end; cut at the left, they come the other way round."""

@@ -42,12 +42,12 @@ def _encode_one(tokenizer: Any, number: int, text: Any, *, add_special_tokens: b
 
 
 def check_tokens(
-    encodings: Sequence[Any], texts: Sequence[Any], *, vocabulary_size: int | None, reserved_id: int | None
+    encodings: Sequence[Sequence[Any]], texts: Sequence[Any], *, vocabulary_size: int | None, reserved_id: int | None
 ) -> None:
     """Refuse texts with tokens that the model has no row for, or that it takes for padding.
 
     Args:
-        encodings: of the texts, in their order; overflowing parts are looked at too.
+        encodings: of each text, in their order, its parts.
         texts: for the message.
         vocabulary_size: how many rows the model's embedding table has; None where unknown.
         reserved_id: an id that a text must not have; None where there is none.
@@ -55,8 +55,8 @@ def check_tokens(
     Raises:
         InputError: naming the first such text and its token.
     """
-    for number, (encoding, text) in enumerate(zip(encodings, texts, strict=True), 1):
-        for part in (encoding, *encoding.overflowing):
+    for number, (parts, text) in enumerate(zip(encodings, texts, strict=True), 1):
+        for part in parts:
             if vocabulary_size is not None and max(part.ids, default=0) >= vocabulary_size:
                 place = next(i for i, token in enumerate(part.ids) if token >= vocabulary_size)
                 raise InputError(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias, TypeGuard
 
 from fastserve_runtime.errors import UsageError
 from fastserve_runtime.parsing import Fields
+from fastserve_runtime.preprocessors.context_windows import ContextSettings
 
 TextPair: TypeAlias = tuple[str, str]
 Text: TypeAlias = str | TextPair
@@ -22,16 +23,25 @@ class PairSettings:
 
     Attributes:
         token_types: whether the model has an input `token_type_ids`: 1 for the second text's tokens, else 0.
+        context: how the second text becomes windows where it is the context of a question; None where both texts are
+            cut to fit.
     """
 
     token_types: bool
+    context: ContextSettings | None = None
 
     @classmethod
     def from_document(cls, document: Any) -> PairSettings | None:
         """Read the setting `pairs` of a manifest's preprocessing; None where there is none."""
         if document is None:
             return None
-        return cls(Fields(document, "preprocessing.settings.pairs").flag("token_types"))
+        fields = Fields(document, "preprocessing.settings.pairs")
+        context = ContextSettings.from_document(document.get("context"), f"{fields.where}.context")
+        return cls(fields.flag("token_types"), context)
+
+    def as_document(self) -> dict[str, Any]:
+        """Return the settings as a manifest has them; `from_document` reads them back."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 def is_pair(value: object) -> TypeGuard[tuple[str, str] | list[str]]:

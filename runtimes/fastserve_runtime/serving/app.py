@@ -20,6 +20,7 @@ from fastserve_runtime.serving.openai_responses import model_document, models_do
 from fastserve_runtime.serving.refusal import Refusal
 from fastserve_runtime.serving.routes import GenerationEndpoint, error_response
 from fastserve_runtime.serving.settings import ServerSettings
+from fastserve_runtime.serving.task_routes import task_endpoints
 from fastserve_runtime.serving.text_routes import ClassificationEndpoint, EmbeddingEndpoint, RankingEndpoint
 
 HEALTH = "/health"
@@ -41,6 +42,7 @@ def application(models: Sequence[ServedModel], settings: ServerSettings) -> Star
         Route("/v1/embeddings", EmbeddingEndpoint(models, settings), methods=["POST"]),
         Route("/v1/classify", ClassificationEndpoint(models, settings), methods=["POST"]),
         Route("/v1/rerank", RankingEndpoint(models, settings), methods=["POST"]),
+        *(Route(path, endpoint, methods=["POST"]) for path, endpoint in task_endpoints(models, settings)),
     ]
     if settings.token is None:
         guard = Middleware(TrustedHostMiddleware, allowed_hosts=[*LOOPBACK_NAMES, settings.host], www_redirect=False)

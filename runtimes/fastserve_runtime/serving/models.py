@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fastserve_runtime.errors import UsageError
 from fastserve_runtime.generation.finish import Generation
 from fastserve_runtime.generation.grammar import GrammarRefused
+from fastserve_runtime.plugins import PIPELINES
 from fastserve_runtime.serving.openai_requests import GenerationRequest
 from fastserve_runtime.serving.refusal import Refusal
 from fastserve_runtime.serving.request_fields import PROMPT_NAME
@@ -109,8 +110,9 @@ def check_served(name: str, pipeline: Any) -> None:
     Raises:
         UsageError: its task is not served, or it gives no embedding of a whole text.
     """
-    if pipeline.task not in _ROUTES:
-        raise UsageError(f"'{name}' is of the task {pipeline.task}; only {', '.join(_ROUTES)} are served.")
+    if route_of(pipeline.task) is None:
+        served = [task for task in PIPELINES.built_in() if route_of(task) is not None]
+        raise UsageError(f"'{name}' is of the task {pipeline.task}; only {', '.join(served)} are served.")
     if pipeline.task == FEATURE_EXTRACTION:
         outputs = {output.name for graph in pipeline.session.graphs.values() for output in graph.outputs}
         if _SENTENCE_EMBEDDING not in outputs:
@@ -118,6 +120,12 @@ def check_served(name: str, pipeline: Any) -> None:
                 f"'{name}' gives hidden states of every token, not one embedding of a text.",
                 "Export a checkpoint with pooling.",
             )
+
+
+def route_of(task: str) -> str | None:
+    """Return the routes of a task, in words; None where it is not served. A pipeline's module may say its own."""
+    own: str | None = _ROUTES.get(task) or getattr(PIPELINES.load(task), "ROUTE", None)
+    return own
 
 
 def choose_model(models: Sequence[ServedModel], name: str | None, task: str) -> ServedModel:
@@ -144,7 +152,7 @@ def choose_model(models: Sequence[ServedModel], name: str | None, task: str) -> 
             if model.task != task:
                 raise Refusal(
                     400,
-                    f"The model '{name}' is of the task {model.task}. Use {_ROUTES[model.task]}.",
+                    f"The model '{name}' is of the task {model.task}. Use {route_of(model.task)}.",
                     parameter="model",
                 )
             return model

@@ -11,7 +11,7 @@ import numpy as np
 from fastserve.bundles.bundle_writer import BundleFile
 from fastserve.cache.cache import Entry
 from fastserve.exporting.model_source import ModelSource
-from fastserve.pipeline.stages import query_numbers, read_arrays
+from fastserve.pipeline.stages import known_of_windows, read_arrays
 from fastserve.search.candidate import Candidate
 from fastserve_converters.artifact import GENAI_CONFIG
 from fastserve_converters.checkpoints.checkpoint import Checkpoint
@@ -119,7 +119,7 @@ def evaluation_of(reference: Entry, task: str) -> Evaluation | None:
         {name: value[:count] for name, value in read_arrays(reference.folder / file).items()}
         for file in ("inputs.npz", "reference.npz")
     )
-    inputs |= {name: numbers[:count] for name, numbers in query_numbers(reference).items()}
+    inputs |= {name: values[:count] for name, values in known_of_windows(reference).items()}
     values: Arrays = {
         name: np.asarray(value, np.float32) if value.dtype.kind == "f" else value
         for name, value in compared_values(pipeline, outputs, inputs).items()

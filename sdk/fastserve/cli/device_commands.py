@@ -13,7 +13,7 @@ from fastserve_runtime.cli import run_words
 from fastserve_runtime.errors import EXIT_OK
 
 DESCRIPTIONS = {
-    "run": "Use a bundle: embeddings and how alike the texts are, labels with scores, or generated text.",
+    "run": "Use a bundle: embeddings and how alike the texts are, labels with scores, answers, or generated text.",
     "inspect": "Show what is inside a bundle, or what this machine can run.",
     "verify": "Check a bundle's integrity and its goldens with the runtime alone.",
     "serve": "Serve bundles over HTTP as OpenAI's API does, until Ctrl-C.",

@@ -11,10 +11,11 @@ from fastserve.cli.consoles import error_console, output_console
 from fastserve.cli.failures import failures_shown
 from fastserve.cli.report import export_document, print_export
 from fastserve.exporting.exporting import run_export
-from fastserve.exporting.length import DEFAULT_CONTEXT, DEFAULT_SEQUENCE_LENGTH
+from fastserve.exporting.length import DEFAULT_CONTEXT
 from fastserve.exporting.request import ExportRequest
 from fastserve.pipeline.progress import terminal_reporter
 from fastserve.search.budget import budget_from_flags
+from fastserve_converters.checkpoints.task import USUAL_LENGTH
 from fastserve_runtime.cli.listed_words import WORDS, listed_words
 from fastserve_runtime.cli.streams import show_document
 from fastserve_runtime.errors import EXIT_NOTHING_FITS
@@ -46,7 +47,7 @@ def export(
     ] = None,
     seq_len: Annotated[
         int | None,
-        typer.Option(help=f"Tokens a text is padded or cut to; at most {DEFAULT_SEQUENCE_LENGTH} if left out."),
+        typer.Option(help=f"Tokens a text is padded or cut to; the task's usual, mostly {USUAL_LENGTH}, if left out."),
     ] = None,
     context: Annotated[
         int | None,
@@ -65,7 +66,9 @@ def export(
     data: Annotated[
         list[Path] | None, typer.Option(help="CSV, JSON lines, Parquet or text; .npz of a .pt2; may be repeated.")
     ] = None,
-    text_column: Annotated[str, typer.Option(help="The data's column of the text.")] = "text",
+    text_column: Annotated[
+        str | None, typer.Option(help="The data's column of the text; 'text' or 'question' if left out.")
+    ] = None,
     text_pair_column: Annotated[
         str | None,
         typer.Option(help="The data's column of the second text; the model is then exported for pairs of texts."),
@@ -73,7 +76,9 @@ def export(
     pairs: Annotated[
         bool, typer.Option("--pairs", help="Export a classifier for pairs of texts (NLI, STS); rankers always are.")
     ] = False,
-    label_column: Annotated[str, typer.Option(help="The data's column of the label.")] = "label",
+    label_column: Annotated[
+        str | None, typer.Option(help="The data's column of the label; 'label' or 'answers' if left out.")
+    ] = None,
     range_method: Annotated[
         str, typer.Option(help="How static precisions find activations' ranges: min-max, percentile or mse.")
     ] = "min-max",

@@ -36,6 +36,7 @@ from fastserve.search.target_variants import make_target_candidates, planned_tar
 from fastserve.search.variants import Making, make_candidates, planned_steps
 from fastserve_converters.checkpoints.checkpoint import Checkpoint
 from fastserve_converters.checkpoints.reading import read_checkpoint
+from fastserve_converters.checkpoints.task import TASKS, Task, usual_columns
 from fastserve_converters.data import Table, read_tables
 from fastserve_converters.formats import (
     FORMATS,
@@ -135,10 +136,10 @@ def run_export(request: ExportRequest, reporter: Reporter | None = None) -> Expo
         target_stages = resources.enter_context(TargetStages(stages))
         target_steps = (s for plan in plans for s in planned_target_steps(plan, wanted[plan.name]))
         stages.reporter.plan([*_steps(available, precisions), *target_steps])
+        task: Task = TASKS.load(checkpoint.task)
+        columns = request.columns(usual_columns(task))
         reference = stages.reference(
-            DataSettings(
-                request.data, request.text_column, request.text_pair_column, request.label_column, request.seed
-            )
+            DataSettings(request.data, columns.text, columns.pair, columns.label, request.seed)
         )
         program = stages.program(reference)
         making = Making(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fastserve_converters.checkpoints.checkpoint import Checkpoint
+from fastserve_converters.checkpoints.task import TASKS, Task, usual_length
 from fastserve_runtime.errors import UsageError
 
-DEFAULT_SEQUENCE_LENGTH = 64
 LEAST_SEQUENCE_LENGTH = 4
 DEFAULT_CONTEXT = 1024
 LEAST_CONTEXT = 32
@@ -80,7 +80,8 @@ def length_notes(checkpoint: Checkpoint, length: int, *, was_asked: bool) -> Ite
 
 
 def _usual_length(checkpoint: Checkpoint) -> int:
-    usual = min(DEFAULT_SEQUENCE_LENGTH, checkpoint.usual_tokens)
+    task: Task = TASKS.load(checkpoint.task)
+    usual = min(usual_length(task), checkpoint.usual_tokens)
     most = checkpoint.texts.max_seq_length
     if most is None:
         return usual

@@ -9,7 +9,7 @@ from fastserve.exporting.length import length_notes
 from fastserve.exporting.request import ExportRequest
 from fastserve.search.candidate import Candidate
 from fastserve_converters.checkpoints.checkpoint import Checkpoint
-from fastserve_converters.checkpoints.task import TASKS, Task
+from fastserve_converters.checkpoints.task import TASKS, Task, usual_columns
 from fastserve_converters.data import Table, unused_texts
 from fastserve_converters.models.sources import form_of_task
 
@@ -26,21 +26,22 @@ def unmeasured_notes(candidates: Sequence[Candidate]) -> Iterator[str]:
 
 def data_notes(request: ExportRequest, tables: Sequence[Table], checkpoint: Checkpoint) -> Iterator[str]:
     """Name columns of texts that are not used, such as the second texts of pairs."""
-    used = [name for name in (request.text_column, request.text_pair_column, request.label_column) if name is not None]
-    names = dict.fromkeys(name for table in tables for name in unused_texts(table, used))
     task: Task = TASKS.load(checkpoint.task)
+    columns = request.columns(usual_columns(task))
+    used = [name for name in (columns.text, columns.pair, columns.label) if name is not None]
+    names = dict.fromkeys(name for table in tables for name in unused_texts(table, used))
     for name in names:
         way = (
             f" If the model takes pairs of texts, export it with --text-pair-column {name}."
             if task.PAIRS == "optional" and not checkpoint.takes_pairs
             else ""
         )
-        yield f"The data's column '{name}' holds texts too and is not used: '{request.text_column}' is.{way}"
+        yield f"The data's column '{name}' holds texts too and is not used: '{columns.text}' is.{way}"
 
 
 def quality_notes(request: ExportRequest, reference: Entry, checkpoint: Checkpoint, length: int) -> Iterator[str]:
     """Say what the model's files leave open, how long its texts are, and what its quality rests on."""
-    count = reference.result["evaluation"]
+    count = reference.result.get("evaluation_samples", reference.result["evaluation"])
     yield from checkpoint.notes
     yield from length_notes(checkpoint, length, was_asked=request.sequence_length is not None)
     yield from reference.result.get("notes", ())

@@ -14,7 +14,7 @@ from fastserve.pipeline.own_quality import OwnQuality
 from fastserve.search.budget import Budget
 from fastserve.search.ranking import KEEP
 from fastserve_converters.checkpoints.checkpoint import Checkpoint
-from fastserve_converters.checkpoints.task import TASKS, Task
+from fastserve_converters.checkpoints.task import TASKS, Task, usual_columns
 from fastserve_converters.data import Columns, Table, samples_of
 from fastserve_converters.precisions import RANGE_METHODS
 from fastserve_runtime.errors import UsageError
@@ -36,8 +36,8 @@ class ExportRequest:
     budget: Budget = field(default_factory=Budget)
     keep: str = "formats"
     data: tuple[Path, ...] = ()
-    text_column: str = "text"
-    label_column: str = "label"
+    text_column: str | None = None
+    label_column: str | None = None
     text_pair_column: str | None = None
     pairs: bool = False
     range_method: str = "min-max"
@@ -52,10 +52,9 @@ class ExportRequest:
     allow_pickle: bool = False
     quality: OwnQuality | None = None
 
-    @property
-    def columns(self) -> Columns:
-        """Which columns of the data are read."""
-        return Columns(self.text_column, self.text_pair_column, self.label_column)
+    def columns(self, usual: Columns) -> Columns:
+        """Return which columns of the data are read: a task's usual ones, but for those that were named."""
+        return usual.named(self.text_column, self.text_pair_column, self.label_column)
 
     @property
     def wants_pairs(self) -> bool:
@@ -103,7 +102,28 @@ def check_data(request: ExportRequest, tables: Sequence[Table], checkpoint: Chec
         UsageError: naming the file and the row.
     """
     if checkpoint is None:
-        samples_of(tables, request.columns, None)
+        _check_for_any_task(request, tables)
         return
     task: Task = TASKS.load(checkpoint.task)
-    samples_of(tables, request.columns, task.label_kind(checkpoint), takes_pairs=checkpoint.takes_pairs)
+    columns = request.columns(usual_columns(task))
+    samples_of(tables, columns, task.label_kind(checkpoint), takes_pairs=checkpoint.takes_pairs)
+
+
+def _check_for_any_task(request: ExportRequest, tables: Sequence[Table]) -> None:
+    """Refuse data that has not the columns of any task.
+
+    Raises:
+        UsageError: as for texts, which most tasks take.
+    """
+    tasks: list[Task] = [TASKS.load(name) for name in (*TASKS.built_in(), *TASKS.third_party())]
+    refusals = []
+    for columns in dict.fromkeys(
+        (request.columns(Columns()), *(request.columns(usual_columns(task)) for task in tasks))
+    ):
+        try:
+            samples_of(tables, columns, None)
+        except UsageError as error:
+            refusals.append(error)
+        else:
+            return
+    raise refusals[0]

@@ -36,7 +36,7 @@ from fastserve_converters.checkpoints.task import TASKS, Task
 from fastserve_converters.formats import FORMATS, Format, precisions_of
 from fastserve_converters.models.checkpoint_source import source_of
 from fastserve_converters.models.model import Form
-from fastserve_converters.models.reference import CALIBRATION, INPUTS
+from fastserve_converters.models.reference import CALIBRATION, INPUTS, KNOWN
 from fastserve_converters.models.reference import OUTPUTS as REFERENCE_OUTPUTS
 from fastserve_converters.models.sources import form_of_task
 from fastserve_converters.precisions import Precision
@@ -44,7 +44,6 @@ from fastserve_converters.programs.torch_program import TorchProgram
 from fastserve_converters.worker.sources_digest import sources_digest
 from fastserve_runtime.conformance.comparison import Comparison
 from fastserve_runtime.conformance.quality import Quality
-from fastserve_runtime.conformance.retrieval import QUERY
 from fastserve_runtime.engines import installed_engine
 from fastserve_runtime.measurement.measurement import measurement_document
 
@@ -252,7 +251,7 @@ class Stages:
             "reference": {name: reference.files[name] for name in (INPUTS, REFERENCE_OUTPUTS)},
             "evaluation": count,
             "labels": labels,
-            "queries": reference.result.get("queries"),
+            "known": reference.files.get(KNOWN),
             "settings": settings,
             "seed": seed,
             "task": [self.checkpoint.task, part_digest(task)],
@@ -268,9 +267,8 @@ class Stages:
                     reference.folder / INPUTS,
                 )
             )
-            known = None if labels is None else np.array(labels)
-            known_inputs = inputs | query_numbers(reference)
-            return asdict(task.quality(Comparison(expected, actual, known_inputs, known, seed, settings)))
+            known_inputs = inputs | known_of_windows(reference)
+            return asdict(task.quality(Comparison(expected, actual, known_inputs, labels, seed, settings)))
 
         return Quality(**self.staged("quality", quality_step(format_name, precision), key, build).result)
 
@@ -371,10 +369,9 @@ class Stages:
         return entry
 
 
-def query_numbers(reference: Entry) -> dict[str, Any]:
-    """Return the number of each evaluation sample's query, where the task ranks a query's documents; else nothing."""
-    numbers = reference.result.get("queries")
-    return {} if numbers is None else {QUERY: np.array(numbers, np.int32)}
+def known_of_windows(reference: Entry) -> dict[str, Any]:
+    """Return what quality is judged by beside inputs and outputs, for each evaluation window; mostly nothing."""
+    return read_arrays(reference.folder / KNOWN) if KNOWN in reference.files else {}
 
 
 def read_arrays(file: Path) -> dict[str, Any]:

@@ -153,11 +153,11 @@ def test_outputs_that_are_not_finite_are_refused(built, tiny) -> None:
 def test_tokens_that_transformers_would_give_otherwise_are_found(preprocessor, tiny_bert: Path) -> None:
     tokenizer = load_tokenizer(read_checkpoint(tiny_bert))
     chosen = ["one text", "another text"]
-    inputs = preprocessor(chosen)
-    prove_same_tokens(tokenizer, chosen, inputs, LENGTH)
-    inputs["input_ids"][1, 2] += 1
+    windows = preprocessor.windows(chosen)
+    prove_same_tokens(tokenizer, chosen, windows, preprocessor.settings)
+    windows.tensors["input_ids"][1, 2] += 1
     with pytest.raises(EnvironmentFailure, match="give different tokens for 'another text'"):
-        prove_same_tokens(tokenizer, chosen, inputs, LENGTH)
+        prove_same_tokens(tokenizer, chosen, windows, preprocessor.settings)
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta"])

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from fastserve.exporting.length import DEFAULT_SEQUENCE_LENGTH, check_asked_length, export_length, length_notes
+from fastserve.exporting.length import check_asked_length, export_length, length_notes
 from fastserve_converters.checkpoints.checkpoint import Checkpoint
 from fastserve_converters.checkpoints.reading import read_checkpoint
 from fastserve_converters.checkpoints.sentence_transformers import TextSettings
+from fastserve_converters.checkpoints.task import USUAL_LENGTH
 from fastserve_runtime.errors import UsageError
 
 SENTENCE_BERT = "sentence_bert_config.json"
@@ -30,7 +31,7 @@ def cut(tiny_bert):
     ("most", "asked", "length"), [(None, None, 64), (8, None, 8), (512, None, 64), (8, 32, 32), (32, 8, 8)]
 )
 def test_a_model_is_exported_for_the_usual_length_or_where_its_files_cut(cut, most, asked, length: int) -> None:
-    assert DEFAULT_SEQUENCE_LENGTH == 64
+    assert USUAL_LENGTH == 64
     assert export_length(cut(most), asked, None) == length
 
 
