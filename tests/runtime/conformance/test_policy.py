@@ -131,3 +131,16 @@ def test_nothing_compared_is_not_a_pass(rows):
 def test_outputs_of_integers_are_compared_by_value():
     judgement = judge(LENIENT, np.array([[0, 200]], np.uint8), np.array([[0, 201]], np.uint8))
     assert judgement.figures["largest_error"] == 1
+
+
+def test_scores_of_tokens_are_judged_where_a_token_stands() -> None:
+    reference = np.array([[5.0, 1, -2, 0, 0], [0, 6, 1, 2, 0]])
+    counted = np.array([[True, True, True, False, False], [True, True, True, True, False]])
+    policy = quality_policy("logits", "fp32")
+    padded = np.where(counted, reference, 1e6)
+    assert judge(policy, reference, padded, counted).passed
+    assert not judge(policy, reference, padded).passed
+    turned = np.where(counted, reference[:, [1, 0, 2, 3, 4]], 0)
+    found = judge(policy, reference, turned, counted)
+    assert "2 of 2 best classes changed" in found.reason or "1 of 2" in found.reason
+    assert found.figures["kl"] > 1
