@@ -14,8 +14,8 @@ from hypothesis.extra import numpy as arrays
 from decoder_checkpoints import save_decoder_checkpoint
 from fastserve_converters.checkpoints.reading import read_checkpoint
 from fastserve_converters.tasks import text_generation
-from fastserve_converters.tasks.text_generation import divergence
 from fastserve_runtime.conformance.comparison import Comparison
+from fastserve_runtime.conformance.task_quality.text_generation import PERPLEXITY_RATIO, divergence
 from fastserve_runtime.errors import UsageError
 from fastserve_runtime.generation.traces import log_softmax
 
@@ -78,7 +78,7 @@ def judged(scores: np.ndarray, *, inputs=INPUTS, seed: int = 0):
 
 def test_the_reference_itself_is_as_good_as_the_reference() -> None:
     found = judged(REFERENCE)
-    assert found.name == text_generation.PERPLEXITY_RATIO
+    assert found.name == PERPLEXITY_RATIO
     assert found.value == found.low == found.high == 1
     assert found.samples == INPUTS["scored"].sum()
     assert found.beside["perplexity"] == found.beside["reference's perplexity"]

@@ -1,25 +1,20 @@
-"""Task `feature-extraction`: sentence embeddings, or hidden states where the checkpoint says nothing of sentences.
-
-Quality is Spearman's correlation between the variant's and the reference's pairwise similarities, since ranking by
-similarity is what embeddings are used for. The cosine with the reference is shown beside it but flatters: 0.993 went
-with one neighbour in ten being another.
-"""
+"""Task `feature-extraction`: sentence embeddings, or hidden states where the checkpoint says nothing of sentences."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fastserve_converters.checkpoints.task import ModelOutput, Pairs
 from fastserve_runtime.bundle.axes import BATCH, CHANNELS, TOKENS
-from fastserve_runtime.conformance.quality import Quality
+from fastserve_runtime.conformance.task_quality.feature_extraction import quality
 
 if TYPE_CHECKING:
     import torch
 
     from fastserve_converters.checkpoints.checkpoint import Checkpoint
-    from fastserve_runtime.conformance.comparison import Comparison
+
+__all__ = ["quality"]
 
 HEADS = ("Model", "ForMaskedLM", "ForPreTraining")
 HEAD_WEIGHTS: tuple[tuple[str, ...], ...] = ()
@@ -72,11 +67,3 @@ def reference_outputs(
         result.hidden_states if head.needs_all_layers else None,
     )
     return {EMBEDDING.name: embeddings}
-
-
-def quality(compared: Comparison) -> Quality:
-    """Compare embeddings; hidden states are averaged over their tokens first."""
-    from fastserve_runtime.pipelines import feature_extraction as pipeline
-
-    left, right = (pipeline.compared_values(side, compared.inputs) for side in (compared.reference, compared.actual))
-    return pipeline.task_metric(replace(compared, reference=left, actual=right))

@@ -121,7 +121,7 @@ def _ranked(pipeline: Any, query: str, documents: list[str], long_text: LongText
 
 
 def _classified(documents: Sequence[dict[str, Any]], problem_type: str | None) -> Table:
-    from fastserve_runtime.pipelines.text_classification import MULTI_LABEL, REGRESSION
+    from fastserve_runtime.conformance.task_quality.text_classification import MULTI_LABEL, REGRESSION
 
     outputs = [document["output"] for document in documents]
     if problem_type == REGRESSION:

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastserve_runtime.conformance.metrics import Interval, neighbour_overlap, row_cosines, similarity_spearman_interval
-from fastserve_runtime.conformance.quality import Quality
+from fastserve_runtime.conformance.task_quality.feature_extraction import (
+    LAST_HIDDEN_STATE,
+    compared_values,
+    task_metric,
+)
 from fastserve_runtime.pipelines._text_pipeline import TextPipeline
 from fastserve_runtime.preprocessors.text import LongText, TextPreprocessor, Windows
 from fastserve_runtime.preprocessors.text_pairs import Inputs
@@ -17,15 +20,13 @@ from fastserve_runtime.sessions.session import Session
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from fastserve_runtime.conformance.comparison import Comparison
-
     Arrays = Mapping[str, NDArray[np.generic]]
     Embeddings = NDArray[np.float32]
 
+__all__ = ["FeatureExtraction", "compared_values", "task_metric"]
+
 SENTENCE_EMBEDDING = "sentence_embedding"
-LAST_HIDDEN_STATE = "last_hidden_state"
 OUTPUT_KINDS: Mapping[str, str] = {SENTENCE_EMBEDDING: "embedding", LAST_HIDDEN_STATE: "hidden"}
-QUALITY_NAME = "similarity Spearman"
 
 
 class FeatureExtraction(TextPipeline):
@@ -97,29 +98,3 @@ def open_pipeline(
 ) -> FeatureExtraction:
     """Make the pipeline of this task."""
     return FeatureExtraction(session, preprocessor)
-
-
-def compared_values(outputs: Arrays, inputs: Arrays) -> dict[str, NDArray[np.generic]]:
-    """Return what `task_metric` compares: a vector for each text, shape [n, d]; of hidden states the mean."""
-    return {name: _sentence_vectors(name, value, inputs) for name, value in outputs.items()}
-
-
-def task_metric(compared: Comparison) -> Quality:
-    """Compare the similarities of all pairs of texts, by what `compared_values` gives of both sides."""
-    left, right = compared.first_outputs()
-    # The similarities of a vector that is not finite count as 0, which may pass for a correlation.
-    is_finite = bool(np.isfinite(right).all())
-    interval = similarity_spearman_interval(left, right, seed=compared.seed) if is_finite else Interval(0.0, 0.0, 0.0)
-    beside = {
-        "mean cosine": float(row_cosines(left, right).mean()),
-        "top-10 neighbour overlap": neighbour_overlap(left, right),
-    }
-    return Quality(QUALITY_NAME, interval.value, interval.low, interval.high, len(left), beside)
-
-
-def _sentence_vectors(name: str, output: NDArray[np.generic], inputs: Arrays) -> NDArray[np.floating]:
-    values = np.asarray(output, np.float64)
-    if name != LAST_HIDDEN_STATE:
-        return values
-    mask = np.asarray(inputs["attention_mask"], np.float64)[..., None]
-    return np.asarray((values * mask).sum(1) / mask.sum(1))

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastserve_runtime.conformance.metrics import ratio_interval
-from fastserve_runtime.conformance.quality import Quality
-from fastserve_runtime.conformance.scores import CORRELATION, score_quality
+from fastserve_runtime.activations import activation_of, softmax
+from fastserve_runtime.conformance.task_quality.text_classification import (
+    MULTI_LABEL,
+    REGRESSION,
+    problem_type,
+    task_metric,
+)
 from fastserve_runtime.errors import BundleError
 from fastserve_runtime.parsing import Fields
-from fastserve_runtime.pipelines._activations import activation_of, sigmoid, softmax
 from fastserve_runtime.pipelines._text_pipeline import TextPipeline
 from fastserve_runtime.preprocessors.text import LongText, TextPreprocessor
 from fastserve_runtime.sessions.session import Session
@@ -21,18 +24,13 @@ from fastserve_runtime.sessions.session import Session
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from fastserve_runtime.conformance.comparison import Comparison
-    from fastserve_runtime.pipelines._activations import Activation
+    from fastserve_runtime.activations import Activation
     from fastserve_runtime.preprocessors.text_pairs import Inputs
 
-__all__ = ["CORRELATION", "Classification", "MultiLabelClassification", "TextClassification", "sigmoid", "softmax"]
+__all__ = ["Classification", "MultiLabelClassification", "TextClassification", "task_metric"]
 
 LOGITS = "logits"
 OUTPUT_KINDS: Mapping[str, str] = {LOGITS: "logits"}
-EXPECTED_ACCURACY = "expected accuracy ÷ reference's"
-EXPECTED_LABEL_ACCURACY = "expected accuracy per label ÷ reference's"
-REGRESSION, MULTI_LABEL = "regression", "multi_label_classification"
-"""Values of `problem_type`, as Transformers' configs have them; any other one means labels that exclude each other."""
 USUAL_ACTIVATIONS: Mapping[str, str] = {REGRESSION: "identity", MULTI_LABEL: "sigmoid"}
 THRESHOLD = 0.5
 """Labels with this score or more are given, where several may be right."""
@@ -128,34 +126,3 @@ def open_pipeline(session: Session, preprocessor: TextPreprocessor, settings: Ma
         problem_type=problem,
         activation=activation_of(settings, USUAL_ACTIVATIONS.get(str(problem), "softmax")),
     )
-
-
-def problem_type(named: str | None, labels: int) -> str | None:
-    """Return the problem type that a config means: one output is a value unless it says otherwise."""
-    return REGRESSION if labels == 1 and named != MULTI_LABEL else named
-
-
-def task_metric(compared: Comparison) -> Quality:
-    """Compare accuracies without labels, by the reference's own probabilities.
-
-    If these are calibrated, the class that a variant chooses is right as often as the reference says. So a flip between
-    two classes that are as good as equal costs nothing, unlike in the agreement: quantization lowers that to 96 % where
-    the accuracy stays. Where several labels may be right, each is decided for itself. Values of a regression have no
-    classes; the metric is their rank correlation then.
-    """
-    left, right = compared.first_outputs()
-    problem = problem_type(compared.settings.get("problem_type"), left.shape[-1])
-    if problem == REGRESSION:
-        return score_quality(left, right, compared.seed)
-    finite = np.asarray(np.isfinite(right).all(-1))
-    known = np.where(finite[:, None], right, 0.0)
-    if problem == MULTI_LABEL:
-        chances = sigmoid(left)
-        found = np.where(finite[:, None], np.where(known >= 0, chances, 1 - chances), 0.0).mean(-1)
-        name, best = EXPECTED_LABEL_ACCURACY, np.maximum(chances, 1 - chances).mean(-1)
-    else:
-        chances, rows = softmax(left), np.arange(len(left))
-        found = np.where(finite, chances[rows, known.argmax(-1)], 0.0)
-        name, best = EXPECTED_ACCURACY, chances.max(-1)
-    interval = ratio_interval(found, best, seed=compared.seed)
-    return Quality(name, interval.value, interval.low, interval.high, len(left))

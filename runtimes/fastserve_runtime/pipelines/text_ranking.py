@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastserve_runtime.conformance.quality import Quality
-from fastserve_runtime.conformance.retrieval import DEPTH, QUERY, mean_ndcg, order_relevance
-from fastserve_runtime.conformance.scores import score_quality
+from fastserve_runtime.activations import activation_of, sigmoid
+from fastserve_runtime.conformance.task_quality.text_ranking import task_metric
 from fastserve_runtime.errors import BundleError, UsageError
-from fastserve_runtime.pipelines._activations import activation_of, sigmoid
 from fastserve_runtime.pipelines._text_pipeline import TextPipeline
 from fastserve_runtime.preprocessors.text import LongText, TextPreprocessor
 from fastserve_runtime.preprocessors.text_pairs import Inputs
@@ -21,12 +19,12 @@ from fastserve_runtime.sessions.session import Session
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from fastserve_runtime.conformance.comparison import Comparison
-    from fastserve_runtime.pipelines._activations import Activation
+    from fastserve_runtime.activations import Activation
+
+__all__ = ["RankedDocument", "TextRanking", "task_metric"]
 
 LOGITS = "logits"
 OUTPUT_KINDS: Mapping[str, str] = {LOGITS: "logits"}
-NDCG = f"nDCG@{DEPTH} against the reference's order"
 _USUAL_ACTIVATION = "sigmoid"
 
 
@@ -103,18 +101,3 @@ class TextRanking(TextPipeline):
 def open_pipeline(session: Session, preprocessor: TextPreprocessor, settings: Mapping[str, Any]) -> TextRanking:
     """Make the pipeline of this task; `settings` are the manifest's `task_settings`."""
     return TextRanking(session, preprocessor, activation_of(settings, _USUAL_ACTIVATION))
-
-
-def task_metric(compared: Comparison) -> Quality:
-    """Compare scores by their rank correlation, and beside it the order of each query's documents.
-
-    Args:
-        compared: logits, shape [n, 1]; its inputs have `query`, the number of each sample's query, shape [n], where
-            several documents share one.
-    """
-    left, right = compared.first_outputs()
-    queries = compared.inputs.get(QUERY)
-    beside = {}
-    if queries is not None:
-        beside[NDCG] = mean_ndcg(order_relevance(left[:, 0], queries), right[:, 0], queries)
-    return score_quality(left, right, compared.seed, beside)

@@ -8,6 +8,7 @@ from hypothesis.extra.numpy import arrays
 from scipy import special
 
 import fastserve_runtime
+from fastserve_runtime.activations import sigmoid, softmax
 from fastserve_runtime.conformance.comparison import Comparison
 from fastserve_runtime.errors import BundleError
 from fastserve_runtime.pipelines import text_classification
@@ -15,8 +16,6 @@ from fastserve_runtime.pipelines.text_classification import (
     Classification,
     MultiLabelClassification,
     open_pipeline,
-    sigmoid,
-    softmax,
 )
 from manifests import LABELS, expected_embeddings, text_bundle, write_directory
 
