@@ -101,7 +101,7 @@ def export(data: Path | None, formats: Sequence[str]) -> list[Entry]:
 
 def write_traces(result: fastserve.ExportResult) -> None:
     """Write the evaluation traces of an export as JSON: lists of tokens and how many are fed at once."""
-    from fastserve.pipeline.stages import read_arrays
+    from fastserve.pipeline.work.judging import read_arrays
     from fastserve_runtime.generation import traces
 
     inputs = read_arrays(result.reference / "inputs.npz")

@@ -19,7 +19,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from fastserve.exporting.exporting import run_export
+from fastserve.exporting.export import run_export
 from fastserve.exporting.request import ExportRequest
 from fastserve_device_tests.checks.metric_check import METRIC
 from fastserve_device_tests.suite.suite import run_suite

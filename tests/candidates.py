@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from fastserve.search.candidate import Candidate
+from fastserve_converters.recipe import Recipe
 from fastserve_runtime.conformance.quality import Quality
 from fastserve_runtime.measurement.latency import Latency
 from fastserve_runtime.measurement.machine import Machine
@@ -59,9 +60,8 @@ def build_candidate(
 ) -> Candidate:
     format_name, _, precision = identifier.partition("-")
     return Candidate(
-        identifier,
+        Recipe(format_name, precision),
         format_name,
-        precision,
         measurement=None if failure else build_measurement(**measurement),
         quality=None if quality is None or failure else Quality("agreement", quality, quality - spread, quality, 200),
         size=size,

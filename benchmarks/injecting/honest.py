@@ -23,7 +23,7 @@ from fastserve.bundles.bundle_writer import write_bundle
 from fastserve.bundles.manifest_writer import bundle_content
 from fastserve.cache.cache import Entry
 from fastserve.exporting.model_source import ModelSource
-from fastserve.pipeline.stages import read_arrays
+from fastserve.pipeline.work.judging import read_arrays
 from fastserve.search.candidate import Candidate
 from fastserve_converters.checkpoints.reading import read_checkpoint
 from fastserve_converters.data import DEFAULT_TEXTS

@@ -69,6 +69,10 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()).rstrip(".")
 
 
+class ProcessDied(EnvironmentFailure):
+    """A process that was to do something ended in the middle of it, for a reason that may not come again."""
+
+
 class DiskFull(EnvironmentFailure):
     """A file could not grow: nothing that comes after it can be written either."""
 

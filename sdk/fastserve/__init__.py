@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fastserve.bisecting import Bisection, bisect
     from fastserve.bundles.packing import pack
     from fastserve.conforming import conform
-    from fastserve.exporting.exporting import ExportResult
+    from fastserve.exporting.export import ExportResult
     from fastserve.pipeline.own_quality import OwnQuality
     from fastserve.pipeline.progress import Reporter
     from fastserve.search.budget import Budget, Limit
@@ -48,7 +48,7 @@ _MODULE_OF = {
         "fastserve.search.budget": "Budget Limit",
         "fastserve.search.candidate": "Candidate",
         "fastserve.conforming": "conform",
-        "fastserve.exporting.exporting": "ExportResult",
+        "fastserve.exporting.export": "ExportResult",
         "fastserve.bundles.packing": "pack",
         "fastserve_runtime.conformance.quality": "Quality",
         "fastserve_runtime": (
@@ -107,6 +107,8 @@ def export(
     text_pair_column: str | None = None,
     pairs: bool = False,
     range_method: str = "min-max",
+    planners: Sequence[str] | None = None,
+    device: str = "local",
     threads: int = 1,
     seed: int = 0,
     cache_dir: str | os.PathLike[str] | None = None,
@@ -153,6 +155,8 @@ def export(
             left out where questions are answered.
         pairs: export a classifier for pairs of texts, also without such a column; what ranks texts always is.
         range_method: how static precisions find the ranges of activations: `min-max`, `percentile` or `mse`.
+        planners: what proposes the variants that are tried: `exhaustive` and `mixed-precision` if left out.
+        device: where variants are measured: this machine if left out.
         threads: how many threads one inference may use.
         seed: for splitting the data and for bootstrap intervals.
         cache_dir: where finished stages are kept.
@@ -181,10 +185,11 @@ def export(
     from dataclasses import replace
     from pathlib import Path
 
-    from fastserve.exporting.exporting import run_export
+    from fastserve.exporting.export import run_export
     from fastserve.exporting.modules import given_as_files
     from fastserve.exporting.request import ExportRequest
     from fastserve.search.budget import budget_from_flags
+    from fastserve.search.planners import DEFAULT_PLANNERS
 
     limits = budget or budget_from_flags(
         max_size=max_size,
@@ -211,6 +216,8 @@ def export(
         text_pair_column=text_pair_column,
         pairs=pairs,
         range_method=range_method,
+        planners=DEFAULT_PLANNERS if planners is None else tuple(planners),
+        device=device,
         threads=threads,
         seed=seed,
         cache_dir=None if cache_dir is None else Path(cache_dir),

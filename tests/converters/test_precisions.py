@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from fastserve_converters.formats import FORMATS, decoder_format
+from fastserve_converters.formats import FORMATS, cached_exporter
 from fastserve_converters.lowerings import LOWERINGS
 from fastserve_converters.precisions import FP32, INT8, WeightScheme
 from fastserve_runtime.errors import UsageError
@@ -28,7 +28,7 @@ INTEGERS = {
 
 def of_everything() -> dict[str, set[str]]:
     formats = [FORMATS.load(name) for name in FORMATS.built_in()]
-    decoders = [found for f in formats if (found := decoder_format(f)) is not None]
+    decoders = [found for f in formats if (found := cached_exporter(f)) is not None]
     widths: dict[str, set[str]] = {}
     for part in (*formats, *decoders, *(LOWERINGS.load(name) for name in LOWERINGS.built_in())):
         for name, precision in part.PRECISIONS.items():

@@ -189,12 +189,12 @@ def loaded_by(statement: str) -> set[str]:
 def test_importing_fastserve_brings_no_converter_and_no_engine(statement: str) -> None:
     heavy = {"torch", "transformers", "datasets", "onnxruntime", "onnx", "ai_edge_litert", "executorch", "pandas"}
     modules = loaded_by(f"{statement}; fastserve.ExportResult")
-    assert "fastserve.exporting.exporting" in modules
+    assert "fastserve.exporting.export" in modules
     assert modules & (heavy | {"litert_torch", "tokenizers", "huggingface_hub"}) == set()
 
 
 def test_every_name_of_fastserve_comes_when_it_is_used() -> None:
-    assert "fastserve.exporting.exporting" not in loaded_by("import fastserve")
+    assert "fastserve.exporting.export" not in loaded_by("import fastserve")
     assert all(getattr(fastserve, name) is not None for name in fastserve.__all__)
     assert set(fastserve.__all__) <= set(dir(fastserve))
     with pytest.raises(AttributeError, match="has no attribute 'exprot'"):

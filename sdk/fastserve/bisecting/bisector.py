@@ -7,11 +7,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from fastserve.bisecting.choosing import chosen_pair
-from fastserve.bisecting.re_exporting import EXPORT_AGAIN
 from fastserve.bisecting.reference_model import ReferenceModel
 from fastserve.bisecting.results import Bisection
 from fastserve.bisecting.search import ALONE, COMPARE, READ, Search
-from fastserve.pipeline.progress import Reporter, SilentReporter, Step
+from fastserve.pipeline.progress import PlannedStep, Reporter, SilentReporter
 from fastserve_runtime.bundle.reader import open_bundle
 from fastserve_runtime.closing import ClosedAtEnd
 from fastserve_runtime.errors import UsageError
@@ -96,8 +95,8 @@ class Bisector(ClosedAtEnd):
         if samples < 1:
             raise UsageError(f"{samples} samples were asked for.", "Ask for at least 1.")
         told = reporter or SilentReporter()
-        told.plan([Step(EXPORT_AGAIN, 30), Step(READ, 4), Step(COMPARE, 8), Step(ALONE, 4)])
+        told.plan([PlannedStep(READ, 4), PlannedStep(COMPARE, 8), PlannedStep(ALONE, 4)])
         with open_bundle(bundle) as source, TemporaryDirectory(prefix="fastserve-bisect-") as folder:
             chosen, on = chosen_pair(source, variant, target)
-            jobs = self._model.jobs(source, chosen)
+            jobs = self._model.jobs(source, chosen, told)
             return Search(source, chosen, on, jobs, Path(folder), samples, told).result()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,16 +12,13 @@ import numpy as np
 from fastserve.bisecting.reading import Inside, Reader, least_output_sqnr_db, tensors
 from fastserve.bisecting.reference_model import ReferenceJobs
 from fastserve.bisecting.transplanting import transplanted
-from fastserve.cache.keys import part_digest, tool_versions
-from fastserve.pipeline.model_files import described_source
-from fastserve.pipeline.progress import Reporter
-from fastserve.pipeline.stages import REFERENCE_TOOLS
+from fastserve.pipeline.step_inputs import StepInputs
 from fastserve_converters.checkpoints.checkpoint import file_sha256
 from fastserve_converters.formats import FORMATS
 from fastserve_converters.layer_map import Tap, tap_of
 from fastserve_converters.models.reference import INPUTS
-from fastserve_converters.precisions import Precision
-from fastserve_converters.worker.sources_digest import sources_digest
+from fastserve_converters.precisions import RANGE_METHODS, Precision
+from fastserve_converters.recipe import Recipe, parse_assignment
 from fastserve_device_tests.executors.event_trace import trace_events
 from fastserve_device_tests.suite.recording import Recording, Run
 from fastserve_runtime.bundle.manifest import Variant
@@ -31,7 +27,6 @@ from fastserve_runtime.conformance.recorded_samples import TENSOR, sample_file, 
 from fastserve_runtime.errors import EnvironmentFailure
 
 EXPORT_AGAIN = "Export again, to see inside"
-_TAPPED = "tapped"
 _TRACED_SAMPLES = 3
 
 
@@ -50,14 +45,13 @@ class ExportedAgain:
     taps: list[Tap]
 
 
-def export_again(jobs: ReferenceJobs, variant: Variant, samples: Path, reporter: Reporter) -> ExportedAgain:
+def export_again(jobs: ReferenceJobs, variant: Variant, samples: Path) -> ExportedAgain:
     """Export a variant again by its recipe: as it was, and so that what it keeps inside becomes outputs.
 
     Args:
         jobs: exports the model.
         variant: whose recipe is followed.
         samples: an `.npz` file of inputs; an export takes a few where it needs no calibration data.
-        reporter: gets told what is being done.
 
     Raises:
         EnvironmentFailure: its format has no way to do so.
@@ -70,50 +64,31 @@ def export_again(jobs: ReferenceJobs, variant: Variant, samples: Path, reporter:
             "Search another variant.",
         )
     plan: Precision = exporter.PRECISIONS[variant.precision]
-    recipe = dict(variant.recipe)
-    key = {
-        "model": jobs.files.digest,
-        "source": described_source(jobs.source),
-        # Without calibration data, the samples are what the export looks at its artifact with.
-        "samples": None if plan.needs_calibration else file_sha256(samples),
-        "recipe": recipe,
-        "code": [sources_digest(), part_digest(exporter)],
-        "tools": tool_versions((*REFERENCE_TOOLS, *exporter.TOOLS)),
-    }
-    calibration = recipe.get("calibration") or {}
-
-    def build(out: Path) -> Any:
-        reference = out / "reference"
-        if plan.needs_calibration:
-            settings = {"data": [], "text_column": "text", "label_column": "label", "seed": 0}
-            jobs.run({"job": "reference", "out": str(reference), **settings})
-        else:
-            reference.mkdir()
-            shutil.copyfile(samples, reference / INPUTS)
-        return jobs.run(
-            {
-                "job": "tapped_artifact",
-                "out": str(out),
-                "format": variant.format,
-                "precision": variant.precision,
-                "range_method": calibration.get("ranges") or "min-max",
-                "base": None,
-                "reference": str(reference),
-                "assignment": recipe.get("assignment"),
-            }
-        )
-
-    cache = jobs.cache
-    entry = cache.find(_TAPPED, key)
-    if entry is None:
-        reporter.start(EXPORT_AGAIN)
-        entry = cache.make(_TAPPED, key, build)
-        reporter.finish(EXPORT_AGAIN)
+    # Without calibration data, the samples are what the export looks at its artifact with.
+    given = None if plan.needs_calibration else _as_reference(samples)
+    entry = jobs.runner.run(jobs.steps.export_with_intermediates(recipe_of(variant), EXPORT_AGAIN, given))
     taps = [tap_of(tap) for tap in entry.result["taps"]]
     return ExportedAgain(entry.folder / entry.result["model"], entry.folder / entry.result["tapped"], taps)
 
 
-def read_again(reader: Reader, jobs: ReferenceJobs, plain: Recording, reporter: Reporter) -> Inside:
+def _as_reference(samples: Path) -> StepInputs:
+    return StepInputs("files", {INPUTS: samples}, {INPUTS: file_sha256(samples)}, stamps={})
+
+
+def recipe_of(variant: Variant) -> Recipe:
+    """Return the recipe that a manifest tells of a variant."""
+    told = variant.recipe
+    written = (told.get("calibration") or {}).get("ranges")
+    return Recipe(
+        variant.format,
+        variant.precision,
+        passes=tuple(told.get("passes", ())),
+        assignment=parse_assignment(told.get("assignment")),
+        range_method=next((method for method in RANGE_METHODS if method == written), RANGE_METHODS[0]),
+    )
+
+
+def read_again(reader: Reader, jobs: ReferenceJobs, plain: Recording) -> Inside:
     """Export the reader's variant again and read inside that.
 
     That it computes what the shipped file does is proven before it is looked into.
@@ -122,9 +97,8 @@ def read_again(reader: Reader, jobs: ReferenceJobs, plain: Recording, reporter: 
         reader: reads the variant.
         jobs: exports the model.
         plain: what the shipped file gives.
-        reporter: gets told what is being done.
     """
-    again = export_again(jobs, reader.variant, reader.samples_file, reporter)
+    again = export_again(jobs, reader.variant, reader.samples_file)
     shipped = bytes(reader.bundle.read(next(iter(reader.variant.graphs.values())).file))
     fresh, content = again.model.read_bytes(), again.tapped.read_bytes()
     told = (

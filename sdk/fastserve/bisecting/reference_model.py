@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fastserve.cache.cache import Cache
 from fastserve.cache.folder import default_cache_dir
+from fastserve.devices import DEVICES
 from fastserve.exporting.model_source import ModelSource, find_model
-from fastserve.pipeline.converter_process import ConverterProcess
-from fastserve.pipeline.model_files import ModelFiles
-from fastserve.pipeline.step_inputs import InputFolders
+from fastserve.pipeline.progress import Reporter
+from fastserve.pipeline.runner import Runner
+from fastserve.pipeline.steps import ModelSteps
+from fastserve.pipeline.subject import ModelSubject, checkpoint_subject
+from fastserve.pipeline.workshop import Workshop
 from fastserve_converters.checkpoints.checkpoint import Checkpoint
 from fastserve_converters.checkpoints.reading import read_checkpoint
 from fastserve_converters.layer_map import Tap
-from fastserve_converters.models.checkpoint_source import source_of
 from fastserve_runtime.bundle.axes import TOKENS, dim_of
 from fastserve_runtime.bundle.manifest import Dim, Variant, bounds
 from fastserve_runtime.bundle.reader import Bundle
@@ -26,26 +28,17 @@ from fastserve_runtime.errors import UsageError
 
 @dataclass(frozen=True)
 class ReferenceJobs:
-    """Does jobs of the converter process on the model, for one variant.
+    """Does steps on the model, for one variant.
 
     Attributes:
-        converter: the process.
-        files: the model's.
-        source: how the process loads the model.
+        runner: does those of an export.
+        steps: describes them.
         has_dynamic_length: whether the variant takes any number of tokens.
-        cache: where finished steps of an export are kept.
     """
 
-    converter: ConverterProcess
-    files: ModelFiles
-    source: Mapping[str, Any]
+    runner: Runner
+    steps: ModelSteps
     has_dynamic_length: bool
-    cache: Cache
-
-    def run(self, job: Mapping[str, Any]) -> Any:
-        """Do one job; the model is added to it."""
-        with self.files.lent(self.source) as source:
-            return self.converter.run({**job, "source": source})
 
     def layer_errors(
         self, recordings: Sequence[tuple[Path, Mapping[int, Tap]]], samples: Sequence[int], out: Path
@@ -57,18 +50,19 @@ class ReferenceJobs:
             samples: their numbers.
             out: a folder for what the model gives.
         """
-        result: dict[str, Any] = self.run(
-            {
-                "job": "layer_errors",
-                "out": str(out),
-                "has_dynamic_length": self.has_dynamic_length,
-                "samples": list(samples),
-                "recordings": [
-                    {"folder": str(place), "taps": {n: tap.as_document() for n, tap in taps.items()}}
-                    for place, taps in recordings
-                ],
-            }
-        )
+        job = {
+            "job": "layer_errors",
+            "out": str(out),
+            "has_dynamic_length": self.has_dynamic_length,
+            "samples": list(samples),
+            "recordings": [
+                {"folder": str(place), "taps": {n: tap.as_document() for n, tap in taps.items()}}
+                for place, taps in recordings
+            ],
+        }
+        workshop = self.runner.workshop
+        with self.steps.subject.lent(workshop.folders) as source:
+            result: dict[str, Any] = workshop.converter().run({**job, "source": source})
         return result
 
 
@@ -77,8 +71,8 @@ class _Found:
     """The model as a bundle's task describes it."""
 
     checkpoint: Checkpoint
-    files: ModelFiles
     weights_sha256: str
+    subjects: dict[int, ModelSubject] = field(default_factory=dict)
 
 
 class ReferenceModel(ClosedAtEnd):
@@ -99,35 +93,35 @@ class ReferenceModel(ClosedAtEnd):
         self._cache = Cache(cache_dir or default_cache_dir())
         self._allow_pickle, self._trust_remote_code = allow_pickle, trust_remote_code
         self._any_weights = any_weights
-        self._converter = ConverterProcess(debug=debug)
+        self._workshop = Workshop(self._cache, DEVICES.load("local"), debug=debug)
         self._source: ModelSource | None = None
-        self._folders = InputFolders(self._cache.run_folder.new)
         self._found: dict[tuple[str, bool, int | None], _Found] = {}
 
     def close(self) -> None:
         """End the converter process, and let go of what is used in the cache."""
-        self._converter.close()
+        self._workshop.close()
         self._cache.close()
 
-    def jobs(self, bundle: Bundle, variant: Variant) -> ReferenceJobs:
-        """Return what does jobs on the model for a variant.
+    def jobs(self, bundle: Bundle, variant: Variant, reporter: Reporter) -> ReferenceJobs:
+        """Return what does steps on the model for a variant.
 
         Raises:
             UsageError: there is no such model, or it is not the one that the bundle was made from.
         """
         found = self._found_for(bundle)
         length = _length_of(variant)
-        return ReferenceJobs(
-            converter=self._converter,
-            files=found.files,
-            source=source_of(
+        _, longest = bounds(length)
+        if longest not in found.subjects:
+            found.subjects[longest] = checkpoint_subject(
                 found.checkpoint,
-                bounds(length)[1],
+                longest,
                 allow_pickle=self._allow_pickle,
                 trust_remote_code=self._trust_remote_code,
-            ),
+            )
+        return ReferenceJobs(
+            runner=Runner(self._cache, self._workshop, reporter),
+            steps=ModelSteps(found.subjects[longest]),
             has_dynamic_length=not isinstance(length, int),
-            cache=self._cache,
         )
 
     def _found_for(self, bundle: Bundle) -> _Found:
@@ -148,8 +142,7 @@ class ReferenceModel(ClosedAtEnd):
                 truncate_dim=truncate_dim,
                 pairs=takes_pairs,
             )
-            files = ModelFiles(checkpoint, self._folders)
-            self._found[described] = _Found(checkpoint, files, checkpoint.weights_sha256())
+            self._found[described] = _Found(checkpoint, checkpoint.weights_sha256())
         found = self._found[described]
         if found.weights_sha256 != manifest.source.weights_sha256 and not self._any_weights:
             raise UsageError(

@@ -68,7 +68,7 @@ class Search:
         taps = layer_map_of(self.bundle, self.variant)
         self.reporter.start(READ)
         plain = reader.plain()
-        inside = reader.inside(taps, plain) if taps else read_again(reader, self.jobs, plain, self.reporter)
+        inside = reader.inside(taps, plain) if taps else read_again(reader, self.jobs, plain)
         self.notes += inside.notes
         self.reporter.finish(READ)
         self.reporter.start(COMPARE)

@@ -11,7 +11,7 @@ import numpy as np
 from fastserve.bundles.bundle_writer import BundleFile
 from fastserve.cache.cache import Entry
 from fastserve.exporting.model_source import ModelSource
-from fastserve.pipeline.stages import known_of_windows, read_arrays
+from fastserve.pipeline.work.judging import known_of_windows, read_arrays
 from fastserve.search.candidate import Candidate
 from fastserve_converters.artifact import GENAI_CONFIG
 from fastserve_converters.checkpoints.checkpoint import Checkpoint
@@ -166,7 +166,7 @@ def _variant(candidate: Candidate, reference: Entry) -> tuple[dict[str, Any], li
         **candidate.artifact,
         "id": candidate.id,
         "recipe": {
-            "passes": [],
+            "passes": list(candidate.recipe.passes),
             "format": candidate.format,
             "precision": candidate.precision,
             **candidate.artifact["recipe"],

@@ -12,7 +12,7 @@ from typing import Any
 
 from fastserve.cache.cache import Cache
 from fastserve.cache.records import ENTRY, DamagedEntry, entry_of, read_record
-from fastserve.pipeline.progress import Reporter, Step
+from fastserve.pipeline.progress import PlannedStep, Reporter
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def remove_entries(
         entries: which.
         reporter: gets told of each.
     """
-    steps = [Step(f"Remove {e.stage} {e.short_key}", 1 + e.bytes / 1e6) for e in entries]
+    steps = [PlannedStep(f"Remove {e.stage} {e.short_key}", 1 + e.bytes / 1e6) for e in entries]
     reporter.plan(steps)
     gone: list[KeptEntry] = []
     kept: list[KeptEntry] = []

@@ -10,11 +10,12 @@ import typer
 from fastserve.cli.consoles import error_console, output_console
 from fastserve.cli.failures import failures_shown
 from fastserve.cli.report import export_document, print_export
-from fastserve.exporting.exporting import run_export
+from fastserve.exporting.export import run_export
 from fastserve.exporting.length import DEFAULT_CONTEXT
 from fastserve.exporting.request import ExportRequest
 from fastserve.pipeline.progress import terminal_reporter
 from fastserve.search.budget import budget_from_flags
+from fastserve.search.planners import DEFAULT_PLANNERS
 from fastserve_converters.checkpoints.task import USUAL_LENGTH
 from fastserve_runtime.cli.listed_words import WORDS, listed_words
 from fastserve_runtime.cli.streams import show_document
@@ -82,6 +83,15 @@ def export(
     range_method: Annotated[
         str, typer.Option(help="How static precisions find activations' ranges: min-max, percentile or mse.")
     ] = "min-max",
+    planners: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--planner",
+            help=f"What proposes the variants that are tried; {','.join(DEFAULT_PLANNERS)} if left out.",
+            metavar=WORDS,
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(help="Where variants are measured.")] = "local",
     threads: Annotated[int, typer.Option(help="Threads that one inference may use.")] = 1,
     seed: Annotated[int, typer.Option(help="For the data's split and the bootstrap.")] = 0,
     cache_dir: Annotated[Path | None, typer.Option(help="Where finished steps are kept.")] = None,
@@ -126,6 +136,8 @@ def export(
             text_pair_column=text_pair_column,
             pairs=pairs,
             range_method=range_method,
+            planners=DEFAULT_PLANNERS if planners is None else listed_words(planners) or (),
+            device=device,
             threads=threads,
             seed=seed,
             cache_dir=cache_dir,

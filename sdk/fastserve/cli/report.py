@@ -10,7 +10,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from fastserve.cli.consoles import plain
-from fastserve.exporting.exporting import ExportResult
+from fastserve.exporting.export import ExportResult
 from fastserve.search.budget import Breach
 from fastserve.search.candidate import Candidate
 from fastserve.search.ranking import explain_nothing_fits

@@ -42,6 +42,22 @@ class MeasurementJob:
     debug: bool = False
 
 
+@dataclass(frozen=True)
+class EngineThere:
+    """What runs a format on a device.
+
+    Attributes:
+        name: the engine's.
+        version: of its library.
+        code: the module of ours, or another's, that runs it, which counts in keys; None where it is not on this
+            machine.
+    """
+
+    name: str
+    version: str | None
+    code: object | None = None
+
+
 class Device(Protocol):
     """What a module in `devices` offers."""
 
@@ -49,6 +65,13 @@ class Device(Protocol):
 
     def machine(self) -> Machine:
         """Describe the machine that measurements belong to."""
+
+    def engine(self, format_name: str) -> EngineThere:
+        """Say what runs a format there.
+
+        Raises:
+            EnvironmentFailure: nothing does.
+        """
 
     def measure(self, out: Path, job: MeasurementJob) -> Measurement:
         """Measure a model and write its outputs on all inputs to `OUTPUTS` in `out`.

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from fastserve.cache.writable import has_no_room
-from fastserve.devices import OUTPUTS, MeasurementJob
-from fastserve_runtime.errors import DiskFull, EnvironmentFailure, FastServeError, says_disk_full
+from fastserve.devices import OUTPUTS, EngineThere, MeasurementJob
+from fastserve_runtime.engines import installed_engine
+from fastserve_runtime.errors import DiskFull, EnvironmentFailure, FastServeError, ProcessDied, says_disk_full
 from fastserve_runtime.measurement.machine import Machine, this_machine
 from fastserve_runtime.measurement.measurement import Measurement, parse_measurement
 from fastserve_runtime.processes.child import Child, ChildEnded, Program
@@ -24,6 +25,12 @@ _MEASURING = "fastserve_runtime.measurement.measuring"
 def machine() -> Machine:
     """Describe this machine."""
     return this_machine()
+
+
+def engine(format_name: str) -> EngineThere:
+    """Return the engine of a format that is installed."""
+    found = installed_engine(format_name)
+    return EngineThere(found.NAME, found.version(), found)
 
 
 def measure(out: Path, job: MeasurementJob) -> Measurement:
@@ -70,7 +77,7 @@ def _run(request: Mapping[str, Any], out: Path, *, debug: bool) -> Measurement:
             raise DiskFull(" while measuring") from ended
         words = ended.last_words()
         last = f" Its last words: {words}" if words else ""
-        raise EnvironmentFailure(f"The measuring process {ended.how}.{last}") from ended
+        raise ProcessDied(f"The measuring process {ended.how}.{last}") from ended
     except FastServeError as error:
         raise EnvironmentFailure(error.problem, error.remedy) from error
     if answer.get("is_disk_full"):

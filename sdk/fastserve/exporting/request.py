@@ -9,14 +9,16 @@ from pathlib import Path
 from fastserve.bundles.bundle_writer import check_free
 from fastserve.cache.folder import CACHE_REMEDY
 from fastserve.cache.writable import check_writable
+from fastserve.devices import DEVICES
 from fastserve.exporting.length import check_asked_length
 from fastserve.pipeline.own_quality import OwnQuality
 from fastserve.search.budget import Budget
+from fastserve.search.planners import DEFAULT_PLANNERS, PLANNERS
 from fastserve.search.ranking import KEEP
 from fastserve_converters.checkpoints.checkpoint import Checkpoint
 from fastserve_converters.checkpoints.task import TASKS, Task, usual_columns
 from fastserve_converters.data import Columns, Table, samples_of
-from fastserve_converters.precisions import RANGE_METHODS
+from fastserve_converters.precisions import RANGE_METHODS, RangeMethod
 from fastserve_runtime.errors import UsageError
 
 
@@ -41,6 +43,8 @@ class ExportRequest:
     text_pair_column: str | None = None
     pairs: bool = False
     range_method: str = "min-max"
+    device: str = "local"
+    planners: tuple[str, ...] = DEFAULT_PLANNERS
     threads: int = 1
     seed: int = 0
     cache_dir: Path | None = None
@@ -55,6 +59,11 @@ class ExportRequest:
     def columns(self, usual: Columns) -> Columns:
         """Return which columns of the data are read: a task's usual ones, but for those that were named."""
         return usual.named(self.text_column, self.text_pair_column, self.label_column)
+
+    @property
+    def checked_range_method(self) -> RangeMethod:
+        """The range method, which `check_request` let pass."""
+        return next(method for method in RANGE_METHODS if method == self.range_method)
 
     @property
     def wants_pairs(self) -> bool:
@@ -74,6 +83,11 @@ def check_request(request: ExportRequest) -> None:
         raise UsageError(
             f"Ranges cannot be found by '{request.range_method}'.", f"Write one of: {', '.join(RANGE_METHODS)}."
         )
+    if not request.planners:
+        raise UsageError("No planner was named.", f"Name some of: {', '.join(PLANNERS.built_in())}.")
+    for name in request.planners:
+        PLANNERS.load(name)
+    DEVICES.load(request.device)
     if request.threads < 1:
         raise UsageError(f"{request.threads} threads were asked for.", "Ask for at least 1.")
     if request.truncate_dim is not None and request.truncate_dim < 1:

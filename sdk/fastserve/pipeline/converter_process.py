@@ -9,7 +9,15 @@ from typing import Any
 
 from fastserve.cache.writable import has_no_room
 from fastserve_runtime.closing import ClosedAtEnd
-from fastserve_runtime.errors import EXIT_USAGE, DiskFull, EnvironmentFailure, UsageError, says_disk_full
+from fastserve_runtime.errors import (
+    EXIT_USAGE,
+    DiskFull,
+    EnvironmentFailure,
+    FastServeError,
+    ProcessDied,
+    UsageError,
+    says_disk_full,
+)
 from fastserve_runtime.processes.child import Child, ChildEnded, Program
 
 _WORKER = "fastserve_converters.worker"
@@ -26,6 +34,11 @@ class JobFailed(EnvironmentFailure):
     def __init__(self, problem: str, remedy: str, *, stops_all: bool) -> None:
         super().__init__(problem, remedy)
         self.stops_all = stops_all
+
+
+def stops_all(error: FastServeError) -> bool:
+    """Whether a failure would come again in any other job on the model."""
+    return isinstance(error, DiskFull) or (isinstance(error, JobFailed) and error.stops_all)
 
 
 class ConverterProcess(ClosedAtEnd):
@@ -66,7 +79,7 @@ class ConverterProcess(ClosedAtEnd):
                 raise DiskFull(f", and the converter process {ended.how}") from ended
             words = ended.last_words(_LOG_LINES_SHOWN)
             last = f" Its last words: {words}" if words else ""
-            raise EnvironmentFailure(f"The converter process {ended.how}.{last}") from ended
+            raise ProcessDied(f"The converter process {ended.how}.{last}") from ended
         if "result" not in answer:
             if answer["exit_code"] == EXIT_USAGE:
                 raise UsageError(answer["problem"], answer["remedy"])

@@ -21,8 +21,8 @@ from fastserve_runtime.processes.interruption import raise_noted_ctrl_c
 
 
 @dataclass(frozen=True)
-class Step:
-    """One step of the work.
+class PlannedStep:
+    """A step that is to come.
 
     Attributes:
         name: shown while it runs.
@@ -36,8 +36,8 @@ class Step:
 class Reporter(Protocol):
     """Gets told what is being done."""
 
-    def plan(self, steps: Sequence[Step]) -> None:
-        """Get all steps beforehand."""
+    def plan(self, steps: Sequence[PlannedStep]) -> None:
+        """Get steps before they begin; more may come while others run."""
 
     def start(self, name: str) -> None:
         """A step begins."""
@@ -49,7 +49,7 @@ class Reporter(Protocol):
 class SilentReporter:
     """Says nothing."""
 
-    def plan(self, steps: Sequence[Step]) -> None:
+    def plan(self, steps: Sequence[PlannedStep]) -> None:
         """Do nothing."""
 
     def start(self, name: str) -> None:
@@ -73,9 +73,9 @@ class TerminalReporter:
         self._weights: dict[str, float] = {}
         self.finished = [] if finished is None else finished
 
-    def plan(self, steps: Sequence[Step]) -> None:
-        """Set the bar's length."""
-        self._weights = {step.name: step.weight for step in steps}
+    def plan(self, steps: Sequence[PlannedStep]) -> None:
+        """Lengthen the bar."""
+        self._weights |= {step.name: step.weight for step in steps}
         self._progress.update(self._task, total=sum(self._weights.values()))
 
     def start(self, name: str) -> None:

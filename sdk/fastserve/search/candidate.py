@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fastserve.search.budget import Breach
+from fastserve_converters.recipe import Recipe
 from fastserve_runtime.conformance.quality import Quality
 from fastserve_runtime.measurement.measurement import NOT_JUDGED, Figure, Measurement
 
@@ -17,9 +18,11 @@ LEAST_SPREAD = 0.05
 
 @dataclass(frozen=True)
 class Candidate:
-    """One format and precision of the model.
+    """What became of one recipe.
 
     Attributes:
+        recipe: how it is made.
+        format: of its artifact.
         folder: where the artifact's files are; None where its export failed.
         artifact: fields of the manifest's variant that the exporter gave.
         digests: SHA-256 of each of its files, by name, as they were when it was measured.
@@ -31,12 +34,12 @@ class Candidate:
         target: the one target that it was made for; None where it is portable and measured on this machine.
         compilation: what made it for that target, and what that told.
         breaches: limits of the budget that it does not meet.
+        suffix: what tells it apart from another one whose recipe has the same words.
         on_front: whether no other candidate is better in every respect (Pareto front).
     """
 
-    id: str
+    recipe: Recipe
     format: str
-    precision: str
     folder: Path | None = None
     artifact: Mapping[str, Any] | None = None
     digests: Mapping[str, str] = field(default_factory=dict)
@@ -49,7 +52,18 @@ class Candidate:
     target: str | None = None
     compilation: Mapping[str, Any] | None = None
     breaches: tuple[Breach, ...] = field(default=())
+    suffix: str = ""
     on_front: bool = False
+
+    @property
+    def id(self) -> str:
+        """The recipe's words, and what tells it apart from others that have the same."""
+        return f"{self.recipe.words}{self.suffix}"
+
+    @property
+    def precision(self) -> str:
+        """The recipe's."""
+        return self.recipe.precision
 
     @property
     def fits(self) -> bool:

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from fastserve import ExportResult
 from fastserve.cli.report import export_document, print_export
-from fastserve.pipeline.stages import StageTime
+from fastserve.pipeline.runner import StepTime
 from fastserve.search.budget import Budget, budget_from_flags
 from fastserve.search.candidate import Candidate
 from fastserve.search.choice_reason import choice_reason
@@ -45,7 +45,7 @@ def result_of(candidates: list[Candidate], budget: Budget | None = None, **field
         length=64,
         generates=False,
         notes=(),
-        stages=(StageTime("Reference outputs", 1.5, cached=True),),
+        stages=(StepTime("Reference outputs", 1.5, cached=True),),
         reference=Path("reference"),
         seconds=2.5,
     )

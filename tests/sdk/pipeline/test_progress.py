@@ -8,9 +8,9 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress
 
-from fastserve.pipeline.progress import SilentReporter, Step, TerminalReporter, terminal_reporter
+from fastserve.pipeline.progress import PlannedStep, SilentReporter, TerminalReporter, terminal_reporter
 
-STEPS = [Step("Reference outputs", 15), Step("Export onnx fp32", 5)]
+STEPS = [PlannedStep("Reference outputs", 15), PlannedStep("Export onnx fp32", 5)]
 
 
 @pytest.fixture

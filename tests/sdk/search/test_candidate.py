@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from fastserve.search.budget import Breach, Limit, budget_from_flags
 from fastserve.search.candidate import Candidate
+from fastserve_converters.recipe import Recipe
 from fastserve_runtime.measurement.measurement import NOT_JUDGED
 
 Make = Callable[..., Candidate]
@@ -41,7 +42,7 @@ def test_memory_that_the_system_does_not_tell_is_missing(make_candidate: Make) -
 
 
 def test_a_candidate_without_measurement_has_no_measured_figures() -> None:
-    candidate = Candidate("onnx-fp32", "onnx", "fp32", size=7)
+    candidate = Candidate(Recipe("onnx", "fp32"), "onnx", size=7)
     assert candidate.figures() == {"size": 7, "memory": None, "latency": None, "quality": None}
     assert candidate.p90 is None
     assert candidate.peak_memory is None
@@ -80,7 +81,7 @@ def test_a_time_to_first_token_in_doubt_is_judged_by_the_longest_and_named(make_
 
 
 def test_a_generator_that_was_not_measured_meets_no_limit_on_times() -> None:
-    candidate = Candidate("onnx-fp32", "onnx", "fp32", size=7)
+    candidate = Candidate(Recipe("onnx", "fp32"), "onnx", size=7)
     breaches = budget_from_flags(max_ttft="1s", max_tpot="1s").breaches(candidate.figures(), candidate.doubts())
     assert [b.reason for b in breaches] == ["ttft was not measured", "tpot was not measured"]
 

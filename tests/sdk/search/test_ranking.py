@@ -24,6 +24,7 @@ from fastserve.search.ranking import (
     shipped_for_targets,
     speed_levels,
 )
+from fastserve_converters.recipe import Recipe
 from fastserve_runtime.conformance.quality import Quality
 from fastserve_runtime.measurement.measurement import NOT_JUDGED
 
@@ -44,9 +45,8 @@ def candidates(draw: st.DrawFn) -> list[Candidate]:
         )
         made.append(
             Candidate(
-                f"{format_name}-{number}",
+                Recipe(format_name, str(number)),
                 format_name,
-                str(number),
                 measurement=None if failed else measurement,
                 quality=None if failed else Quality("q", value, low, high, 200),
                 size=draw(st.integers(1, 1000)),
@@ -143,7 +143,7 @@ def test_noise_of_the_measurement_turns_nothing_round(data: st.DataObject, noisy
 def numbered(number: int, p90: float, size: int) -> Candidate:
     measurement = build_measurement(p90=p90, p50=p90 * 0.9, most=1.0, peak=None)
     quality = Quality("q", 0.99, 0.98, 1.0, 200)
-    return Candidate(f"onnx-{number}", "onnx", str(number), measurement=measurement, quality=quality, size=size)
+    return Candidate(Recipe("onnx", str(number)), "onnx", measurement=measurement, quality=quality, size=size)
 
 
 def test_of_two_as_fast_within_the_spread_the_smaller_wins_however_the_noise_falls(make_candidate: Make) -> None:

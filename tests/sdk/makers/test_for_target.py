@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import fastserve
 from fastserve import ExportResult
-from fastserve.cache.cache import Entry
 from fastserve.search.candidate import Candidate
-from fastserve.search.target_plans import TargetPlan
-from fastserve.search.target_variants import make_target_candidates, planned_target_steps
 from fastserve_device_tests.suite.suite import run_suite
 from fastserve_device_tests.targets import load_target
 from fastserve_runtime.bundle.reader import open_bundle
@@ -25,7 +20,6 @@ from fastserve_runtime.errors import EnvironmentFailure, UsageError
 
 QNN, RKNN, ETHOS = "onnx:qnn-htp", "onnx:rk3588", "tflite:ethos-u55"
 OWN = "onnx-qnn-htp-fp32"
-Make = Callable[..., Candidate]
 Export = Callable[..., ExportResult]
 
 
@@ -131,7 +125,7 @@ def test_a_target_that_takes_portable_files_adds_nothing(export: Export) -> None
 
 
 def test_a_precision_that_the_target_does_not_take_is_refused(export: Export, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastserve.search.target_plans.check_there", lambda _: None)
+    monkeypatch.setattr("fastserve.makers.choosing.check_there", lambda _: None)
     with pytest.raises(UsageError, match=f"{QNN} takes none of the precisions that were named"):
         export(QNN, precisions=["int8-dynamic"])
 
@@ -169,31 +163,3 @@ def test_what_vela_makes_is_shipped_with_its_estimates_as_predictions(export: Ex
         (own, "execution"): Outcome.NOT_RUN,
     }
     assert "predicted cycles" in verdicts[own, "execution"].message
-
-
-@dataclass
-class FailingStages:
-    """Stages whose compiler refuses everything."""
-
-    def compilation(self, *_: Any) -> Entry:
-        raise EnvironmentFailure("The compiler refuses the model.", "Use another.")
-
-
-def test_what_cannot_be_made_is_told_in_its_candidate(make_candidate: Make) -> None:
-    target: Any = SimpleNamespace(NAME="onnx:chip", FORMAT="onnx", COMPILED_BY=(), compile_model=None)
-    plan = TargetPlan(target, "onnx", is_named=True)
-    making: Any = SimpleNamespace()
-    stages: Any = FailingStages()
-    base = replace(make_candidate("onnx-fp32"), artifact={"recipe": {}})
-    failed = make_candidate("onnx-a16w8", failure="it crashed")
-    first, second = make_target_candidates(making, stages, plan, ["fp32", "a16w8"], [base, failed])
-    assert (first.id, first.target) == ("onnx-chip-fp32", "onnx:chip")
-    assert first.failure == "compiling failed: The compiler refuses the model. Use another."
-    assert second.failure == "it is made from onnx-a16w8, which failed"
-    assert not first.fits
-    assert [s.name for s in planned_target_steps(plan, ["fp32"])] == ["Compile fp32 for onnx:chip"]
-    lowered = TargetPlan(target, None, is_named=True)
-    assert [s.name for s in planned_target_steps(lowered, ["fp16"])] == [
-        "Compile fp16 for onnx:chip",
-        "Quality of onnx:chip fp16",
-    ]

@@ -1,0 +1,150 @@
+"""What an export works on and with: resolved from a request, with all that can be refused before anything is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastserve.cache.folder import default_cache_dir
+from fastserve.cache.records import Entry
+from fastserve.devices import DEVICES, Device
+from fastserve.exporting.length import export_length
+from fastserve.exporting.model_source import ModelSource, find_model
+from fastserve.exporting.notes import data_notes, quality_notes
+from fastserve.exporting.programs import checked_program, is_program
+from fastserve.exporting.request import ExportRequest, check_data, check_places, check_request
+from fastserve.exporting.workbench import Workbench
+from fastserve.makers import Maker
+from fastserve.makers.choosing import check_targets, chosen_for, portable_makers, target_makers
+from fastserve.pipeline.steps import DataSettings, ModelSteps
+from fastserve.pipeline.subject import ModelSubject, checkpoint_subject
+from fastserve.search.budget import check_applies
+from fastserve.search.planners import PLANNERS, OpenPlanner, Planner, Space
+from fastserve_converters.checkpoints.checkpoint import Checkpoint
+from fastserve_converters.checkpoints.reading import read_checkpoint
+from fastserve_converters.checkpoints.task import TASKS, Task, usual_columns
+from fastserve_converters.data import Table, read_tables
+from fastserve_converters.models.sources import form_of_task
+from fastserve_converters.programs.torch_program import TorchProgram
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """An export that may begin.
+
+    Attributes:
+        request: what was asked.
+        cache_dir: where finished steps are kept.
+        source: where the model is.
+        checkpoint: the model that the user gave.
+        tables: the user's data.
+        length: tokens that the model takes: of one text, or its context; 0 of a program.
+        generates: whether it generates text.
+        makers: what makes artifacts, formats first.
+        wanted: what each of them makes.
+        device: where they are measured.
+        made_notes: what the user should know of what is made and left out.
+    """
+
+    request: ExportRequest
+    cache_dir: Path
+    source: ModelSource
+    checkpoint: Checkpoint | TorchProgram
+    tables: Sequence[Table]
+    length: int
+    generates: bool
+    makers: Sequence[Maker]
+    wanted: Mapping[str, Sequence[str]]
+    device: Device
+    made_notes: tuple[str, ...]
+
+    def steps(self) -> ModelSteps:
+        """Describe the steps on the model."""
+        asked = self.request
+        if isinstance(self.checkpoint, TorchProgram):
+            subject = ModelSubject(self.checkpoint, self.checkpoint.job_source())
+        else:
+            subject = checkpoint_subject(
+                self.checkpoint,
+                self.length,
+                allow_pickle=asked.allow_pickle,
+                trust_remote_code=asked.trust_remote_code,
+            )
+        task: Task = TASKS.load(self.checkpoint.task)
+        columns = asked.columns(usual_columns(task))
+        data = DataSettings(asked.data, columns.text, columns.pair, columns.label, asked.seed)
+        return ModelSteps(subject, data)
+
+    def planners(self, bench: Workbench) -> list[Planner]:
+        """Return what proposes recipes, in the order in which they are asked.
+
+        Raises:
+            UsageError: there is no such planner, or what is wanted makes no sense to it under the budget.
+        """
+        space = Space(
+            precisions={maker.name: maker.precisions for maker in self.makers},
+            wanted=self.wanted,
+            passes=(),
+            range_method=self.request.checked_range_method,
+            scores=bench.scores,
+            size=bench.size,
+            room=bench.room,
+        )
+        opened: list[OpenPlanner] = [PLANNERS.load(name) for name in self.request.planners]
+        return [module.open_planner(space, self.request.budget) for module in opened]
+
+    def notes(self, reference: Entry) -> Iterator[str]:
+        """Give what the user should know, in sentences, when the reference is known."""
+        yield from self.made_notes
+        if isinstance(self.checkpoint, TorchProgram):
+            yield from reference.result["notes"]
+            return
+        yield from data_notes(self.request, self.tables, self.checkpoint)
+        yield from quality_notes(self.request, reference, self.checkpoint, self.length)
+
+
+def resolve(request: ExportRequest) -> Resolved:
+    """Find the model, read what its files say of it, and refuse what cannot be exported. Nothing is loaded.
+
+    Raises:
+        UsageError: the model, a setting or the data is wrong, or the output exists.
+        EnvironmentFailure: a converter or a target is missing, or a folder cannot be written.
+    """
+    check_request(request)
+    cache_dir = request.cache_dir or default_cache_dir()
+    check_places(request, cache_dir)
+    source, checkpoint, tables = _model(request)
+    length = 0
+    if not isinstance(checkpoint, TorchProgram):
+        length = export_length(checkpoint, request.sequence_length, request.context)
+    form = form_of_task(checkpoint.task)
+    generates = form == "cached"
+    check_applies(request.budget, generates=generates)
+    check_targets(request.targets, generates=generates)
+    portable, format_notes = portable_makers(request.formats, form)
+    for_targets, target_notes = target_makers(request.targets, portable)
+    makers: list[Maker] = [*portable, *for_targets]
+    wanted, precision_notes = chosen_for(makers, request.precisions)
+    device: Device = DEVICES.load(request.device)
+    notes = (*format_notes, *target_notes, *precision_notes)
+    return Resolved(request, cache_dir, source, checkpoint, tables, length, generates, makers, wanted, device, notes)
+
+
+def _model(request: ExportRequest) -> tuple[ModelSource, Checkpoint | TorchProgram, Sequence[Table]]:
+    """Return where the model comes from, what it is, and the tables of texts, all checked."""
+    options = {"allow_pickle": request.allow_pickle, "trust_remote_code": request.trust_remote_code}
+    if is_program(request.model):
+        return find_model(request.model, **options), checked_program(request), ()
+    tables = read_tables(request.data)
+    check_data(request, tables, None)
+    source = find_model(request.model, **options)
+    checkpoint = read_checkpoint(
+        source.directory,
+        task=request.task,
+        truncate_dim=request.truncate_dim,
+        pairs=request.wants_pairs,
+        **options,
+    )
+    check_data(request, tables, checkpoint)
+    return source, checkpoint, tables

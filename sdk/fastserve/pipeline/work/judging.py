@@ -1,0 +1,89 @@
+"""Judging a variant's quality by its outputs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastserve.cache.code_digests import code_digest
+from fastserve.cache.records import Entry
+from fastserve.devices import OUTPUTS
+from fastserve.pipeline.own_quality import OWN_QUALITY_NAME, OwnQuality, judged_quality
+from fastserve.pipeline.step import Made
+from fastserve.pipeline.workshop import Workshop
+from fastserve_converters.checkpoints.task import TASKS, Task
+from fastserve_converters.models.reference import INPUTS, KNOWN
+from fastserve_converters.models.reference import OUTPUTS as REFERENCE_OUTPUTS
+from fastserve_runtime.conformance.comparison import Comparison
+from fastserve_runtime.conformance.quality import Quality
+from fastserve_runtime.plugins import PIPELINES
+
+RAN, REFERENCE = "ran", "reference"
+"""What it needs: the step that has the outputs, and the reference of the model that the user gave."""
+_COMPARISON = "fastserve_runtime.conformance.comparison"
+
+
+@dataclass(frozen=True)
+class Judging:
+    """Compares outputs on the evaluation samples with the reference's.
+
+    Attributes:
+        task: says what is compared, and how.
+        seed: for intervals.
+    """
+
+    task: str
+    seed: int
+
+    def key(self, made: Made) -> dict[str, Any]:
+        """Return the contents of the outputs and of what they are compared with. When they were made counts not."""
+        reference = made[REFERENCE]
+        return {
+            "outputs": made[RAN].files[OUTPUTS],
+            "reference": {name: reference.files[name] for name in (INPUTS, REFERENCE_OUTPUTS)},
+            "evaluation": reference.result["evaluation"],
+            "labels": reference.result["labels"],
+            "known": reference.files.get(KNOWN),
+            "settings": reference.result["task_settings"],
+            "seed": self.seed,
+            "task": self.task,
+            "code": code_digest(_COMPARISON, TASKS.load(self.task), PIPELINES.load(self.task)),
+        }
+
+    def do(self, made: Made, out: Path, workshop: Workshop) -> Any:  # noqa: ARG002
+        """Compare them in this process."""
+        task: Task = TASKS.load(self.task)
+        reference = made[REFERENCE]
+        count, labels = reference.result["evaluation"], reference.result["labels"]
+        files = (reference.folder / REFERENCE_OUTPUTS, made[RAN].folder / OUTPUTS, reference.folder / INPUTS)
+        expected, actual, inputs = ({n: v[:count] for n, v in read_arrays(file).items()} for file in files)
+        settings = reference.result["task_settings"]
+        compared = Comparison(expected, actual, inputs | known_of_windows(reference), labels, self.seed, settings)
+        return asdict(task.quality(compared))
+
+
+def quality_of_own(judge: OwnQuality, ran: Entry, reference: Entry) -> Quality:
+    """Return what the user's function makes of outputs on the evaluation samples.
+
+    Raises:
+        UsageError: it fails, or gives no finite number.
+    """
+    count = reference.result["evaluation"]
+    files = (reference.folder / INPUTS, reference.folder / REFERENCE_OUTPUTS, ran.folder / OUTPUTS)
+    inputs, expected, actual = ({n: v[:count] for n, v in read_arrays(file).items()} for file in files)
+    value = judged_quality(judge, inputs, expected, actual)
+    return Quality(OWN_QUALITY_NAME, value, value, value, count)
+
+
+def known_of_windows(reference: Entry) -> dict[str, Any]:
+    """Return what quality is judged by beside inputs and outputs, for each evaluation window; mostly nothing."""
+    return read_arrays(reference.folder / KNOWN) if KNOWN in reference.files else {}
+
+
+def read_arrays(file: Path) -> dict[str, Any]:
+    """Read an `.npz` file without pickles."""
+    with np.load(file, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
