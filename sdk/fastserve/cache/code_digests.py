@@ -189,7 +189,7 @@ class _InstalledCode:
         for name in entries:
             top = name.partition(".")[0]
             if top not in self._ours.roots:
-                self._ours.roots[top] = _place(sys.modules[top])
+                self._ours.roots[top] = _place(sys.modules[name])
         return self._ours.digest(*entries)
 
 
@@ -214,9 +214,13 @@ def module_of(part: object) -> str:
 
 
 def _place(module: ModuleType) -> Path:
+    """Return the folder of a module's top-level package, or the module's file where it is none's."""
     assert module.__file__ is not None
     file = Path(module.__file__)
-    return file.parent if file.name == "__init__.py" else file
+    depth = module.__name__.count(".")
+    if file.name == "__init__.py":
+        return file.parents[depth]
+    return file.parents[depth - 1] if depth else file
 
 
 def _data_beside(file: Path) -> Iterator[Path]:
