@@ -141,6 +141,8 @@ def test_the_signature_of_export() -> None:
         "text_pair_column": None,
         "pairs": False,
         "range_method": "min-max",
+        "planners": None,
+        "device": "local",
         "threads": 1,
         "seed": 0,
         "cache_dir": None,
