@@ -60,7 +60,9 @@ class Told:
             "quality": QUALITY,
             "twin": {"sqnr_db": self.sqnr_db, "executor": "PyTorch"},
         }
-        return Entry(step.title, self.folder, results.get(step.kind, {}), {"model": "0" * 64, "tokenizer.json": "1" * 64}, 1.5)
+        return Entry(
+            step.title, self.folder, results.get(step.kind, {}), {"model": "0" * 64, "tokenizer.json": "1" * 64}, 1.5
+        )
 
 
 @pytest.fixture
