@@ -19,11 +19,12 @@ from transformers import AutoModel, AutoTokenizer, BertConfig
 from fastserve_converters.checkpoints.checkpoint import Checkpoint
 from fastserve_converters.checkpoints.model_loading import load_model
 from fastserve_converters.checkpoints.reading import read_checkpoint
-from fastserve_converters.formats import LEAST_TOKENS, ExportJob, onnx
+from fastserve_converters.formats import ExportJob, onnx
 from fastserve_converters.formats.onnx import integers
 from fastserve_converters.formats.onnx.files import MODEL
 from fastserve_converters.formats.onnx.integers import Initializers
 from fastserve_converters.formats.onnx.products import PRODUCTS
+from fastserve_converters.models.dynamic_shapes import LEAST_TOKENS
 from fastserve_converters.models.edge_form import EdgeForm, build_edge_form
 from fastserve_converters.models.encoder_signature import encoder_part
 from fastserve_converters.models.layer_groups import LINEAR, quantizable_layers

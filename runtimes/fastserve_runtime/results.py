@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fastserve_runtime.preprocessors.text_pairs import Text
+    from fastserve_runtime.bundle.raw_inputs import Text
 
 
 @dataclass(frozen=True)

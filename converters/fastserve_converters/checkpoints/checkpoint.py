@@ -26,8 +26,8 @@ from fastserve_converters.checkpoints.sentence_transformers.module_kinds import 
     SAFE_WEIGHTS,
     weights_of,
 )
+from fastserve_runtime.bundle.raw_inputs import POOLING_MASK, TOKEN_TYPES
 from fastserve_runtime.errors import UsageError
-from fastserve_runtime.preprocessors.text import POOLING_MASK, TOKEN_TYPES
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from typing import Any
 from fastserve_converters.checkpoints.families import Family
 from fastserve_converters.checkpoints.sentence_transformers import read_json
 from fastserve_converters.checkpoints.task import Task
+from fastserve_runtime.bundle.raw_inputs import TOKEN_TYPES
 from fastserve_runtime.errors import UsageError
-from fastserve_runtime.preprocessors.text import TOKEN_TYPES
 
 _TOKENIZER_CONFIG = "tokenizer_config.json"
 _USUAL_TYPES = 2

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from fastserve_converters.data import DEFAULT_TEXTS, Sample
+from fastserve_runtime.bundle.raw_inputs import Text
 from fastserve_runtime.preprocessors.text import TextPreprocessor
-from fastserve_runtime.preprocessors.text_pairs import Text
 
 
 @dataclass(frozen=True)

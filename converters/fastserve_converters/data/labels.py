@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeAlias
 
 from fastserve_converters.data.table import Table, Value
+from fastserve_runtime.bundle.raw_inputs import Text
 from fastserve_runtime.errors import UsageError
-from fastserve_runtime.preprocessors.text_pairs import Text
 
 Label: TypeAlias = int | float | tuple[int, ...] | tuple[str, ...]
 """A class's id, a number, of several labels a 1 or a 0 for each class, or answers of which each is right."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 
 from fastserve_converters.data.table import Table, Value
-from fastserve_runtime.preprocessors.text_pairs import TextPair
+from fastserve_runtime.bundle.raw_inputs import TextPair
 
 DOCUMENTS = 10
 """So many documents share a query."""

@@ -12,8 +12,8 @@ from fastserve_converters.data.labels import ClassLabels, Label, LabelKind, has_
 from fastserve_converters.data.pairs import pairs_of
 from fastserve_converters.data.plain_text import COLUMN
 from fastserve_converters.data.table import Table
+from fastserve_runtime.bundle.raw_inputs import Text
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
-from fastserve_runtime.preprocessors.text_pairs import Text
 
 LEAST_TEXTS = 4
 LEAST_EVALUATION = 200

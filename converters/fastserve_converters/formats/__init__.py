@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
+from fastserve_converters.models.dynamic_shapes import LEAST_TOKENS
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
 from fastserve_runtime.plugins import PartFolder
 
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
 
 DEFAULT_PRECISIONS = ("fp32", "int8-dynamic", "int8")
 """What is exported where no precision is named: one to compare with, and the fastest faithful one."""
-
-LEAST_TOKENS = 2
-"""The fewest tokens of a graph of dynamic length: PyTorch would take 1 for a constant."""
 
 PartT = TypeVar("PartT", bound="TracedPart | CachedPart")
 

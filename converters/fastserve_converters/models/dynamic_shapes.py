@@ -6,6 +6,9 @@ from typing import Any
 
 from fastserve_runtime.bundle.manifest import Signature, SymbolicDim
 
+LEAST_TOKENS = 2
+"""The fewest tokens of a graph of dynamic length: PyTorch would take 1 for a constant."""
+
 
 def dynamic_shapes(signature: Signature) -> dict[str, dict[int, Any]] | None:
     """Return what `torch.export.export` takes as `dynamic_shapes`: input → axis → its `torch.export.Dim`.

@@ -23,8 +23,8 @@ from fastserve_converters.checkpoints.tokenizer_checks import embedding_rows
 from fastserve_converters.models.encoder_signature import sample_inputs
 from fastserve_converters.models.proof import Tensors, are_within, different, largest_differences
 from fastserve_converters.models.sentence_pooling import SentencePooling, build_sentence_pooling, first_columns
+from fastserve_runtime.bundle.raw_inputs import TOKEN_TYPES
 from fastserve_runtime.errors import UsageError
-from fastserve_runtime.preprocessors.text import TOKEN_TYPES
 
 MASK_PENALTIES = (-100.0, -1000.0, -10000.0)
 """One of them is added to the attention scores of padding: the first that hides it. exp(-100) vanishes beside any score

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastserve_converters.formats import LEAST_TOKENS
+from fastserve_converters.models.dynamic_shapes import LEAST_TOKENS
 from fastserve_converters.models.model import TracedPart
 from fastserve_runtime.bundle.axes import BATCH, TOKENS
 from fastserve_runtime.bundle.manifest import Dim, Signature, SymbolicDim, TensorSpec
-from fastserve_runtime.preprocessors.text import POOLING_MASK, TOKEN_TYPES
+from fastserve_runtime.bundle.raw_inputs import POOLING_MASK, TOKEN_TYPES
 
 if TYPE_CHECKING:
     import torch

@@ -20,10 +20,10 @@ from fastserve_converters.checkpoints.tokenizer_checks import code_note, embeddi
 from fastserve_converters.checkpoints.tokenizer_loading import load_tokenizer
 from fastserve_converters.data import MOST_CALIBRATION, Sample, Split
 from fastserve_converters.data.golden_texts import golden_texts
+from fastserve_runtime.bundle.raw_inputs import TOKEN_TYPES, Text
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
 from fastserve_runtime.preprocessors.context_windows import ContextSettings, fitting_stride
-from fastserve_runtime.preprocessors.text import TOKEN_TYPES, LongText, TextPreprocessor, TokenizerSettings, Windows
-from fastserve_runtime.preprocessors.text_pairs import Text
+from fastserve_runtime.preprocessors.text import LongText, TextPreprocessor, TokenizerSettings, Windows
 from fastserve_runtime.preprocessors.text_prompts import chosen_prompt, with_prompt
 
 if TYPE_CHECKING:

@@ -52,7 +52,7 @@ def reference_outputs(
     """Return sentence embeddings, shape [n, d], or hidden states, shape [n, tokens, d]."""
     from fastserve_converters.models.sentence_layers import load_layers
     from fastserve_converters.models.sentence_reference import sentence_embeddings
-    from fastserve_runtime.preprocessors.text import POOLING_MASK
+    from fastserve_runtime.bundle.raw_inputs import POOLING_MASK
 
     head = checkpoint.sentence_head
     if head is None:

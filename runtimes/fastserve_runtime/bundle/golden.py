@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastserve_runtime.bundle.npz import read_npz
+from fastserve_runtime.bundle.raw_inputs import Text
 from fastserve_runtime.errors import BundleError
-from fastserve_runtime.preprocessors.text_pairs import Text
 
 Arrays = dict[str, NDArray[np.generic]]
 GROUPS = ("inputs", "reference", "artifact")

@@ -7,17 +7,18 @@ that models have today, and is compared with the other numbers that it depends o
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fastserve_runtime.bundle.axes import BATCH, TOKENS, dim_of
+from fastserve_runtime.bundle.axes import TOKENS, dim_of
 from fastserve_runtime.bundle.generation_description import cache_bytes, cache_tensors
 from fastserve_runtime.bundle.manifest import UNBOUNDED, Dim, Manifest, TensorSpec, Variant, bounds, describe_dims
+from fastserve_runtime.bundle.raw_inputs import PROMPTS, TOKENIZER
+from fastserve_runtime.bundle.task_checks import REMEDY
+from fastserve_runtime.bundle.task_manifests import TASK_MANIFESTS
 from fastserve_runtime.errors import BundleError, UsageError
 from fastserve_runtime.parsing import Fields
 from fastserve_runtime.plugins import PIPELINES
-from fastserve_runtime.preprocessors.text import KIND as TEXTS
-from fastserve_runtime.preprocessors.text import POOLING_MASK, TOKEN_TYPES
 from fastserve_runtime.quantities import format_size
 
 MOST_TOKENS = 2**18
@@ -35,12 +36,7 @@ DTYPES: Mapping[str, int] = {
     "float16": 2, "bfloat16": 2, "float32": 4, "float64": 8,
 }  # fmt: skip
 """Type of a tensor's elements → bytes of one."""
-PROMPTS = "prompt-tokenizer"
-"""The kind of preprocessing of decoders; here, so that looking at a manifest needs no numpy."""
 _MASK = "attention_mask"
-_OF_TEXTS = {"input_ids": "int32", _MASK: "float32", TOKEN_TYPES: "int32", POOLING_MASK: "float32"}
-_OF_TEXTS_ALWAYS = {"input_ids", _MASK}
-_REMEDY = "Export the bundle again, or get it from where it was made."
 
 
 def check_manifest(manifest: Manifest) -> None:
@@ -54,7 +50,7 @@ def check_manifest(manifest: Manifest) -> None:
             _check_tensor(f"{where} '{tensor.name}' of variant '{variant.id}'", tensor)
     settings = manifest.preprocessing.settings
     _check_number(settings, "vocabulary_size", 1, MOST_VOCABULARY, optional=True)
-    if manifest.preprocessing.kind == TEXTS:
+    if manifest.preprocessing.kind == TOKENIZER:
         _check_sequence_length(manifest, _check_number(settings, "sequence_length", 1, MOST_TOKENS))
     elif manifest.preprocessing.kind == PROMPTS:
         _check_context(manifest, _check_number(settings, "context", 2, MOST_CONTEXT))
@@ -70,17 +66,17 @@ def _tensors(variant: Variant) -> Iterator[tuple[str, TensorSpec]]:
 
 def _check_tensor(what: str, tensor: TensorSpec) -> None:
     if tensor.dtype not in DTYPES:
-        raise BundleError(f"manifest.json gives {what} the type '{tensor.dtype:.40}', which no tensor has.", _REMEDY)
+        raise BundleError(f"manifest.json gives {what} the type '{tensor.dtype:.40}', which no tensor has.", REMEDY)
     if len(tensor.dims) > MOST_DIMENSIONS or not all(map(_is_possible, tensor.dims)):
         dims = describe_dims(tensor.dims[:MOST_DIMENSIONS])
-        raise BundleError(f"manifest.json gives {what} the dimensions {dims:.200}, which no tensor has.", _REMEDY)
+        raise BundleError(f"manifest.json gives {what} the dimensions {dims:.200}, which no tensor has.", REMEDY)
     size = DTYPES[tensor.dtype] * math.prod(d if isinstance(d, int) else max(d.min, 1) for d in tensor.dims)
     if size > MOST_TENSOR_BYTES:
         dims = describe_dims(tensor.dims)
         raise BundleError(
             f"manifest.json gives {what} the dimensions {dims}, {format_size(size)}; at most "
             f"{format_size(MOST_TENSOR_BYTES)} are taken for one.",
-            _REMEDY,
+            REMEDY,
         )
 
 
@@ -96,7 +92,7 @@ def _check_number(settings: Mapping[str, Any], name: str, least: int, most: int,
     value = Fields(dict(settings), "preprocessing.settings").count(name)
     if not least <= value <= most:
         raise BundleError(
-            f"manifest.json gives the model a {name} of {value}; this runtime takes from {least} to {most}.", _REMEDY
+            f"manifest.json gives the model a {name} of {value}; this runtime takes from {least} to {most}.", REMEDY
         )
     return value
 
@@ -108,7 +104,7 @@ def _check_sequence_length(manifest: Manifest, length: int) -> None:
         most = max((_largest(dim) for t in tensors if (dim := dim_of(t, TOKENS)) is not None), default=length)
         if length > most:
             raise BundleError(
-                f"manifest.json has texts padded to {length} tokens, and variant '{variant.id}' takes {most}.", _REMEDY
+                f"manifest.json has texts padded to {length} tokens, and variant '{variant.id}' takes {most}.", REMEDY
             )
 
 
@@ -120,14 +116,14 @@ def _check_context(manifest: Manifest, context: int) -> None:
         if context > room:
             raise BundleError(
                 f"manifest.json has a context of {context} tokens, and variant '{variant.id}' has room for {room}.",
-                _REMEDY,
+                REMEDY,
             )
         size = cache_bytes(variant, context)
         if size > MOST_CACHE_BYTES:
             raise BundleError(
                 f"manifest.json gives variant '{variant.id}' a cache of {format_size(size)}; at most "
                 f"{format_size(MOST_CACHE_BYTES)} are taken for one.",
-                _REMEDY,
+                REMEDY,
             )
 
 
@@ -136,8 +132,6 @@ def _largest(dim: Dim) -> int:
 
 
 def _check_task(manifest: Manifest) -> None:
-    from fastserve_runtime.bundle.task_manifests import TASK_MANIFESTS
-
     if manifest.task in TASK_MANIFESTS.built_in():
         TASK_MANIFESTS.load(manifest.task).check_manifest(manifest)
         return
@@ -151,58 +145,3 @@ def _check_task(manifest: Manifest) -> None:
     check = getattr(pipeline, "check_manifest", None)
     if check is not None:
         check(manifest)
-
-
-def check_encoder(manifest: Manifest, outputs: Sequence[str]) -> None:
-    """Refuse a bundle of texts whose variants do not take what texts become, or do not give what its pipeline reads.
-
-    Args:
-        manifest: the bundle's.
-        outputs: what the pipeline reads, of which a variant gives one at least.
-
-    Raises:
-        BundleError: naming what the model takes or gives instead.
-    """
-    if manifest.preprocessing.kind == PROMPTS:
-        raise not_of_task(manifest, "its model continues prompts")
-    for variant in manifest.variants:
-        names = {t.name for graph in variant.graphs.values() for t in graph.signature.outputs}
-        if not names & set(outputs):
-            given = ", ".join(sorted(names)) or "nothing"
-            raise not_of_task(manifest, f"variant '{variant.id}' gives {given:.200}, not {' or '.join(outputs)}")
-        # What a chip's compiler makes may take its inputs in another form.
-        if manifest.preprocessing.kind == TEXTS and variant.target is None:
-            for graph in variant.graphs.values():
-                _check_text_inputs(f"variant '{variant.id}'", graph.signature.inputs)
-
-
-def _check_text_inputs(what: str, inputs: Sequence[TensorSpec]) -> None:
-    """Compare a graph's inputs with the tensors that texts become; see `TextPreprocessor`."""
-    found = {tensor.name: tensor for tensor in inputs}
-    given = ", ".join(found) or "nothing"
-    if len(found) != len(inputs) or not _OF_TEXTS_ALWAYS <= found.keys() <= _OF_TEXTS.keys():
-        raise BundleError(f"manifest.json has {what} take {given:.200}, which is not what texts become.", _REMEDY)
-    for name, tensor in found.items():
-        is_by_token = tensor.axes == (BATCH, TOKENS)
-        if tensor.dtype != _OF_TEXTS[name] or not is_by_token or _bounds(tensor) != _bounds(found[_MASK]):
-            stated = f"{tensor.dtype} {describe_dims(tensor.dims):.200}"
-            raise BundleError(
-                f"manifest.json gives the input '{name}' of {what} as {stated}; texts become {_OF_TEXTS[name]} "
-                "[samples, tokens].",
-                _REMEDY,
-            )
-
-
-def _bounds(tensor: TensorSpec) -> list[tuple[int, int]]:
-    return [bounds(dim) for dim in tensor.dims]
-
-
-def tensors_named(manifest: Manifest, name: str) -> list[TensorSpec]:
-    """Return the outputs of that name of all variants."""
-    graphs = [graph for variant in manifest.variants for graph in variant.graphs.values()]
-    return [tensor for graph in graphs for tensor in graph.signature.outputs if tensor.name == name and tensor.dims]
-
-
-def not_of_task(manifest: Manifest, reason: str) -> BundleError:
-    """Return the error for a bundle whose model does not do what its task says."""
-    return BundleError(f"The bundle is for the task '{manifest.task}', but {reason}.", _REMEDY)

@@ -13,8 +13,8 @@ from fastserve_runtime.preprocessors.text import DEFAULT_LONG_TEXT, LongText, ch
 from fastserve_runtime.results import result_documents, shown_score
 
 if TYPE_CHECKING:
+    from fastserve_runtime.bundle.raw_inputs import Text
     from fastserve_runtime.pipelines import Pipeline
-    from fastserve_runtime.preprocessors.text_pairs import Text
 
 RANKING = "text-ranking"
 CLASSIFICATION = "text-classification"

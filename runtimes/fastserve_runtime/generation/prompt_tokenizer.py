@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from fastserve_runtime.bundle.manifest_checks import PROMPTS
+from fastserve_runtime.bundle.raw_inputs import PROMPTS, tokenizable
 from fastserve_runtime.errors import BundleError, InputError, UsageError
 from fastserve_runtime.generation.chat_template import ChatTemplate
 from fastserve_runtime.generation.grammar import Grammar, GrammarCompiler, GrammarConstraint
@@ -14,13 +14,12 @@ from fastserve_runtime.generation.processor_settings import ProcessorSettings
 from fastserve_runtime.generation.sampling import Sampling
 from fastserve_runtime.generation.traces import PROMPT, TOKENS
 from fastserve_runtime.parsing import Fields
-from fastserve_runtime.preprocessors.text import open_tokenizer
-from fastserve_runtime.preprocessors.text_pairs import tokenizable
 from fastserve_runtime.sessions.token_ids import vocabulary_size
+from fastserve_runtime.tokenizer_library import open_tokenizer
 
 if TYPE_CHECKING:
     from fastserve_runtime.bundle.golden import Golden
-    from fastserve_runtime.preprocessors.text_pairs import Text
+    from fastserve_runtime.bundle.raw_inputs import Text
 
 KIND = PROMPTS
 LOGITS_PROCESSORS = "logits_processors"

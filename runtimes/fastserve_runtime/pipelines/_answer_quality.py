@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastserve_runtime.bundle.raw_inputs import Text
 from fastserve_runtime.conformance.answers import best_figure, exact_match, token_f1
 from fastserve_runtime.conformance.metrics import ratio_interval
 from fastserve_runtime.conformance.quality import Quality, reference_name
@@ -14,7 +15,6 @@ from fastserve_runtime.pipelines._answer_spans import Span, answered, candidates
 from fastserve_runtime.pipelines._questions import CONTEXT, LONGEST_ANSWER
 from fastserve_runtime.preprocessors.context_windows import context_tokens
 from fastserve_runtime.preprocessors.text import Windows
-from fastserve_runtime.preprocessors.text_pairs import Text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

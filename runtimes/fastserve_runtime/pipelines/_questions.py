@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from fastserve_runtime.bundle.raw_inputs import TextPair
 from fastserve_runtime.errors import InputError, UsageError
-from fastserve_runtime.preprocessors.text_pairs import Inputs, TextPair, is_pair
+from fastserve_runtime.preprocessors.text_pairs import Inputs, is_pair
 
 QUESTION, CONTEXT = "question", "context"
 START, END = "start_logits", "end_logits"

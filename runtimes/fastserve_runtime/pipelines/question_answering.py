@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from fastserve_runtime.bundle.manifest import Manifest
-from fastserve_runtime.bundle.manifest_checks import check_encoder, not_of_task, tensors_named
+from fastserve_runtime.bundle.raw_inputs import Text
+from fastserve_runtime.bundle.task_checks import check_encoder, not_of_task, tensors_named
 from fastserve_runtime.conformance.quality import Quality
 from fastserve_runtime.errors import BundleError, InputError, UsageError
 from fastserve_runtime.pipelines._questions import (
@@ -30,7 +31,7 @@ from fastserve_runtime.pipelines._questions import (
 from fastserve_runtime.pipelines._text_pipeline import TextPipeline
 from fastserve_runtime.preprocessors.context_windows import ContextSettings, checked_context_settings, context_tokens
 from fastserve_runtime.preprocessors.text import LongText, TextPreprocessor, Windows, checked_long_text
-from fastserve_runtime.preprocessors.text_pairs import Inputs, Text, is_pair
+from fastserve_runtime.preprocessors.text_pairs import Inputs, is_pair
 from fastserve_runtime.results import Results, shown_score
 from fastserve_runtime.sessions.session import Session
 

@@ -7,14 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from fastserve_runtime.errors import BundleError, EnvironmentFailure, UsageError
-from fastserve_runtime.installation import install_command
+from fastserve_runtime.bundle.raw_inputs import POOLING_MASK, TOKEN_TYPES, Text
+from fastserve_runtime.errors import BundleError, UsageError
 from fastserve_runtime.parsing import Fields
 from fastserve_runtime.preprocessors.context_windows import ContextSettings, context_windows
 from fastserve_runtime.preprocessors.text_encoding import SIDES, Side, check_tokens, encode_texts
-from fastserve_runtime.preprocessors.text_pairs import PairSettings, Text, checked_samples
+from fastserve_runtime.preprocessors.text_pairs import PairSettings, checked_samples
 from fastserve_runtime.preprocessors.text_prompts import Prompts, chosen_prompt, unpooled_tokens, with_prompt
 from fastserve_runtime.sessions.token_ids import vocabulary_size
+from fastserve_runtime.tokenizer_library import open_tokenizer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,10 +24,6 @@ if TYPE_CHECKING:
     from fastserve_runtime.bundle.golden import Golden
     from fastserve_runtime.sessions.session import Tensors
 
-KIND = "tokenizer"
-TOKEN_TYPES = "token_type_ids"  # noqa: S105 -- the name of an input
-POOLING_MASK = "pooling_mask"
-"""The attention mask without the tokens of a prompt, for a model that does not pool them."""
 LongText = Literal["truncate", "split"]
 """What becomes of a text with more tokens than the model takes: cut off, or split into windows to be joined again."""
 LONG_TEXT: tuple[LongText, ...] = get_args(LongText)
@@ -114,29 +111,6 @@ class Windows:
 
         counts = [float((~self.special[row]).sum()) or 1.0 for row in rows]
         return np.array(counts) / sum(counts)
-
-
-def open_tokenizer(tokenizer_json: bytes) -> Any:
-    """Open the content of a `tokenizer.json`.
-
-    Returns:
-        A `tokenizers.Tokenizer`.
-
-    Raises:
-        EnvironmentFailure: the `tokenizers` library is not installed.
-        BundleError: the content is damaged.
-    """
-    try:
-        from tokenizers import Tokenizer
-    except ImportError as error:
-        raise EnvironmentFailure(
-            f"The tokenizers library cannot be imported: {error}.",
-            f"Install it: {install_command('text')}.",
-        ) from error
-    try:
-        return Tokenizer.from_buffer(tokenizer_json)
-    except Exception as error:  # the binding raises plain Exception
-        raise BundleError(f"The tokenizer file is damaged: {error}.", "Export the bundle again.") from error
 
 
 class TextPreprocessor:

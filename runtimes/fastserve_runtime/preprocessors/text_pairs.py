@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias, TypeGuard
 
+from fastserve_runtime.bundle.raw_inputs import Text, tokenizable
 from fastserve_runtime.errors import UsageError
 from fastserve_runtime.parsing import Fields
 from fastserve_runtime.preprocessors.context_windows import ContextSettings
 
-TextPair: TypeAlias = tuple[str, str]
-Text: TypeAlias = str | TextPair
-"""One sample."""
 Inputs: TypeAlias = Text | Sequence[Text]
 """One sample or several."""
 
@@ -90,8 +88,3 @@ def _checked(sample: object, *, takes_pairs: bool) -> Text:
             "Export the model for pairs: fastserve export --pairs, or --text-pair-column with your data.",
         )
     return tokenizable(sample[0]), tokenizable(sample[1])
-
-
-def tokenizable(text: str) -> str:
-    """Return a text with `?` for lone surrogates, from bytes that were no UTF-8, which no tokenizer takes."""
-    return text.encode("utf-8", "replace").decode("utf-8")

@@ -10,7 +10,7 @@ from fastserve_runtime.errors import UsageError
 from fastserve_runtime.parsing import Fields
 
 if TYPE_CHECKING:
-    from fastserve_runtime.preprocessors.text_pairs import Text
+    from fastserve_runtime.bundle.raw_inputs import Text
 
 NO_PROMPT = ""
 """The name that stands for no prompt at all."""

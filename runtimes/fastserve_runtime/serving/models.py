@@ -20,8 +20,8 @@ from fastserve_runtime.serving.settings import LongInput
 from fastserve_runtime.serving.work_queue import Work, WorkQueue
 
 if TYPE_CHECKING:
+    from fastserve_runtime.bundle.raw_inputs import Text
     from fastserve_runtime.pipelines import Pipeline
-    from fastserve_runtime.preprocessors.text_pairs import Text
 
     Load = Callable[[Path], Pipeline]
 

@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fastserve_runtime.bundle.raw_inputs import Text
 from fastserve_runtime.pipelines.text_classification import Classification, MultiLabelClassification
-from fastserve_runtime.preprocessors.text_pairs import Text, is_pair
+from fastserve_runtime.preprocessors.text_pairs import is_pair
 from fastserve_runtime.serving.openai_requests import MOST_TEXTS, OF_OTHER_SERVERS_FOR_TEXTS, texts_of
 from fastserve_runtime.serving.openai_responses import Document
 from fastserve_runtime.serving.refusal import Refusal

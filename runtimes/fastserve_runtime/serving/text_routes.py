@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
-from fastserve_runtime.preprocessors.text_pairs import Text
+from fastserve_runtime.bundle.raw_inputs import Text
 from fastserve_runtime.serving.models import (
     FEATURE_EXTRACTION,
     TEXT_CLASSIFICATION,

@@ -14,8 +14,8 @@ from fastserve_runtime.bundle.axes import TOKENS, dim_of
 from fastserve_runtime.bundle.evaluation import evaluation_of
 from fastserve_runtime.bundle.golden import Golden
 from fastserve_runtime.bundle.manifest import Variant
+from fastserve_runtime.bundle.raw_inputs import Text
 from fastserve_runtime.bundle.reader import Bundle
-from fastserve_runtime.preprocessors.text_pairs import Text
 from fastserve_runtime.sessions.lengths import MASK, own_tokens
 
 _PADDED_SAMPLES = 2

@@ -22,8 +22,8 @@ from fastserve_converters.programs.torch_program import TorchProgram
 from fastserve_runtime.bundle.evaluation import MOST_SAMPLES, PLACE, ROLE, Evaluation, compared_values, write_evaluation
 from fastserve_runtime.bundle.golden import Arrays, Golden, write_golden
 from fastserve_runtime.bundle.manifest import SCHEMA_VERSION
+from fastserve_runtime.bundle.raw_inputs import TOKENIZER as TEXTS
 from fastserve_runtime.plugins import PIPELINES
-from fastserve_runtime.preprocessors.text import KIND as TEXTS
 from fastserve_runtime.sessions.lengths import MASK
 
 LAYER_MAP_ROLE = "layer-map"

@@ -1,12 +1,14 @@
 import json
 import sys
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fastserve_runtime.bundle.golden import Golden
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, UsageError
 from fastserve_runtime.preprocessors.text import TextPreprocessor, TokenizerSettings
 from manifests import LENGTH, VOCABULARY, token_ids, tokenizer_json
@@ -169,9 +171,10 @@ def test_inputs_that_texts_do_not_give_any_more_are_named(preprocess):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         before = preprocess(texts)
-    assert preprocess.differing(texts, before) == []
+    golden = Golden(np.array(texts), np.array(["short", "full"]), np.ones(2, bool), before, {}, {})
+    assert preprocess.differing(golden) == []
     changed = before["input_ids"].copy()
     changed[0, 1] += 1
-    assert preprocess.differing(texts, {**before, "input_ids": changed}) == ["input_ids"]
+    assert preprocess.differing(replace(golden, inputs={**before, "input_ids": changed})) == ["input_ids"]
     assert preprocess.differing(texts, {**before, "token_type_ids": changed}) == ["token_type_ids"]
     assert preprocess.differing(texts[:1], before) == list(before)

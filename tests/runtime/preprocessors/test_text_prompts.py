@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fastserve_runtime.bundle.raw_inputs import POOLING_MASK
 from fastserve_runtime.errors import BundleError, UsageError
-from fastserve_runtime.preprocessors.text import POOLING_MASK, TextPreprocessor, TokenizerSettings
+from fastserve_runtime.preprocessors.text import TextPreprocessor, TokenizerSettings
 from fastserve_runtime.preprocessors.text_pairs import PairSettings
 from fastserve_runtime.preprocessors.text_prompts import Prompts
 from manifests import LENGTH, WORDS, tokenizer_json

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fastserve_converters.formats import LEAST_TOKENS
+from fastserve_converters.models.dynamic_shapes import LEAST_TOKENS
 
 if TYPE_CHECKING:
     import torch

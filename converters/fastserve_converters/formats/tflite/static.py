@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastserve_converters.formats import LEAST_TOKENS
 from fastserve_converters.formats.tflite.file import operators, read_model, tensor_name, write_model
 from fastserve_converters.formats.tflite.integers import round_inputs_with_zero_points
 from fastserve_converters.formats.tflite.layers import layer_reader, layer_tensors
 from fastserve_converters.formats.tflite.ranges import find_ranges
+from fastserve_converters.models.dynamic_shapes import LEAST_TOKENS
 from fastserve_converters.models.samples import single_samples
 from fastserve_converters.precisions import RangeMethod
 

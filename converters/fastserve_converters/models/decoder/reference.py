@@ -34,7 +34,6 @@ from fastserve_converters.models.reference import (
     TOKENIZER,
     TOKENIZER_CONFIG,
 )
-from fastserve_converters.tasks.text_generation import LOGITS
 from fastserve_runtime.errors import UsageError
 from fastserve_runtime.generation import traces
 from fastserve_runtime.generation.prompt_tokenizer import KIND, PromptTokenizer
@@ -235,7 +234,9 @@ def run_reference(
 
 def _logits(task: Task, model: torch.nn.Module, checkpoint: Checkpoint, tokens: list[int]) -> NDArray[np.float32]:
     with torch.inference_mode():
-        logits = task.reference_outputs(model, checkpoint, {"input_ids": torch.tensor([tokens])})[LOGITS.name][0]
+        logits = task.reference_outputs(model, checkpoint, {"input_ids": torch.tensor([tokens])})[
+            task.outputs(checkpoint)[0].name
+        ][0]
     if not bool(torch.isfinite(logits).all()):
         raise UsageError("The model gives values that are not finite on the evaluation texts.", "Check its weights.")
     return np.asarray(logits.numpy(), np.float32)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastserve_runtime.bundle.manifest import Manifest
-from fastserve_runtime.bundle.manifest_checks import not_of_task
+from fastserve_runtime.bundle.task_checks import not_of_task
 
 TENSORS = "tensors"
 """The kind of preprocessing; here, so that looking at a manifest needs no numpy."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastserve_runtime.bundle.axes import CLASSES, dim_of
 from fastserve_runtime.bundle.manifest import Manifest
-from fastserve_runtime.bundle.manifest_checks import check_encoder, not_of_task, tensors_named
+from fastserve_runtime.bundle.task_checks import check_encoder, not_of_task, tensors_named
 from fastserve_runtime.parsing import Fields
 
 LOGITS = "logits"
@@ -12,7 +12,7 @@ OUTPUTS = (LOGITS,)
 
 
 def check_manifest(manifest: Manifest) -> None:
-    """Refuse a bundle whose model gives no logits, or not one for each label; see `manifest_checks`.
+    """Refuse a bundle whose model gives no logits, or not one for each label; see `task_checks`.
 
     Raises:
         BundleError: naming what it gives.

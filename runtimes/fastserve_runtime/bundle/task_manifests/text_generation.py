@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from fastserve_runtime.bundle.manifest import Manifest
-from fastserve_runtime.bundle.manifest_checks import not_of_task
-from fastserve_runtime.preprocessors.text import KIND as TOKENIZER
+from fastserve_runtime.bundle.raw_inputs import TOKENIZER
+from fastserve_runtime.bundle.task_checks import not_of_task
 
 
 def check_manifest(manifest: Manifest) -> None:
-    """Refuse a bundle whose inputs are not prompts; see `manifest_checks`.
+    """Refuse a bundle whose inputs are not prompts; see `task_checks`.
 
     Raises:
         BundleError: naming what they are.

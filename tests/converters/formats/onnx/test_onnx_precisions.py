@@ -17,9 +17,10 @@ import torch
 from fastserve_converters.artifact import GRAPH_OPTIMIZATION, LAYER_SQNR
 from fastserve_converters.checkpoints.model_loading import load_model
 from fastserve_converters.checkpoints.reading import read_checkpoint
-from fastserve_converters.formats import LEAST_TOKENS, ExportJob, onnx
+from fastserve_converters.formats import ExportJob, onnx
 from fastserve_converters.formats.onnx.files import MODEL
 from fastserve_converters.formats.onnx.layer_outputs import layer_reader, layer_tensors
+from fastserve_converters.models.dynamic_shapes import LEAST_TOKENS
 from fastserve_converters.models.edge_form import EdgeForm, build_edge_form
 from fastserve_converters.models.encoder_signature import encoder_part
 from fastserve_converters.models.model import TracedPart
