@@ -176,5 +176,5 @@ def test_inputs_that_texts_do_not_give_any_more_are_named(preprocess):
     changed = before["input_ids"].copy()
     changed[0, 1] += 1
     assert preprocess.differing(replace(golden, inputs={**before, "input_ids": changed})) == ["input_ids"]
-    assert preprocess.differing(texts, {**before, "token_type_ids": changed}) == ["token_type_ids"]
-    assert preprocess.differing(texts[:1], before) == list(before)
+    assert preprocess.differing(replace(golden, inputs={**before, "token_type_ids": changed})) == ["token_type_ids"]
+    assert preprocess.differing(replace(golden, texts=golden.texts[:1])) == list(before)
