@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fastserve_converters.models.traced_part import TracedPart
     from fastserve_converters.precisions import FP32, Precision, WeightScheme
     from fastserve_converters.quantization.evidence import record_layer_sqnr
+    from fastserve_converters.recipe import Recipe
 
 __all__ = [
     "FP32",
@@ -38,6 +39,7 @@ __all__ = [
     "ModelOutput",
     "Numbers",
     "Precision",
+    "Recipe",
     "Tap",
     "TappedFormat",
     "Task",
@@ -63,6 +65,7 @@ __getattr__ = attributes_of(
             "models.cached_part": "CachedPart",
             "models.traced_part": "TracedPart",
             "precisions": "FP32 Precision WeightScheme",
+            "recipe": "Recipe",
             "quantization.evidence": "record_layer_sqnr",
         },
     ),

@@ -1,4 +1,4 @@
-"""What devices of other packages are written with.
+"""What devices and planners of other packages are written with.
 
 These names stay; modules behind them may move. Each comes with its module when it is first used (PEP 562).
 """
@@ -10,12 +10,21 @@ from typing import TYPE_CHECKING
 from fastserve_runtime.faces import attributes_of, places_of
 
 if TYPE_CHECKING:
-    from fastserve.devices import OUTPUTS, Device, MeasurementJob
+    from fastserve.devices import OUTPUTS, Device, EngineThere, MeasurementJob
+    from fastserve.search.budget import Budget
+    from fastserve.search.candidate import Candidate
+    from fastserve.search.planners import CannotPropose, Planner, Space
 
 __all__ = [
     "OUTPUTS",
+    "Budget",
+    "Candidate",
+    "CannotPropose",
     "Device",
+    "EngineThere",
     "MeasurementJob",
+    "Planner",
+    "Space",
 ]
 
 __getattr__ = attributes_of(
@@ -23,7 +32,10 @@ __getattr__ = attributes_of(
     places_of(
         "fastserve",
         {
-            "devices": "Device MeasurementJob OUTPUTS",
+            "devices": "Device EngineThere MeasurementJob OUTPUTS",
+            "search.budget": "Budget",
+            "search.candidate": "Candidate",
+            "search.planners": "CannotPropose Planner Space",
         },
     ),
 )

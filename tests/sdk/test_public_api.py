@@ -68,10 +68,10 @@ def test_the_names_of_fastserve_runtime() -> None:
 
 
 FACES = {
-    "fastserve.api": ("Device MeasurementJob OUTPUTS"),
+    "fastserve.api": "Budget Candidate CannotPropose Device EngineThere MeasurementJob OUTPUTS Planner Space",
     "fastserve_converters.api": (
         "Answers Artifact CachedExporter CachedPart Checkpoint ClassLabels ExportJob FP32 Format LabelSets Lowered "
-        "Lowering ModelOutput Numbers Precision Tap TappedFormat Task TracedPart WeightScheme count_operators "
+        "Lowering ModelOutput Numbers Precision Recipe Tap TappedFormat Task TracedPart WeightScheme count_operators "
         "record_layer_sqnr write_layer_map"
     ),
     "fastserve_device_tests.api": (
