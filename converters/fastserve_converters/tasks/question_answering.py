@@ -1,7 +1,7 @@
 """Task `question-answering`: where the answer to a question begins and ends in its context (SQuAD).
 
 Quality is, with answers in the data, the variant's F1 divided by the reference's, with exact match beside; without, the
-F1 that the reference expects of the variant's answers. Both stand in the runtime's pipeline, which every command uses.
+F1 that the reference expects of the variant's answers. Both stand in the runtime's conformance, for every command.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def label_kind(checkpoint: Checkpoint) -> LabelKind:
 
 def known(samples: Sequence[Sample], windows: Windows) -> dict[str, NDArray[np.generic]]:
     """Return where the tokens of windows stand in their contexts, and what stands there."""
-    from fastserve_runtime.pipelines.question_answering import known_of_windows
+    from fastserve_runtime.conformance.task_quality.question_answering import known_of_windows
 
     return known_of_windows(windows, [sample.content for sample in samples])
 
@@ -78,7 +78,7 @@ def reference_outputs(
 
 
 def quality(compared: Comparison) -> Quality:
-    """Compare answers; see the runtime's pipeline."""
-    from fastserve_runtime.pipelines import question_answering as pipeline
+    """Compare answers; see the runtime's conformance."""
+    from fastserve_runtime.conformance.task_quality import question_answering
 
-    return pipeline.task_metric(compared)
+    return question_answering.quality(compared)

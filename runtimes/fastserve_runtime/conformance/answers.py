@@ -15,6 +15,11 @@ from collections.abc import Callable, Sequence
 _ARTICLES = re.compile(r"\b(a|an|the)\b", re.UNICODE)
 _PUNCTUATION = frozenset(string.punctuation)
 
+START, END = "start_logits", "end_logits"
+"""The outputs of a model: each token's score as the first of an answer, and as its last."""
+LONGEST_ANSWER = 15
+"""Tokens, as in Transformers."""
+
 Figure = Callable[[str, str], float]
 
 

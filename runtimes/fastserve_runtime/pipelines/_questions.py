@@ -10,14 +10,11 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from fastserve_runtime.bundle.raw_inputs import TextPair
+from fastserve_runtime.conformance.answers import LONGEST_ANSWER
 from fastserve_runtime.errors import InputError, UsageError
 from fastserve_runtime.preprocessors.text_pairs import Inputs, is_pair
 
 QUESTION, CONTEXT = "question", "context"
-START, END = "start_logits", "end_logits"
-"""The outputs of a model: each token's score as the first of an answer, and as its last."""
-LONGEST_ANSWER = 15
-"""Tokens, as in Transformers."""
 _OPTIONS: Mapping[str, type] = {
     "top_k": int,
     "handle_impossible_answer": bool,

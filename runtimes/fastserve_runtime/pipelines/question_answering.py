@@ -1,7 +1,7 @@
 """Task `question-answering`: the stretch of a context that answers a question, or that it has no answer.
 
 Contexts longer than the model are read in overlapping windows; what Transformers' pipeline did up to version 4 gives
-the same answers and scores. See `_answer_spans` for how spans are chosen.
+the same answers and scores. See `conformance.answer_spans` for how spans are chosen.
 """
 
 from __future__ import annotations
@@ -14,14 +14,12 @@ from typing import TYPE_CHECKING, Any
 from fastserve_runtime.bundle.manifest import Manifest
 from fastserve_runtime.bundle.raw_inputs import Text
 from fastserve_runtime.bundle.task_checks import check_encoder, not_of_task, tensors_named
+from fastserve_runtime.conformance.answers import END, LONGEST_ANSWER, START
 from fastserve_runtime.conformance.quality import Quality
 from fastserve_runtime.errors import BundleError, InputError, UsageError
 from fastserve_runtime.pipelines._questions import (
     CONTEXT,
-    END,
-    LONGEST_ANSWER,
     QUESTION,
-    START,
     QuestionInputs,
     add_question_flags,
     asked_pairs,
@@ -103,7 +101,7 @@ class QuestionAnswering(TextPipeline):
             UsageError: it is not given as it must be, or a number is too small.
             InputError: a question or a context is empty, or leaves no room for the other.
         """
-        from fastserve_runtime.pipelines._answer_spans import Span, answered, candidates
+        from fastserve_runtime.conformance.answer_spans import Span, answered, candidates
 
         pairs, is_one = given_pairs(inputs, question, context)
         _check_at_least_1(top_k=top_k, max_answer_len=max_answer_len)
@@ -177,16 +175,16 @@ def _check_at_least_1(**numbers: int) -> None:
 
 def known_of_windows(windows: Windows, samples: Sequence[Text]) -> dict[str, NDArray[np.generic]]:
     """Return what quality is judged by beside a model's inputs and outputs, shape [windows, ...]."""
-    from fastserve_runtime.pipelines import _answer_quality
+    from fastserve_runtime.conformance.task_quality import question_answering
 
-    return _answer_quality.known_of_windows(windows, samples)
+    return question_answering.known_of_windows(windows, samples)
 
 
 def task_metric(compared: Comparison) -> Quality:
     """Compare answers: with labels by their F1, without by that which the reference expects of them."""
-    from fastserve_runtime.pipelines._answer_quality import answer_quality
+    from fastserve_runtime.conformance.task_quality import question_answering
 
-    return answer_quality(compared)
+    return question_answering.task_metric(compared)
 
 
 def add_run_flags(parser: ArgumentParser) -> None:

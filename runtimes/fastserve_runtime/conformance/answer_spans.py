@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastserve_runtime.pipelines._questions import END, START
+from fastserve_runtime.conformance.answers import END, START
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastserve_runtime.bundle.raw_inputs import Text
-from fastserve_runtime.conformance.answers import best_figure, exact_match, token_f1
+from fastserve_runtime.conformance.answer_spans import Span, answered, candidates
+from fastserve_runtime.conformance.answers import LONGEST_ANSWER, best_figure, exact_match, token_f1
 from fastserve_runtime.conformance.metrics import ratio_interval
 from fastserve_runtime.conformance.quality import Quality, reference_name
-from fastserve_runtime.pipelines._answer_spans import Span, answered, candidates
-from fastserve_runtime.pipelines._questions import CONTEXT, LONGEST_ANSWER
 from fastserve_runtime.preprocessors.context_windows import context_tokens
 from fastserve_runtime.preprocessors.text import Windows
 
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
     from fastserve_runtime.conformance.comparison import Arrays, Comparison
 
-NUMBER, CONTEXT_TOKENS, SPANS = "question_number", "context_tokens", "context_spans"
+NUMBER, CONTEXT, CONTEXT_TOKENS, SPANS = "question_number", "context", "context_tokens", "context_spans"
 """What is known of each window beside the model's inputs, with the text of the context that is in it."""
 EXPECTED_F1 = "expected F1 ÷ reference's"
 F1_RATIO = "F1 ÷ reference's"
@@ -51,7 +50,12 @@ def known_of_windows(windows: Windows, samples: Sequence[Text]) -> dict[str, NDA
     }
 
 
-def answer_quality(compared: Comparison) -> Quality:
+def quality(compared: Comparison) -> Quality:
+    """Compare answers: by their F1 where the data has some, else as conform does; see `task_metric`."""
+    return task_metric(compared)
+
+
+def task_metric(compared: Comparison) -> Quality:
     """Compare answers: with labels by their F1, without by that which the reference expects of them.
 
     Labels are a sequence of right answers for each question; an empty one says that it has none, and then models are
