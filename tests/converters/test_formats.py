@@ -166,7 +166,7 @@ def test_the_program_is_proven_and_described(exported: tuple[Path, dict[str, Any
     program = documents["program"]
     assert program["largest_difference"] <= 1e-5
     assert [t["name"] for t in program["inputs"]] == ["input_ids", "attention_mask"]
-    assert program["outputs"] == [{"name": "logits", "dtype": "float32", "dims": [1, 3]}]
+    assert program["outputs"] == [{"name": "logits", "dtype": "float32", "dims": [1, 3], "axes": ["batch", "classes"]}]
     assert (folder / "program" / "program.pt2").stat().st_size > 0
 
 

@@ -44,7 +44,7 @@ def verdicts_of(
 ) -> list[Verdict]:
     ids = np.arange(SAMPLES, dtype=np.int32)[:, None]
     evaluation = Evaluation({"input_ids": ids}, {"logits": logits(ids[:, 0] % 2)})
-    variant: Any = SimpleNamespace(id="first", precision=precision)
+    variant: Any = SimpleNamespace(id="first", precision=precision, recipe={})
     golden: Any = None
     session: Any = Table(wrong)
     subject = Subject(task, variant, golden, session, target, evaluation)
@@ -84,6 +84,6 @@ def test_what_only_a_simulator_runs_gets_few_samples() -> None:
 
 def test_a_bundle_without_samples_and_a_task_without_metric_have_no_verdict() -> None:
     assert verdicts_of(0, task="text-generation") == []
-    variant: Any = SimpleNamespace(id="first", precision="fp32")
+    variant: Any = SimpleNamespace(id="first", precision="fp32", recipe={})
     anything: Any = None
     assert list(check_metric(Subject("text-classification", variant, anything, anything, HARDWARE))) == []

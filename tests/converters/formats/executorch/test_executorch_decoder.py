@@ -203,14 +203,14 @@ def test_the_artifact_says_what_it_is(llama) -> None:
     main = artifact.graphs["main"]
     assert main.signature == Signature(
         (
-            TensorSpec("input_ids", "int64", (1, SymbolicDim("tokens", 1, CHUNK))),
-            TensorSpec("position", "int64", (1,)),
+            TensorSpec("input_ids", "int64", (1, SymbolicDim("tokens", 1, CHUNK)), ("batch", "tokens")),
+            TensorSpec("position", "int64", (1,), ("batch",)),
         ),
-        (TensorSpec("logits", "float32", (1, VOCABULARY)),),
+        (TensorSpec("logits", "float32", (1, VOCABULARY), ("batch", "vocabulary")),),
     )
     assert [s.tensor for s in artifact.state] == [
-        TensorSpec("keys.0", "float32", (2, CONTEXT, 16)),
-        TensorSpec("values.0", "float32", (2, CONTEXT, 16)),
+        TensorSpec("keys.0", "float32", (2, CONTEXT, 16), ("heads", "positions", "channels")),
+        TensorSpec("values.0", "float32", (2, CONTEXT, 16), ("heads", "positions", "channels")),
     ]
     assert artifact.as_document()["state"][0]["reset"]
     assert engine.lacking(SimpleNamespace(operators=artifact.operators)) == []
