@@ -148,7 +148,7 @@ def needs():
 DEVICE = '''
 """A machine that is this one by another name."""
 
-from fastserve.api import OUTPUTS
+from fastserve.api import OUTPUTS, EngineThere
 from fastserve_runtime.api import this_machine
 
 NAME = "attic"
@@ -158,8 +158,31 @@ def machine():
     return this_machine()
 
 
+def engine(format_name):
+    return EngineThere("attic-" + format_name, "1.0")
+
+
 def measure(out, job):
     raise NotImplementedError(OUTPUTS)
+'''
+
+PLANNER = '''
+"""Everything that is wanted, one variant after the other."""
+
+from fastserve.api import Planner, Space
+
+
+class OneByOne(Planner):
+    def __init__(self, space: Space) -> None:
+        self.space = space
+
+    def propose(self, seen, budget):
+        known = {candidate.recipe for candidate in seen}
+        return [recipe for recipe in self.space.recipes(mixed=False) if recipe not in known][:1]
+
+
+def open_planner(space, budget):
+    return OneByOne(space)
 '''
 
 
@@ -197,13 +220,14 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     install(
         site,
         "attic_parts",
-        {"task": TASK, "pipeline": PIPELINE, "lowering": LOWERING, "chip": CHIP, "device": DEVICE},
+        {"task": TASK, "pipeline": PIPELINE, "lowering": LOWERING, "chip": CHIP, "device": DEVICE, "planner": PLANNER},
         {
             "fastserve.tasks": {"token-counting": "task"},
             "fastserve_runtime.pipelines": {"token-counting": "pipeline"},
             "fastserve.lowerings": {"pt2-chip": "lowering"},
             "fastserve.targets": {"pt2-chip": "chip"},
             "fastserve.devices": {"attic": "device"},
+            "fastserve.planners": {"one-by-one": "planner"},
         },
     )
     return site
@@ -219,7 +243,17 @@ def bundle(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory, environmen
     """A bundle that every part but the device had a hand in."""
     folder = tmp_path_factory.mktemp("made")
     words = ["-o", folder / "made.fsb", "--task", "token-counting", "--seq-len", "16", "--format", "pt2"]
-    words += ["--target", "pt2:chip", "--keep", "all", "--cache-dir", folder / "cache", "--json"]
+    words += [
+        "--planner",
+        "one-by-one",
+        "--target",
+        "pt2:chip",
+        "--keep",
+        "all",
+        "--cache-dir",
+        folder / "cache",
+        "--json",
+    ]
     made = command(environment, "export", tiny_bert, *words)
     assert made["chosen"] == "pt2-fp32"
     assert made["variants"][0]["quality"]["name"] == "one less the worst"
