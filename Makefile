@@ -42,7 +42,7 @@ lint: setup
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports
-	@$(PY) -m pytest -q tests/documentation -k "links or targets or known or folder"
+	@$(PY) -m pytest -q tests/documentation -k "links or targets or known or folder or words"
 
 bench: setup
 	@$(PY) benchmarks/export.py

@@ -41,11 +41,11 @@ def bare_calls(model: str, out: str) -> None:
 
     from fastserve_converters.checkpoints.model_loading import load_model
     from fastserve_converters.checkpoints.reading import read_checkpoint
-    from fastserve_converters.models.edge_form import build_edge_form
     from fastserve_converters.models.encoder_signature import example_inputs
+    from fastserve_converters.models.exportable_model import build_exportable_model
 
     checkpoint = read_checkpoint(Path(model))
-    module = build_edge_form(load_model(checkpoint), checkpoint, LENGTH)
+    module = build_exportable_model(load_model(checkpoint), checkpoint, LENGTH)
     example = example_inputs(LENGTH)
     program = torch.export.export(module, (), example)
 
@@ -120,7 +120,7 @@ def run(rounds: int) -> dict[str, Any]:
     ours, bare, reference, cached = [], [], [], []
     p50: dict[str, list[float]] = {}
     p90: dict[str, list[float]] = {}
-    doubts: dict[str, list[str]] = {}
+    warnings: dict[str, list[str]] = {}
     quality: dict[str, float] = {}
     size: dict[str, int] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -138,7 +138,7 @@ def run(rounds: int) -> dict[str, Any]:
                 latency = variant["measurement"]["latency"]
                 p50.setdefault(variant["id"], []).append(latency["p50"])
                 p90.setdefault(variant["id"], []).append(latency["p90"])
-                doubts.setdefault(variant["id"], []).extend(latency["doubts"])
+                warnings.setdefault(variant["id"], []).extend(latency["warnings"])
                 quality[variant["id"]] = variant["quality"]["value"]
                 size[variant["id"]] = variant["size"]
     speedup = {f: statistics.median(p50[f"{f}-fp32"]) / statistics.median(p50[f"{f}-int8-dynamic"]) for f in FORMATS}
@@ -152,7 +152,7 @@ def run(rounds: int) -> dict[str, Any]:
         "cached_seconds": cached,
         "p50_seconds": p50,
         "p90_seconds": p90,
-        "doubts": doubts,
+        "warnings": warnings,
         "quality": quality,
         "size_bytes": size,
         "int8_speedup": speedup,

@@ -110,8 +110,8 @@ def write_traces(result: fastserve.ExportResult) -> None:
     rows = [(t.tokens.tolist(), t.prompt) for t in list(traces.traces(inputs))[:count]]
     (FOLDER / "traces.json").write_text(json.dumps(rows))
     scored = np.asarray(inputs[traces.SCORED][:count], bool)
-    thoughts = expected[traces.NEXT_TOKEN][:count][scored][:, 0].tolist()
-    (FOLDER / "reference.json").write_text(json.dumps({"log_probabilities": thoughts}))
+    log_probabilities = expected[traces.NEXT_TOKEN][:count][scored][:, 0].tolist()
+    (FOLDER / "reference.json").write_text(json.dumps({"log_probabilities": log_probabilities}))
 
 
 def peers() -> list[Entry]:

@@ -63,7 +63,7 @@ def table(results: dict[str, Any]) -> str:
         "| model | weights | Spearman | least cosine | SQNR | own length | 64 tokens |\n|---|---|---|---|---|---|---|"
     )
     rows = [
-        f"| {model} | {WAYS[way]} | {f['spearman']:.4f} | {f['least_cosine']:.4f} | {f['sqnr_db']:.1f} dB "
+        f"| {model} | {WAYS[way]} | {f['spearman']:.4f} | {f['min_cosine']:.4f} | {f['sqnr_db']:.1f} dB "
         f"| {f['own_length_ms']:.2f} ms | {f['full_length_ms']:.2f} ms |"
         for model, ways in results["models"].items()
         for way, f in ways.items()
@@ -91,7 +91,7 @@ def _quality(session: onnxruntime.InferenceSession, samples: list[Sample], expec
     outputs = np.concatenate([session.run(None, sample)[0] for sample in samples])
     return {
         "spearman": similarity_spearman(expected, outputs),
-        "least_cosine": float(row_cosines(expected, outputs).min()),
+        "min_cosine": float(row_cosines(expected, outputs).min()),
         "sqnr_db": sqnr_db(expected, outputs),
     }
 

@@ -24,7 +24,7 @@ from fastserve.exporting.request import ExportRequest
 from fastserve_device_tests.checks.metric_check import METRIC
 from fastserve_device_tests.suite.suite import run_suite
 from fastserve_runtime.bundle.reader import open_bundle
-from fastserve_runtime.conformance.policy import ANY, EXECUTOR, LEAST_METRIC, POLICIES, QUALITY
+from fastserve_runtime.conformance.policy import ANY, EXECUTOR, MIN_METRIC, POLICIES, QUALITY
 from fastserve_runtime.conformance.verdict import figures_document
 from fastserve_runtime.conformance.verification import output_kind
 from fastserve_runtime.conformance.widths import width_of
@@ -83,8 +83,8 @@ def worse(known: Figures | None, found: Figures) -> Figures:
     seen = {"seen": 1.0, **{n: v for n, v in found.items() if n not in {"largest_error", "samples"}}}
     if known is None:
         return seen
-    most = {"relative_error", "kl"}
-    together = {n: max(known.get(n, v), v) if n in most else min(known.get(n, v), v) for n, v in seen.items()}
+    maximum = {"relative_error", "kl"}
+    together = {n: max(known.get(n, v), v) if n in maximum else min(known.get(n, v), v) for n, v in seen.items()}
     return {**known, **together, "seen": known["seen"] + 1}
 
 
@@ -99,10 +99,10 @@ def table(worst: Worst) -> str:
         cells = [
             cell(policy[limit], found.get(figure))
             for limit, figure in (
-                ("least_sqnr_db", "sqnr_db"),
-                ("least_cosine", "least_cosine"),
-                ("most_error", "relative_error"),
-                ("most_kl", "kl"),
+                ("min_sqnr_db", "sqnr_db"),
+                ("min_cosine", "min_cosine"),
+                ("max_error", "relative_error"),
+                ("max_kl", "kl"),
                 ("top1_margin", None),
             )
         ]
@@ -114,9 +114,9 @@ def table(worst: Worst) -> str:
 def metric_table(worst: Worst) -> str:
     """Return the rule for the task's metric as a table of Markdown."""
     lines = ["| Precision | least share of the reference's metric | worst seen: metric |", "|---|---:|---:|"]
-    for bits, least in LEAST_METRIC.items():
+    for bits, minimum in MIN_METRIC.items():
         values = [f["value"] for where, f in worst.items() if where.startswith(f"{METRIC}/") and where.endswith(bits)]
-        lines.append(f"| {bits} | {least:g} | {f'{min(values):.4f}' if values else '-'} |")
+        lines.append(f"| {bits} | {minimum:g} | {f'{min(values):.4f}' if values else '-'} |")
     return "\n".join(lines)
 
 

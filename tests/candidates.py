@@ -18,7 +18,7 @@ def build_measurement(
     *,
     p90: float | None = 0.01,
     p50: float | None = None,
-    most: float = 0.02,
+    maximum: float = 0.02,
     peak: int | None = 50_000_000,
     brings_pytorch: bool = False,
     processor: str = "Test CPU",
@@ -36,7 +36,7 @@ def build_measurement(
         load_seconds=0.2,
         first_inference_seconds=0.3,
         memory=Memory(peak, None, None),
-        latency=replace(_latency(p90, most), p50=p50),
+        latency=replace(_latency(p90, maximum), p50=p50),
         items_per_second=100.0,
         placement=Placement(None, "a test"),
         first_token=first,
@@ -44,9 +44,9 @@ def build_measurement(
     )
 
 
-def _latency(p90: float | None, most: float) -> Latency:
-    doubts = () if p90 is not None else ("the process was interrupted",)
-    return Latency(100, most / 2, most / 4, most, None, p90, None, doubts)
+def _latency(p90: float | None, maximum: float) -> Latency:
+    warnings = () if p90 is not None else ("the process was interrupted",)
+    return Latency(100, maximum / 2, maximum / 4, maximum, None, p90, None, warnings)
 
 
 def build_candidate(

@@ -42,7 +42,7 @@ def save_text_tokenizer(folder: Path, *, chat: bool = True) -> None:
 def save_decoder_checkpoint(
     folder: Path, kind: str = "llama", *, chat: bool = True, layers: int = 2, positions: int = 128
 ) -> Path:
-    """Save a small model with random weights, large enough that what it thinks depends on the text."""
+    """Save a small model with random weights, large enough that what it gives depends on the text."""
     configs = {
         "llama": transformers.LlamaConfig,
         "qwen2": transformers.Qwen2Config,

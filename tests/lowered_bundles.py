@@ -47,7 +47,7 @@ class SmallCnn(torch.nn.Module):
 
 
 class SmallEncoder(torch.nn.Module):
-    """One layer of attention over token ids and a mask, with the parts of a sentence encoder in edge form."""
+    """One layer of attention over token ids and a mask, with the parts of a sentence encoder in exportable model."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -98,9 +98,9 @@ def job_of(kind: str, target: str, precision: str, out: Path) -> ExportJob:
         tuple(TensorSpec(n, str(v.dtype), (1, *v.shape[1:])) for n, v in samples.items()),
         (TensorSpec(name, "float32", tuple(output.shape)),),
     )
-    plan = load_lowering(target).PRECISIONS[precision]
+    precision_spec = load_lowering(target).PRECISIONS[precision]
     out.mkdir(parents=True, exist_ok=True)
-    return ExportJob(TracedPart(module, example, signature), precision, plan, {}, samples, samples, None, out)
+    return ExportJob(TracedPart(module, example, signature), precision, precision_spec, {}, samples, samples, None, out)
 
 
 @cache
@@ -111,7 +111,8 @@ def lowered(kind: str, target: str, precision: str, out: Path) -> tuple[ExportJo
 
 
 def lowered_bundle(location: Path, job: ExportJob, made: Lowered, target: str) -> Path:
-    """Write a bundle whose one variant `own` is what a lowering made, with a golden of its reference and its twin."""
+    """Write a bundle whose one variant `own` is what a lowering made, with a golden of its reference and its fake-quant
+    reference."""
     folder = "variants/own"
     rows = list(single_samples(job.calibration))
     with torch.no_grad():

@@ -52,15 +52,15 @@ def quantize_checkpoint(
 def rounded(weight: torch.Tensor, bits: int, group: int, symmetric: bool) -> tuple[torch.Tensor, ...]:
     """Return integers from 0, scales (float16) and zero points of groups of columns."""
     grouped = weight.reshape(len(weight), -1, group)
-    most = 2**bits - 1
+    maximum = 2**bits - 1
     if symmetric:
-        scale = (grouped.abs().amax(-1) * 2 / most).clamp(min=1e-4).half().float()
+        scale = (grouped.abs().amax(-1) * 2 / maximum).clamp(min=1e-4).half().float()
         zero = torch.full_like(scale, 2 ** (bits - 1))
     else:
         low = grouped.amin(-1).clamp(max=0)
-        scale = ((grouped.amax(-1).clamp(min=0) - low) / most).clamp(min=1e-4).half().float()
-        zero = (-low / scale).round().clamp(0, most)
-    values = ((grouped / scale[..., None]).round() + zero[..., None]).clamp(0, most)
+        scale = ((grouped.amax(-1).clamp(min=0) - low) / maximum).clamp(min=1e-4).half().float()
+        zero = (-low / scale).round().clamp(0, maximum)
+    values = ((grouped / scale[..., None]).round() + zero[..., None]).clamp(0, maximum)
     return values.reshape(weight.shape).int(), scale, zero.int()
 
 

@@ -54,7 +54,7 @@ class SentenceModel:
         config: more of `config.json`.
         family: of the encoder.
         lower: whether the tokenizer makes texts lower case.
-        most: the tokenizer's `model_max_length`, or None.
+        maximum: the tokenizer's `model_max_length`, or None.
         folder: where the Transformer is.
         pickled: whether the modules' weights are pickles.
         prompts: names of prompts that are asked for; None is what is taken if none is named.
@@ -66,7 +66,7 @@ class SentenceModel:
     config: Mapping[str, Any] = field(default_factory=dict)
     family: str = "bert"
     lower: bool = True
-    most: int | None = None
+    maximum: int | None = None
     folder: str = ""
     pickled: bool = False
     prompts: tuple[str | None, ...] = (None,)
@@ -163,7 +163,7 @@ MODELS: Mapping[str, SentenceModel] = {
     ),
     "cut at eight tokens": SentenceModel((MEAN,), transformer={"max_seq_length": 8}),
     "cut by arguments": SentenceModel((MEAN,), transformer={"tokenizer_args": {"model_max_length": 9}}),
-    "cut by the tokenizer": SentenceModel((MEAN,), most=12),
+    "cut by the tokenizer": SentenceModel((MEAN,), maximum=12),
     "cut with a prompt": SentenceModel((MEAN,), settings=_DEFAULT, transformer={"max_seq_length": 10}),
     "roberta": SentenceModel((_flags("cls_token"), _dense(), NORMALIZE), family="roberta"),
     "distilbert in a folder": SentenceModel((MEAN, _dense(SQUARE)), family="distilbert", folder="0_Transformer"),
@@ -279,7 +279,7 @@ def _save_tokenizer(folder: Path, model: SentenceModel) -> tuple[int, int]:
         single="[CLS] $A [SEP]", special_tokens=[(t, vocabulary[t]) for t in ("[CLS]", "[SEP]")]
     )
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **SPECIAL)
-    if model.most is not None:
-        fast.model_max_length = model.most
+    if model.maximum is not None:
+        fast.model_max_length = model.maximum
     fast.save_pretrained(folder)
     return len(vocabulary), vocabulary["[PAD]"]

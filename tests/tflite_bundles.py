@@ -18,7 +18,7 @@ from manifests import GOLDEN, LENGTH, MODEL, WIDTH, file_entries, tensor, text_b
 SIGNATURE = "serving_default"
 OUTPUT = "sentence_embedding"
 FILE = "variants/first/model.tflite"
-MOST = 8.0
+MAX = 8.0
 """No embedding of these bundles has a larger value."""
 
 End = Callable[[GraphWriter, Value], Value]
@@ -106,13 +106,13 @@ def int8_end(graph: GraphWriter, value: Value) -> Value:
         scheme=INT8,
     )
     rounded = graph.operator("QUANTIZE", [value], (1, WIDTH), kind="INT8")
-    weights = graph.integers("identity", weight)
+    weights = graph.quantized_weight("identity", weight)
     same = graph.operator(
         "FULLY_CONNECTED", [rounded, weights, None], (1, WIDTH), "FullyConnectedOptions", version=4, kind="INT8"
     )
     for result in (rounded, same):
         scale = schema.QuantizationParametersT()
-        scale.scale, scale.zeroPoint = np.array([MOST / 127], np.float32), np.zeros(1, np.int64)
+        scale.scale, scale.zeroPoint = np.array([MAX / 127], np.float32), np.zeros(1, np.int64)
         graph.subgraph.tensors[result.index].quantization = scale
     return graph.operator("DEQUANTIZE", [same], (1, WIDTH))
 

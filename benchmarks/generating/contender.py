@@ -62,7 +62,7 @@ class Ours:
 
         loop = TokenLoop(self._decoder)
         self._decoder.rewind(0)
-        produced = loop.run(tokens, Sampler(Sampling()), most=count + 1)
+        produced = loop.run(tokens, Sampler(Sampling()), maximum=count + 1)
         next(produced)
 
         def rest() -> None:

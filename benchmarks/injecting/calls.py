@@ -81,7 +81,7 @@ class NotANumberWhenLong(Tamper):
 
     def graphs(self, graphs: Mapping[str, Signature]) -> Mapping[str, Signature]:
         """Look at the graphs."""
-        self.longest = max(most_tokens(s) for s in graphs.values())
+        self.longest = max(max_tokens(s) for s in graphs.values())
         return graphs
 
     def call(self, run: Run, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
@@ -170,7 +170,7 @@ class LastTokenLost(Tamper):
 
     def graphs(self, graphs: Mapping[str, Signature]) -> Mapping[str, Signature]:
         """Look at the graphs."""
-        self.longest = max(most_tokens(s) for s in graphs.values())
+        self.longest = max(max_tokens(s) for s in graphs.values())
         return graphs
 
     def call(self, run: Run, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
@@ -273,7 +273,7 @@ class FaultyTarget:
         return FaultyEngine(self.inner.engine(variant), self.make, self.backend or self.inner.BACKEND or "")
 
 
-def most_tokens(signature: Signature) -> int:
+def max_tokens(signature: Signature) -> int:
     """Return how many tokens a graph takes at most."""
     size = next(spec.dims[1] for spec in signature.inputs if spec.name == _MASK)
     return size if isinstance(size, int) else size.max

@@ -108,7 +108,7 @@ def dropped_bias(network: Network, layer: int, strength: float) -> None:
 
 
 def wrong_scale(network: Network, layer: int, strength: float) -> None:
-    """The scales of a layer's integers are twice what they should be."""
+    """The scales of a layer's quantized weights are twice what they should be."""
     _change_matrix(INTERMEDIATE, network, layer, lambda m: replace(m, scale=_integers(m) * np.float32(1 + strength)))
 
 

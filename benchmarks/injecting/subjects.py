@@ -19,8 +19,8 @@ from injecting.judging import HeldOut
 SEED = 0
 _BUNDLED_EVALUATION = 200
 """A bundle has at most so many of an export's evaluation texts."""
-MOST_HELD_OUT = 120
-MOST_LABELLED = 1000
+MAX_HELD_OUT = 120
+MAX_LABELLED = 1000
 """Of 300, one in a hundred was three texts: rounding alone turned as many over."""
 
 
@@ -81,7 +81,7 @@ def export(
 
 
 def held_out_texts(
-    bundle: Path, checkpoint: Path, rows: Sequence[tuple[str, str]] | None = None, most: int = MOST_HELD_OUT
+    bundle: Path, checkpoint: Path, rows: Sequence[tuple[str, str]] | None = None, maximum: int = MAX_HELD_OUT
 ) -> HeldOut:
     """Run the untouched model on texts that are in no golden and not among a bundle's evaluation samples.
 
@@ -90,7 +90,7 @@ def held_out_texts(
         checkpoint: the model's folder.
         rows: texts with the names of their right classes, none of which the export has seen. None: of the texts that
             ship with the converters, those which an export took for calibration, or left.
-        most: of the latter, so many at most.
+        maximum: of the latter, so many at most.
     """
     from fastserve_converters.checkpoints.model_loading import load_model
     from fastserve_converters.checkpoints.reading import read_checkpoint
@@ -100,10 +100,10 @@ def held_out_texts(
     described = read_checkpoint(checkpoint)
     labels = None
     if rows is not None:
-        texts = tuple(text for text, _ in rows[:MOST_LABELLED])
-        labels = np.array([described.labels.index(label) for _, label in rows[:MOST_LABELLED]], np.int64)
+        texts = tuple(text for text, _ in rows[:MAX_LABELLED])
+        labels = np.array([described.labels.index(label) for _, label in rows[:MAX_LABELLED]], np.int64)
     else:
-        texts = _left_texts(bundle)[:most]
+        texts = _left_texts(bundle)[:maximum]
     with open_bundle(bundle) as opened, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # texts are cut off on purpose
         preprocess: Any = open_preprocessor(opened)

@@ -1,4 +1,4 @@
-"""Writes the models that `products.py` measures: each with its weights as integers in several ways.
+"""Writes the models that `products.py` measures: each with its quantized weights in several ways.
 
 The table of words has just the words of the texts, which changes no output and keeps the files small.
 """
@@ -20,13 +20,13 @@ from fastserve_converters.checkpoints.checkpoint import Checkpoint
 from fastserve_converters.checkpoints.model_loading import load_model
 from fastserve_converters.checkpoints.reading import read_checkpoint
 from fastserve_converters.formats import ExportJob, onnx
-from fastserve_converters.formats.onnx import integers
+from fastserve_converters.formats.onnx import quantized_weights
 from fastserve_converters.formats.onnx.files import MODEL
-from fastserve_converters.formats.onnx.integers import Initializers
 from fastserve_converters.formats.onnx.products import PRODUCTS
-from fastserve_converters.models.dynamic_shapes import LEAST_TOKENS
-from fastserve_converters.models.edge_form import EdgeForm, build_edge_form
+from fastserve_converters.formats.onnx.quantized_weights import Initializers
+from fastserve_converters.models.dynamic_shapes import MIN_TOKENS
 from fastserve_converters.models.encoder_signature import encoder_part
+from fastserve_converters.models.exportable_model import ExportableModel, build_exportable_model
 from fastserve_converters.models.layer_groups import LINEAR, quantizable_layers
 from fastserve_converters.models.samples import Samples, single_samples
 from fastserve_converters.precisions import INT8, WeightScheme
@@ -51,7 +51,7 @@ def write_models(folder: Path) -> None:
         out = folder / name
         out.mkdir(parents=True, exist_ok=True)
         with torch.no_grad():
-            samples = single_samples(texts, least_tokens=LEAST_TOKENS)
+            samples = single_samples(texts, min_tokens=MIN_TOKENS)
             inputs = ({name: torch.from_numpy(value) for name, value in sample.items()} for sample in samples)
             expected = np.concatenate([module(**sample)[module.output].numpy() for sample in inputs])
         np.savez_compressed(out / "texts.npz", **texts, expected=expected)
@@ -63,7 +63,7 @@ def write_models(folder: Path) -> None:
         ir.save(model, out / f"{UNSIGNED}.onnx")
 
 
-def _models() -> Iterator[tuple[str, EdgeForm, Samples, Samples]]:
+def _models() -> Iterator[tuple[str, ExportableModel, Samples, Samples]]:
     """Give each model with its texts and others to balance layers by: all-MiniLM-L6-v2, and two of random weights."""
     shipped = shipped_texts()
     with TemporaryDirectory() as scratch:
@@ -71,7 +71,7 @@ def _models() -> Iterator[tuple[str, EdgeForm, Samples, Samples]]:
         for name, checkpoint in {"minilm": minilm(), **random}.items():
             described = read_checkpoint(checkpoint)
             loaded = _narrower(described) if name == "bert" else load_model(described)
-            module = build_edge_form(loaded, described, TOKENS)
+            module = build_exportable_model(loaded, described, TOKENS)
             tokenizer = AutoTokenizer.from_pretrained(checkpoint)
             parts = [
                 tokenizer(part, padding="max_length", truncation=True, max_length=TOKENS, return_tensors="np")
@@ -103,8 +103,8 @@ def _narrower(checkpoint: Checkpoint) -> torch.nn.Module:
     return model
 
 
-def _ways(module: EdgeForm) -> dict[str, Mapping[str, QuantizedWeight]]:
-    """Return the integers of every layer, by what they are limited to."""
+def _ways(module: ExportableModel) -> dict[str, Mapping[str, QuantizedWeight]]:
+    """Return the quantized weights of every layer, by what they are limited to."""
     layers = {name: module.get_submodule(name).weight.detach().numpy() for name in quantizable_layers(module)}  # type: ignore[operator]
     linears = {name for name, kind in quantizable_layers(module).items() if kind == LINEAR}
 
@@ -125,7 +125,7 @@ def _in_half_the_range(weight: NDArray[np.float32]) -> QuantizedWeight:
 
 
 def _write(
-    module: EdgeForm,
+    module: ExportableModel,
     weights: Mapping[str, QuantizedWeight],
     calibration: Samples,
     file: Path,
@@ -134,7 +134,7 @@ def _write(
 ) -> None:
     """Export as the converters do, but with a scheme for what balancing rounds again."""
     plan = onnx.PRECISIONS["int8-dynamic"]
-    defaults = integers.int8_matrix.__kwdefaults__
+    defaults = quantized_weights.int8_matrix.__kwdefaults__
     kept = defaults["scheme"]
     defaults["scheme"] = scheme
     try:

@@ -23,7 +23,7 @@ from fastserve_runtime.sessions.lengths import Fit, cut, full_graph, graph_for, 
 from fastserve_runtime.sessions.session import Session
 
 WARM_UP = 2
-MOST_SECONDS = 1.0
+MAX_SECONDS = 1.0
 """No further call begins after so long, so that a slow variant does not make up most of a round."""
 Arrays = Mapping[str, np.ndarray]
 
@@ -75,12 +75,12 @@ class Model:
         began = time.perf_counter()
         for number in range(WARM_UP):
             prepared[number % len(rows)]()
-            if time.perf_counter() - began > MOST_SECONDS / 2:
+            if time.perf_counter() - began > MAX_SECONDS / 2:
                 break
         wall: list[float] = []
         cpu: list[float] = []
         for number in range(calls):
-            if sum(wall) > MOST_SECONDS:
+            if sum(wall) > MAX_SECONDS:
                 break
             call = prepared[number % len(rows)]
             started, cpu_started = time.perf_counter(), time.process_time()

@@ -82,9 +82,9 @@ def _is_fp32(row: Row) -> bool:
     return row["title"] in {"fp32", "fp32-fused"} or row["id"].endswith(("-plain", "-ort-fused"))
 
 
-def is_good(row: Row, least: float) -> bool:
+def is_good(row: Row, minimum: float) -> bool:
     """Whether a variant was timed and has a quality of so much."""
-    return is_measured(row) and row["quality"] is not None and row["quality"]["value"] >= least
+    return is_measured(row) and row["quality"] is not None and row["quality"]["value"] >= minimum
 
 
 def named(rows: Iterable[Row], format_name: str, precision: str) -> Row | None:
@@ -166,11 +166,11 @@ def goals(rows: Sequence[Row], scoring: Mapping[str, float]) -> list[Goal]:
 
 def _format_goals(rows: Sequence[Row], name: str) -> list[Goal]:
     found: list[Goal] = []
-    title, least = FORMAT_NAMES[name], SPEEDUP_GOALS[name]
+    title, minimum = FORMAT_NAMES[name], SPEEDUP_GOALS[name]
     dynamic = named(rows, name, "int8-dynamic")
     if dynamic is not None and "speedup" in dynamic:
-        reached = dynamic["speedup"] >= least and is_good(dynamic, GOOD) and dynamic["size_ratio"] <= 0.27
-        limit = f"≥ {least:g}×, ≥ {GOOD}, ≤ 0.27"
+        reached = dynamic["speedup"] >= minimum and is_good(dynamic, GOOD) and dynamic["size_ratio"] <= 0.27
+        limit = f"≥ {minimum:g}×, ≥ {GOOD}, ≤ 0.27"
         found.append((f"{title} int8-dynamic: speed, quality, size", limit, _three_figures(dynamic), reached))
         short = dynamic["short_share"]
         found.append((f"{title} int8-dynamic: {SHORT} tokens against 64", "< 0.4", f"{short:.2f}", short < 0.4))

@@ -9,7 +9,7 @@ import sys
 from quantized.folders import LOGS
 from report import ROOT
 
-_MOST_SECONDS = 3600
+_MAX_SECONDS = 3600
 
 
 def run_module(name: str, module: str, *arguments: str) -> str | None:
@@ -26,10 +26,10 @@ def run_module(name: str, module: str, *arguments: str) -> str | None:
         command = [sys.executable, "-m", module, *arguments]
         try:
             done = subprocess.run(
-                command, stdout=stream, stderr=stream, env=child_environment(), check=False, timeout=_MOST_SECONDS
+                command, stdout=stream, stderr=stream, env=child_environment(), check=False, timeout=_MAX_SECONDS
             )
         except subprocess.TimeoutExpired:
-            return f"it took more than {_MOST_SECONDS} s"
+            return f"it took more than {_MAX_SECONDS} s"
     if done.returncode == 0:
         return None
     lines = log.read_text(errors="replace").strip().splitlines() or ["it said nothing"]

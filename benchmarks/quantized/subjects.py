@@ -15,7 +15,7 @@ from report import ROOT, minilm
 
 SEED = 0
 _TRAINED_ON, _LABELLED = 2400, 1400
-_MOST_EVALUATION = 1000
+_MAX_EVALUATION = 1000
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def write_texts(subject: Subject, out: Path) -> dict[str, Any]:
     if subject.data:
         seen = {s.text for s in split.calibration}
         unique = {s.text: s for s in samples if s.text not in seen}
-        split = Split(split.calibration, tuple(unique.values())[:_MOST_EVALUATION])
+        split = Split(split.calibration, tuple(unique.values())[:_MAX_EVALUATION])
     description = build_reference(out, checkpoint, load_model(checkpoint), split, subject.length)
     return {**description, "task": checkpoint.task}
 

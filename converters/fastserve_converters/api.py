@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from fastserve_converters.checkpoints.checkpoint import Checkpoint
     from fastserve_converters.checkpoints.task import ModelOutput, Task
     from fastserve_converters.data import Answers, ClassLabels, LabelSets, Numbers
-    from fastserve_converters.formats import CachedExporter, ExportJob, Format, TappedFormat
-    from fastserve_converters.layer_map import Tap, write_layer_map
+    from fastserve_converters.formats import CachedExporter, ExportJob, Format, FormatWithIntermediates
+    from fastserve_converters.layer_map import IntermediateOutput, write_layer_map
     from fastserve_converters.lowerings import Lowered, Lowering
     from fastserve_converters.models.cached_part import CachedPart
     from fastserve_converters.models.traced_part import TracedPart
@@ -33,6 +33,8 @@ __all__ = [
     "ClassLabels",
     "ExportJob",
     "Format",
+    "FormatWithIntermediates",
+    "IntermediateOutput",
     "LabelSets",
     "Lowered",
     "Lowering",
@@ -40,8 +42,6 @@ __all__ = [
     "Numbers",
     "Precision",
     "Recipe",
-    "Tap",
-    "TappedFormat",
     "Task",
     "TracedPart",
     "WeightScheme",
@@ -59,8 +59,8 @@ __getattr__ = attributes_of(
             "checkpoints.checkpoint": "Checkpoint",
             "checkpoints.task": "ModelOutput Task",
             "data": "Answers ClassLabels LabelSets Numbers",
-            "formats": "CachedExporter ExportJob Format TappedFormat",
-            "layer_map": "Tap write_layer_map",
+            "formats": "CachedExporter ExportJob Format FormatWithIntermediates",
+            "layer_map": "IntermediateOutput write_layer_map",
             "lowerings": "Lowered Lowering",
             "models.cached_part": "CachedPart",
             "models.traced_part": "TracedPart",

@@ -1,8 +1,8 @@
 """Which exported tensors belong to which torch module, and which hold what the torch program computes.
 
-A search for a wrong layer reads the second: a tap is a tensor of the file with the place in the torch program that
-gives the same values. A place is named by its module, its operator and the number of the call, since a program's own
-names change with the version of PyTorch.
+A search for a wrong layer reads the second: an intermediate output is a tensor of the
+file with the node of the torch program that gives the same values. A node is named by its module, its operator and the
+number of the call, since a program's own names change with the version of PyTorch.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _CLASS_AND_ATTRIBUTE = re.compile(r"[\w.<>]*\.[A-Z][A-Za-z0-9]*_(\w+)$")
 
 
 @dataclass(frozen=True, order=True)
-class Place:
+class ProgramNode:
     """An operator of a torch program.
 
     Attributes:
@@ -39,50 +39,52 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Tap:
+class IntermediateOutput:
     """A tensor of an exported file that holds what an operator of the torch program gives.
 
     Attributes:
-        place: the operator in the torch program.
+        program_node: the operator in the torch program.
         tensor: the tensor's name in the file.
         exported: what the file calls the operator that gives it.
         factor: what the file's values are multiplied with, where the exporter scaled them.
     """
 
-    place: Place
+    program_node: ProgramNode
     tensor: str
     exported: str
     factor: float = 1.0
 
     def as_document(self) -> dict[str, Any]:
-        """Return the tap as JSON; `tap_of` reads it back."""
-        place = self.place
+        """Return it as JSON; `intermediate_of` reads it back."""
+        program_node = self.program_node
         return {
-            "module": place.module,
-            "operator": place.operator,
-            "call": place.call,
+            "module": program_node.module,
+            "operator": program_node.operator,
+            "call": program_node.call,
             "tensor": self.tensor,
             "exported": self.exported,
             "factor": self.factor,
         }
 
 
-def tap_of(document: Mapping[str, Any]) -> Tap:
-    """Read a tap."""
-    place = Place(document["module"], document["operator"], document["call"])
-    return Tap(place, document["tensor"], document["exported"], document["factor"])
+def intermediate_of(document: Mapping[str, Any]) -> IntermediateOutput:
+    """Read an intermediate output."""
+    program_node = ProgramNode(document["module"], document["operator"], document["call"])
+    return IntermediateOutput(program_node, document["tensor"], document["exported"], document["factor"])
 
 
-def write_layer_map(folder: Path, tensors: Mapping[str, Iterable[str]], taps: Iterable[Tap] = ()) -> None:
+def write_layer_map(
+    folder: Path, tensors: Mapping[str, Iterable[str]], intermediates: Iterable[IntermediateOutput] = ()
+) -> None:
     """Write the layer map beside the artifact.
 
     Args:
         folder: the artifact's.
         tensors: torch module name → names of exported tensors that belong to it.
-        taps: what can be compared with the torch program, in its order.
+        intermediates: what can be compared with the torch program, in its order.
     """
     modules = {module: sorted(set(names)) for module, names in sorted(tensors.items())}
-    document = {"modules": modules, "taps": [tap.as_document() for tap in taps]}
+    document = {"modules": modules, "intermediates": [intermediate.as_document() for intermediate in intermediates]}
     (folder / LAYER_MAP).write_text(json.dumps(document, indent=1))
 
 
@@ -92,19 +94,25 @@ def read_modules(folder: Path) -> dict[str, list[str]]:
     return modules
 
 
-def read_taps(folder: Path) -> list[Tap]:
-    """Return the taps of the layer map beside an artifact."""
-    return [tap_of(document) for document in json.loads((folder / LAYER_MAP).read_text())["taps"]]
+def read_intermediates(folder: Path) -> list[IntermediateOutput]:
+    """Return the intermediate outputs of the layer map beside an artifact."""
+    return [intermediate_of(document) for document in json.loads((folder / LAYER_MAP).read_text())["intermediates"]]
 
 
-def kept_taps(taps: Iterable[Tap], exported: Mapping[str, str]) -> list[Tap]:
-    """Return the taps whose tensors a later form of the file still has, with the operators that give them there.
+def kept_intermediates(
+    intermediates: Iterable[IntermediateOutput], exported: Mapping[str, str]
+) -> list[IntermediateOutput]:
+    """Return those whose tensors a later form of the file still has, with the operators that give them there.
 
     Args:
-        taps: of the earlier form.
+        intermediates: of the earlier form.
         exported: tensor → operator, of the later one.
     """
-    return [replace(tap, exported=exported[tap.tensor]) for tap in taps if tap.tensor in exported]
+    return [
+        replace(intermediate, exported=exported[intermediate.tensor])
+        for intermediate in intermediates
+        if intermediate.tensor in exported
+    ]
 
 
 def innermost_module(scopes: Iterable[str], modules: Iterable[str]) -> str | None:

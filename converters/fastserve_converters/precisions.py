@@ -22,7 +22,7 @@ RANGE_METHODS: tuple[RangeMethod, ...] = get_args(RangeMethod)
 class WeightScheme:
     """How a layer's weight matrix is stored: as integers, with scales along its rows.
 
-    A row is an output channel of a linear layer, or one entry of an embedding table.
+    A row is an output channel of a linear layer, or one entry of an embedding.
 
     Attributes:
         bits: of one integer, 8 or 4.
@@ -71,7 +71,7 @@ class Precision:
 
     Attributes:
         linear: the scheme of linear layers; None leaves them in float.
-        embedding: the scheme of embedding tables; likewise.
+        embedding: the scheme of embeddings; likewise.
         activations: what layers multiply with.
         base: the precision whose artifact this one is made from, if any.
         has_dynamic_length: whether the graph takes any number of tokens up to its length, rather than just that many.
@@ -144,7 +144,7 @@ class Precision:
     @property
     def looks_at_samples(self) -> bool:
         """Whether its artifact's evidence comes from running it on a few inputs: wherever something is rounded."""
-        return self.activations != "float32" or has_twin(self)
+        return self.activations != "float32" or has_fake_quant_reference(self)
 
     @property
     def calibration_uses(self) -> tuple[str, ...]:
@@ -161,9 +161,11 @@ class Precision:
 FP32 = Precision(linear=None, embedding=None, activations="float32")
 
 
-def has_twin(plan: Precision) -> bool:
-    """Whether it has weights as integers, so that the same quantized model can be computed elsewhere."""
-    return plan.choices is not None or plan.linear is not None or plan.embedding is not None
+def has_fake_quant_reference(precision_spec: Precision) -> bool:
+    """Whether it has quantized weights, so that the same quantized model can be computed elsewhere."""
+    return (
+        precision_spec.choices is not None or precision_spec.linear is not None or precision_spec.embedding is not None
+    )
 
 
 def decoder_precisions(int8: WeightScheme, int4: WeightScheme, *tables: WeightScheme) -> dict[str, Precision]:

@@ -16,7 +16,7 @@ from fastserve_runtime.errors import (
     one_line,
 )
 
-_MOST_CHARACTERS = 4000
+_MAX_CHARACTERS = 4000
 """Of a sentence: a damaged file's values may be as long as the file."""
 
 
@@ -61,9 +61,9 @@ def failure_of(error: BaseException, *, after_interruption: str = "") -> Failure
 
 
 def _bounded(text: str) -> str:
-    if len(text) <= _MOST_CHARACTERS:
+    if len(text) <= _MAX_CHARACTERS:
         return text
-    half = _MOST_CHARACTERS // 2
+    half = _MAX_CHARACTERS // 2
     return f"{text[:half]} … {text[-half:]}"
 
 

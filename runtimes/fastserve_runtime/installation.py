@@ -26,14 +26,14 @@ def install_command(extra: str) -> str:
     return "pip install " + " ".join(f"'{requirement}'" for requirement in REQUIREMENTS[extra])
 
 
-def update_command(install: str, least: str) -> str:
+def update_command(install: str, minimum: str) -> str:
     """Return the command that brings a version.
 
     Args:
         install: the command that installs any; see `Engine.INSTALL`.
-        least: the least version that will do.
+        minimum: the least version that will do.
     """
     package = install.removeprefix("pip install ")
     if package == install or " " in package:
-        return f"{install}, of version {least} or later"
-    return f"pip install '{package}>={least}'"
+        return f"{install}, of version {minimum} or later"
+    return f"pip install '{package}>={minimum}'"

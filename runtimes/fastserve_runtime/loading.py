@@ -15,7 +15,7 @@ from fastserve_runtime.variants import (
     choose_variant,
     open_preprocessor,
     open_variant,
-    warn_of_stand_in,
+    warn_of_fallback,
 )
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def load(
     with open_bundle(os.fspath(bundle)) as source:
         chosen, found = choose_variant(source, variant, engine)
         if engine is None:
-            warn_of_stand_in(found)
+            warn_of_fallback(found)
         preprocessor = open_preprocessor(source)
         session = open_variant(source, chosen, found, threads=checked_threads(threads))
         module = PIPELINES.load(source.manifest.task)
@@ -91,7 +91,7 @@ def open_model(
         found = installed_engine(ENGINES.load(engine).FORMAT, engine)
     elif file.suffix in _FORMAT_OF_SUFFIX:
         found = installed_engine(_FORMAT_OF_SUFFIX[file.suffix])
-        warn_of_stand_in(found)
+        warn_of_fallback(found)
     else:
         raise UsageError(
             f"'{file.name}' has an unknown ending.",

@@ -68,12 +68,12 @@ def unmet(variant: Variant, engine: Engine, version: str) -> EnvironmentFailure 
 
     A least version counts for engines of the family that the manifest names; any other is judged by its operators.
     """
-    least = variant.requires.least_version
+    minimum = variant.requires.min_version
     is_family = variant.requires.engine == engine.FAMILY
-    if is_family and least and version_key(version) < version_key(least):
+    if is_family and minimum and version_key(version) < version_key(minimum):
         return EnvironmentFailure(
-            f"Variant '{variant.id}' needs {engine.NAME} {least} or later; {version} is installed.",
-            f"Update it: {update_command(engine.INSTALL, least)}.",
+            f"Variant '{variant.id}' needs {engine.NAME} {minimum} or later; {version} is installed.",
+            f"Update it: {update_command(engine.INSTALL, minimum)}.",
         )
     missing = engine.lacking(variant)
     if missing:
@@ -86,7 +86,7 @@ def unmet(variant: Variant, engine: Engine, version: str) -> EnvironmentFailure 
     return None
 
 
-def warn_of_stand_in(engine: Engine) -> None:
+def warn_of_fallback(engine: Engine) -> None:
     """Say which engine is used where it is not the best for its format, and what would bring the best one."""
     preferred = next(engines_for(engine.FORMAT))
     if engine.NAME != preferred.NAME:

@@ -71,7 +71,7 @@ def case_of(single: Callable[[str], Path], tiny_bert: Path, tmp_path: Path) -> C
 
 @pytest.fixture(scope="module")
 def held_out(single: Callable[[str], Path], tiny_bert: Path) -> HeldOut:
-    return held_out_texts(single("onnx-fp32"), tiny_bert, most=40)
+    return held_out_texts(single("onnx-fp32"), tiny_bert, maximum=40)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

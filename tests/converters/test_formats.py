@@ -1,4 +1,5 @@
-"""Formats are found by name, refused where their converter is missing, and export what the edge form computes."""
+"""Formats are found by name, refused where their converter is missing, and export what the exportable model
+computes."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ from fastserve_converters.formats import (
     onnx,
     precisions_of,
 )
-from fastserve_converters.layer_map import read_modules, read_taps
+from fastserve_converters.layer_map import read_intermediates, read_modules
 from fastserve_converters.precisions import FP32, Precision
 from fastserve_converters.worker.jobs import Jobs
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
@@ -52,8 +53,8 @@ def test_every_format_has_fp32_and_what_it_makes_from_it(name: str) -> None:
     assert precisions["fp32"].linear is None
     assert precisions.keys() & set(DEFAULT_PRECISIONS) == {"fp32", "int8-dynamic"}
     made: set[str] = set()
-    for name_, plan in precisions.items():
-        assert plan.base is None or plan.base in made, "a base comes before what is made from it"
+    for name_, precision_spec in precisions.items():
+        assert precision_spec.base is None or precision_spec.base in made, "a base comes before what is made from it"
         made.add(name_)
 
 
@@ -226,21 +227,24 @@ def test_the_layer_map_names_modules_and_tensors_of_the_model(exported, precisio
     tensors = {o for n in model.graph.node for o in n.output} | {i.name for i in model.graph.initializer}
     assert {t for names in layers.values() for t in names} <= tensors
     parts = {part for n in model.graph.node if n.op_type == "QAttention" for part in n.name.split(" + ")}
-    assert {tap.tensor for tap in read_taps(folder / precision)} <= tensors | parts
+    assert {intermediate.tensor for intermediate in read_intermediates(folder / precision)} <= tensors | parts
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_taps_name_what_the_file_computes_in_the_programs_order(exported, precision: str) -> None:
+def test_intermediates_name_what_the_file_computes_in_the_programs_order(exported, precision: str) -> None:
     folder, _ = exported
-    taps = read_taps(folder / precision)
-    places = {(tap.place.module, tap.place.operator): tap for tap in taps}
+    intermediates = read_intermediates(folder / precision)
+    places = {
+        (intermediate.program_node.module, intermediate.program_node.operator): intermediate
+        for intermediate in intermediates
+    }
     layer = "model.bert.encoder.layer.1"
     assert (f"{layer}.output.LayerNorm", "layer_norm") in places
     assert (f"{layer}.intermediate.intermediate_act_fn", "gelu") in places
     assert (f"{layer}.attention.self.query", "linear") in places
     assert ("model.classifier", "linear") in places
-    assert len({tap.place for tap in taps}) == len(taps)
-    modules = [tap.place.module for tap in taps]
+    assert len({intermediate.program_node for intermediate in intermediates}) == len(intermediates)
+    modules = [intermediate.program_node.module for intermediate in intermediates]
     assert modules.index(f"{layer}.attention.output.dense") < modules.index(f"{layer}.output.dense")
 
 

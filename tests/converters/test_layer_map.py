@@ -11,19 +11,19 @@ from hypothesis import strategies as st
 
 from fastserve_converters.layer_map import (
     LAYER_MAP,
+    IntermediateOutput,
     ModulePaths,
-    Place,
-    Tap,
+    ProgramNode,
     group_by_module,
     innermost_module,
-    kept_taps,
+    kept_intermediates,
+    read_intermediates,
     read_modules,
-    read_taps,
     write_layer_map,
 )
 
 MODULES = [
-    ("", "EdgeForm"),
+    ("", "ExportableModel"),
     ("model", "BertModel"),
     ("model.encoder", "BertEncoder"),
     ("model.encoder.layer", "ModuleList"),
@@ -85,22 +85,27 @@ def test_tensors_are_grouped_and_those_of_no_module_left_out() -> None:
 def test_the_map_is_written_in_a_fixed_order_without_repeats(tmp_path: Path) -> None:
     write_layer_map(tmp_path, {"b": ["y", "x", "y"], "a": []})
     content = (tmp_path / LAYER_MAP).read_text()
-    assert json.loads(content) == {"modules": {"a": [], "b": ["x", "y"]}, "taps": []}
+    assert json.loads(content) == {"modules": {"a": [], "b": ["x", "y"]}, "intermediates": []}
     assert read_modules(tmp_path) == {"a": [], "b": ["x", "y"]}
     assert content.index('"a"') < content.index('"b"')
 
 
-TAPS = [Tap(Place("a.b", "linear", 0), "t1", "MatMul"), Tap(Place("", "add", 1), "t2", "ADD", factor=0.25)]
+INTERMEDIATES = [
+    IntermediateOutput(ProgramNode("a.b", "linear", 0), "t1", "MatMul"),
+    IntermediateOutput(ProgramNode("", "add", 1), "t2", "ADD", factor=0.25),
+]
 
 
-def test_taps_are_read_as_they_were_written_and_in_their_order(tmp_path: Path) -> None:
-    write_layer_map(tmp_path, {}, TAPS)
-    assert read_taps(tmp_path) == TAPS
+def test_intermediates_are_read_as_they_were_written_and_in_their_order(tmp_path: Path) -> None:
+    write_layer_map(tmp_path, {}, INTERMEDIATES)
+    assert read_intermediates(tmp_path) == INTERMEDIATES
 
 
-def test_taps_are_kept_where_their_tensors_are_with_the_operators_of_the_later_file() -> None:
-    assert kept_taps(TAPS, {"t1": "Gemm", "t3": "Add"}) == [Tap(Place("a.b", "linear", 0), "t1", "Gemm")]
+def test_intermediates_are_kept_where_their_tensors_are_with_the_operators_of_the_later_file() -> None:
+    assert kept_intermediates(INTERMEDIATES, {"t1": "Gemm", "t3": "Add"}) == [
+        IntermediateOutput(ProgramNode("a.b", "linear", 0), "t1", "Gemm")
+    ]
 
 
-def test_a_place_is_told_in_words() -> None:
-    assert [str(tap.place) for tap in TAPS] == ["a.b: linear", "(model): add 2"]
+def test_a_node_is_told_in_words() -> None:
+    assert [str(intermediate.program_node) for intermediate in INTERMEDIATES] == ["a.b: linear", "(model): add 2"]

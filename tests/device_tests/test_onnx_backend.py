@@ -131,7 +131,7 @@ CHOICES = {"sample": (sampled_cases, 100), "all": (all_cases, 1500)}
 def results(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Results:
     """Every data set of these cases, run both ways."""
     file = tmp_path_factory.mktemp("onnx") / "model.onnx"
-    find, least = CHOICES[request.param]
+    find, minimum = CHOICES[request.param]
     pairs: Results = []
     onnxruntime.set_default_logger_severity(4)
     with warnings.catch_warnings():
@@ -142,7 +142,7 @@ def results(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
             both = zip(run_alone(case, content), run_ours(case, file), strict=True)
             pairs += [Pair(case.name, alone, ours) for alone, ours in both]
     onnxruntime.set_default_logger_severity(2)
-    assert sum(p.alone.outcome == PASSES for p in pairs) > least
+    assert sum(p.alone.outcome == PASSES for p in pairs) > minimum
     return pairs
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from fastserve_runtime.conformance.policy import LEAST_METRIC, POLICIES
+from fastserve_runtime.conformance.policy import MIN_METRIC, POLICIES
 
 PAGE = Path(__file__).parents[2] / "docs" / "policies.md"
-LIMITS = ("least_sqnr_db", "least_cosine", "most_error", "most_kl", "top1_margin")
+LIMITS = ("min_sqnr_db", "min_cosine", "max_error", "max_kl", "top1_margin")
 
 
 def rows(columns: int) -> list[list[str]]:
@@ -33,8 +33,8 @@ def test_no_honest_model_was_seen_beyond_a_limit() -> None:
             both = re.fullmatch(r"(\S+) \((\S+)\)", cell)
             if both:
                 allowed, seen = map(float, both.groups())
-                assert seen >= allowed if limit.startswith("least") else seen <= allowed, cells
+                assert seen >= allowed if limit.startswith("min") else seen <= allowed, cells
 
 
 def test_the_rule_for_the_metric_is_the_codes() -> None:
-    assert {cells[0]: float(cells[1]) for cells in rows(3)} == dict(LEAST_METRIC)
+    assert {cells[0]: float(cells[1]) for cells in rows(3)} == dict(MIN_METRIC)

@@ -24,7 +24,7 @@ from emulated import arm_system, emulator
 
 ROOT = Path(__file__).parents[2]
 PRECISIONS = ("fp32", "int8-dynamic", "int8-weight-only", "int4", "int8-static")
-LEAST_SQNR, LEAST_SQNR_OF_GROUPS = 60.0, 30.0
+MIN_SQNR, MIN_SQNR_OF_GROUPS = 60.0, 30.0
 """Between the artifact here and there, in dB. The sums of integers are equal: 133 and more were seen. Of groups
 (MatMulNBits) some processors multiply floats by integers instead, without rounding activations: 40.7."""
 PACKAGES = ("numpy", "onnxruntime", "tokenizers", "flatbuffers", "protobuf", "packaging", "typing-extensions")
@@ -62,8 +62,8 @@ def check(done: subprocess.CompletedProcess[str]) -> None:
     for verdict in found:
         assert verdict["outcome"] == "PASS", verdict
         has_groups = verdict["variant"] == "onnx-int8-weight-only"
-        least = LEAST_SQNR_OF_GROUPS if has_groups else LEAST_SQNR
-        assert float(verdict["figures"]["sqnr_db"]) > least, verdict
+        minimum = MIN_SQNR_OF_GROUPS if has_groups else MIN_SQNR
+        assert float(verdict["figures"]["sqnr_db"]) > minimum, verdict
 
 
 @pytest.mark.slow

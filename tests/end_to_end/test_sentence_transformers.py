@@ -22,7 +22,7 @@ from fastserve_converters.checkpoints.model_loading import load_model
 from fastserve_converters.checkpoints.reading import read_checkpoint
 from fastserve_converters.checkpoints.task import TASKS
 from fastserve_converters.data import Sample, Split
-from fastserve_converters.models.edge_form import build_edge_form
+from fastserve_converters.models.exportable_model import build_exportable_model
 from fastserve_converters.models.reference import OUTPUTS, TOKENIZER, build_reference, run_original
 from fastserve_runtime.preprocessors.text import TextPreprocessor, TokenizerSettings
 from sentence_models import MODELS, RECORDED, TEXTS, save_sentence_model
@@ -55,7 +55,7 @@ def ours(root: Path, out: Path, prompts: tuple[str | None, ...]) -> list[tuple[n
     with np.load(out / OUTPUTS) as written:
         # The goldens take the prompt that the pipeline takes.
         assert_near(written["sentence_embedding"][: len(TEXTS)], references[0])
-    form = build_edge_form(model, checkpoint, length)
+    form = build_exportable_model(model, checkpoint, length)
     return [(reference, rows(form, own)) for reference, own in zip(references, inputs, strict=True)]
 
 

@@ -50,7 +50,7 @@ def few_texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def exported(
     smollm2: Path, few_texts: Path, cache_dir: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, dict[str, Any]]:
-    """A bundle with the file's own integers, and what the command printed."""
+    """A bundle with the file's own quantized weights, and what the command printed."""
     out = tmp_path_factory.mktemp("bundles") / "smollm2.fsb"
     words = ["--format", "onnx", "--precision", "source", "--context", "160", "--data", few_texts, "--json"]
     done = fastserve_command("export", smollm2, "-o", out, *words, "--cache-dir", cache_dir)

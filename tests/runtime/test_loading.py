@@ -70,9 +70,9 @@ def bundle_of(tmp_path, *variants, chosen="first"):
     return open_bundle(write_directory(tmp_path / "some.fsb", document, contents))
 
 
-def of_format(name, format_name, least="1.0", *, platforms=(), operators=()):
+def of_format(name, format_name, minimum="1.0", *, platforms=(), operators=()):
     engine = ENGINE_OF.get(format_name, "another")
-    requires = {"engine": engine, "least_version": least, "backends": [], "platforms": list(platforms)}
+    requires = {"engine": engine, "least_version": minimum, "backends": [], "platforms": list(platforms)}
     counts = [{"domain": d, "name": n, "version": v, "count": 1} for d, n, v in operators]
     return variant(name, format=format_name, requires=requires, operators=counts)
 
@@ -398,7 +398,7 @@ class TestEngines:
 
 
 @pytest.mark.parametrize(
-    ("installed", "least", "is_enough"),
+    ("installed", "minimum", "is_enough"),
     [
         ("1.20.0", "1.20", True),
         ("1.20", "1.20.0", True),
@@ -409,18 +409,18 @@ class TestEngines:
         ("0.1", "", True),
     ],
 )
-def test_the_least_version_is_compared_by_numbers(tmp_path, versions, installed, least, is_enough):
+def test_the_least_version_is_compared_by_numbers(tmp_path, versions, installed, minimum, is_enough):
     versions(onnxruntime=installed)
-    found = bundle_of(tmp_path, of_format("first", "onnx", least)).manifest.variants[0]
+    found = bundle_of(tmp_path, of_format("first", "onnx", minimum)).manifest.variants[0]
     if is_enough:
         assert usable_engine(found).NAME == "onnxruntime"
     else:
         with pytest.raises(EnvironmentFailure) as caught:
             usable_engine(found)
         assert caught.value.problem == (
-            f"Variant 'first' needs onnxruntime {least} or later; {installed} is installed."
+            f"Variant 'first' needs onnxruntime {minimum} or later; {installed} is installed."
         )
-        assert caught.value.remedy == f"Update it: pip install 'onnxruntime>={least}'."
+        assert caught.value.remedy == f"Update it: pip install 'onnxruntime>={minimum}'."
 
 
 releases = st.lists(st.integers(0, 30), min_size=1, max_size=4).map(lambda numbers: ".".join(map(str, numbers)))

@@ -56,10 +56,10 @@ def test_many_inputs_of_decoders_with_tables_of_four_bits(kind: str, decoder_for
     from fastserve_converters.quantization.layers import assignment, quantized_weights
 
     decoder = import_module(f"fastserve_converters.formats.{kind}.decoder")
-    plan = decoder.PRECISIONS["int4"]
+    precision_spec = decoder.PRECISIONS["int4"]
     part = CachedPart(decoder_form)
-    weights = quantized_weights(part, assignment(part, plan))
+    weights = quantized_weights(part, assignment(part, precision_spec))
     prompts = {"beginning": 1, "ends": (2,)}
-    decoder.export(ExportJob(part, "int4", plan, weights, {}, {}, None, tmp_path, prompts=prompts))
+    decoder.export(ExportJob(part, "int4", precision_spec, weights, {}, {}, None, tmp_path, prompts=prompts))
     (file,) = [f for f in tmp_path.iterdir() if f.suffix in {".tflite", ".pte"}]
     tried({"tflite": "litert"}.get(kind, kind), file, 7, 2000)

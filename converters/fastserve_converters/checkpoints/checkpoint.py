@@ -40,7 +40,7 @@ class Checkpoint:
         task: named as on the Hub.
         config: the content of `config.json`.
         labels: class names in the order of their ids; empty for other tasks.
-        most_tokens: the longest sequence that the position table allows.
+        max_tokens: the longest sequence that the position embedding allows.
         sentence_head: how sentences are embedded, or None.
         weights: weight files, relative to `path`.
         licence: as the model card names it, or None.
@@ -62,7 +62,7 @@ class Checkpoint:
     task: str
     config: Mapping[str, Any]
     labels: tuple[str, ...]
-    most_tokens: int
+    max_tokens: int
     sentence_head: SentenceHead | None
     weights: tuple[str, ...]
     licence: str | None
@@ -107,7 +107,7 @@ class Checkpoint:
     @property
     def usual_tokens(self) -> int:
         """How many tokens the model takes before something about it changes, as with longrope."""
-        return min(self.most_tokens, short_tokens(self.config) or self.most_tokens)
+        return min(self.max_tokens, short_tokens(self.config) or self.max_tokens)
 
     @property
     def location(self) -> Path:
@@ -120,10 +120,10 @@ class Checkpoint:
         Raises:
             UsageError: naming the most that it takes.
         """
-        if length > self.most_tokens:
+        if length > self.max_tokens:
             raise UsageError(
-                f"A sequence length of {length} was asked for; the model has positions for {self.most_tokens}.",
-                f"Ask for {'--context' if self.family.generates else '--seq-len'} {self.most_tokens} or less.",
+                f"A sequence length of {length} was asked for; the model has positions for {self.max_tokens}.",
+                f"Ask for {'--context' if self.family.generates else '--seq-len'} {self.max_tokens} or less.",
             )
 
     def generation(self) -> Mapping[str, Any]:

@@ -34,7 +34,7 @@ class Family:
         return self.model == "decoder"
 
     def first_position(self, config: Mapping[str, Any]) -> int:
-        """Return the row of the position table that belongs to the first token."""
+        """Return the row of the position embedding that belongs to the first token."""
         padding = self.padding_in_positions(config)
         return 0 if padding is None else padding + 1
 

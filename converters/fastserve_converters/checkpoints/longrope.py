@@ -35,8 +35,8 @@ def short_tokens(config: Mapping[str, Any]) -> int | None:
         return None
     places = (rope, config)
     counts = [place.get("original_max_position_embeddings") for place in places]
-    most = next((count for count in counts if count), config.get("max_position_embeddings"))
-    return None if most is None else int(most)
+    maximum = next((count for count in counts if count), config.get("max_position_embeddings"))
+    return None if maximum is None else int(maximum)
 
 
 def takes_long_factors(config: Mapping[str, Any], context: int) -> bool:
@@ -85,13 +85,13 @@ def longrope_notes(config: Mapping[str, Any], context: int) -> tuple[str, ...]:
         config: its `config.json`.
         context: how many tokens it is exported for.
     """
-    short, most = short_tokens(config), int(config.get("max_position_embeddings") or 0)
-    if short is None or most <= short:
+    short, maximum = short_tokens(config), int(config.get("max_position_embeddings") or 0)
+    if short is None or maximum <= short:
         return ()
     told = f"The model's rotary embedding is longrope: for a context of {context} tokens it is exported with its"
     if context <= short:
         more = f"short factors, as they are for texts of up to {short}; with --context above that it has the long ones"
-        return (f"{told} {more}, for up to {most}.",)
+        return (f"{told} {more}, for up to {maximum}.",)
     more = (
         f"long factors, for texts of any length, as llama.cpp does. Transformers takes them for texts of more than "
         f"{short} tokens, and the short ones for others: export a second bundle for these where they matter."

@@ -15,7 +15,7 @@ from fastserve_runtime.errors import UsageError
 
 _TOKENIZER_CONFIG = "tokenizer_config.json"
 _USUAL_TYPES = 2
-"""Rows of the token-type table of families that have one, where a config says nothing."""
+"""Rows of the token-type embedding of families that have one, where a config says nothing."""
 _OF_PAIRS = frozenset({"entailment", "contradiction", "not_entailment", "equivalent", "not_equivalent", "duplicate"})
 """Names of classes that only pairs of texts have (MNLI, RTE, MRPC, QQP)."""
 

@@ -42,7 +42,7 @@ def text_settings(
     Args:
         checkpoint: the model's description.
         tokenizer: of Transformers, in its fast form.
-        rows: of the model's embedding table.
+        rows: of the model's embedding.
         length: tokens that the model is exported for.
 
     Raises:
@@ -76,7 +76,7 @@ def embedding_rows(model: torch.nn.Module) -> int:
 
 
 def check_vocabulary(tokenizer: Any, rows: int) -> str:
-    """Compare a tokenizer's ids with the rows of the model's embedding table.
+    """Compare a tokenizer's ids with the rows of the model's embedding.
 
     Args:
         tokenizer: of Transformers, in its fast form.
@@ -98,14 +98,14 @@ def check_vocabulary(tokenizer: Any, rows: int) -> str:
     own = [(number, token) for number, token in beyond if number not in added or number in needed]
     if own:
         raise UsageError(
-            f"The tokenizer's vocabulary has ids up to {beyond[-1][0]}, and the model's embedding table has {rows} "
+            f"The tokenizer's vocabulary has ids up to {beyond[-1][0]}, and the model's embedding has {rows} "
             f"rows: the token '{own[0][1]}' has the id {own[0][0]}.",
             "Save the tokenizer that the model was trained with beside it.",
         )
     shown = ", ".join(f"'{token}' ({number})" for number, token in beyond[:_SHOWN])
     more = f" and {len(beyond) - _SHOWN} more" if len(beyond) > _SHOWN else ""
     return (
-        f"The tokenizer has {len(beyond)} added tokens without a row in the model's embedding table of {rows} rows: "
+        f"The tokenizer has {len(beyond)} added tokens without a row in the model's embedding of {rows} rows: "
         f"{shown}{more}. A text with one of them is refused when it is run; "
         "model.resize_token_embeddings() and training would give them rows."
     )
@@ -193,11 +193,11 @@ def setting_notes(tokenizer: Any, length: int) -> Iterator[str]:
             "The tokenizer pads on the left; short texts are filled at their end here, so that each gives what the "
             "model gives for it alone."
         )
-    most = tokenizer.model_max_length
-    if isinstance(most, int) and 0 < most < length:
+    maximum = tokenizer.model_max_length
+    if isinstance(maximum, int) and 0 < maximum < length:
         yield (
-            f"The tokenizer's 'model_max_length' is {most}, and the model is exported for {length} tokens: "
-            f"longer texts than it was meant for are not cut. --seq-len {most} cuts them."
+            f"The tokenizer's 'model_max_length' is {maximum}, and the model is exported for {length} tokens: "
+            f"longer texts than it was meant for are not cut. --seq-len {maximum} cuts them."
         )
     if tokenizer.truncation_side == "left":
         yield "The tokenizer cuts texts at their beginning where they are too long, and so does the bundle."

@@ -9,24 +9,24 @@ from fastserve_converters.data.pairs import unused_texts
 from fastserve_converters.data.samples import (
     DEFAULT_LABEL_COLUMN,
     DEFAULT_TEXTS,
-    LEAST_EVALUATION,
-    LEAST_TEXTS,
+    MIN_EVALUATION,
+    MIN_TEXTS,
     Columns,
     Sample,
     read_samples,
     read_tables,
     samples_of,
 )
-from fastserve_converters.data.splitting import MOST_CALIBRATION, MOST_EVALUATION, Split, split_samples
+from fastserve_converters.data.splitting import MAX_CALIBRATION, MAX_EVALUATION, Split, split_samples
 from fastserve_converters.data.table import Table
 
 __all__ = [
     "DEFAULT_LABEL_COLUMN",
     "DEFAULT_TEXTS",
-    "LEAST_EVALUATION",
-    "LEAST_TEXTS",
-    "MOST_CALIBRATION",
-    "MOST_EVALUATION",
+    "MAX_CALIBRATION",
+    "MAX_EVALUATION",
+    "MIN_EVALUATION",
+    "MIN_TEXTS",
     "Answers",
     "ClassLabels",
     "Columns",

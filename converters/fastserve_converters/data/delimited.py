@@ -12,7 +12,7 @@ from fastserve_converters.data.table import Table, unreadable
 from fastserve_converters.data.text_files import read_utf8
 from fastserve_runtime.errors import UsageError, one_line
 
-_MOST_CHARACTERS = 2**31 - 1
+_MAX_CHARACTERS = 2**31 - 1
 """Of one field: the most that the csv module takes on every system; by itself it stops at 131072."""
 _OPEN_AT_END = "unexpected end of data"
 _NAMES_SHOWN = 8
@@ -91,7 +91,7 @@ def _fields(count: int) -> str:
 @contextmanager
 def _long_fields() -> Iterator[None]:
     """Let a field be as long as a document; the module's limit is for the whole process, so it is put back."""
-    before = csv.field_size_limit(_MOST_CHARACTERS)
+    before = csv.field_size_limit(_MAX_CHARACTERS)
     try:
         yield
     finally:

@@ -162,15 +162,15 @@ class Numbers(OfAnyText):
     """A number: what a regression should give, or how relevant a document is.
 
     Attributes:
-        least: no number is less.
+        minimum: no number is less.
     """
 
-    least: float = -math.inf
+    minimum: float = -math.inf
 
     @property
     def wanted(self) -> str:
         """The range."""
-        return "a number" if math.isinf(self.least) else f"a number of at least {self.least:g}"
+        return "a number" if math.isinf(self.minimum) else f"a number of at least {self.minimum:g}"
 
     def label_of(self, value: Value) -> float | None:
         """Return the number; see `LabelKind.label_of`."""
@@ -181,7 +181,7 @@ class Numbers(OfAnyText):
             number = float(text)
         except ValueError as error:
             raise UnknownLabel(text) from error
-        if not math.isfinite(number) or number < self.least or "_" in text:
+        if not math.isfinite(number) or number < self.minimum or "_" in text:
             raise UnknownLabel(text)
         return number
 

@@ -15,7 +15,7 @@ _FIRST_AND_SECOND = (
 )
 _NAMES = frozenset(name for line in _FIRST_AND_SECOND for name in line.split())
 """What columns of first and second texts are called."""
-_LEAST_DIFFERENT = 4
+_MIN_DIFFERENT = 4
 """Fewer different values of several words are rather the names of classes."""
 
 
@@ -57,4 +57,4 @@ def _holds_texts(name: str, values: Sequence[Value]) -> bool:
     if name.lower() in _NAMES:
         return True
     several = {t for t in worded if len(t.split()) > 1}
-    return 2 * sum(t in several for t in worded) >= len(worded) and len(several) >= _LEAST_DIFFERENT
+    return 2 * sum(t in several for t in worded) >= len(worded) and len(several) >= _MIN_DIFFERENT

@@ -15,8 +15,8 @@ from fastserve_converters.data.table import Table
 from fastserve_runtime.bundle.raw_inputs import Text
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
 
-LEAST_TEXTS = 4
-LEAST_EVALUATION = 200
+MIN_TEXTS = 4
+MIN_EVALUATION = 200
 """Fewer judge a model too roughly; see `splitting`."""
 DEFAULT_LABEL_COLUMN = "label"
 DEFAULT_TEXTS = Path(__file__).parent.parent / "texts" / "default_texts.jsonl"
@@ -135,10 +135,10 @@ def samples_of(
     _check_label_column(tables, columns, labels)
     samples = [s for table in tables for s in _samples(table, columns, labels)]
     count = len({s.content for s in samples})
-    if count < LEAST_TEXTS:
+    if count < MIN_TEXTS:
         raise UsageError(
             f"The data has {count} different {'pairs of texts' if takes_pairs else 'texts'}.",
-            f"At least {LEAST_TEXTS} are needed, and {LEAST_EVALUATION} or more for a quality that means something.",
+            f"At least {MIN_TEXTS} are needed, and {MIN_EVALUATION} or more for a quality that means something.",
         )
     return samples
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from fastserve_converters.data.samples import LEAST_EVALUATION, Sample
+from fastserve_converters.data.samples import MIN_EVALUATION, Sample
 
-MOST_EVALUATION = 400
-MOST_CALIBRATION = 256
+MAX_EVALUATION = 400
+MAX_CALIBRATION = 256
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,10 @@ def split_samples(samples: Sequence[Sample], seed: int, *, by_query: bool = Fals
     unique = list({sample.content: sample for sample in samples}.values())
     random.Random(seed).shuffle(unique)
     count = len(unique)
-    evaluation = min(max(LEAST_EVALUATION, count * 6 // 10), MOST_EVALUATION, count - max(1, count // 10))
+    evaluation = min(max(MIN_EVALUATION, count * 6 // 10), MAX_EVALUATION, count - max(1, count // 10))
     if by_query:
         unique, evaluation = _by_query(unique, evaluation)
-    return Split(tuple(unique[evaluation : evaluation + MOST_CALIBRATION]), tuple(unique[:evaluation]))
+    return Split(tuple(unique[evaluation : evaluation + MAX_CALIBRATION]), tuple(unique[:evaluation]))
 
 
 def _by_query(samples: Sequence[Sample], wanted: int) -> tuple[list[Sample], int]:
@@ -50,6 +50,6 @@ def _by_query(samples: Sequence[Sample], wanted: int) -> tuple[list[Sample], int
     for sample in samples:
         groups.setdefault(sample.text, []).append(sample)
     ends = list(accumulate(len(group) for group in groups.values()))
-    whole = [end for end in ends[:-1] if end <= MOST_EVALUATION]
+    whole = [end for end in ends[:-1] if end <= MAX_EVALUATION]
     joined = [sample for group in groups.values() for sample in group]
     return joined, min(whole, key=lambda end: abs(end - wanted), default=wanted)

@@ -20,8 +20,8 @@ SUFFIX = ".npz"
 Arrays = Mapping[str, NDArray[np.generic]]
 GOLDENS = 10
 _EVALUATION_SHARE = 0.6
-_MOST_EVALUATION = 400
-_MOST_CALIBRATION = 256
+_MAX_EVALUATION = 400
+_MAX_CALIBRATION = 256
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,8 @@ def split_tensors(samples: Arrays, seed: int) -> TensorSplit:
     """Shuffle by the seed and divide: 60 % for evaluation, at most 400, and what is left for calibration."""
     count = len(next(iter(samples.values())))
     order = np.random.default_rng(seed).permutation(count)
-    evaluation = min(max(1, round(count * _EVALUATION_SHARE)), _MOST_EVALUATION)
-    first, rest = order[:evaluation], order[evaluation : evaluation + _MOST_CALIBRATION]
+    evaluation = min(max(1, round(count * _EVALUATION_SHARE)), _MAX_EVALUATION)
+    first, rest = order[:evaluation], order[evaluation : evaluation + _MAX_CALIBRATION]
     return TensorSplit(*({name: value[rows] for name, value in samples.items()} for rows in (first, rest)))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-MOST_DB = 999.0
+MAX_DB = 999.0
 """Stands for infinite ratios in documents, as JSON has no infinity."""
 _STEPS = 127
 """Of an 8-bit grid, on each side of zero."""
@@ -17,7 +17,7 @@ _STEPS = 127
 
 @dataclass
 class ErrorSums:
-    """Powers of signal and error of one tap over the samples so far, likewise for each channel of the last axis.
+    """Powers of signal and error of an intermediate output over the samples so far, and of its last axis' channels.
 
     `rounding` is the error that rows would have which were rounded to 8 bits, each with a scale of its own.
     """
@@ -61,7 +61,7 @@ class ErrorSums:
         self.rows += len(left)
 
     def as_document(self) -> dict[str, Any]:
-        """Return the figures as JSON: ratios in dB within `MOST_DB`, and None for what no sample or channel tells."""
+        """Return the figures as JSON: ratios in dB within `MAX_DB`, and None for what no sample or channel tells."""
         ratios = {number: ratio_db(*powers) for number, powers in self.by_sample.items()}
         worst = min(ratios, key=lambda number: ratios[number], default=None)
         document: dict[str, Any] = {
@@ -95,4 +95,4 @@ def ratio_db(signal: float, noise: float) -> float:
 
 def as_number(ratio: float) -> float:
     """Return a ratio within what JSON has."""
-    return max(-MOST_DB, min(MOST_DB, ratio))
+    return max(-MAX_DB, min(MAX_DB, ratio))

@@ -20,8 +20,8 @@ import torch
 from numpy.typing import NDArray
 
 from fastserve_converters.diagnosis.error_sums import ErrorSums
-from fastserve_converters.diagnosis.program_places import RESHAPED, moves_only, operator_kind, program_places
-from fastserve_converters.layer_map import Place, Tap
+from fastserve_converters.diagnosis.program_nodes import RESHAPED, moves_only, nodes_of_program, operator_kind
+from fastserve_converters.layer_map import IntermediateOutput, ProgramNode
 from fastserve_runtime.conformance.recorded_samples import INPUT, OUTPUT, TENSOR, sample_file
 
 
@@ -31,74 +31,84 @@ class Recorded:
 
     Attributes:
         folder: of the samples; see `fastserve_runtime.conformance.recorded_samples`.
-        taps: N of a tensor → the tap that it is.
+        intermediates: N of a tensor → the intermediate output that it is.
     """
 
     folder: Path
-    taps: Mapping[int, Tap]
+    intermediates: Mapping[int, IntermediateOutput]
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A tap in the program, with what lies between it and the taps before it.
+    """An intermediate output in the program, with what lies between it and those before it.
 
     Attributes:
-        node: the tapped node.
-        place: where that is.
-        tap: the tensor of the file.
-        before: places of the taps that it is computed from.
+        node: the node that is recorded.
+        program_node: where that is.
+        intermediate: the tensor of the file.
+        before: nodes of the intermediate outputs that it is computed from.
         modules: torch modules of the operators between, in the program's order.
     """
 
     node: torch.fx.Node
-    place: Place
-    tap: Tap
-    before: tuple[Place, ...]
+    program_node: ProgramNode
+    intermediate: IntermediateOutput
+    before: tuple[ProgramNode, ...]
     modules: tuple[str, ...]
 
 
-def segments(graph_module: torch.fx.GraphModule, modules: Collection[str], taps: Iterable[Tap]) -> list[Segment]:
-    """Return the taps that the program has, in its order.
+def segments(
+    graph_module: torch.fx.GraphModule, modules: Collection[str], intermediates: Iterable[IntermediateOutput]
+) -> list[Segment]:
+    """Return the intermediate outputs that the program has, in its order.
 
-    A reshape is left out where what it moves is tapped already, in the same order of its values.
+    A reshape is left out where what it moves is recorded already, in the same order of its values.
     """
-    places = program_places(graph_module, modules)
-    by_place = {tap.place: tap for tap in taps}
-    tapped = {node: by_place[place] for node, place in places.items() if place in by_place}
-    tapped = {n: t for n, t in tapped.items() if t.place.operator != RESHAPED or _is_told_apart(n, tapped)}
+    program_nodes = nodes_of_program(graph_module, modules)
+    by_program_node = {intermediate.program_node: intermediate for intermediate in intermediates}
+    recorded_nodes = {
+        node: by_program_node[program_node]
+        for node, program_node in program_nodes.items()
+        if program_node in by_program_node
+    }
+    recorded_nodes = {
+        n: t
+        for n, t in recorded_nodes.items()
+        if t.program_node.operator != RESHAPED or _is_told_apart(n, recorded_nodes)
+    }
     found = []
-    for node, tap in tapped.items():
+    for node, intermediate in recorded_nodes.items():
         before: list[torch.fx.Node] = []
         between = {node}
         pending = list(node.all_input_nodes)
         while pending:
             each = pending.pop()
-            if each in tapped:
+            if each in recorded_nodes:
                 before.append(each)
             elif each not in between:
                 between.add(each)
                 pending += each.all_input_nodes
-        names = [p.module for n, p in places.items() if n in between and p.operator != RESHAPED]
+        names = [p.module for n, p in program_nodes.items() if n in between and p.operator != RESHAPED]
         found.append(
             Segment(
                 node,
-                places[node],
-                tap,
-                tuple(sorted({places[b] for b in before})),
-                tuple(dict.fromkeys([*names, places[node].module])),
+                program_nodes[node],
+                intermediate,
+                tuple(sorted({program_nodes[b] for b in before})),
+                tuple(dict.fromkeys([*names, program_nodes[node].module])),
             )
         )
     return found
 
 
-def _is_told_apart(node: torch.fx.Node, tapped: Mapping[torch.fx.Node, Tap]) -> bool:
-    """Whether a reshape says what no tap before it does, such as in which order the heads of attention are joined."""
+def _is_told_apart(node: torch.fx.Node, recorded_nodes: Mapping[torch.fx.Node, IntermediateOutput]) -> bool:
+    """Whether a reshape says more than the outputs before it, such as how the heads of attention are joined."""
     while node.op == "call_function":
         kind = operator_kind(str(node.target))
         if kind in {"transpose", "permute"}:
             return True
         if kind != RESHAPED and not moves_only(kind):
-            return node not in tapped
+            return node not in recorded_nodes
         node = node.all_input_nodes[0]
     return False
 
@@ -115,16 +125,25 @@ def layer_errors(
     Args:
         graph_module: the unlifted program, whose inputs are those of the samples.
         modules: names of the torch modules.
-        recordings: of the same samples; each has some of the taps.
+        recordings: of the same samples; each has some of the intermediate outputs.
         samples: their numbers.
         trace: a folder for the reference's values.
 
     Returns:
-        `taps`: a list in the program's order, each with the fields of its `Tap`, `modules`, `before` (numbers of taps
-        in this list), and the figures `local` and `cumulative`. `outputs`: the figures of the model's outputs by name.
+        `intermediates`: a list in the program's order, each with the fields of its `IntermediateOutput`, `modules`,
+        `before` (numbers of outputs in this list), and the figures `local` and `cumulative`. `outputs`: the figures of
+        the model's outputs by name.
     """
-    owner = {tap.place: (recorded, number) for recorded in recordings for number, tap in recorded.taps.items()}
-    found = segments(graph_module, modules, (tap for recorded in recordings for tap in recorded.taps.values()))
+    owner = {
+        intermediate.program_node: (recorded, number)
+        for recorded in recordings
+        for number, intermediate in recorded.intermediates.items()
+    }
+    found = segments(
+        graph_module,
+        modules,
+        (intermediate for recorded in recordings for intermediate in recorded.intermediates.values()),
+    )
     local = {s.node: ErrorSums() for s in found}
     cumulative = {s.node: ErrorSums() for s in found}
     outputs: dict[str, ErrorSums] = {}
@@ -137,25 +156,25 @@ def layer_errors(
             reference = sample_file(trace, sample)
             names = _stream_trace(graph_module, found, inputs, reference)
             with np.load(reference, allow_pickle=False) as free:
-                actual = {s.node: _actual(s, *owner[s.tap.place], files) for s in found}
-                spoilt = {s.place for s in found if not np.all(np.isfinite(actual[s.node]))}
+                actual = {s.node: _actual(s, *owner[s.intermediate.program_node], files) for s in found}
+                spoilt = {s.program_node for s in found if not np.all(np.isfinite(actual[s.node]))}
                 # What is computed from values that are not finite says nothing of its own layer.
                 judged = {s.node: local[s.node] for s in found if spoilt.isdisjoint(s.before)}
                 _run(_Led(graph_module, sample, actual, judged), inputs)
                 for segment in found:
-                    cumulative[segment.node].add(sample, free[str(segment.place)], actual[segment.node])
+                    cumulative[segment.node].add(sample, free[str(segment.program_node)], actual[segment.node])
                 for name in names:
                     outputs.setdefault(name, ErrorSums()).add(sample, free[f"{OUTPUT}{name}"], first[f"{OUTPUT}{name}"])
         finally:
             for file in files.values():
                 file.close()
-    numbers = {s.place: index for index, s in enumerate(found)}
+    numbers = {s.program_node: index for index, s in enumerate(found)}
     return {
-        "taps": [
+        "intermediates": [
             {
-                **s.tap.as_document(),
+                **s.intermediate.as_document(),
                 "modules": list(s.modules),
-                "before": [numbers[place] for place in s.before],
+                "before": [numbers[program_node] for program_node in s.before],
                 "local": local[s.node].as_document(),
                 "cumulative": cumulative[s.node].as_document(),
             }
@@ -167,14 +186,14 @@ def layer_errors(
 
 def _actual(segment: Segment, recorded: Recorded, number: int, files: Mapping[int, Any]) -> NDArray[np.float32]:
     values: NDArray[np.float32] = files[id(recorded)][f"{TENSOR}{number}"]
-    return values if segment.tap.factor == 1.0 else values / np.float32(segment.tap.factor)
+    return values if segment.intermediate.factor == 1.0 else values / np.float32(segment.intermediate.factor)
 
 
 def _stream_trace(
     graph_module: torch.fx.GraphModule, found: Sequence[Segment], inputs: Mapping[str, NDArray[Any]], file: Path
 ) -> list[str]:
-    """Write what the program gives on a sample at every tap and at its outputs; return the outputs' names."""
-    wanted = {s.node: str(s.place) for s in found}
+    """Write what the program gives on a sample, inside and at its outputs; return the outputs' names."""
+    wanted = {s.node: str(s.program_node) for s in found}
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
 
         def write(name: str, value: torch.Tensor) -> None:
@@ -210,7 +229,7 @@ def inputs_and_outputs(graph_module: torch.fx.GraphModule) -> tuple[list[str], l
 
 
 class _Led(torch.fx.Interpreter):
-    """Runs the program from the artifact's own values: behind a tap, what the artifact had there takes its place."""
+    """Runs the program from the artifact's own values: behind an intermediate output goes on what the artifact had."""
 
     def __init__(
         self,
@@ -223,7 +242,7 @@ class _Led(torch.fx.Interpreter):
         self._sample, self._actual, self._sums = sample, actual, sums
 
     def run_node(self, n: torch.fx.Node) -> Any:
-        """Compute one node; compare and replace its value where it is tapped."""
+        """Compute one node; compare and replace its value where it is recorded."""
         value = super().run_node(n)
         actual = self._actual.get(n)
         if actual is None:

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from fastserve_converters.models.dynamic_shapes import LEAST_TOKENS
+from fastserve_converters.models.dynamic_shapes import MIN_TOKENS
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
 from fastserve_runtime.plugins import PartFolder
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fastserve_converters.artifact import Artifact
-    from fastserve_converters.layer_map import Tap
+    from fastserve_converters.layer_map import IntermediateOutput
     from fastserve_converters.models.cached_part import CachedPart
     from fastserve_converters.models.model import Form, TracedPart
     from fastserve_converters.precisions import Precision, RangeMethod
@@ -42,7 +42,7 @@ class ExportJob(Generic[PartT]):
     Attributes:
         part: the model's part that is exported; a traced one with its axes open where the precision's are.
         precision: one of the exporter's `PRECISIONS`.
-        plan: what that precision is there.
+        precision_spec: what that precision is there.
         weights: torch module name → its quantized weights; layers that stay in float are absent. A head that multiplies
             with the embedding itself has no entry of its own.
         calibration: inputs by name, shape [samples, ...], texts padded; empty where none are needed.
@@ -56,7 +56,7 @@ class ExportJob(Generic[PartT]):
 
     part: PartT
     precision: str
-    plan: Precision
+    precision_spec: Precision
     weights: Mapping[str, QuantizedWeight]
     calibration: Mapping[str, NDArray[np.generic]]
     samples: Mapping[str, NDArray[np.generic]]
@@ -66,9 +66,9 @@ class ExportJob(Generic[PartT]):
     prompts: Mapping[str, Any] = field(default_factory=dict)
 
 
-def least_tokens(job: ExportJob[TracedPart]) -> int | None:
+def min_tokens(job: ExportJob[TracedPart]) -> int | None:
     """Return to how many tokens a job's samples may be cut; None where its graph has one length."""
-    return LEAST_TOKENS if job.plan.has_dynamic_length else None
+    return MIN_TOKENS if job.precision_spec.has_dynamic_length else None
 
 
 class Format(Protocol):
@@ -89,21 +89,22 @@ class Format(Protocol):
     def export(self, job: ExportJob[TracedPart]) -> Artifact:
         """Write the artifact's files and its layer map into `job.out`.
 
-        Beside an artifact of static ranges, also the outputs of its twin; see `quantization.twin`.
+        Beside an artifact of static ranges, also the outputs of its fake-quant reference; see
+        `quantization.fake_quant_reference`.
         """
 
 
-class TappedFormat(Protocol):
+class FormatWithIntermediates(Protocol):
     """What a module in `formats` offers beside, if its files keep to themselves what they compute inside.
 
     Attributes:
         TAPPED_MODEL: name of the file that does not.
     """
 
-    TAPPED_MODEL: str
+    INTERMEDIATES_MODEL: str
 
-    def export_with_taps(self, job: ExportJob[TracedPart]) -> list[Tap]:
-        """Write a file of that name into `job.out`, whose outputs are followed by these taps."""
+    def export_with_intermediates(self, job: ExportJob[TracedPart]) -> list[IntermediateOutput]:
+        """Write a file of that name into `job.out`, whose outputs are followed by these intermediate outputs."""
 
 
 class CachedExporter(Protocol):

@@ -66,7 +66,7 @@ class Lowering(Protocol):
     PRECISIONS: Mapping[str, Precision]
 
     def lower(self, job: ExportJob[TracedPart]) -> Lowered:
-        """Write the artifact's files into `job.out`; `job.plan` is the lowering's, `job.base` is None.
+        """Write the artifact's files into `job.out`; `job.precision_spec` is the lowering's, `job.base` is None.
 
         Raises:
             EnvironmentFailure: the compiler refused the model, or is not installed as it must be.

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from fastserve_converters.models.outputs import Outputs
 
 TRUSTED_FLOATS = "the same program in PyTorch, in floats of 32 bits"
-TRUSTED_INTEGERS = "the same quantized program in PyTorch"
+TRUSTED_QUANTIZED = "the same quantized program in PyTorch"
 
 Trusted = Callable[[Mapping[str, NDArray[np.generic]]], "Outputs"]
 
@@ -130,7 +130,7 @@ def written(
     for (domain, name, version), count in count_calls(lowered.exported_program().graph).items():
         counts[domain, backend if domain == "delegate" else name, version] += count
     elsewhere = {name: count for (domain, name, _), count in sorted(counts.items()) if domain != "delegate"}
-    is_quantized = job.plan.has_static_ranges
+    is_quantized = job.precision_spec.has_static_ranges
     return Lowered(
         artifact=Artifact(
             files=(MODEL,),
@@ -140,7 +140,7 @@ def written(
             requires=Requirement(ENGINE, executorch_version(), (backend,), ()),
         ),
         trusted=in_pytorch(program, job.part),
-        trusted_executor=TRUSTED_INTEGERS if is_quantized else TRUSTED_FLOATS,
+        trusted_executor=TRUSTED_QUANTIZED if is_quantized else TRUSTED_FLOATS,
         report={
             "operators": {processor: delegated, "cpu": elsewhere},
             "delegates": sum(count for (domain, _, _), count in counts.items() if domain == "delegate"),

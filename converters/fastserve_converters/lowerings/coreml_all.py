@@ -39,7 +39,7 @@ PACKAGE = "model.mlpackage"
 _MODEL = f"{PACKAGE}/Data/com.apple.CoreML/model.mlmodel"
 _MANIFEST = "Manifest.json"
 _FUNCTION = "main"
-_LEAST_SYSTEM = "iOS17"
+_MIN_SYSTEM = "iOS17"
 _NOT_COMPUTING = {"const"}
 
 
@@ -51,14 +51,14 @@ def lower(job: ExportJob[TracedPart]) -> Lowered:
     from fastserve_converters.lowerings._executorch_backends import TRUSTED_FLOATS, compiling, in_pytorch, positional
 
     program = positional(job)
-    is_half = job.plan.activations == "float16"
+    is_half = job.precision_spec.activations == "float16"
     precision = coremltools.precision.FLOAT16 if is_half else coremltools.precision.FLOAT32
     with compiling(), torch.no_grad():
         model = coremltools.convert(
             program.run_decompositions({}),
             convert_to="mlprogram",
             compute_precision=precision,
-            minimum_deployment_target=getattr(coremltools.target, _LEAST_SYSTEM),
+            minimum_deployment_target=getattr(coremltools.target, _MIN_SYSTEM),
             # Without a type, outputs would be halves too.
             outputs=[
                 coremltools.TensorType(spec.name, dtype=np.dtype(spec.dtype)) for spec in job.part.signature.outputs
@@ -86,7 +86,7 @@ def lower(job: ExportJob[TracedPart]) -> Lowered:
         report={
             "operators": dict(sorted(operators.items())),
             "specification": spec.specificationVersion,
-            "least_system": _LEAST_SYSTEM,
+            "min_system": _MIN_SYSTEM,
             "compute_precision": "float16" if is_half else "float32",
             "bytes": sum((job.out / name).stat().st_size for name in files),
         },

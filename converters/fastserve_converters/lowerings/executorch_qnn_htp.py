@@ -52,8 +52,8 @@ def lower(job: ExportJob[TracedPart]) -> Lowered:
     from fastserve_converters.lowerings._executorch_backends import calibrated, compiling, positional, written
 
     program = positional(job)
-    if job.plan.has_static_ranges:
-        is_wide = job.plan.activations == "int16"
+    if job.precision_spec.has_static_ranges:
+        is_wide = job.precision_spec.activations == "int16"
         quantizer = QnnQuantizer()
         quantizer.set_default_quant_config(
             QuantDtype.use_16a8w if is_wide else QuantDtype.use_8a8w,
@@ -65,7 +65,7 @@ def lower(job: ExportJob[TracedPart]) -> Lowered:
         program = calibrated(program, quantizer, job)
     compiler_spec = generate_qnn_executorch_compiler_spec(
         soc_model=QcomChipset.SM8650,
-        backend_options=generate_htp_compiler_spec(use_fp16=job.plan.activations == "float16"),
+        backend_options=generate_htp_compiler_spec(use_fp16=job.precision_spec.activations == "float16"),
     )
     example = tuple(job.part.example.values())
     with compiling():

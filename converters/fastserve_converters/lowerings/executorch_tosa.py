@@ -46,8 +46,8 @@ def lower(job: ExportJob[TracedPart]) -> Lowered:
     name = _SPECIFICATIONS[job.precision]
     compile_spec = TosaCompileSpec(TosaSpecification.create_from_string(name))
     program = positional(job)
-    if job.plan.has_static_ranges:
-        is_wide = job.plan.activations == "int16"
+    if job.precision_spec.has_static_ranges:
+        is_wide = job.precision_spec.activations == "int16"
         quantizer = TOSAQuantizer(compile_spec)
         quantizer.set_global(
             get_symmetric_a16w8_quantization_config() if is_wide else get_symmetric_quantization_config()

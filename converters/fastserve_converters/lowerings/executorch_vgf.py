@@ -39,7 +39,7 @@ def lower(job: ExportJob[TracedPart]) -> Lowered:
     name = _SPECIFICATIONS[job.precision]
     compile_spec = VgfCompileSpec(name)
     program = positional(job)
-    if job.plan.has_static_ranges:
+    if job.precision_spec.has_static_ranges:
         quantizer = VgfQuantizer(compile_spec)
         quantizer.set_global(get_symmetric_quantization_config())
         program = calibrated(program, quantizer, job)

@@ -32,6 +32,6 @@ def lower(job: ExportJob[TracedPart]) -> Lowered:
     from fastserve_converters.lowerings._executorch_backends import lowered_by, positional, written
 
     program = positional(job)
-    options = {"force_fp16": True} if job.plan.activations == "float16" else {}
+    options = {"force_fp16": True} if job.precision_spec.activations == "float16" else {}
     edge = lowered_by(program, VulkanPartitioner(options))
     return written(job, edge, "gpu", BACKEND, program, {})

@@ -44,7 +44,7 @@ class CachedPart:
     """
 
     form: ClassVar[Literal["cached"]] = "cached"
-    most_scored: ClassVar[int] = 2
+    max_scored: ClassVar[int] = 2
     """As many calibration samples are run when layers are scored."""
     also_compared: ClassVar[tuple[Activations, ...]] = ("float32",)
     """What an artifact's layers may multiply with instead of what its precision says: some engines round activations by

@@ -6,7 +6,7 @@ from typing import Any
 
 from fastserve_runtime.bundle.manifest import Signature, SymbolicDim
 
-LEAST_TOKENS = 2
+MIN_TOKENS = 2
 """The fewest tokens of a graph of dynamic length: PyTorch would take 1 for a constant."""
 
 
@@ -27,7 +27,7 @@ def dynamic_shapes(signature: Signature) -> dict[str, dict[int, Any]] | None:
         shapes[tensor.name] = {}
         for axis, dim in enumerate(tensor.dims):
             if isinstance(dim, SymbolicDim):
-                least, most = -(-dim.min // dim.step), dim.max // dim.step
-                symbol = symbols.setdefault(dim.symbol, torch.export.Dim(dim.symbol, min=least, max=most))
+                minimum, maximum = -(-dim.min // dim.step), dim.max // dim.step
+                symbol = symbols.setdefault(dim.symbol, torch.export.Dim(dim.symbol, min=minimum, max=maximum))
                 shapes[tensor.name][axis] = symbol if dim.step == 1 else dim.step * symbol
     return shapes if symbols else None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastserve_converters.models.dynamic_shapes import LEAST_TOKENS
+from fastserve_converters.models.dynamic_shapes import MIN_TOKENS
 from fastserve_converters.models.model import TracedPart
 from fastserve_runtime.bundle.axes import BATCH, TOKENS
 from fastserve_runtime.bundle.manifest import Dim, Signature, SymbolicDim, TensorSpec
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
 
     from fastserve_converters.checkpoints.task import ModelOutput
-    from fastserve_converters.models.edge_form import EdgeForm
+    from fastserve_converters.models.exportable_model import ExportableModel
 
 LENGTH = "length"
 _BATCH = 32
@@ -48,19 +48,19 @@ def example_inputs(length: int, more: Collection[str] = ()) -> dict[str, torch.T
     return inputs
 
 
-def encoder_part(edge_form: EdgeForm, length: int) -> TracedPart:
+def encoder_part(exportable_model: ExportableModel, length: int) -> TracedPart:
     """Return an encoder as a part, whose number of tokens may be open up to the length."""
     import torch
 
-    tokens = SymbolicDim(LENGTH, LEAST_TOKENS, length)
-    example = example_inputs(length, edge_form.more_inputs)
+    tokens = SymbolicDim(LENGTH, MIN_TOKENS, length)
+    example = example_inputs(length, exportable_model.more_inputs)
     with torch.no_grad():
-        shapes = {name: value.shape for name, value in edge_form(**example).items()}
+        shapes = {name: value.shape for name, value in exportable_model(**example).items()}
     dtypes = {"input_ids": "int32", "attention_mask": "float32"}
-    dtypes |= {name: dtype for name, dtype in MORE_INPUTS.items() if name in edge_form.more_inputs}
+    dtypes |= {name: dtype for name, dtype in MORE_INPUTS.items() if name in exportable_model.more_inputs}
     inputs = [TensorSpec(name, dtype, (1, tokens), (BATCH, TOKENS)) for name, dtype in dtypes.items()]
-    outputs = [_spec(output, shapes[output.name], tokens) for output in edge_form.outputs]
-    return TracedPart(edge_form, example, Signature(tuple(inputs), tuple(outputs)), batch=_BATCH)
+    outputs = [_spec(output, shapes[output.name], tokens) for output in exportable_model.outputs]
+    return TracedPart(exportable_model, example, Signature(tuple(inputs), tuple(outputs)), batch=_BATCH)
 
 
 def _spec(output: ModelOutput, shape: torch.Size, tokens: Dim) -> TensorSpec:

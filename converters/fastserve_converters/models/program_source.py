@@ -27,7 +27,7 @@ from fastserve_converters.programs.archive import read_archive
 from fastserve_converters.programs.layers import LayeredProgram, layered_program
 from fastserve_converters.programs.loading import load_program
 from fastserve_converters.programs.program_signature import signature_of_program
-from fastserve_converters.quantization.calibration import LEAST_SAMPLES
+from fastserve_converters.quantization.calibration import MIN_SAMPLES
 from fastserve_converters.quantization.layers import check_activations
 from fastserve_converters.quantization.weights import QuantizedWeight
 from fastserve_runtime.bundle.manifest import Signature
@@ -99,9 +99,9 @@ class ProgramSource:
         """Return the samples that were kept for calibration; see `ModelSource`."""
         with np.load(file, allow_pickle=False) as arrays:
             samples = {name: arrays[name] for name in arrays.files}
-        if count(samples) < LEAST_SAMPLES:
+        if count(samples) < MIN_SAMPLES:
             raise UsageError(
-                f"There are {count(samples)} calibration samples; at least {LEAST_SAMPLES} are needed.",
+                f"There are {count(samples)} calibration samples; at least {MIN_SAMPLES} are needed.",
                 "Give more samples: four of ten are used to calibrate.",
             )
         check_activations(self._part, samples)
@@ -109,9 +109,9 @@ class ProgramSource:
 
     def stored_weights(self) -> Mapping[str, QuantizedWeight]:
         """Refuse: a program has floats; see `ModelSource`."""
-        from fastserve_converters.models.decoder.own_integers import no_integers
+        from fastserve_converters.models.decoder.own_quantized_weights import no_quantized_weights
 
-        raise no_integers()
+        raise no_quantized_weights()
 
     @cached_property
     def _archive(self) -> Any:

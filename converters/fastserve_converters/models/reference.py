@@ -18,7 +18,7 @@ from fastserve_converters.checkpoints.prompt_tokens import prompts_of
 from fastserve_converters.checkpoints.task import TASKS, Task, known_of_windows, reads_contexts
 from fastserve_converters.checkpoints.tokenizer_checks import code_note, embedding_rows, file_note, text_settings
 from fastserve_converters.checkpoints.tokenizer_loading import load_tokenizer
-from fastserve_converters.data import MOST_CALIBRATION, Sample, Split
+from fastserve_converters.data import MAX_CALIBRATION, Sample, Split
 from fastserve_converters.data.golden_texts import golden_texts
 from fastserve_runtime.bundle.raw_inputs import TOKEN_TYPES, Text
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
@@ -78,7 +78,7 @@ def build_reference(
     check_label_count(task, model, checkpoint, inputs)
     outputs = run_original(task, model, checkpoint, inputs)
     _save(out / INPUTS, inputs)
-    _save(out / CALIBRATION, {name: rows[:MOST_CALIBRATION] for name, rows in calibration.items()})
+    _save(out / CALIBRATION, {name: rows[:MAX_CALIBRATION] for name, rows in calibration.items()})
     _save(out / KNOWN, known_of_windows(task, split.evaluation, evaluation))
     _save(out / OUTPUTS, outputs)
     labels = [s.label for s in split.evaluation]

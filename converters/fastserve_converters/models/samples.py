@@ -18,16 +18,16 @@ Samples = Mapping[str, NDArray[np.generic]]
 model takes it `token_type_ids` (int32), all of shape [samples, length], padded."""
 
 
-def single_samples(samples: Samples, *, least_tokens: int | None = None) -> Iterator[dict[str, NDArray[np.generic]]]:
+def single_samples(samples: Samples, *, min_tokens: int | None = None) -> Iterator[dict[str, NDArray[np.generic]]]:
     """Give the samples one by one, shape [1, ...].
 
     Args:
         samples: all of them.
-        least_tokens: cut texts to their own tokens, but that many; None leaves the padding, as does a model without
+        min_tokens: cut texts to their own tokens, but that many; None leaves the padding, as does a model without
             a mask.
     """
-    is_cut = least_tokens is not None and MASK in samples
-    ends = [max(int(own), least_tokens or 0) for own in own_tokens(samples)] if is_cut else None
+    is_cut = min_tokens is not None and MASK in samples
+    ends = [max(int(own), min_tokens or 0) for own in own_tokens(samples)] if is_cut else None
     for row in range(count(samples)):
         end = None if ends is None else ends[row]
         yield {name: _rows(value[row : row + 1], end) for name, value in samples.items()}

@@ -44,7 +44,7 @@ class TracedPart:
     """
 
     form: ClassVar[Literal["traced"]] = "traced"
-    most_scored: ClassVar[int] = 64
+    max_scored: ClassVar[int] = 64
     """As many calibration samples are run when layers are scored."""
     also_compared: ClassVar[tuple[Activations, ...]] = ()
     """What an artifact's layers may multiply with instead of what its precision says."""

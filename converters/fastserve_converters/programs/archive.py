@@ -26,7 +26,7 @@ DESCRIPTION = "fastserve.json"
 SCHEMA_MAJOR = 8
 """Of `torch._export.serde.schema`, in the release of PyTorch that this project is pinned to."""
 _REMEDY = "Write it again with torch.export.save, of the release of PyTorch that is installed here."
-_MOST_MEMBERS = 1_000_000
+_MAX_MEMBERS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def _members(path: Path) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     with zipfile.ZipFile(path) as archive:
         listed = archive.infolist()
-        if len(listed) > _MOST_MEMBERS or any(m.compress_type != zipfile.ZIP_STORED for m in listed):
+        if len(listed) > _MAX_MEMBERS or any(m.compress_type != zipfile.ZIP_STORED for m in listed):
             raise ValueError("its members are not stored as torch.export.save stores them")
         for member in listed:
             root, _, name = member.filename.partition("/")

@@ -35,8 +35,8 @@ def bounds_of(document: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
     """Return the bounds of a program's symbols; the upper one of an axis without any is `UNBOUNDED`."""
     found = {}
     for name, constraint in document.get("range_constraints", {}).items():
-        least, most = constraint.get("min_val"), constraint.get("max_val")
-        found[str(name)] = (int(least or 0), UNBOUNDED if most is None else min(int(most), UNBOUNDED))
+        minimum, maximum = constraint.get("min_val"), constraint.get("max_val")
+        found[str(name)] = (int(minimum or 0), UNBOUNDED if maximum is None else min(int(maximum), UNBOUNDED))
     return found
 
 
@@ -47,10 +47,10 @@ def dim_of_size(size: Mapping[str, Any], bounds: Bounds) -> Dim:
     tree = ast.parse(size["as_expr"]["expr_str"], mode="eval").body
     symbols = sorted(_symbols(tree))
     ends = [_value(tree, {s: bounds.get(s, (0, UNBOUNDED))[end] for s in symbols}) for end in (0, 1)]
-    least, most = (max(0, min(UNBOUNDED, int(value))) for value in (min(ends), max(ends)))
+    minimum, maximum = (max(0, min(UNBOUNDED, int(value))) for value in (min(ends), max(ends)))
     step = _step(tree)
     name = symbols[0] if len(symbols) == 1 and step is not None else "_".join(symbols) or "size"
-    return SymbolicDim(name if step is not None else f"of_{name}", least, most, step or 1)
+    return SymbolicDim(name if step is not None else f"of_{name}", minimum, maximum, step or 1)
 
 
 def _step(tree: ast.expr) -> int | None:

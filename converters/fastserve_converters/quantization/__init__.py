@@ -1,1 +1,1 @@
-"""Choosing integers for weights, and a scheme for every layer: done once in PyTorch and numpy, for all formats."""
+"""Choosing quantized weights, and a scheme for every layer: done once in PyTorch and numpy, for all formats."""

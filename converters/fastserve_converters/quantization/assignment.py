@@ -37,12 +37,12 @@ class Unit:
 
     Attributes:
         layers: torch module names.
-        products: multiply-accumulates for a token; 0 for an embedding.
+        macs: multiply-accumulates for a token; 0 for an embedding.
         options: the schemes that they may have.
     """
 
     layers: tuple[str, ...]
-    products: int
+    macs: int
     options: tuple[Option, ...]
 
 
@@ -61,7 +61,7 @@ def choose(units: Sequence[Unit], costs: Sequence[Cost]) -> dict[str, WeightSche
     Raises:
         UsageError: no assignment is within the limits.
     """
-    picked = least_loss([[option.loss for option in unit.options] for unit in units], costs)
+    picked = min_loss([[option.loss for option in unit.options] for unit in units], costs)
     return {layer: unit.options[i].scheme for unit, i in zip(units, picked, strict=True) for layer in unit.layers}
 
 
@@ -78,13 +78,13 @@ def time_cost(units: Sequence[Unit], seconds: Mapping[WeightScheme | None, float
         seconds: scheme → the measured latency of the model with all linear layers in it.
         limit: seconds.
     """
-    total = sum(unit.products for unit in units) or 1
+    total = sum(unit.macs for unit in units) or 1
     unknown = max(seconds.values(), default=0.0)
-    by_option = [[seconds.get(o.scheme, unknown) * unit.products / total for o in unit.options] for unit in units]
+    by_option = [[seconds.get(o.scheme, unknown) * unit.macs / total for o in unit.options] for unit in units]
     return Cost(by_option, limit, "seconds")
 
 
-def least_loss(losses: Sequence[Sequence[float]], costs: Sequence[Cost]) -> list[int]:
+def min_loss(losses: Sequence[Sequence[float]], costs: Sequence[Cost]) -> list[int]:
     """Choose one option for every unit.
 
     Args:
@@ -140,7 +140,7 @@ def parse_units(document: Sequence[Mapping[str, Any]]) -> tuple[Unit, ...]:
     return tuple(
         Unit(
             tuple(unit["layers"]),
-            unit["products"],
+            unit["macs"],
             tuple(
                 Option(None if o["scheme"] is None else WeightScheme(**o["scheme"]), o["loss"], o["size"])
                 for o in unit["options"]

@@ -11,7 +11,7 @@ from fastserve_converters.models.reference import INPUTS
 from fastserve_converters.models.samples import Samples, first, read_samples_file
 from fastserve_runtime.errors import UsageError
 
-LEAST_SAMPLES = 16
+MIN_SAMPLES = 16
 """Fewer say little about the range of an activation: its extremes come with rare tokens."""
 
 
@@ -49,9 +49,9 @@ def check(samples: Samples, length: int) -> None:
                 "Make it with the model's own tokenizer and sequence length.",
             )
     ids = samples["input_ids"]
-    if len(ids) < LEAST_SAMPLES:
+    if len(ids) < MIN_SAMPLES:
         raise UsageError(
-            f"There are {len(ids)} calibration samples; at least {LEAST_SAMPLES} are needed.",
+            f"There are {len(ids)} calibration samples; at least {MIN_SAMPLES} are needed.",
             "Give more texts with --data: those that are not used to judge quality are used to calibrate.",
         )
     if (ids == ids[0]).all():

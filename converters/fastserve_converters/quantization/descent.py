@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fastserve_converters.quantization.weights import QuantizedWeight, grid_limits, stored_scale
+from fastserve_converters.quantization.weights import QuantizedWeight, quantized_limits, stored_scale
 
 _ROUNDS = 3
 """Each makes the error some percent smaller, the later ones less."""
@@ -18,19 +18,19 @@ _BLOCK = 64
 """Columns after which the changes are spread to all others at once."""
 _ROWS = 64
 """Rows whose scales are found together: their systems take [rows, groups, columns] numbers."""
-_MOST_CHANGE = 2.0
+_MAX_CHANGE = 2.0
 """A scale that would grow or shrink by more stays as it is: its group says too little about it."""
 
 Floats = NDArray[np.float32]
 
 
 def improved(weight: NDArray[np.floating], hessian: NDArray[np.floating], found: QuantizedWeight) -> QuantizedWeight:
-    """Return better integers and scales for a matrix; zero points stay.
+    """Return better quantized weights and scales for a matrix; zero points stay.
 
     Args:
         weight: the reals, shape [rows, columns].
         hessian: second moments of the layer's inputs, with a positive diagonal, shape [columns, columns].
-        found: the integers to begin with.
+        found: the quantized weight to begin with.
     """
     reals, moments = np.asarray(weight, np.float32), np.asarray(hessian, np.float32)
     best = _descended(reals, moments, found)
@@ -40,12 +40,12 @@ def improved(weight: NDArray[np.floating], hessian: NDArray[np.floating], found:
 
 
 def refitted(weight: Floats, hessian: Floats, found: QuantizedWeight) -> QuantizedWeight:
-    """Return the same integers with the scales that leave the least error of the layer's output.
+    """Return the same quantized weights with the scales that leave the least error of the layer's output.
 
     Args:
         weight: the reals, shape [rows, columns].
         hessian: second moments of the layer's inputs, shape [columns, columns].
-        found: the integers.
+        found: the quantized weight.
     """
     rows, columns = weight.shape
     groups = found.scale.shape[1]
@@ -64,16 +64,16 @@ def refitted(weight: Floats, hessian: Floats, found: QuantizedWeight) -> Quantiz
         right = (wanted[part] * steps).sum(-1).astype(np.float64)
         solved = np.linalg.solve(normal, right[..., None])[..., 0]
         old = scale[part]
-        is_near = (solved > old / _MOST_CHANGE) & (solved < old * _MOST_CHANGE)
+        is_near = (solved > old / _MAX_CHANGE) & (solved < old * _MAX_CHANGE)
         scale[part] = np.where(is_near, solved, old)
     return QuantizedWeight(found.values, stored_scale(scale, found.scheme), found.zero_point, found.scheme)
 
 
 def _descended(weight: Floats, hessian: Floats, found: QuantizedWeight) -> QuantizedWeight:
-    """Return the same grid with each column's integers chosen again, once, those of the largest inputs first."""
+    """Return the same weight with each column's values chosen again, once, those of the largest inputs first."""
     columns = weight.shape[1]
     group = columns // found.scale.shape[1]
-    least, most = grid_limits(found.scheme)
+    minimum, maximum = quantized_limits(found.scheme)
     # A column of the matrix is a row here: what is looked at together lies together.
     values, reals = np.ascontiguousarray(found.values.T), np.ascontiguousarray(found.dequantized().T)
     scale, zero = np.ascontiguousarray(found.scale.T), np.ascontiguousarray(found.zero_point.T, np.float32)
@@ -89,9 +89,9 @@ def _descended(weight: Floats, hessian: Floats, found: QuantizedWeight) -> Quant
             steps, shift = scale[column // group], zero[column // group]
             current = own[place] - inside[place, :place] @ changes[:place]
             best = (reals[column] + current / curvature[column]) / steps
-            integers = np.clip(np.rint(best) + shift, least, most)
-            change = (integers - shift) * steps - reals[column]
-            values[column] = integers
+            quantized = np.clip(np.rint(best) + shift, minimum, maximum)
+            change = (quantized - shift) * steps - reals[column]
+            values[column] = quantized
             reals[column] += change
             changes[place] = change
         slope -= hessian[:, block] @ changes

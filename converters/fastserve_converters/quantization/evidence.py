@@ -22,15 +22,15 @@ LayerOutputs = Mapping[str, Sequence[NDArray[np.floating]]]
 
 
 def reference_layer_outputs(
-    module: torch.nn.Module, layers: Sequence[str], samples: Samples, *, least_tokens: int | None
+    module: torch.nn.Module, layers: Sequence[str], samples: Samples, *, min_tokens: int | None
 ) -> dict[str, list[NDArray[np.floating]]]:
     """Return what layers of the model give in fp32, sample by sample.
 
     Args:
-        module: the model in edge form.
+        module: the exportable model.
         layers: their names.
         samples: inputs; the first `SAMPLES` are run.
-        least_tokens: cut samples to their own tokens, at least so many; None leaves the padding.
+        min_tokens: cut samples to their own tokens, at least so many; None leaves the padding.
     """
     outputs: dict[str, list[NDArray[np.floating]]] = {name: [] for name in layers}
     with ExitStack() as hooks, torch.no_grad():
@@ -40,7 +40,7 @@ def reference_layer_outputs(
                 lambda _, __, out, keep=keep: keep.append(out.numpy().copy())
             )
             hooks.callback(handle.remove)
-        for sample in single_samples(first(samples, SAMPLES), least_tokens=least_tokens):
+        for sample in single_samples(first(samples, SAMPLES), min_tokens=min_tokens):
             module(**{name: torch.from_numpy(value) for name, value in sample.items()})
     return outputs
 
@@ -52,23 +52,23 @@ def record_layer_sqnr(
     samples: Samples,
     run: Callable[[Mapping[str, NDArray[np.generic]]], Mapping[str, NDArray[np.floating]]],
     *,
-    least_tokens: int | None,
+    min_tokens: int | None,
     source: str,
 ) -> None:
     """Write beside an artifact how much each of its layers lost.
 
     Args:
         folder: the artifact's.
-        module: the model in edge form, which gives the truth.
+        module: the exportable model, which gives the truth.
         layers: torch module names of those that are looked at.
         samples: inputs; the first `SAMPLES` are run.
         run: gives the outputs of the artifact's layers, by torch module name, for one sample.
-        least_tokens: cut samples to their own tokens, at least so many; None leaves the padding.
+        min_tokens: cut samples to their own tokens, at least so many; None leaves the padding.
         source: where `run` reads them, for people.
     """
-    expected = reference_layer_outputs(module, list(layers), samples, least_tokens=least_tokens)
+    expected = reference_layer_outputs(module, list(layers), samples, min_tokens=min_tokens)
     actual: dict[str, list[NDArray[np.floating]]] = defaultdict(list)
-    for sample in single_samples(first(samples, SAMPLES), least_tokens=least_tokens):
+    for sample in single_samples(first(samples, SAMPLES), min_tokens=min_tokens):
         for name, value in run(sample).items():
             actual[name].append(value)
     write_layer_sqnr(folder, sqnr_by_layer(expected, actual), source)

@@ -1,4 +1,4 @@
-"""The same quantized model in PyTorch: weights replaced by what their integers stand for, activations rounded likewise.
+"""The same quantized model in PyTorch: weights rounded as they are stored, activations likewise.
 
 It is a second opinion of what an artifact should compute, and the means by which the loss of each layer is found.
 """
@@ -23,7 +23,7 @@ def fake_quantized(
 
     Args:
         module: the model; it is put back at the end.
-        weights: layer → its integers.
+        weights: layer → its quantized weight.
         activations: with `dynamic-int8`, the inputs of these linear layers are rounded to 8 bits, a scale a token.
     """
     originals = {name: module.get_submodule(name).weight for name in weights}

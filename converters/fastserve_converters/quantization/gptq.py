@@ -2,9 +2,9 @@
 
 After Frantar et al., "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained Transformers"
 (arXiv 2210.17323). The columns that matter most are rounded first; groups are neighbouring columns all the same, as the
-kernels want them, so every group's grid is set beforehand, and refitted behind (`descent`). Layers are rounded in the
-order in which they run, and see the inputs that those before them, already rounded, give. What a part computes before
-a stage is kept, so that a decoder runs a few times and not once for every layer.
+kernels want them, so every group's quantization parameters are set beforehand, and refitted behind (`descent`). Layers
+are rounded in the order in which they run, and see the inputs that those before them, already rounded, give. What a
+part computes before a stage is kept, so that a decoder runs a few times and not once for every layer.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from fastserve_converters.models.model import Part
 from fastserve_converters.models.samples import Samples
 from fastserve_converters.precisions import WeightScheme
 from fastserve_converters.quantization.descent import improved
-from fastserve_converters.quantization.weights import QuantizedWeight, grid, grid_limits
+from fastserve_converters.quantization.weights import QuantizedWeight, quantization_parameters, quantized_limits
 from fastserve_runtime.errors import EnvironmentFailure
 from fastserve_runtime.sessions.lengths import MASK
 
@@ -143,7 +143,7 @@ def round_layer(weight: NDArray[np.floating], hessian: NDArray[np.float64], sche
     Args:
         weight: shape [rows, columns].
         hessian: second moments of the layer's inputs, shape [columns, columns].
-        scheme: the grid.
+        scheme: how it is quantized.
     """
     rows, columns = weight.shape
     group = scheme.group or columns
@@ -153,11 +153,11 @@ def round_layer(weight: NDArray[np.floating], hessian: NDArray[np.float64], sche
     hessian[np.diag_indices(columns)] += _DAMPING * np.diag(hessian).mean()
     importance = np.diag(hessian).astype(np.float32)
     grouped = np.asarray(weight, np.float32).reshape(rows, -1, group)
-    scale, zero = grid(grouped, scheme, importance.reshape(1, -1, group))
+    scale, zero = quantization_parameters(grouped, scheme, importance.reshape(1, -1, group))
     order = np.argsort(-importance, kind="stable")
     # The upper Cholesky factor of the inverse: row i holds what column i's error asks of the later ones.
     factor = np.linalg.cholesky(np.linalg.inv(hessian[np.ix_(order, order)])).T.astype(np.float32)
-    least, most = grid_limits(scheme)
+    minimum, maximum = quantized_limits(scheme)
     # A column of the matrix is a row here: what is looked at together lies together.
     work = np.ascontiguousarray(np.asarray(weight, np.float32).T[order])
     steps_of, shift_of = np.ascontiguousarray(scale.T), np.ascontiguousarray(zero.T)
@@ -168,9 +168,9 @@ def round_layer(weight: NDArray[np.floating], hessian: NDArray[np.float64], sche
         for place in range(start, end):
             steps, shift = steps_of[order[place] // group], shift_of[order[place] // group]
             wanted = work[place] - factor[start:place, place] @ errors[: place - start]
-            integers = np.clip(np.rint(wanted / steps) + shift, least, most)
-            found[order[place]] = integers
-            errors[place - start] = (wanted - (integers - shift) * steps) / factor[place, place]
+            quantized = np.clip(np.rint(wanted / steps) + shift, minimum, maximum)
+            found[order[place]] = quantized
+            errors[place - start] = (wanted - (quantized - shift) * steps) / factor[place, place]
         work[end:] -= factor[start:end, end:].T @ errors
     values = np.ascontiguousarray(found.T)
     return improved(weight, hessian, QuantizedWeight(values, scale, zero.astype(np.int8), scheme))

@@ -23,14 +23,14 @@ Assignment = Mapping[str, WeightScheme]
 """Torch module name → scheme; layers that stay in float are absent."""
 
 
-def assignment(part: Part, plan: Precision, given: Mapping[str, Any] | None = None) -> Assignment:
+def assignment(part: Part, precision_spec: Precision, given: Mapping[str, Any] | None = None) -> Assignment:
     """Return the scheme of every layer that a precision quantizes.
 
     A layer that a scheme does not fit, since its columns make no whole groups, is stored in int8, a scale a row.
 
     Args:
         part: of the model.
-        plan: the precision.
+        precision_spec: the precision.
         given: for a mixed precision, layer → the fields of its scheme, or None for float.
 
     Raises:
@@ -44,7 +44,7 @@ def assignment(part: Part, plan: Precision, given: Mapping[str, Any] | None = No
             raise EnvironmentFailure(f"The assignment names the layer '{unknown[0]}', which the model does not have.")
         chosen = {name: None if given.get(name) is None else WeightScheme(**given[name]) for name in kinds}
     else:
-        by_kind = {LINEAR: plan.linear, EMBEDDING: plan.embedding}
+        by_kind = {LINEAR: precision_spec.linear, EMBEDDING: precision_spec.embedding}
         chosen = {name: by_kind[kind] for name, kind in kinds.items()}
     return {
         name: scheme if fits(tuple(weight_of(part.module, name).shape), scheme) else WeightScheme(8)
@@ -69,11 +69,11 @@ def quantized_weights(
         rounding: `nearest`, `gptq` or `source`; GPTQ is for layers of fewer than 8 bits that multiply, and `source`
             for those that the checkpoint has integers of; the rest is rounded to nearest.
         rounder: gives what does GPTQ, where that is wanted.
-        stored: gives the checkpoint's own integers, where these are wanted.
+        stored: gives the checkpoint's own quantized weights, where these are wanted.
 
     Raises:
         EnvironmentFailure: a weight is NaN or infinite, with the layer's name.
-        UsageError: the checkpoint has no integers of its own, and they are wanted.
+        UsageError: the checkpoint has no quantized weights of its own, and they are wanted.
     """
     check_finite(part.module)
     found: Mapping[str, QuantizedWeight] = {}
@@ -92,7 +92,7 @@ def quantized_weights(
 
 
 def check_finite(module: torch.nn.Module) -> None:
-    """Refuse weights that no grid holds.
+    """Refuse weights that no quantization parameters fit.
 
     Raises:
         EnvironmentFailure: naming the first such layer and the value.

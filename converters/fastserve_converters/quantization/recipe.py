@@ -10,27 +10,27 @@ if TYPE_CHECKING:
 
 
 def recipe_document(
-    plan: Precision, assignment: Mapping[str, Any] | None, samples: int, range_method: str | None = None
+    precision_spec: Precision, assignment: Mapping[str, Any] | None, samples: int, range_method: str | None = None
 ) -> dict[str, Any]:
     """Return what a manifest's recipe says of a precision: width, schemes, activations, rounding, calibration.
 
     Args:
-        plan: the precision.
+        precision_spec: the precision.
         assignment: for a mixed precision, layer → the fields of its scheme.
         samples: how many calibration samples were looked at.
         range_method: how the ranges of activations were found, where they are set beforehand.
     """
     calibration: dict[str, Any] | None = None
     if samples:
-        calibration = {"samples": samples, "uses": list(plan.calibration_uses)}
-        if plan.has_static_ranges:
+        calibration = {"samples": samples, "uses": list(precision_spec.calibration_uses)}
+        if precision_spec.has_static_ranges:
             calibration["ranges"] = range_method
     return {
-        "width": plan.width,
-        "linear": None if plan.linear is None else plan.linear.name,
-        "embedding": None if plan.embedding is None else plan.embedding.name,
-        "activations": plan.activations,
-        "rounding": plan.rounding,
+        "width": precision_spec.width,
+        "linear": None if precision_spec.linear is None else precision_spec.linear.name,
+        "embedding": None if precision_spec.embedding is None else precision_spec.embedding.name,
+        "activations": precision_spec.activations,
+        "rounding": precision_spec.rounding,
         "calibration": calibration,
         "assignment": None if assignment is None else dict(assignment),
     }

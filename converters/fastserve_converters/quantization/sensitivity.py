@@ -29,12 +29,12 @@ def sensitivities(part: Part, choices: Choices, activations: Activations, sample
         part: of the model.
         choices: the schemes.
         activations: what the layers multiply with.
-        samples: calibration inputs; at most the part's `most_scored` are run.
+        samples: calibration inputs; at most the part's `max_scored` are run.
 
     Raises:
         EnvironmentFailure: the model gives values that are not finite.
     """
-    scoring = _Scoring(part, activations, first(samples, part.most_scored))
+    scoring = _Scoring(part, activations, first(samples, part.max_scored))
     return tuple(_unit(part, group, choices, scoring) for group in layer_groups(part, samples))
 
 
@@ -76,5 +76,5 @@ def _unit(part: Part, group: LayerGroup, choices: Choices, scoring: _Scoring) ->
         if scheme is None or all(fits(shape, scheme) for shape in shapes)
     ]
     is_looked_up = isinstance(part.module.get_submodule(group.layers[0]), torch.nn.Embedding)
-    products = 0 if is_looked_up else sum(rows * columns for rows, columns in shapes)
-    return Unit(group.layers, products, tuple(options))
+    macs = 0 if is_looked_up else sum(rows * columns for rows, columns in shapes)
+    return Unit(group.layers, macs, tuple(options))

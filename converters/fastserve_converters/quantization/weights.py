@@ -1,4 +1,4 @@
-"""Weight matrices as integers on a grid: uniform affine quantization by row or by group of columns.
+"""Quantized weight matrices: uniform affine quantization by row or by group of columns.
 
 Terms are those of Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
 Inference" (arXiv 1712.05877): real = (integer - zero point) x scale.
@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from fastserve_converters.precisions import WeightScheme
 
-_LEAST_SCALE = 1e-12
+_MIN_SCALE = 1e-12
 _SCALE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
-_LEAST_WIDENING = 1 + 2**-10
+_MIN_WIDENING = 1 + 2**-10
 _CLIPPING = np.linspace(1.0, 0.6, 11)
 """Shares of the range that are tried where a clipped range is wanted: rounding the many finer may be worth cutting off
 the few largest (OCTAV, arXiv 2206.06501, finds the same optimum for symmetric ranges in closed form)."""
@@ -24,7 +24,7 @@ the few largest (OCTAV, arXiv 2206.06501, finds the same optimum for symmetric r
 
 @dataclass(frozen=True)
 class QuantizedWeight:
-    """A weight matrix of a layer as integers.
+    """A quantized weight matrix of a layer.
 
     Attributes:
         values: shape [rows, columns], on the signed grid: int8 in -127..127, int4 in -8..7.
@@ -41,7 +41,7 @@ class QuantizedWeight:
     minimum: NDArray[np.float32] | None = None
 
     def dequantized(self) -> NDArray[np.float32]:
-        """Return the reals that the integers stand for, float32, shape [rows, columns]."""
+        """Return the reals that the quantized weights stand for, float32, shape [rows, columns]."""
         rows, columns = self.values.shape
         grouped = self.values.reshape(rows, self.scale.shape[1], -1).astype(np.float32)
         reals = (grouped - self.zero_point[..., None].astype(np.float32)) * self.scale[..., None]
@@ -50,7 +50,7 @@ class QuantizedWeight:
         return np.asarray(reals.reshape(rows, columns), np.float32)
 
     def is_exactly(self, weight: NDArray[np.floating]) -> bool:
-        """Whether the integers stand for a weight matrix to the last bit."""
+        """Whether the quantized weights stand for a weight matrix to the last bit."""
         return self.values.shape == weight.shape and np.array_equal(self.dequantized(), weight)
 
 
@@ -70,10 +70,10 @@ def fits(shape: tuple[int, ...], scheme: WeightScheme) -> bool:
     return scheme.group is None or shape[1] % scheme.group == 0
 
 
-def grid_limits(scheme: WeightScheme) -> tuple[int, int]:
+def quantized_limits(scheme: WeightScheme) -> tuple[int, int]:
     """Return the least and the largest integer of a scheme; of eight bits the odd lowest, -128, is left out."""
-    most = 2 ** (scheme.bits - 1) - 1
-    return (-most if scheme.bits == 8 else -most - 1), most
+    maximum = 2 ** (scheme.bits - 1) - 1
+    return (-maximum if scheme.bits == 8 else -maximum - 1), maximum
 
 
 def quantize_nearest(weight: NDArray[np.floating], scheme: WeightScheme) -> QuantizedWeight:
@@ -88,12 +88,12 @@ def quantize_nearest(weight: NDArray[np.floating], scheme: WeightScheme) -> Quan
     """
     rows, columns = weight.shape
     grouped = np.asarray(weight, np.float32).reshape(rows, -1, scheme.group or columns)
-    scale, zero_point = grid(grouped, scheme)
+    scale, zero_point = quantization_parameters(grouped, scheme)
     values = rounded(grouped, scale, zero_point, scheme)
     return QuantizedWeight(values.reshape(rows, columns).astype(np.int8), scale, zero_point.astype(np.int8), scheme)
 
 
-def grid(
+def quantization_parameters(
     grouped: NDArray[np.float32], scheme: WeightScheme, importance: NDArray[np.float32] | None = None
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return scale and zero point (whole numbers) of every group, shape [rows, groups].
@@ -104,14 +104,14 @@ def grid(
         importance: how much the error of a column counts (mean square of what multiplies it), shape
             [1, groups, columns of a group].
     """
-    best_scale, best_zero = _range_grid(grouped, scheme, 1.0)
+    best_scale, best_zero = _parameters_of_range(grouped, scheme, 1.0)
     if scheme.bits == 8:
         if scheme.pair_limit is None:
             return best_scale, best_zero
         return widened(best_scale, scheme.pair_limit, lambda s: rounded(grouped, s, best_zero, scheme)), best_zero
     best_error = _group_error(grouped, best_scale, best_zero, scheme, importance)
     for share in _CLIPPING[1:]:
-        scale, zero = _range_grid(grouped, scheme, float(share))
+        scale, zero = _parameters_of_range(grouped, scheme, float(share))
         error = _group_error(grouped, scale, zero, scheme, importance)
         is_better = error < best_error
         best_scale = np.where(is_better, scale, best_scale)
@@ -124,13 +124,15 @@ def rounded(
     grouped: NDArray[np.float32], scale: NDArray[np.float32], zero_point: NDArray[np.float32], scheme: WeightScheme
 ) -> NDArray[np.float32]:
     """Return the nearest whole numbers on the grid, shape [rows, groups, columns of a group]."""
-    least, most = grid_limits(scheme)
-    return np.asarray(np.clip(np.rint(grouped / scale[..., None]) + zero_point[..., None], least, most), np.float32)
+    minimum, maximum = quantized_limits(scheme)
+    return np.asarray(
+        np.clip(np.rint(grouped / scale[..., None]) + zero_point[..., None], minimum, maximum), np.float32
+    )
 
 
-def pair_sums(integers: NDArray[np.number]) -> NDArray[np.float32]:
+def pair_sums(quantized: NDArray[np.number]) -> NDArray[np.float32]:
     """Return the largest magnitude that two neighbours of the last axis add up to; an odd last one stands alone."""
-    values = np.asarray(integers, np.float32)
+    values = np.asarray(quantized, np.float32)
     if values.shape[-1] % 2:
         values = np.concatenate([values, np.zeros_like(values[..., :1])], axis=-1)
     largest: NDArray[np.float32] = np.abs(values[..., 0::2] + values[..., 1::2]).max(-1)
@@ -138,26 +140,26 @@ def pair_sums(integers: NDArray[np.number]) -> NDArray[np.float32]:
 
 
 def widened(
-    scale: NDArray[np.float32], limit: int, integers: Callable[[NDArray[np.float32]], NDArray[np.number]]
+    scale: NDArray[np.float32], limit: int, quantized: Callable[[NDArray[np.float32]], NDArray[np.number]]
 ) -> NDArray[np.float32]:
     """Return scales that are enlarged, each no more than it takes, until no pair of integers exceeds a limit.
 
     Args:
         scale: the smallest that may be.
         limit: see `WeightScheme.pair_limit`.
-        integers: gives the integers of any scales, with one axis more than these.
+        quantized: gives the quantized weights of any scales, with one axis more than these.
     """
     while True:
-        sums = pair_sums(integers(scale))
+        sums = pair_sums(quantized(scale))
         if not bool((sums > limit).any()):
             return scale
-        scale = np.where(sums > limit, scale * np.maximum(sums / limit, _LEAST_WIDENING), scale).astype(np.float32)
+        scale = np.where(sums > limit, scale * np.maximum(sums / limit, _MIN_WIDENING), scale).astype(np.float32)
 
 
 def stored_scale(scale: NDArray[np.floating], scheme: WeightScheme) -> NDArray[np.float32]:
     """Return scales as the scheme's type holds them, at least the least that divides safely."""
-    least = 2**-14 if scheme.scale == "float16" else _LEAST_SCALE
-    values = np.maximum(np.asarray(scale, np.float32), np.float32(least))
+    minimum = 2**-14 if scheme.scale == "float16" else _MIN_SCALE
+    values = np.maximum(np.asarray(scale, np.float32), np.float32(minimum))
     if scheme.scale == "float16":
         return values.astype(np.float16).astype(np.float32)
     if scheme.scale == "bfloat16":
@@ -166,18 +168,18 @@ def stored_scale(scale: NDArray[np.floating], scheme: WeightScheme) -> NDArray[n
     return values
 
 
-def _range_grid(
+def _parameters_of_range(
     grouped: NDArray[np.float32], scheme: WeightScheme, share: float
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    least, most = grid_limits(scheme)
+    minimum, maximum = quantized_limits(scheme)
     if scheme.symmetric:
-        scale = stored_scale(np.abs(grouped).max(-1) * share / most, scheme)
+        scale = stored_scale(np.abs(grouped).max(-1) * share / maximum, scheme)
         return scale, np.zeros_like(scale)
     # Zero stays on the grid, so that padding rows and pruned weights keep it.
     low = np.minimum(grouped.min(-1), 0) * share
     high = np.maximum(grouped.max(-1), 0) * share
-    scale = stored_scale((high - low) / (most - least), scheme)
-    return scale, np.clip(np.rint(least - low / scale), least, most).astype(np.float32)
+    scale = stored_scale((high - low) / (maximum - minimum), scheme)
+    return scale, np.clip(np.rint(minimum - low / scale), minimum, maximum).astype(np.float32)
 
 
 def _group_error(
@@ -187,6 +189,6 @@ def _group_error(
     scheme: WeightScheme,
     importance: NDArray[np.float32] | None,
 ) -> NDArray[np.float32]:
-    integers = rounded(grouped, scale, zero_point, scheme)
-    error = np.square((integers - zero_point[..., None]) * scale[..., None] - grouped)
+    quantized = rounded(grouped, scale, zero_point, scheme)
+    error = np.square((quantized - zero_point[..., None]) * scale[..., None] - grouped)
     return np.asarray((error if importance is None else error * importance).sum(-1), np.float32)

@@ -40,7 +40,7 @@ def label_kind(checkpoint: Checkpoint) -> LabelKind:
     """Return what labels are: how relevant a document is, 0 if not at all."""
     from fastserve_converters.data import Numbers
 
-    return Numbers(least=0)
+    return Numbers(minimum=0)
 
 
 def known(samples: Sequence[Sample], windows: Windows) -> dict[str, NDArray[np.generic]]:

@@ -44,7 +44,7 @@ def lower(lowering: Lowering, job: ExportJob[TracedPart], inputs_file: Path) -> 
     samples = count(job.calibration)
     return {
         **lowered.artifact.as_document(),
-        "recipe": recipe_document(job.plan, None, samples, job.range_method),
+        "recipe": recipe_document(job.precision_spec, None, samples, job.range_method),
         "trusted_executor": lowered.trusted_executor,
         "report": report,
     }

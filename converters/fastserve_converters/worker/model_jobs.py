@@ -11,7 +11,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastserve_converters.formats import ExportJob, TappedFormat, check_installed, check_precision, exported, plan_of
+from fastserve_converters.formats import (
+    ExportJob,
+    FormatWithIntermediates,
+    check_installed,
+    check_precision,
+    exported,
+    plan_of,
+)
 from fastserve_converters.models.reference import CALIBRATION, INPUTS
 from fastserve_runtime.bundle.manifest import signature_document
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
@@ -33,9 +40,9 @@ PROGRAM = "program.pt2"
 ARTIFACT = "artifact.json"
 SIGNATURE = "signature.json"
 SENSITIVITY = "sensitivity.json"
-TWIN = "twin.json"
+FAKE_QUANT_REFERENCE = "fake_quant_reference.json"
 TRACE = "trace"
-"""Folder of what the torch program gives at every place that is compared, a file for each sample."""
+"""Folder of what the torch program gives at every node that is compared, a file for each sample."""
 _KEPT_WEIGHTS = 4
 """So many precisions' quantized weights stay in memory, a quarter of the model's size each: formats share them, and so
 does the artifact's check."""
@@ -56,9 +63,9 @@ class ModelJobs:
             "sensitivity": self._sensitivity,
             "artifact": self._artifact,
             "lowering": self._lowering,
-            "twin": self._twin,
+            "fake_quant_reference": self._fake_quant_reference,
             "layer_errors": self._layer_errors,
-            "tapped_artifact": self._tapped_artifact,
+            "with_intermediates_artifact": self._with_intermediates_artifact,
         }
 
     def _program(self, request: Mapping[str, Any], out: Path) -> Any:
@@ -83,17 +90,17 @@ class ModelJobs:
         from fastserve_converters.quantization.layers import check_finite
         from fastserve_converters.quantization.sensitivity import sensitivities
 
-        plan = self._format_and_plan(request)[1]
-        assert plan.choices is not None
+        precision_spec = self._format_and_plan(request)[1]
+        assert precision_spec.choices is not None
         part = self._part
         check_finite(part.module)
-        samples = self._calibration(plan, request)
-        units = sensitivities(part, plan.choices, plan.activations, samples)
+        samples = self._calibration(precision_spec, request)
+        units = sensitivities(part, precision_spec.choices, precision_spec.activations, samples)
         layers = {name for unit in units for name in unit.layers}
         # A weight that two layers share is listed once, under the first one's name.
         rest = [p for name, p in part.module.named_parameters() if name.removesuffix(".weight") not in layers]
         document = {
-            "samples": min(count(samples), part.most_scored),
+            "samples": min(count(samples), part.max_scored),
             "other_bytes": sum(4 * p.numel() for p in rest),
             "units": units_document(units),
         }
@@ -103,25 +110,27 @@ class ModelJobs:
         from fastserve_converters.models.samples import count
         from fastserve_converters.quantization.recipe import recipe_document
 
-        exporter, plan = self._format_and_plan(request)
-        job = self._export_job(plan, request, out)
+        exporter, precision_spec = self._format_and_plan(request)
+        job = self._export_job(precision_spec, request, out)
         document = {
             **exported(exporter, job).as_document(),
-            "recipe": recipe_document(plan, request["assignment"], count(job.calibration), job.range_method),
+            "recipe": recipe_document(precision_spec, request["assignment"], count(job.calibration), job.range_method),
         }
         return _written(document, out / ARTIFACT)
 
-    def _tapped_artifact(self, request: Mapping[str, Any], out: Path) -> Any:
+    def _with_intermediates_artifact(self, request: Mapping[str, Any], out: Path) -> Any:
         """Export again: as it was exported, and so that what the file keeps inside becomes outputs."""
         self._traced("Looking inside an artifact")
-        exporter, plan = self._format_and_plan(request)
-        job = self._export_job(plan, request, out)
-        tapped: TappedFormat = exporter  # type: ignore[assignment]  # asked for of those that offer it
+        exporter, precision_spec = self._format_and_plan(request)
+        job = self._export_job(precision_spec, request, out)
+        with_intermediates: FormatWithIntermediates = exporter  # type: ignore[assignment]  # asked for of those that offer it
         artifact = exported(exporter, job)
         return {
             "model": artifact.files[0],
-            "tapped": tapped.TAPPED_MODEL,
-            "taps": [tap.as_document() for tap in tapped.export_with_taps(job)],
+            "with_intermediates": with_intermediates.INTERMEDIATES_MODEL,
+            "intermediates": [
+                intermediate.as_document() for intermediate in with_intermediates.export_with_intermediates(job)
+            ],
         }
 
     def _lowering(self, request: Mapping[str, Any], out: Path) -> Any:
@@ -135,41 +144,41 @@ class ModelJobs:
         job = self._export_job(lowering.PRECISIONS[request["precision"]], request, out)
         return _written(lower(lowering, job, Path(request["reference"]) / INPUTS), out / ARTIFACT)
 
-    def _export_job(self, plan: Precision, request: Mapping[str, Any], out: Path) -> ExportJob[Any]:
-        from fastserve_converters.quantization import calibration, evidence, twin
+    def _export_job(self, precision_spec: Precision, request: Mapping[str, Any], out: Path) -> ExportJob[Any]:
+        from fastserve_converters.quantization import calibration, evidence, fake_quant_reference
 
         part = self._part
-        looks_at_samples = part.form == "traced" and plan.looks_at_samples
-        if part.form == "traced" and plan.looks_at_samples and not part.is_batch_first:
+        looks_at_samples = part.form == "traced" and precision_spec.looks_at_samples
+        if part.form == "traced" and precision_spec.looks_at_samples and not part.is_batch_first:
             raise EnvironmentFailure(
                 f"{request['precision']} is judged sample by sample, and the model's batch is not its first axis.",
                 "Let the module take its batch first, such as by batch_first=True, or export fp32.",
             )
-        few = max(evidence.SAMPLES, twin.SAMPLES)
+        few = max(evidence.SAMPLES, fake_quant_reference.SAMPLES)
         return ExportJob(
-            part=part.with_axes(is_open=plan.has_dynamic_length) if part.form == "traced" else part,
+            part=part.with_axes(is_open=precision_spec.has_dynamic_length) if part.form == "traced" else part,
             precision=request["precision"],
-            plan=plan,
-            weights=self._quantized(plan, request),
-            calibration=self._calibration(plan, request),
+            precision_spec=precision_spec,
+            weights=self._quantized(precision_spec, request),
+            calibration=self._calibration(precision_spec, request),
             samples=calibration.first_inputs(Path(request["reference"]), few) if looks_at_samples else {},
-            range_method=plan.range_method(request["range_method"]),
+            range_method=precision_spec.range_method(request["range_method"]),
             base=Path(request["base"]) if request.get("base") else None,
             out=out,
             prompts=request.get("prompts") or {},
         )
 
-    def _twin(self, request: Mapping[str, Any], out: Path) -> Any:
+    def _fake_quant_reference(self, request: Mapping[str, Any], out: Path) -> Any:
         """Compare an artifact's outputs with those of its fake-quant reference: the same quantized model elsewhere."""
         import math
 
         from fastserve_converters.models.samples import count, read_samples_file
-        from fastserve_converters.quantization import twin
+        from fastserve_converters.quantization import fake_quant_reference
         from fastserve_converters.quantization.fake_quant import fake_quantized
 
-        plan = self._format_and_plan(request)[1]
+        precision_spec = self._format_and_plan(request)[1]
         part = self._part
-        recorded = twin.read_outputs(Path(request["artifact"]))
+        recorded = fake_quant_reference.read_outputs(Path(request["artifact"]))
         rows = part.compared(request["evaluation"]) if recorded is None else slice(count(recorded[0]))
         given, outputs = (
             {name: values[rows] for name, values in read_samples_file(file).items()}
@@ -177,25 +186,30 @@ class ModelJobs:
         )
         actual = part.by_sample(outputs, given)
         if recorded is not None:
-            found = [twin.comparison(recorded[0], actual, recorded[1])]
+            found = [fake_quant_reference.comparison(recorded[0], actual, recorded[1])]
         else:
-            executor = "the same integers in PyTorch" + (", activations in float" if plan.has_static_ranges else "")
-            weights = part.expanded(self._quantized(plan, request))
+            executor = "the same quantized weights in PyTorch" + (
+                ", activations in float" if precision_spec.has_static_ranges else ""
+            )
+            weights = part.expanded(self._quantized(precision_spec, request))
             found = []
-            for activations in dict.fromkeys((plan.activations, *part.also_compared)):
+            for activations in dict.fromkeys((precision_spec.activations, *part.also_compared)):
                 with fake_quantized(part.module, weights, activations):
-                    found.append(twin.comparison(part.evaluate(given), actual, executor))
+                    found.append(fake_quant_reference.comparison(part.evaluate(given), actual, executor))
         # Engines may round activations in one of several ways: whichever is nearest counts.
         nearest = max(found, key=lambda document: math.inf if document["sqnr_db"] is None else document["sqnr_db"])
-        return _written(nearest, out / TWIN)
+        return _written(nearest, out / FAKE_QUANT_REFERENCE)
 
     def _layer_errors(self, request: Mapping[str, Any], out: Path) -> Any:
         """Compare what was recorded inside an artifact with the program; see `layer_errors`."""
         from fastserve_converters.diagnosis.layer_errors import Recorded, layer_errors
-        from fastserve_converters.layer_map import tap_of
+        from fastserve_converters.layer_map import intermediate_of
 
         recordings = [
-            Recorded(Path(r["folder"]), {int(number): tap_of(tap) for number, tap in r["taps"].items()})
+            Recorded(
+                Path(r["folder"]),
+                {int(number): intermediate_of(intermediate) for number, intermediate in r["intermediates"].items()},
+            )
             for r in request["recordings"]
         ]
         part = self._traced("Comparing layers").with_axes(is_open=request["has_dynamic_length"])
@@ -204,29 +218,29 @@ class ModelJobs:
         found = layer_errors(graph_module, modules, recordings, request["samples"], out / TRACE)
         return {**found, "peak": read_memory().peak}
 
-    def _calibration(self, plan: Precision, request: Mapping[str, Any]) -> Samples:
+    def _calibration(self, precision_spec: Precision, request: Mapping[str, Any]) -> Samples:
         """Return the calibration inputs, or nothing where a precision needs none."""
-        if not plan.needs_calibration:
+        if not precision_spec.needs_calibration:
             return {}
         try:
             return self._calibration_of(_calibration_file(request))
         except UsageError:
-            if plan.can_do_without_calibration:
+            if precision_spec.can_do_without_calibration:
                 return {}
             raise
 
-    def _quantized(self, plan: Precision, request: Mapping[str, Any]) -> dict[str, QuantizedWeight]:
+    def _quantized(self, precision_spec: Precision, request: Mapping[str, Any]) -> dict[str, QuantizedWeight]:
         """Return the quantized weights of a precision."""
-        from fastserve_converters.precisions import has_twin
+        from fastserve_converters.precisions import has_fake_quant_reference
         from fastserve_converters.quantization.layers import assignment
 
-        if has_twin(plan) and not plan.has_static_ranges and not self._part.layers:
+        if has_fake_quant_reference(precision_spec) and not precision_spec.has_static_ranges and not self._part.layers:
             raise EnvironmentFailure(
                 f"{request['precision']} would quantize nothing: the model has no linear layer and no embedding.",
                 "Export fp32 or fp16, or int8-static, which also takes convolutions.",
             )
-        schemes = assignment(self._part, plan, request["assignment"])
-        return self._weights_of(plan.rounding, _calibration_file(request), tuple(schemes.items()))
+        schemes = assignment(self._part, precision_spec, request["assignment"])
+        return self._weights_of(precision_spec.rounding, _calibration_file(request), tuple(schemes.items()))
 
     def _made_weights(
         self, rounding: str, calibration: Path, schemes: tuple[tuple[str, WeightScheme], ...]

@@ -53,7 +53,7 @@ def generation_checks(subject: Subject) -> Iterator[Verdict]:
 
 
 def _fed(decoder: TokenDecoder, parts: Sequence[Sequence[int]]) -> Scores:
-    """Return what an empty decoder thinks behind some tokens that come in parts."""
+    """Return an empty decoder's log-probabilities behind some tokens that come in parts."""
     decoder.rewind(0)
     for part in parts:
         scores = decoder.feed(part)
@@ -61,7 +61,7 @@ def _fed(decoder: TokenDecoder, parts: Sequence[Sequence[int]]) -> Scores:
 
 
 def _reused(decoder: TokenDecoder, prompt: list[int]) -> Scores:
-    """Return what it thinks of a prompt whose beginning is left from another one."""
+    """Return its log-probabilities behind a prompt whose beginning is left from another one."""
     kept = len(prompt) // 2
     other = prompt[:kept] + prompt[kept:][::-1]
     decoder.rewind(0)

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from fastserve_device_tests.checks.subject import Subject
 from fastserve_runtime.bundle.evaluation import SEED, compared_values
 from fastserve_runtime.conformance.comparison import Comparison
-from fastserve_runtime.conformance.policy import LEAST_METRIC
+from fastserve_runtime.conformance.policy import MIN_METRIC
 from fastserve_runtime.conformance.quality import Quality
 from fastserve_runtime.conformance.verdict import Outcome, Verdict
 from fastserve_runtime.conformance.widths import width_of
@@ -40,15 +40,15 @@ def check_metric(subject: Subject) -> Iterator[Verdict]:
 
 def judged_metric(subject: Subject, quality: Quality) -> Verdict:
     """Judge a metric by its interval and the least share of the reference's that its precision must keep."""
-    least = LEAST_METRIC[width_of(subject.variant)]
+    minimum = MIN_METRIC[width_of(subject.variant)]
     figures = {"value": quality.value, "low": quality.low, "high": quality.high, "samples": float(quality.samples)}
     text = (
         f"{quality.name} is {quality.value:.4f} ({quality.low:.4f} to {quality.high:.4f}, {quality.samples} samples), "
-        f"at least {least:g} is wanted"
+        f"at least {minimum:g} is wanted"
     )
-    if quality.low >= least:
+    if quality.low >= minimum:
         outcome, message = Outcome.PASS, ""
-    elif quality.high < least:
+    elif quality.high < minimum:
         outcome, message = Outcome.OUTPUT_MISMATCH, text
     else:
         outcome, message = Outcome.NOT_RUN, f"{text}: so few samples do not decide"

@@ -130,10 +130,10 @@ def check_placement(subject: Subject) -> Verdict:
     if expected.delegated is None:
         return Verdict(variant.id, target.NAME, PLACEMENT, Outcome.NOT_RUN, placement.source)
     found = placement.operators.get(target.BACKEND, 0)
-    least, unit = (calls, "calls") if calls else (expected.delegated, "operators")
-    figures = {"expected": float(least), "found": float(found)}
-    if found < least:
-        message = f"{found} {unit} run in {target.BACKEND}; {least} did on the building machine"
+    minimum, unit = (calls, "calls") if calls else (expected.delegated, "operators")
+    figures = {"expected": float(minimum), "found": float(found)}
+    if found < minimum:
+        message = f"{found} {unit} run in {target.BACKEND}; {minimum} did on the building machine"
         return Verdict(variant.id, target.NAME, PLACEMENT, Outcome.FELL_BACK, message, figures)
     return Verdict(variant.id, target.NAME, PLACEMENT, Outcome.PASS, figures=figures)
 

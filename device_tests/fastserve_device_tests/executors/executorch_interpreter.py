@@ -199,15 +199,17 @@ def _tensor(method: Method, place: int) -> TensorValue:
     return value
 
 
-def _quantized(value: NDArray[Any], scale: float, zero: int, least: int, most: int, dtype: int, _: Any) -> NDArray[Any]:
+def _quantized(
+    value: NDArray[Any], scale: float, zero: int, minimum: int, maximum: int, dtype: int, _: Any
+) -> NDArray[Any]:
     """Round as ExecuTorch's kernel does: to even, by the reciprocal of the scale in 32 bits."""
     steps = np.rint(value * (np.float32(1) / np.float32(scale))) + zero
-    rounded: NDArray[Any] = np.clip(steps, least, most).astype(_INTEGERS[dtype])
+    rounded: NDArray[Any] = np.clip(steps, minimum, maximum).astype(_INTEGERS[dtype])
     return rounded
 
 
 def _floats(
-    value: NDArray[Any], scale: float, zero: int, _least: int, _most: int, _dtype: int, _out_dtype: Any, _: Any
+    value: NDArray[Any], scale: float, zero: int, _minimum: int, _maximum: int, _dtype: int, _out_dtype: Any, _: Any
 ) -> NDArray[Any]:
     return (value.astype(np.int32) - np.int32(zero)).astype(np.float32) * np.float32(scale)
 

@@ -34,7 +34,7 @@ _TYPES = {".html": "text/html", ".js": "text/javascript", ".mjs": "text/javascri
 _LOOK_EVERY_SECONDS = 0.2
 _logger = logging.getLogger(__name__)
 _POLL_SECONDS = 20.0
-_MOST_BYTES = 4 * 2**30
+_MAX_BYTES = 4 * 2**30
 
 
 class PageServer:
@@ -136,7 +136,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """Take an answer, or what went wrong outside of one."""
         name, length = self._name(), int(self.headers.get("Content-Length", 0))
-        if name not in {"answer", "failure"} or length > _MOST_BYTES:
+        if name not in {"answer", "failure"} or length > _MAX_BYTES:
             self.close_connection = True
             self._send(HTTPStatus.NOT_FOUND)
             return

@@ -28,7 +28,7 @@ from fastserve_runtime.sessions.session import ModelSource, Placement
 if TYPE_CHECKING:
     from fastserve_runtime.sessions.session import Tensor
 
-MOST_OPSET = 19
+MAX_OPSET = 19
 NPU = "NPU"
 OWN_FORMAT = "rknn"
 _MODEL = "model.onnx"
@@ -257,7 +257,7 @@ def _lowered(model: ModelSource) -> Any:
         loaded = onnx.load(str(model)) if isinstance(model, Path) else onnx.load_from_string(bytes(model))
     except Exception as error:  # protobuf's DecodeError, or an OSError for weights in a file of their own
         raise BundleError(f"The ONNX model cannot be read: {one_line(error)}.", "Export it again.") from error
-    return lower_opset(loaded, MOST_OPSET)
+    return lower_opset(loaded, MAX_OPSET)
 
 
 def _complaint(words: Sequence[str]) -> str:

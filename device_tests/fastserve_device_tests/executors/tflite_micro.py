@@ -31,7 +31,7 @@ FAMILY = "tflite-micro"
 INSTALL = "pip install --no-deps tflite-micro==0.dev20261023182759"
 
 _MAGIC = b"TFL3"
-_LEAST_ARENA = 2**24
+_MIN_ARENA = 2**24
 _ARENA_OF_FILE = 10
 """The arena is given ten times the file's size, as the package does, but at least 16 MiB."""
 _LACKING = re.compile(r"Didn't find op for builtin opcode '(?P<operator>\w+)'")
@@ -139,7 +139,7 @@ def reason_of_refusal(words: Sequence[str]) -> str:
 
 
 def _interpreter(runtime: Any, content: bytes) -> Any:
-    return runtime.Interpreter.from_bytes(content, arena_size=max(_LEAST_ARENA, _ARENA_OF_FILE * len(content)))
+    return runtime.Interpreter.from_bytes(content, arena_size=max(_MIN_ARENA, _ARENA_OF_FILE * len(content)))
 
 
 def _check_shapes(signature: Signature) -> None:

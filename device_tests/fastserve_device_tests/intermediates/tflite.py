@@ -10,7 +10,7 @@ from fastserve_device_tests.intermediates import Instrumented, Output
 from fastserve_runtime.errors import BundleError, EnvironmentFailure
 from fastserve_runtime.sessions.session import ModelSource
 
-_PREFIX = "tap_"
+_PREFIX = "intermediate_"
 _INTEGERS = {"INT8": "int8", "INT16": "int16", "UINT8": "uint8", "INT32": "int32"}
 
 

@@ -73,6 +73,6 @@ def compile_model(model: Path, variant: Variant, out: Path) -> Compiled:
         graphs=graphs_in(_MODEL, variant.graphs),
         operators=tuple(OperatorCount(*key, 1, count) for key, count in sorted(counts.items())),
         expected_placement=ExpectedPlacement(PROCESSOR, BACKEND, parts, len(nodes)),
-        requires=Requirement(_ENGINE.FAMILY, variant.requires.least_version, (BACKEND,), ()),
+        requires=Requirement(_ENGINE.FAMILY, variant.requires.min_version, (BACKEND,), ()),
         report={"chip": _CHIP, "operators": {"npu": taken, "cpu": {}}, "contexts": parts, **sizes},
     )

@@ -36,7 +36,7 @@ INSTALL = "bash scripts/setup_lavapipe.sh"
 
 _SECONDS = 1800
 """The driver compiles every shader to machine code, afresh for each length of text."""
-_LEAST_API = (1, 4)
+_MIN_API = (1, 4)
 """Mesa 25 is the first whose lavapipe offers this version of Vulkan."""
 
 
@@ -65,7 +65,7 @@ def driver(system: Path = Path("/usr/share/vulkan/icd.d")) -> Path | None:
     """Return the description of a lavapipe that is new enough: the one that was set up, or the system's; or None."""
     home = set_up_folder(HOME, "lavapipe")
     places = (home / "lvp_icd.json", *sorted(system.glob("lvp_icd*.json")))
-    return next((path for path in places if path.is_file() and _api_version(path) >= _LEAST_API), None)
+    return next((path for path in places if path.is_file() and _api_version(path) >= _MIN_API), None)
 
 
 def _api_version(path: Path) -> tuple[int, ...]:

@@ -19,7 +19,7 @@ from fastserve_runtime.errors import BundleError
 ROLE = "evaluation"
 """What the manifest calls the file."""
 PLACE = "evaluation/samples.npz"
-MOST_SAMPLES = 200
+MAX_SAMPLES = 200
 GROUPS = ("inputs", "reference")
 SEED = 0
 """Of the bootstrap, so that the same outputs give the same interval everywhere."""

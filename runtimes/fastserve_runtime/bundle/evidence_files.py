@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fastserve_runtime.bundle.older_names import with_current_names
 from fastserve_runtime.errors import one_line
 
-MOST_BYTES = 16 * 2**20
+MAX_BYTES = 16 * 2**20
 """Of one file."""
-MOST_FILES = 1000
+MAX_FILES = 1000
 _FILES = "*.json"
 
 
@@ -39,7 +40,7 @@ def read_evidence(folder: Path, manifest: str) -> Evidence:
         return Evidence(notes=("The evidence was left out: its folder is a link.",))
     files = sorted(folder.glob(_FILES)) if folder.is_dir() else []
     documents, notes = [], []
-    for file in files[:MOST_FILES]:
+    for file in files[:MAX_FILES]:
         try:
             document = _document(file)
         except (OSError, ValueError, RecursionError) as error:
@@ -47,18 +48,18 @@ def read_evidence(folder: Path, manifest: str) -> Evidence:
             continue
         if document.get("manifest") == manifest:
             documents.append(document)
-    if len(files) > MOST_FILES:
-        notes.append(f"{len(files) - MOST_FILES} evidence files were left out: {MOST_FILES} are read.")
+    if len(files) > MAX_FILES:
+        notes.append(f"{len(files) - MAX_FILES} evidence files were left out: {MAX_FILES} are read.")
     return Evidence(tuple(sorted(documents, key=lambda d: str(d.get("time", "")))), tuple(notes))
 
 
 def _document(file: Path) -> Mapping[str, Any]:
     if file.is_symlink() or not file.is_file():
         raise ValueError("it is a link or no file")
-    if file.stat().st_size > MOST_BYTES:
-        raise ValueError(f"it has over {MOST_BYTES} bytes")
+    if file.stat().st_size > MAX_BYTES:
+        raise ValueError(f"it has over {MAX_BYTES} bytes")
     try:
         document = json.loads(file.read_bytes().decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"it is not JSON: {error}") from error
-    return document if isinstance(document, dict) else {}
+    return with_current_names(document) if isinstance(document, dict) else {}

@@ -115,7 +115,7 @@ class Requirement:
     """What must be there to run a variant: an engine of a least version, its backends, and platforms (empty: any)."""
 
     engine: str
-    least_version: str
+    min_version: str
     backends: tuple[str, ...]
     platforms: tuple[str, ...]
 
@@ -404,8 +404,8 @@ def bounds(dim: Dim) -> tuple[int, int]:
 
 
 def _may_be_one(stated: Dim, found: Dim) -> bool:
-    (least, most), (other_least, other_most) = bounds(stated), bounds(found)
-    return max(least, other_least) <= min(most, other_most)
+    (minimum, maximum), (other_min, other_max) = bounds(stated), bounds(found)
+    return max(minimum, other_min) <= min(maximum, other_max)
 
 
 def _misstated(kind: str, tensor: TensorSpec, instead: str) -> BundleError:

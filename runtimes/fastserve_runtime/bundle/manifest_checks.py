@@ -21,15 +21,15 @@ from fastserve_runtime.parsing import Fields
 from fastserve_runtime.plugins import PIPELINES
 from fastserve_runtime.quantities import format_size
 
-MOST_TOKENS = 2**18
+MAX_TOKENS = 2**18
 """Of one text, which is padded to so many; the longest encoders take 131072 today."""
-MOST_CONTEXT = 2**24
+MAX_CONTEXT = 2**24
 """Of a decoder; the longest take ten million tokens today."""
-MOST_VOCABULARY = 2**24
-MOST_DIMENSIONS = 16
-MOST_TENSOR_BYTES = 2**32
+MAX_VOCABULARY = 2**24
+MAX_DIMENSIONS = 16
+MAX_TENSOR_BYTES = 2**32
 """Of one input, output or state, where open dimensions are as small as they may be."""
-MOST_CACHE_BYTES = 2**40
+MAX_CACHE_BYTES = 2**40
 """Of the keys and values of a whole context."""
 DTYPES: Mapping[str, int] = {
     "bool": 1, "int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "int32": 4, "uint32": 4, "int64": 8, "uint64": 8,
@@ -49,11 +49,11 @@ def check_manifest(manifest: Manifest) -> None:
         for where, tensor in _tensors(variant):
             _check_tensor(f"{where} '{tensor.name}' of variant '{variant.id}'", tensor)
     settings = manifest.preprocessing.settings
-    _check_number(settings, "vocabulary_size", 1, MOST_VOCABULARY, optional=True)
+    _check_number(settings, "vocabulary_size", 1, MAX_VOCABULARY, optional=True)
     if manifest.preprocessing.kind == TOKENIZER:
-        _check_sequence_length(manifest, _check_number(settings, "sequence_length", 1, MOST_TOKENS))
+        _check_sequence_length(manifest, _check_number(settings, "sequence_length", 1, MAX_TOKENS))
     elif manifest.preprocessing.kind == PROMPTS:
-        _check_context(manifest, _check_number(settings, "context", 2, MOST_CONTEXT))
+        _check_context(manifest, _check_number(settings, "context", 2, MAX_CONTEXT))
     _check_task(manifest)
 
 
@@ -67,15 +67,15 @@ def _tensors(variant: Variant) -> Iterator[tuple[str, TensorSpec]]:
 def _check_tensor(what: str, tensor: TensorSpec) -> None:
     if tensor.dtype not in DTYPES:
         raise BundleError(f"manifest.json gives {what} the type '{tensor.dtype:.40}', which no tensor has.", REMEDY)
-    if len(tensor.dims) > MOST_DIMENSIONS or not all(map(_is_possible, tensor.dims)):
-        dims = describe_dims(tensor.dims[:MOST_DIMENSIONS])
+    if len(tensor.dims) > MAX_DIMENSIONS or not all(map(_is_possible, tensor.dims)):
+        dims = describe_dims(tensor.dims[:MAX_DIMENSIONS])
         raise BundleError(f"manifest.json gives {what} the dimensions {dims:.200}, which no tensor has.", REMEDY)
     size = DTYPES[tensor.dtype] * math.prod(d if isinstance(d, int) else max(d.min, 1) for d in tensor.dims)
-    if size > MOST_TENSOR_BYTES:
+    if size > MAX_TENSOR_BYTES:
         dims = describe_dims(tensor.dims)
         raise BundleError(
             f"manifest.json gives {what} the dimensions {dims}, {format_size(size)}; at most "
-            f"{format_size(MOST_TENSOR_BYTES)} are taken for one.",
+            f"{format_size(MAX_TENSOR_BYTES)} are taken for one.",
             REMEDY,
         )
 
@@ -86,13 +86,14 @@ def _is_possible(dim: Dim) -> bool:
     return dim.min <= dim.max <= UNBOUNDED and dim.max >= 1 and dim.step >= 1
 
 
-def _check_number(settings: Mapping[str, Any], name: str, least: int, most: int, *, optional: bool = False) -> int:
+def _check_number(settings: Mapping[str, Any], name: str, minimum: int, maximum: int, *, optional: bool = False) -> int:
     if optional and name not in settings:
-        return least
+        return minimum
     value = Fields(dict(settings), "preprocessing.settings").count(name)
-    if not least <= value <= most:
+    if not minimum <= value <= maximum:
         raise BundleError(
-            f"manifest.json gives the model a {name} of {value}; this runtime takes from {least} to {most}.", REMEDY
+            f"manifest.json gives the model a {name} of {value}; this runtime takes from {minimum} to {maximum}.",
+            REMEDY,
         )
     return value
 
@@ -101,10 +102,11 @@ def _check_sequence_length(manifest: Manifest, length: int) -> None:
     """Compare the tokens that texts are padded to with what each variant's largest graph takes."""
     for variant in manifest.variants:
         tensors = [t for graph in variant.graphs.values() for t in graph.signature.inputs if t.name == _MASK]
-        most = max((_largest(dim) for t in tensors if (dim := dim_of(t, TOKENS)) is not None), default=length)
-        if length > most:
+        maximum = max((_largest(dim) for t in tensors if (dim := dim_of(t, TOKENS)) is not None), default=length)
+        if length > maximum:
             raise BundleError(
-                f"manifest.json has texts padded to {length} tokens, and variant '{variant.id}' takes {most}.", REMEDY
+                f"manifest.json has texts padded to {length} tokens, and variant '{variant.id}' takes {maximum}.",
+                REMEDY,
             )
 
 
@@ -119,10 +121,10 @@ def _check_context(manifest: Manifest, context: int) -> None:
                 REMEDY,
             )
         size = cache_bytes(variant, context)
-        if size > MOST_CACHE_BYTES:
+        if size > MAX_CACHE_BYTES:
             raise BundleError(
                 f"manifest.json gives variant '{variant.id}' a cache of {format_size(size)}; at most "
-                f"{format_size(MOST_CACHE_BYTES)} are taken for one.",
+                f"{format_size(MAX_CACHE_BYTES)} are taken for one.",
                 REMEDY,
             )
 

@@ -35,7 +35,7 @@ def artifact_document(
         "expected_placement": asdict(expected_placement),
         "requires": {
             "engine": requires.engine,
-            "least_version": requires.least_version,
+            "least_version": requires.min_version,
             "backends": list(requires.backends),
             "platforms": list(requires.platforms),
         },

@@ -44,8 +44,8 @@ def measurement_lines(bundle: Bundle, benchmark: Benchmark) -> Iterator[str]:
     )
     yield f"memory      {_memory(measurement.memory)}"
     yield f"placement   {_placement(measurement.placement)}"
-    doubts = "; ".join(latency.doubts)
-    yield "trust       " + ("the run was steady" if latency.is_trustworthy else f"not trustworthy: {doubts}")
+    warnings = "; ".join(latency.warnings)
+    yield "trust       " + ("the run was steady" if latency.is_trustworthy else f"not trustworthy: {warnings}")
 
 
 def _generation_lines(bundle: Bundle, benchmark: Benchmark, first: FirstToken) -> Iterator[str]:

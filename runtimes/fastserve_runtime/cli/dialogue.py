@@ -84,11 +84,11 @@ class Dialogue:
         """Make room in the context where that is wanted: by whole turns, and only then inside of the last message."""
         if self.options.overflow != "window":
             return messages, self.options
-        from fastserve_runtime.pipelines.text_generation import MOST_NEW_TOKENS
+        from fastserve_runtime.pipelines.text_generation import MAX_NEW_TOKENS
 
         context = self.pipeline.context
         wanted = self.options.max_new_tokens
-        room = min(MOST_NEW_TOKENS if wanted is None else wanted, context // 2)
+        room = min(MAX_NEW_TOKENS if wanted is None else wanted, context // 2)
         messages, dropped = fitted(messages, self.pipeline.count_tokens, context - room)
         if dropped:
             turns = "oldest turn does" if dropped == 1 else f"{dropped} oldest turns do"

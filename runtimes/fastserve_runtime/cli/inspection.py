@@ -124,7 +124,9 @@ def conversion_lines(bundle: Bundle) -> dict[str, list[str]]:
 
 def _conversion_lines(document: Mapping[str, Any]) -> list[str]:
     lines = []
-    graph, layers, twin = (document.get(name) for name in ("graph_optimization", "layers", "twin"))
+    graph, layers, fake_quant_reference = (
+        document.get(name) for name in ("graph_optimization", "layers", "fake_quant_reference")
+    )
     if graph:
         before, after = graph["before"], graph["after"]
         gone = {n: before[n] - after.get(n, 0) for n in before if before[n] > after.get(n, 0)}
@@ -136,8 +138,11 @@ def _conversion_lines(document: Mapping[str, Any]) -> list[str]:
         worst = sorted(known, key=known.__getitem__)[:_WORST_LAYERS]
         shown = ", ".join(f"{name} {known[name]:.1f} dB" for name in worst)
         lines.append(f"layers: SQNR of {len(known)} against fp32; lowest: {shown}")
-    if twin and twin["sqnr_db"] is not None:
-        lines.append(f"twin: SQNR {twin['sqnr_db']:.1f} dB against {twin['executor']}")
+    if fake_quant_reference and fake_quant_reference["sqnr_db"] is not None:
+        lines.append(
+            f"fake-quant reference: SQNR {fake_quant_reference['sqnr_db']:.1f} dB against "
+            f"{fake_quant_reference['executor']}"
+        )
     return lines
 
 
@@ -169,7 +174,7 @@ def _variant_row(bundle: Bundle, variant: Variant, figures: Sequence[str] | None
         variant.id + mark,
         format_size(device_size(bundle, variant)),
         *(("-", "-", "-") if figures is None else figures),
-        f"{variant.requires.engine} ≥ {variant.requires.least_version}",
+        f"{variant.requires.engine} ≥ {variant.requires.min_version}",
         f"{placement.backend}: {placement.delegated} of {placement.total}",
     )
 

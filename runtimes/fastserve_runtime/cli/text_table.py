@@ -34,9 +34,9 @@ def text_width(text: str) -> int:
     )
 
 
-def shortened(text: str, most: int) -> str:
+def shortened(text: str, maximum: int) -> str:
     """Return a text cut to at most so many characters, with '…' at the end where it was cut."""
-    return text if len(text) <= most else text[: most - 1] + "…"
+    return text if len(text) <= maximum else text[: maximum - 1] + "…"
 
 
 def _padded(text: str, width: int, at_right: bool) -> str:  # noqa: FBT001 -- a cell of a table, never called by name

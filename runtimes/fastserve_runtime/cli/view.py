@@ -14,7 +14,7 @@ from fastserve_runtime.cli.text_table import shortened, text_table
 from fastserve_runtime.failure import Failure
 
 Tone = Literal["good", "doubtful", "bad", "absent"]
-_MOST_CHARACTERS = 60
+_MAX_CHARACTERS = 60
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class PlainView:
 
     def table(self, table: Table) -> None:
         """Show a table behind an empty line, but for the first; long texts are cut."""
-        rows = [tuple(shortened(cell, _MOST_CHARACTERS) for cell in row) for row in table.rows]
+        rows = [tuple(shortened(cell, _MAX_CHARACTERS) for cell in row) for row in table.rows]
         text = text_table(table.headings, rows if table.of_texts else table.rows, right=table.numbers)
         self._part(f"{printable(table.title)}\n{text}" if table.title else text)
 

@@ -70,7 +70,7 @@ def window_scores(
 
 
 def best_spans(
-    scores: WindowScores, spans: NDArray[np.generic], context: str, *, most: int, longest: int
+    scores: WindowScores, spans: NDArray[np.generic], context: str, *, maximum: int, longest: int
 ) -> list[Span]:
     """Return the likeliest spans of a window, best first; of equal ones the earlier.
 
@@ -78,7 +78,7 @@ def best_spans(
         scores: the window's.
         spans: first character of each token, and the one behind its last, shape [tokens, 2].
         context: what they count the characters of.
-        most: so many at most.
+        maximum: so many at most.
         longest: tokens of an answer at most.
     """
     likely = np.flatnonzero(scores.starts), np.flatnonzero(scores.ends)
@@ -91,7 +91,7 @@ def best_spans(
     ends = np.concatenate([scores.ends[first : last + 1], np.zeros(longest - 1)])
     products = scores.starts[first : last + 1, None] * np.lib.stride_tricks.sliding_window_view(ends, longest)
     flat = products.ravel()
-    chosen = np.arange(flat.size) if flat.size <= most else np.sort(np.argpartition(-flat, most - 1)[:most])
+    chosen = np.arange(flat.size) if flat.size <= maximum else np.sort(np.argpartition(-flat, maximum - 1)[:maximum])
     order = chosen[np.argsort(-flat[chosen], kind="stable")]
     found = []
     for index in order[flat[order] > 0].tolist():
@@ -132,7 +132,7 @@ def answered(
     texts: Sequence[str],
     rows: Sequence[int],
     *,
-    most: int,
+    maximum: int,
     longest: int,
 ) -> tuple[list[Span], float]:
     """Return the answers to a question that its windows give, best first, and the score of there being none."""
@@ -140,7 +140,7 @@ def answered(
     for row in rows:
         scores = window_scores(outputs[START][row], outputs[END][row], is_context[row])
         null = min(null, scores.null)
-        found += best_spans(scores, spans[row], texts[row], most=most, longest=longest)
+        found += best_spans(scores, spans[row], texts[row], maximum=maximum, longest=longest)
     return merged(found), null
 
 

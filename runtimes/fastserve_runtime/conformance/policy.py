@@ -29,21 +29,21 @@ class Policy:
     """Least and most figures that an output must keep to. A row is one vector of the last axis.
 
     Attributes:
-        least_sqnr_db: signal-to-quantization-noise ratio over all values, in dB.
-        least_cosine: the worst row's cosine; None where the direction of a row means nothing (two logits).
+        min_sqnr_db: signal-to-quantization-noise ratio over all values, in dB.
+        min_cosine: the worst row's cosine; None where the direction of a row means nothing (two logits).
         top1_margin: where the reference's best value leads by more than this, the best place must be the same; None
             where the place of the largest value means nothing.
-        most_error: the largest absolute difference, divided by the reference's largest absolute value: one wrong value
+        max_error: the largest absolute difference, divided by the reference's largest absolute value: one wrong value
             among many right ones, which a ratio over all of them would not show.
-        most_kl: the mean over rows of the Kullback-Leibler divergence from the reference's softmax, in nats; None where
+        max_kl: the mean over rows of the Kullback-Leibler divergence from the reference's softmax, in nats; None where
             values are no scores of classes.
     """
 
-    least_sqnr_db: float
-    least_cosine: float | None = None
+    min_sqnr_db: float
+    min_cosine: float | None = None
     top1_margin: float | None = None
-    most_error: float | None = None
-    most_kl: float | None = None
+    max_error: float | None = None
+    max_kl: float | None = None
 
 
 @dataclass(frozen=True)
@@ -84,46 +84,46 @@ _STEP = (
 
 # SQNR of 20 dB is an error of a tenth of the signal; 80 dB is a ten-thousandth.
 POLICIES: tuple[Row, ...] = (
-    Row(QUALITY, "embedding", "fp32", Policy(70, 0.99999, most_error=1e-3), _ORDER),
-    Row(QUALITY, "embedding", "fp16", Policy(45, 0.9999, most_error=0.02), _HALF),
-    Row(QUALITY, "embedding", HALF_ARITHMETIC, Policy(35, 0.999, most_error=0.05), _HALF_SUMS),
-    Row(QUALITY, "embedding", "int16", Policy(12, 0.95, most_error=0.5), _INT16),
-    Row(QUALITY, "embedding", "int8", Policy(8, 0.90, most_error=0.75), _MINILM_INT8),
-    Row(QUALITY, "embedding", "int4", Policy(5, 0.80, most_error=1.0), _INT4),
-    Row(QUALITY, "hidden", "fp32", Policy(70, 0.9999, most_error=1e-3), _ORDER),
-    Row(QUALITY, "hidden", "fp16", Policy(40, 0.999, most_error=0.05), _HALF),
-    Row(QUALITY, "hidden", HALF_ARITHMETIC, Policy(30, 0.99, most_error=0.1), _HALF_SUMS),
-    Row(QUALITY, "hidden", "int16", Policy(10, 0.90, most_error=0.75), _INT16),
-    Row(QUALITY, "hidden", "int8", Policy(8, 0.80, most_error=1.0), _MINILM_INT8),
-    Row(QUALITY, "hidden", "int4", Policy(5, 0.60, most_error=1.5), _INT4),
-    Row(QUALITY, "logits", "fp32", Policy(60, None, 1e-3, most_error=2e-3, most_kl=1e-6), _SCORES),
-    Row(QUALITY, "logits", "fp16", Policy(40, None, 0.05, most_error=0.05, most_kl=1e-3), _SCORES),
-    Row(QUALITY, "logits", HALF_ARITHMETIC, Policy(30, None, 0.1, most_error=0.1, most_kl=5e-3), _HALF_SUMS),
-    Row(QUALITY, "logits", "int16", Policy(10, None, 0.5, most_error=0.5, most_kl=0.1), _SCORES),
-    Row(QUALITY, "logits", "int8", Policy(6, None, 1.0, most_error=0.75, most_kl=0.2), _SCORES),
-    Row(QUALITY, "logits", "int4", Policy(3, None, 2.0, most_error=1.0, most_kl=0.5), _SCORES),
-    Row(QUALITY, LOG_PROBABILITIES, "fp32", Policy(60, None, 1e-3, most_error=2e-3, most_kl=1e-6), _TEXT),
-    Row(QUALITY, LOG_PROBABILITIES, "fp16", Policy(40, None, 0.05, most_error=0.05, most_kl=1e-3), _TEXT),
-    Row(QUALITY, LOG_PROBABILITIES, HALF_ARITHMETIC, Policy(30, None, 0.1, most_error=0.1, most_kl=5e-3), _HALF_SUMS),
-    Row(QUALITY, LOG_PROBABILITIES, "int16", Policy(12, None, 1.0, most_error=1.0, most_kl=0.2), _TEXT),
-    Row(QUALITY, LOG_PROBABILITIES, "int8", Policy(12, None, 1.0, most_error=1.0, most_kl=0.2), _TEXT),
-    Row(QUALITY, LOG_PROBABILITIES, "int4", Policy(6, None, 3.0, most_error=1.5, most_kl=1.0), _TEXT),
-    Row(QUALITY, "tensor", "fp32", Policy(60, most_error=2e-3), _TENSOR),
-    Row(QUALITY, "tensor", "fp16", Policy(40, most_error=0.05), _TENSOR),
-    Row(QUALITY, "tensor", HALF_ARITHMETIC, Policy(30, most_error=0.1), _TENSOR),
-    Row(QUALITY, "tensor", "int16", Policy(10, most_error=0.75), _TENSOR),
-    Row(QUALITY, "tensor", "int8", Policy(8, most_error=1.0), _TENSOR),
-    Row(QUALITY, "tensor", "int4", Policy(5, most_error=1.5), _TENSOR),
-    Row(EXECUTOR, ANY, "fp32", Policy(80, most_error=5e-4), _ORDER),
-    Row(EXECUTOR, ANY, "fp16", Policy(50, most_error=0.02), _HALF),
-    Row(EXECUTOR, ANY, HALF_ARITHMETIC, Policy(35, most_error=0.05), _HALF_SUMS),
-    Row(EXECUTOR, ANY, "int16", Policy(24, most_error=0.25), _STEP),
-    Row(EXECUTOR, ANY, "int8", Policy(24, most_error=0.25), _STEP),
-    Row(EXECUTOR, ANY, "int4", Policy(24, most_error=0.25), _STEP),
+    Row(QUALITY, "embedding", "fp32", Policy(70, 0.99999, max_error=1e-3), _ORDER),
+    Row(QUALITY, "embedding", "fp16", Policy(45, 0.9999, max_error=0.02), _HALF),
+    Row(QUALITY, "embedding", HALF_ARITHMETIC, Policy(35, 0.999, max_error=0.05), _HALF_SUMS),
+    Row(QUALITY, "embedding", "int16", Policy(12, 0.95, max_error=0.5), _INT16),
+    Row(QUALITY, "embedding", "int8", Policy(8, 0.90, max_error=0.75), _MINILM_INT8),
+    Row(QUALITY, "embedding", "int4", Policy(5, 0.80, max_error=1.0), _INT4),
+    Row(QUALITY, "hidden", "fp32", Policy(70, 0.9999, max_error=1e-3), _ORDER),
+    Row(QUALITY, "hidden", "fp16", Policy(40, 0.999, max_error=0.05), _HALF),
+    Row(QUALITY, "hidden", HALF_ARITHMETIC, Policy(30, 0.99, max_error=0.1), _HALF_SUMS),
+    Row(QUALITY, "hidden", "int16", Policy(10, 0.90, max_error=0.75), _INT16),
+    Row(QUALITY, "hidden", "int8", Policy(8, 0.80, max_error=1.0), _MINILM_INT8),
+    Row(QUALITY, "hidden", "int4", Policy(5, 0.60, max_error=1.5), _INT4),
+    Row(QUALITY, "logits", "fp32", Policy(60, None, 1e-3, max_error=2e-3, max_kl=1e-6), _SCORES),
+    Row(QUALITY, "logits", "fp16", Policy(40, None, 0.05, max_error=0.05, max_kl=1e-3), _SCORES),
+    Row(QUALITY, "logits", HALF_ARITHMETIC, Policy(30, None, 0.1, max_error=0.1, max_kl=5e-3), _HALF_SUMS),
+    Row(QUALITY, "logits", "int16", Policy(10, None, 0.5, max_error=0.5, max_kl=0.1), _SCORES),
+    Row(QUALITY, "logits", "int8", Policy(6, None, 1.0, max_error=0.75, max_kl=0.2), _SCORES),
+    Row(QUALITY, "logits", "int4", Policy(3, None, 2.0, max_error=1.0, max_kl=0.5), _SCORES),
+    Row(QUALITY, LOG_PROBABILITIES, "fp32", Policy(60, None, 1e-3, max_error=2e-3, max_kl=1e-6), _TEXT),
+    Row(QUALITY, LOG_PROBABILITIES, "fp16", Policy(40, None, 0.05, max_error=0.05, max_kl=1e-3), _TEXT),
+    Row(QUALITY, LOG_PROBABILITIES, HALF_ARITHMETIC, Policy(30, None, 0.1, max_error=0.1, max_kl=5e-3), _HALF_SUMS),
+    Row(QUALITY, LOG_PROBABILITIES, "int16", Policy(12, None, 1.0, max_error=1.0, max_kl=0.2), _TEXT),
+    Row(QUALITY, LOG_PROBABILITIES, "int8", Policy(12, None, 1.0, max_error=1.0, max_kl=0.2), _TEXT),
+    Row(QUALITY, LOG_PROBABILITIES, "int4", Policy(6, None, 3.0, max_error=1.5, max_kl=1.0), _TEXT),
+    Row(QUALITY, "tensor", "fp32", Policy(60, max_error=2e-3), _TENSOR),
+    Row(QUALITY, "tensor", "fp16", Policy(40, max_error=0.05), _TENSOR),
+    Row(QUALITY, "tensor", HALF_ARITHMETIC, Policy(30, max_error=0.1), _TENSOR),
+    Row(QUALITY, "tensor", "int16", Policy(10, max_error=0.75), _TENSOR),
+    Row(QUALITY, "tensor", "int8", Policy(8, max_error=1.0), _TENSOR),
+    Row(QUALITY, "tensor", "int4", Policy(5, max_error=1.5), _TENSOR),
+    Row(EXECUTOR, ANY, "fp32", Policy(80, max_error=5e-4), _ORDER),
+    Row(EXECUTOR, ANY, "fp16", Policy(50, max_error=0.02), _HALF),
+    Row(EXECUTOR, ANY, HALF_ARITHMETIC, Policy(35, max_error=0.05), _HALF_SUMS),
+    Row(EXECUTOR, ANY, "int16", Policy(24, max_error=0.25), _STEP),
+    Row(EXECUTOR, ANY, "int8", Policy(24, max_error=0.25), _STEP),
+    Row(EXECUTOR, ANY, "int4", Policy(24, max_error=0.25), _STEP),
 )
 _BY_PLACE: Mapping[tuple[str, str, Width], Policy] = {(r.judged, r.kind, r.width): r.policy for r in POLICIES}
 
-LEAST_METRIC: Mapping[Width, float] = {
+MIN_METRIC: Mapping[Width, float] = {
     "fp32": 0.999, "fp16": 0.999, HALF_ARITHMETIC: 0.99, "int16": 0.99, "int8": 0.99, "int4": 0.85,
 }  # fmt: skip
 """The share of the reference's task metric that a width must keep: MLPerf's rules of 99.9 % and of 99 %, and a looser
@@ -205,9 +205,9 @@ def judge(
         "largest_error": error,
         "relative_error": relative_error(left, error),
         "sqnr_db": sqnr_db(left, right),
-        "least_cosine": float(row_cosines(left, right).min(initial=1.0)),
+        "min_cosine": float(row_cosines(left, right).min(initial=1.0)),
     }
-    if policy.most_kl is not None and rows[0].shape[-1] > 1:
+    if policy.max_kl is not None and rows[0].shape[-1] > 1:
         figures["kl"] = float(divergences(*rows).mean()) if left.size else 0.0
     reasons = [] if left.size else ["no value was compared"]
     if not np.all(np.isfinite(right)):
@@ -222,15 +222,15 @@ def judge(
 
 def _broken_limits(policy: Policy, figures: Mapping[str, float]) -> list[str]:
     reasons = []
-    if figures["sqnr_db"] < policy.least_sqnr_db:
-        reasons.append(f"SQNR is {figures['sqnr_db']:.1f} dB, at least {policy.least_sqnr_db:g} is wanted")
-    if policy.least_cosine is not None and figures["least_cosine"] < policy.least_cosine:
-        reasons.append(f"a row's cosine is {figures['least_cosine']:.5f}, at least {policy.least_cosine:g} is wanted")
-    if policy.most_error is not None and figures["relative_error"] > policy.most_error:
-        error, most = figures["relative_error"], policy.most_error
-        reasons.append(f"a value is off by {error:.2g} of the largest, at most {most:g} is allowed")
-    if policy.most_kl is not None and not figures.get("kl", 0.0) <= policy.most_kl:
-        reasons.append(f"the KL divergence is {figures['kl']:.2g} nats, at most {policy.most_kl:g} is allowed")
+    if figures["sqnr_db"] < policy.min_sqnr_db:
+        reasons.append(f"SQNR is {figures['sqnr_db']:.1f} dB, at least {policy.min_sqnr_db:g} is wanted")
+    if policy.min_cosine is not None and figures["min_cosine"] < policy.min_cosine:
+        reasons.append(f"a row's cosine is {figures['min_cosine']:.5f}, at least {policy.min_cosine:g} is wanted")
+    if policy.max_error is not None and figures["relative_error"] > policy.max_error:
+        error, maximum = figures["relative_error"], policy.max_error
+        reasons.append(f"a value is off by {error:.2g} of the largest, at most {maximum:g} is allowed")
+    if policy.max_kl is not None and not figures.get("kl", 0.0) <= policy.max_kl:
+        reasons.append(f"the KL divergence is {figures['kl']:.2g} nats, at most {policy.max_kl:g} is allowed")
     return reasons
 
 

@@ -60,7 +60,7 @@ _GREATEST_VERSIONS = {
 _PER_CHANNEL = "int8 weights with a scale for each channel beside float activations"
 _WRONG_PER_CHANNEL = {"FULLY_CONNECTED", "EMBEDDING_LOOKUP"}
 _PLAIN_PRECISIONS = {"fp32", "fp16"}
-"""Those of our precisions that have no integer weights beside floats; in static ones the embedding tables are such."""
+"""Those of our precisions that have no integer weights beside floats; in static ones the embeddings are such."""
 _RIGHT_PER_CHANNEL = {"CONV_2D", "DEPTHWISE_CONV_2D", "DEQUANTIZE", "DELEGATE"}
 
 _logger = logging.getLogger(__name__)

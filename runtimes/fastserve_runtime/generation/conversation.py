@@ -23,7 +23,7 @@ def answered(messages: Messages, text: str) -> Messages:
     return (*messages, {"role": "assistant", "content": text})
 
 
-def fitted(messages: Messages, count_tokens: Callable[[Messages], int], most: int) -> tuple[Messages, int]:
+def fitted(messages: Messages, count_tokens: Callable[[Messages], int], maximum: int) -> tuple[Messages, int]:
     """Drop the oldest turns of a conversation until the rest fits.
 
     A turn is a message of the user with what follows it; system messages at the beginning and the last turn stay.
@@ -31,13 +31,13 @@ def fitted(messages: Messages, count_tokens: Callable[[Messages], int], most: in
     Args:
         messages: the conversation.
         count_tokens: tells how many tokens a conversation has.
-        most: how many it may have.
+        maximum: how many it may have.
 
     Returns:
         The rest, which may still be too long, and how many turns were dropped.
     """
     dropped = 0
-    while count_tokens(messages) > most:
+    while count_tokens(messages) > maximum:
         shorter = _without_oldest_turn(messages)
         if shorter is None:
             break

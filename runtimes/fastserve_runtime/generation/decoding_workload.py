@@ -77,10 +77,10 @@ class GenerationWorkload:
         return scores
 
 
-def _prompts(sequences: Sequence[Any], count: int, most: int) -> list[list[int]]:
+def _prompts(sequences: Sequence[Any], count: int, maximum: int) -> list[list[int]]:
     """Return prompts of exactly so many tokens, made of real ones, each beginning with another sequence."""
     found = []
-    for first in range(min(most, len(sequences))):
+    for first in range(min(maximum, len(sequences))):
         tokens = np.concatenate([*sequences[first:], *sequences[:first]])
         found.append(np.resize(tokens, count).tolist())
     return found

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     Scores = NDArray[np.float32]
 
-_MOST = float(np.finfo(np.float32).max)
+_MAX = float(np.finfo(np.float32).max)
 
 
 class LogitsProcessor(Protocol):
@@ -162,7 +162,7 @@ class RemoveInvalidValues:
 
     def __call__(self, scores: Scores, tokens: Sequence[int]) -> Scores:  # noqa: ARG002
         """See `LogitsProcessor`."""
-        return np.nan_to_num(scores, copy=False, nan=0.0, posinf=_MOST, neginf=-_MOST)
+        return np.nan_to_num(scores, copy=False, nan=0.0, posinf=_MAX, neginf=-_MAX)
 
 
 class ExponentialDecayLengthPenalty:

@@ -22,7 +22,7 @@ from fastserve_runtime.generation.logits_processors import (
 )
 
 _LONGEST_NGRAM = 2**20
-_MOST = 3e38
+_MAX = 3e38
 """Above any score, and still a float32."""
 
 
@@ -158,8 +158,8 @@ class ProcessorSettings:
 NAMES = tuple(field.name for field in fields(ProcessorSettings))
 
 
-def _count(value: Any, most: int = 2**31) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < most:
+def _count(value: Any, maximum: int = 2**31) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < maximum:
         raise ValueError
     return value
 
@@ -168,12 +168,12 @@ def _number(value: Any) -> float:
     """Read a number; an infinite one, which JSON does not have, as the largest of its sign."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
         raise ValueError
-    return min(max(float(value), -_MOST), _MOST)
+    return min(max(float(value), -_MAX), _MAX)
 
 
 def _factor(value: Any) -> float:
     number = _number(value)
-    if not 0 < number < _MOST:
+    if not 0 < number < _MAX:
         raise ValueError
     return number
 

@@ -242,8 +242,8 @@ def _nucleus(probabilities: NDArray[np.float64], top_p: float) -> NDArray[np.int
     size = _FIRST_NUCLEUS
     while True:
         if size < chances.size:
-            least = np.partition(chances, chances.size - size)[chances.size - size]
-            top = np.flatnonzero(chances >= least)
+            minimum = np.partition(chances, chances.size - size)[chances.size - size]
+            top = np.flatnonzero(chances >= minimum)
         else:
             top = np.arange(chances.size)
         best_first = top[np.argsort(chances[top], kind="stable")[::-1]]

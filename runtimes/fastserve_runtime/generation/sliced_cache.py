@@ -194,10 +194,10 @@ def _shape(past: TensorSpec, rows: int) -> tuple[int, ...]:
 
 def _context(signature: Signature, wanted: int | None) -> int:
     (slots,) = next(t for t in signature.inputs if t.name == CACHED_POSITIONS).dims
-    most = slots if isinstance(slots, int) else slots.max
-    if wanted is None and most >= _EMPTY:
+    maximum = slots if isinstance(slots, int) else slots.max
+    if wanted is None and maximum >= _EMPTY:
         raise UsageError("The model leaves open how many tokens its context has.", "Say how many.")
-    context = most if wanted is None else min(wanted, most)
+    context = maximum if wanted is None else min(wanted, maximum)
     if context < 2:
         raise UsageError(f"A context of {context} tokens is too small.", "Take at least 2.")
     return context

@@ -16,7 +16,7 @@ _LARGEST_VALUE = 4
 """A single value may have this many times the characters of the output."""
 _ALL_VALUES = 128
 """All values made during one rendering may have this many times the characters of the output."""
-_MOST_BITS = 4096
+_MAX_BITS = 4096
 _WIDEST = 1000
 _WIDE_FIELD = re.compile(r"\d{4,}")
 _NAME = r"%(?:\([^()]*\))?"
@@ -173,7 +173,7 @@ class Meter:
                 raise LimitReached(f"gives {size} to '{name}', which takes at most {_WIDEST}")
 
     def _bits(self, count: int) -> None:
-        if count > _MOST_BITS:
+        if count > _MAX_BITS:
             raise LimitReached(f"makes a number of about {count} bits")
 
 

@@ -41,7 +41,7 @@ class TokenLoop:
         prompt: Sequence[int],
         sampler: Sampler,
         *,
-        most: int,
+        maximum: int,
         end_tokens: frozenset[int] = frozenset(),
         is_cancelled: Callable[[], bool] = lambda: False,
     ) -> Iterator[int]:
@@ -52,7 +52,7 @@ class TokenLoop:
         Args:
             prompt: at least one token, and fewer than the context takes.
             sampler: chooses among the scores.
-            most: how many tokens at most, at least 1.
+            maximum: how many tokens at most, at least 1.
             end_tokens: those that end the text.
             is_cancelled: asked before each token, and between the parts of a long prompt.
 
@@ -73,7 +73,7 @@ class TokenLoop:
                 return
             scores = self._feed(fresh[start : start + _PART])
         seen = list(prompt)
-        for count in range(1, most + 1):
+        for count in range(1, maximum + 1):
             if is_cancelled():
                 self.finish_reason = "cancelled"
                 return
@@ -81,7 +81,7 @@ class TokenLoop:
             seen.append(token)
             if token in end_tokens or sampler.is_complete:
                 self.finish_reason = "stop"
-            elif count == most:
+            elif count == maximum:
                 self.finish_reason = "length"
             elif self.decoder.position == self.decoder.context:
                 self.finish_reason = "context"

@@ -1,8 +1,8 @@
-"""Traces: token sequences that a decoder is made to follow, and what it thinks of each next token.
+"""Traces: token sequences that a decoder is made to follow, and its log-probabilities of each next token.
 
 A trace's first tokens are fed at once, as a prompt is; the others one by one, whatever the decoder itself would have
-chosen (teacher forcing). What it thinks is kept for a few candidates only, the likeliest ones of the reference: a whole
-vocabulary for each token would make goldens of many megabytes.
+chosen (teacher forcing). These log-probabilities are kept for a few candidates only, the likeliest ones of the
+reference: a whole vocabulary for each token would make goldens of many megabytes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ once, int32 [traces]; candidates for what follows each position, int32 [traces, 
 whether what follows a position is looked at, bool [traces, positions]."""
 
 LOG_PROBABILITIES, NEXT_TOKEN = "log_probabilities", "next_token"
-"""What a decoder thinks, float32, zeros where it is not looked at: the natural logarithms of the candidates'
+"""A decoder's log-probabilities, float32, zeros where it is not looked at: the natural logarithms of the candidates'
 probabilities and of the likeliest other token's, [traces, positions, candidates + 1]; and of the token that follows in
 the trace, [traces, positions, 1]."""
 
@@ -84,7 +84,7 @@ def empty_outputs(inputs: Tensors) -> dict[str, Tensor]:
 
 
 def record(outputs: Tensors, row: int, position: int, scores: NDArray[np.floating], trace: Trace) -> None:
-    """Write down what a decoder thinks of the token behind a position.
+    """Write down a decoder's log-probabilities of the token behind a position.
 
     Args:
         outputs: of `empty_outputs`.

@@ -33,15 +33,15 @@ def typical_p(probabilities: Probabilities, mass: float) -> Kept:
     return kept
 
 
-def epsilon_cutoff(probabilities: Probabilities, least: float) -> Kept:
+def epsilon_cutoff(probabilities: Probabilities, minimum: float) -> Kept:
     """Keep those that have at least so much, and the best (arXiv 2210.15191)."""
-    return np.asarray((probabilities >= least) | (probabilities >= probabilities.max()))
+    return np.asarray((probabilities >= minimum) | (probabilities >= probabilities.max()))
 
 
 def eta_cutoff(probabilities: Probabilities, epsilon: float) -> Kept:
     """Keep those that have as much as the distribution's entropy lets expect, and the best (arXiv 2210.15191)."""
-    least = min(epsilon, float(np.sqrt(epsilon) * np.exp(-entropy(probabilities))))
-    return epsilon_cutoff(probabilities, least)
+    minimum = min(epsilon, float(np.sqrt(epsilon) * np.exp(-entropy(probabilities))))
+    return epsilon_cutoff(probabilities, minimum)
 
 
 def entropy(probabilities: Probabilities) -> float:

@@ -12,7 +12,7 @@ from fastserve_runtime.bundle.manifest import Variant
 from fastserve_runtime.bundle.reader import Bundle
 from fastserve_runtime.engines import installed_engine
 from fastserve_runtime.errors import FastServeError, UsageError
-from fastserve_runtime.measurement.latency import LEAST_SECONDS, MOST_SECONDS
+from fastserve_runtime.measurement.latency import MAX_SECONDS, MIN_SECONDS
 from fastserve_runtime.measurement.measurement import measurement_document
 from fastserve_runtime.measurement.measuring import MeasuredModel, import_seconds, measured_model
 from fastserve_runtime.measurement.sustained import SustainedRun, Window, run_sustained
@@ -56,8 +56,8 @@ def benchmarked(
     variant: str | None = None,
     engine: str | None = None,
     threads: int | None = None,
-    least_seconds: float = LEAST_SECONDS,
-    most_seconds: float = MOST_SECONDS,
+    min_seconds: float = MIN_SECONDS,
+    max_seconds: float = MAX_SECONDS,
     on_start: Callable[[str], object] | None = None,
 ) -> Iterator[Benchmark]:
     """Measure a variant on its realistic golden texts, in this process, and keep it open inside the block.
@@ -67,8 +67,8 @@ def benchmarked(
         variant: measure this one; the best that runs here if left out.
         engine: use this engine and no other.
         threads: how many threads one call may use.
-        least_seconds: time calls for at least so long.
-        most_seconds: stop after this.
+        min_seconds: time calls for at least so long.
+        max_seconds: stop after this.
         on_start: gets a sentence that says what is measured, before the long work begins.
 
     Raises:
@@ -91,7 +91,7 @@ def benchmarked(
     inputs: Arrays = {name: value[realistic] for name, value in golden.inputs.items()}
     samples = int(realistic.sum())
     if on_start is not None:
-        on_start(f"Measuring {chosen.id} with {found.NAME} {found.version()}; at most {most_seconds * 4 / 3:.0f} s ...")
+        on_start(f"Measuring {chosen.id} with {found.NAME} {found.version()}; at most {max_seconds * 4 / 3:.0f} s ...")
     with measured_model(
         bundle.manifest.task,
         found,
@@ -99,8 +99,8 @@ def benchmarked(
         chosen.graphs,
         inputs,
         threads=count,
-        least_seconds=least_seconds,
-        most_seconds=most_seconds,
+        min_seconds=min_seconds,
+        max_seconds=max_seconds,
     ) as model:
         yield Benchmark(chosen, samples, model)
 

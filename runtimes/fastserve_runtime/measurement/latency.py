@@ -13,9 +13,9 @@ from fastserve_runtime.parsing import Fields
 
 WARM_UP_SECONDS = 0.5
 WARM_UP_CALLS = 5
-LEAST_SECONDS = 3.0
-MOST_SECONDS = 15.0
-MOST_QUERIES = 20_000
+MIN_SECONDS = 3.0
+MAX_SECONDS = 15.0
+MAX_QUERIES = 20_000
 
 _TAIL_RATIO = 1.5
 _DRIFT_RATIO = 1.2
@@ -29,22 +29,22 @@ class Latency:
     Attributes:
         queries: how many calls were timed after warm-up.
         p50: MLPerf early-stopping estimate; so are p90 and p99. None where there were too few queries.
-        doubts: why the figures are not trustworthy; empty where they are.
+        warnings: why the figures are not trustworthy; empty where they are.
     """
 
     queries: int
     mean: float
-    least: float
-    most: float
+    minimum: float
+    maximum: float
     p50: float | None
     p90: float | None
     p99: float | None
-    doubts: tuple[str, ...]
+    warnings: tuple[str, ...]
 
     @property
     def is_trustworthy(self) -> bool:
         """Whether the run was steady enough to quote."""
-        return not self.doubts
+        return not self.warnings
 
     @property
     def trusted_p90(self) -> float | None:
@@ -54,36 +54,36 @@ class Latency:
     @property
     def upper_bound(self) -> float:
         """The p90 estimate; the longest call that was seen where that cannot be trusted."""
-        return self.most if self.trusted_p90 is None else self.trusted_p90
+        return self.maximum if self.trusted_p90 is None else self.trusted_p90
 
 
 def measure_latency(
     call: Callable[[int], object],
     *,
-    least_seconds: float = LEAST_SECONDS,
-    most_seconds: float = MOST_SECONDS,
+    min_seconds: float = MIN_SECONDS,
+    max_seconds: float = MAX_SECONDS,
     clock: Callable[[], float] = time.perf_counter,
     cpu_clock: Callable[[], float] = time.process_time,
 ) -> Latency:
     """Time a call again and again.
 
-    After warm-up, at least the 64 queries that the p90 estimate needs are timed, for at least `least_seconds` and at
-    most `most_seconds`. A model that reaches 662 queries in that time gets a p99 too; one too slow for 64 gets none of
+    After warm-up, at least the 64 queries that the p90 estimate needs are timed, for at least `min_seconds` and at
+    most `max_seconds`. A model that reaches 662 queries in that time gets a p99 too; one too slow for 64 gets none of
     the estimates that need them.
 
     Args:
         call: runs the model once; gets the number of the call, to take another input each time.
-        least_seconds: go on at least so long.
-        most_seconds: stop after this.
+        min_seconds: go on at least so long.
+        max_seconds: stop after this.
         clock: wall-clock seconds.
         cpu_clock: processor seconds of this process.
     """
     started = clock()
     index = 0
-    while index < WARM_UP_CALLS or clock() - started < min(WARM_UP_SECONDS, most_seconds / 10):
+    while index < WARM_UP_CALLS or clock() - started < min(WARM_UP_SECONDS, max_seconds / 10):
         call(index)
         index += 1
-        if clock() - started > most_seconds / 3:
+        if clock() - started > max_seconds / 3:
             break
     latencies: list[float] = []
     needed = queries_needed(0.9)
@@ -95,8 +95,8 @@ def measure_latency(
         before, now = now, clock()
         latencies.append(now - before)
         elapsed = now - begun
-        is_enough = len(latencies) >= needed and elapsed >= least_seconds
-        if is_enough or elapsed >= most_seconds or len(latencies) >= MOST_QUERIES:
+        is_enough = len(latencies) >= needed and elapsed >= min_seconds
+        if is_enough or elapsed >= max_seconds or len(latencies) >= MAX_QUERIES:
             break
     busy = (cpu_clock() - cpu_begun) / max(now - begun, 1e-9)
     return summarize(latencies, busy_share=busy)
@@ -113,18 +113,18 @@ def summarize(latencies: Sequence[float], *, busy_share: float = 1.0) -> Latency
     return Latency(
         queries=len(latencies),
         mean=statistics.fmean(latencies),
-        least=min(latencies),
-        most=max(latencies),
+        minimum=min(latencies),
+        maximum=max(latencies),
         p50=p50,
         p90=p90,
         p99=p99,
-        doubts=tuple(_doubts(latencies, p90, busy_share)),
+        warnings=tuple(_warnings(latencies, p90, busy_share)),
     )
 
 
 def latency_document(latency: Latency) -> dict[str, Any]:
     """Return a latency as JSON, seconds."""
-    return {**asdict(latency), "doubts": list(latency.doubts), "trustworthy": latency.is_trustworthy}
+    return {**asdict(latency), "warnings": list(latency.warnings), "trustworthy": latency.is_trustworthy}
 
 
 def parse_latency(fields: Fields) -> Latency:
@@ -136,28 +136,28 @@ def parse_latency(fields: Fields) -> Latency:
     return Latency(
         queries=fields.count("queries"),
         mean=fields.number("mean"),
-        least=fields.number("least"),
-        most=fields.number("most"),
+        minimum=fields.number("minimum"),
+        maximum=fields.number("maximum"),
         p50=fields.optional_number("p50"),
         p90=fields.optional_number("p90"),
         p99=fields.optional_number("p99"),
-        doubts=fields.texts("doubts"),
+        warnings=fields.texts("warnings"),
     )
 
 
-def _doubts(latencies: Sequence[float], p90: float | None, busy_share: float) -> list[str]:
-    doubts = []
+def _warnings(latencies: Sequence[float], p90: float | None, busy_share: float) -> list[str]:
+    warnings = []
     median = statistics.median(latencies)
     if p90 is None:
-        doubts.append(f"only {len(latencies)} queries ran in the time; the p90 estimate needs {queries_needed(0.9)}")
+        warnings.append(f"only {len(latencies)} queries ran in the time; the p90 estimate needs {queries_needed(0.9)}")
     elif p90 > _TAIL_RATIO * median:
-        doubts.append(f"p90 is {p90 / max(median, 1e-12):.1f} times the median")
+        warnings.append(f"p90 is {p90 / max(median, 1e-12):.1f} times the median")
     third = len(latencies) // 3
     if third:
         first, last = statistics.median(latencies[:third]), statistics.median(latencies[-third:])
         drift = max(first, last) / max(min(first, last), 1e-12)
         if drift > _DRIFT_RATIO:
-            doubts.append(f"the first and last thirds differ by {drift:.1f} times")
+            warnings.append(f"the first and last thirds differ by {drift:.1f} times")
     if busy_share < _BUSY_SHARE:
-        doubts.append(f"the process had a processor for only {busy_share:.0%} of the time")
-    return doubts
+        warnings.append(f"the process had a processor for only {busy_share:.0%} of the time")
+    return warnings

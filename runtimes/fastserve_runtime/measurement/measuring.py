@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from fastserve_runtime.bundle.manifest import Graph, parse_signature
 from fastserve_runtime.engines import installed_engine
 from fastserve_runtime.errors import is_disk_full
-from fastserve_runtime.measurement.latency import LEAST_SECONDS, MOST_SECONDS, measure_latency
+from fastserve_runtime.measurement.latency import MAX_SECONDS, MIN_SECONDS, measure_latency
 from fastserve_runtime.measurement.machine import this_machine
 from fastserve_runtime.measurement.measurement import (
     FirstToken,
@@ -69,8 +69,8 @@ def measured_model(
     *,
     threads: int,
     timed_samples: int | None = None,
-    least_seconds: float = LEAST_SECONDS,
-    most_seconds: float = MOST_SECONDS,
+    min_seconds: float = MIN_SECONDS,
+    max_seconds: float = MAX_SECONDS,
 ) -> Iterator[MeasuredModel]:
     """Measure a model in this process and keep it open inside the block.
 
@@ -85,8 +85,8 @@ def measured_model(
         inputs: by name, samples along the first axis.
         threads: how many threads one call may use.
         timed_samples: the timed calls take the first so many samples in turn; all if left out.
-        least_seconds: time calls for at least so long.
-        most_seconds: stop after this.
+        min_seconds: time calls for at least so long.
+        max_seconds: stop after this.
 
     Raises:
         BundleError: the engine refuses the model.
@@ -102,9 +102,9 @@ def measured_model(
         called = time.perf_counter()
         workload.run(0)
         first = time.perf_counter()
-        latency = measure_latency(workload.run, least_seconds=least_seconds, most_seconds=most_seconds)
+        latency = measure_latency(workload.run, min_seconds=min_seconds, max_seconds=max_seconds)
         prompt = workload.first_token()
-        first_token = None if prompt is None else measured_first_token(prompt, least_seconds, most_seconds)
+        first_token = None if prompt is None else measured_first_token(prompt, min_seconds, max_seconds)
         after = read_memory()
         measurement = Measurement(
             machine=this_machine(),
@@ -124,12 +124,10 @@ def measured_model(
         yield MeasuredModel(measurement, workload)
 
 
-def measured_first_token(prompt: FirstTokenCall, least_seconds: float, most_seconds: float) -> FirstToken:
+def measured_first_token(prompt: FirstTokenCall, min_seconds: float, max_seconds: float) -> FirstToken:
     """Time prompts to their first token, for about so long."""
-    longest = FIRST_TOKEN_PATIENCE * most_seconds
-    return FirstToken(
-        prompt.prompt_tokens, measure_latency(prompt.call, least_seconds=least_seconds, most_seconds=longest)
-    )
+    longest = FIRST_TOKEN_PATIENCE * max_seconds
+    return FirstToken(prompt.prompt_tokens, measure_latency(prompt.call, min_seconds=min_seconds, max_seconds=longest))
 
 
 def import_seconds(engine: Engine) -> float:
@@ -171,7 +169,7 @@ def measure(request: Mapping[str, Any]) -> Measurement:
         inputs,
         threads=request["threads"],
         timed_samples=request["timed_samples"],
-        most_seconds=request.get("most_seconds", MOST_SECONDS),
+        max_seconds=request.get("max_seconds", MAX_SECONDS),
     ) as measured:
         outputs, seconds = measured.workload.run_all()
     arrays: dict[str, Any] = dict(outputs)

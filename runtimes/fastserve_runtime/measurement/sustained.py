@@ -11,9 +11,9 @@ from fastserve_runtime.measurement.early_stopping import percentile_estimate
 from fastserve_runtime.measurement.thermal import ThermalReading, read_thermal
 from fastserve_runtime.processes.interruption import answer_ctrl_c
 
-LEAST_WINDOW_SECONDS = 1.0
-MOST_WINDOWS = 30
-MOST_LATENCIES = 20_000
+MIN_WINDOW_SECONDS = 1.0
+MAX_WINDOWS = 30
+MAX_LATENCIES = 20_000
 """A window of more calls keeps every second latency, or every fourth, and so on, for its percentiles."""
 
 
@@ -78,7 +78,7 @@ class SustainedRun:
 
 def window_length(seconds: float) -> float:
     """Return how long the windows of a run should be, in seconds: at most MOST_WINDOWS, none under a second."""
-    return max(LEAST_WINDOW_SECONDS, seconds / MOST_WINDOWS)
+    return max(MIN_WINDOW_SECONDS, seconds / MAX_WINDOWS)
 
 
 def run_sustained(
@@ -159,7 +159,7 @@ class _Recorder:
         )
 
     def _keep(self, latency: float) -> None:
-        if len(self._latencies) == MOST_LATENCIES:
+        if len(self._latencies) == MAX_LATENCIES:
             del self._latencies[1::2]
             self._stride *= 2
         self._latencies.append(latency)

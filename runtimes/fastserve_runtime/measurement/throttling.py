@@ -9,7 +9,7 @@ from typing import Any
 
 from fastserve_runtime.measurement.sustained import SustainedRun, Window
 
-LEAST_WINDOWS = 3
+MIN_WINDOWS = 3
 TOLERANCE = 0.05
 """A loss of speed or frequency up to this share counts as none."""
 
@@ -76,7 +76,7 @@ def judge(run: SustainedRun) -> Judgement:
         f"the kernel counted {counted} throttling events during the run" if counted > 0 else None,
         f"the firmware reported during the run: {', '.join(sorted(states))}" if states else None,
     )
-    if len(windows) < LEAST_WINDOWS:
+    if len(windows) < MIN_WINDOWS:
         pace = Pace.THROTTLED if is_held_back else Pace.TOO_SHORT
         short = f"only {len(windows)} windows of {run.window_seconds:.0f} s were run"
         return Judgement(pace, None, None, _sentences(*told, short))

@@ -104,7 +104,7 @@ class QuestionAnswering(TextPipeline):
         from fastserve_runtime.conformance.answer_spans import Span, answered, candidates
 
         pairs, is_one = given_pairs(inputs, question, context)
-        _check_at_least_1(top_k=top_k, max_answer_len=max_answer_len)
+        _check_at_min_1(top_k=top_k, max_answer_len=max_answer_len)
         settings = checked_context_settings(self._contexts(), doc_stride, max_question_len)
         windows = self.preprocessor.windows(pairs, long_text, prompt=prompt, context=settings)
         outputs = self._run(windows)
@@ -119,7 +119,7 @@ class QuestionAnswering(TextPipeline):
                 )
             spans, null = answered(
                 outputs, tokens.is_context, tokens.spans, [pair[1]] * len(windows.text_of), rows,
-                most=candidates(top_k, align_to_words=align_to_words), longest=max_answer_len,
+                maximum=candidates(top_k, align_to_words=align_to_words), longest=max_answer_len,
             )  # fmt: skip
             if handle_impossible_answer:
                 spans = sorted([*spans, Span("", 0, 0, null)], key=lambda span: -span.score)
@@ -167,7 +167,7 @@ def rehearse(pipeline: QuestionAnswering, texts: Inputs) -> object:
     return pipeline([pair for pair in given if all(part.strip() for part in pair)])
 
 
-def _check_at_least_1(**numbers: int) -> None:
+def _check_at_min_1(**numbers: int) -> None:
     for name, value in numbers.items():
         if value < 1:
             raise UsageError(f"{name} is {value}.", "Give at least 1.")

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 OUTPUT_KINDS: Mapping[str, str] = {LOG_PROBABILITIES: "log-probabilities", NEXT_TOKEN: "log-probabilities"}
 GOLDEN_INPUTS = INPUTS
-MOST_NEW_TOKENS = 256
+MAX_NEW_TOKENS = 256
 """As many tokens are generated at most where the caller does not say."""
 
 
@@ -147,7 +147,7 @@ class TextGeneration(ClosedAtEnd):
         self,
         prompt: str | Sequence[Message],
         *,
-        max_new_tokens: int = MOST_NEW_TOKENS,
+        max_new_tokens: int = MAX_NEW_TOKENS,
         temperature: float | None = None,
         top_k: int | None = None,
         top_p: float | None = None,
@@ -259,7 +259,7 @@ class _Run:
         called: tuple[ToolCall, ...] = ()
         first = last = None
         reason: FinishReason | None = None
-        tokens = self._loop.run(prompt, sampler, most=room, end_tokens=ends, is_cancelled=is_cancelled)
+        tokens = self._loop.run(prompt, sampler, maximum=room, end_tokens=ends, is_cancelled=is_cancelled)
         try:
             for token in tokens:
                 last = time.perf_counter()

@@ -41,7 +41,7 @@ class TokenizerSettings:
         add_special_tokens: whether the tokenizer's template ([CLS] … [SEP]) is applied.
         pairs: how pairs of texts are given to a model that takes them; None for one that takes single texts.
         prompts: what may be put before a text, or None.
-        vocabulary_size: how many rows the model's embedding table has; None where unknown.
+        vocabulary_size: how many rows the model's embedding has; None where unknown.
         truncation_side: where a text that is too long loses tokens; None means at its end.
         reserved_id: an id that no text may have, since the model counts positions by it; None where there is none.
         split_special_tokens: whether special tokens that stand in a text are read as any text is; None: they are not.

@@ -49,7 +49,7 @@ def check_tokens(
     Args:
         encodings: of each text, in their order, its parts.
         texts: for the message.
-        vocabulary_size: how many rows the model's embedding table has; None where unknown.
+        vocabulary_size: how many rows the model's embedding has; None where unknown.
         reserved_id: an id that a text must not have; None where there is none.
 
     Raises:
@@ -61,7 +61,7 @@ def check_tokens(
                 place = next(i for i, token in enumerate(part.ids) if token >= vocabulary_size)
                 raise InputError(
                     f"Text {number} ({text!r:.60}) has the token '{part.tokens[place]}' with the id {part.ids[place]}; "
-                    f"the model's embedding table has {vocabulary_size} rows.",
+                    f"the model's embedding has {vocabulary_size} rows.",
                     "Leave it out; or resize the model to its tokenizer, train the new rows, and export again.",
                 )
             if reserved_id is not None and _holds(part, reserved_id):

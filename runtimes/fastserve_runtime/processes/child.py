@@ -72,10 +72,10 @@ class ChildEnded(Exception):
         self.how, self.code, self.log, self.was_late = how, code, log, was_late
         super().__init__(how)
 
-    def last_words(self, most: int = 1) -> str:
+    def last_words(self, maximum: int = 1) -> str:
         """Return the last lines that it printed, at most so many; empty where it said nothing."""
         lines = [line.strip() for line in self.log.splitlines() if line.strip()]
-        return " | ".join(lines[-most:])
+        return " | ".join(lines[-maximum:])
 
     @property
     def told(self) -> str:

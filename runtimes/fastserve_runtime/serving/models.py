@@ -196,20 +196,20 @@ def computing(
 
     def work(is_cancelled: Callable[[], bool]) -> Iterator[ComputedTexts]:
         preprocessor = model.pipeline.preprocessor
-        most = preprocessor.settings.sequence_length
+        maximum = preprocessor.settings.sequence_length
         try:
             chosen_prompt(preprocessor.settings.prompts, prompt)
         except UsageError as error:
             raise Refusal(400, str(error), parameter=PROMPT_NAME) from error
         counts = [preprocessor.count_tokens(sample, prompt) for sample in samples]
-        too_long = next((i for i, count in enumerate(counts) if count > most), None)
+        too_long = next((i for i, count in enumerate(counts) if count > maximum), None)
         may_split = isinstance(samples[0], str)
         if too_long is not None and (long_input == "error" or (long_input == "split" and not may_split)):
             ways = "split or truncate" if may_split else "truncate"
             raise Refusal(
                 400,
-                f"{field}[{too_long}] has {counts[too_long]} tokens; the model takes {most}. Shorten it, or start the "
-                f"server with --long-input {ways}.",
+                f"{field}[{too_long}] has {counts[too_long]} tokens; the model takes {maximum}. Shorten it, or start "
+                f"the server with --long-input {ways}.",
                 "context_length_exceeded",
                 parameter=field,
             )
@@ -219,7 +219,7 @@ def computing(
             if is_cancelled():
                 return
             part = slice(start, start + size)
-            taken = counts[part] if treatment == "split" else [min(count, most) for count in counts[part]]
+            taken = counts[part] if treatment == "split" else [min(count, maximum) for count in counts[part]]
             yield ComputedTexts(
                 list(model.pipeline(list(samples[part]), long_text=treatment, prompt=prompt)), sum(taken)
             )

@@ -24,8 +24,8 @@ from fastserve_runtime.serving.structured_requests import called_tools, response
 
 OF_OTHER_SERVERS_FOR_TEXTS = ("truncate_prompt_tokens", "truncation", "truncation_direction")
 """What other servers take for embeddings, labels and ranks, and what changes their texts."""
-MOST_STOP_STRINGS = 4
-MOST_TEXTS = 2048
+MAX_STOP_STRINGS = 4
+MAX_TEXTS = 2048
 COMPLETION_TOKENS = 16
 """So many tokens a completion has at most if its request does not say; an answer in a chat may fill the context."""
 _OF_OTHER_SERVERS: Mapping[str, tuple[Any, ...]] = {
@@ -131,8 +131,8 @@ def chat_request(document: Mapping[str, Any]) -> GenerationRequest:
         "add_special_tokens": (False,),
     }.items():
         fields.only(name, *values)
-    most = fields.integer("max_completion_tokens", 1, _UNLIMITED) or fields.integer("max_tokens", 1, _UNLIMITED)
-    request = _generation_request(fields, _messages(fields.value("messages")), most or _UNLIMITED)
+    maximum = fields.integer("max_completion_tokens", 1, _UNLIMITED) or fields.integer("max_tokens", 1, _UNLIMITED)
+    request = _generation_request(fields, _messages(fields.value("messages")), maximum or _UNLIMITED)
     tools, grammar = tool_use(fields), response_grammar(fields.value("response_format"))
     if tools is not None and grammar is not None:
         raise Refusal(400, "response_format and tools cannot be used together. Leave one out.", parameter="tools")
@@ -154,8 +154,8 @@ def completion_request(document: Mapping[str, Any]) -> GenerationRequest:
         "add_special_tokens": (True,),
     }.items():
         fields.only(name, *values)
-    most = fields.integer("max_tokens", 1, _UNLIMITED)
-    request = _generation_request(fields, _prompt(fields.value("prompt")), most or COMPLETION_TOKENS)
+    maximum = fields.integer("max_tokens", 1, _UNLIMITED)
+    request = _generation_request(fields, _prompt(fields.value("prompt")), maximum or COMPLETION_TOKENS)
     grammar = response_grammar(fields.value("response_format"))
     return replace(request, options={**request.options, **_given(None, grammar)})
 
@@ -242,8 +242,8 @@ def _stop_strings(value: Any) -> tuple[str, ...]:
         return ()
     strings = [value] if isinstance(value, str) else value
     is_sound = isinstance(strings, list) and all(isinstance(s, str) and s for s in strings)
-    if not is_sound or len(strings) > MOST_STOP_STRINGS:
-        raise wrong("stop", value, f"a string, or a list of at most {MOST_STOP_STRINGS}, none of them empty")
+    if not is_sound or len(strings) > MAX_STOP_STRINGS:
+        raise wrong("stop", value, f"a string, or a list of at most {MAX_STOP_STRINGS}, none of them empty")
     return tuple(strings)
 
 
@@ -321,8 +321,8 @@ def texts_of(value: Any, field: str) -> tuple[str, ...]:
     texts = [value] if isinstance(value, str) else value
     if isinstance(texts, list) and texts and _is_tokens(texts):
         raise _no_tokens(field)
-    if not isinstance(texts, list) or not 0 < len(texts) <= MOST_TEXTS:
-        raise wrong(field, value, f"a string, or a list of 1 to {MOST_TEXTS}")
+    if not isinstance(texts, list) or not 0 < len(texts) <= MAX_TEXTS:
+        raise wrong(field, value, f"a string, or a list of 1 to {MAX_TEXTS}")
     for number, text in enumerate(texts):
         if not isinstance(text, str) or not text:
             raise wrong(f"{field}[{number}]", text, "a string that is not empty")

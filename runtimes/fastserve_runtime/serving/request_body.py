@@ -10,18 +10,18 @@ from starlette.requests import Request
 
 from fastserve_runtime.serving.refusal import Refusal
 
-_MOST_DIGITS = 1000
+_MAX_DIGITS = 1000
 """Python's own limit is about four times this, and its message is about Python."""
 
 
-async def read_document(request: Request, *, most_bytes: int, seconds: float) -> dict[str, Any]:
+async def read_document(request: Request, *, max_bytes: int, seconds: float) -> dict[str, Any]:
     """Read a request's body.
 
     The media type must be JSON's: a page in a browser cannot send that to another origin without being allowed to.
 
     Args:
         request: its body was not read yet.
-        most_bytes: how many it may have.
+        max_bytes: how many it may have.
         seconds: how long it may take to come.
 
     Raises:
@@ -31,7 +31,7 @@ async def read_document(request: Request, *, most_bytes: int, seconds: float) ->
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise Refusal(415, "The request is not of type application/json. Set the header Content-Type.")
     try:
-        body = await asyncio.wait_for(_body(request, most_bytes), seconds)
+        body = await asyncio.wait_for(_body(request, max_bytes), seconds)
     except asyncio.TimeoutError:
         raise Refusal(408, f"The request did not come within {seconds:.0f} seconds.", "timeout") from None
     return parse_document(body)
@@ -60,23 +60,23 @@ def parse_document(body: bytes) -> dict[str, Any]:
     return document
 
 
-async def _body(request: Request, most_bytes: int) -> bytes:
+async def _body(request: Request, max_bytes: int) -> bytes:
     announced = request.headers.get("content-length", "")
     too_large = Refusal(
-        413, f"The request has more than {most_bytes} bytes. Shorten it, or start the server with another limit."
+        413, f"The request has more than {max_bytes} bytes. Shorten it, or start the server with another limit."
     )
-    if announced.isdigit() and int(announced) > most_bytes:
+    if announced.isdigit() and int(announced) > max_bytes:
         raise too_large
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > most_bytes:
+        if len(body) > max_bytes:
             raise too_large
     return bytes(body)
 
 
 def _integer(digits: str) -> int:
-    if len(digits) > _MOST_DIGITS:
+    if len(digits) > _MAX_DIGITS:
         raise ValueError(f"a number has {len(digits)} digits")
     return int(digits)
 

@@ -50,25 +50,25 @@ class RequestFields:
             raise wrong(name, value, "an object")
         return value or {}
 
-    def integer(self, name: str, least: int, most: int) -> int | None:
+    def integer(self, name: str, minimum: int, maximum: int) -> int | None:
         """Return an integer between two bounds, which it may reach."""
         value = self.value(name)
         if value is None:
             return None
         if isinstance(value, float) and value.is_integer():
             value = int(value)
-        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-            raise wrong(name, value, f"an integer from {least} to {most}")
+        if not isinstance(value, int) or isinstance(value, bool) or not minimum <= value <= maximum:
+            raise wrong(name, value, f"an integer from {minimum} to {maximum}")
         return value
 
-    def number(self, name: str, least: float, most: float) -> float | None:
+    def number(self, name: str, minimum: float, maximum: float) -> float | None:
         """Return a number between two bounds, which it may reach."""
         value = self.value(name)
         if value is None:
             return None
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not is_number or not least <= value <= most:  # a NaN is in no range
-            bound = f"from {least:g} to {most:g}" if math.isfinite(most) else f"of at least {least:g}"
+        if not is_number or not minimum <= value <= maximum:  # a NaN is in no range
+            bound = f"from {minimum:g} to {maximum:g}" if math.isfinite(maximum) else f"of at least {minimum:g}"
             raise wrong(name, value, f"a number {bound}")
         return float(value)
 

@@ -35,12 +35,12 @@ class Endpoint(ABC):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; whatever happens, in the form of OpenAI's API."""
         started = time.monotonic()
-        most = self._settings.request_seconds
+        maximum = self._settings.request_seconds
         try:
             request = Request(scope, receive)
             limit = self._settings.max_request_bytes
-            document = await read_document(request, most_bytes=limit, seconds=most)
-            await self._answer(document, started + most, Client(scope, receive, send))
+            document = await read_document(request, max_bytes=limit, seconds=maximum)
+            await self._answer(document, started + maximum, Client(scope, receive, send))
         except (ClientDisconnect, ClientGone):
             return
         except Exception as error:

@@ -15,7 +15,7 @@ from typing import Any
 from fastserve_runtime.bundle.raw_inputs import Text
 from fastserve_runtime.pipelines.text_classification import Classification, MultiLabelClassification
 from fastserve_runtime.preprocessors.text_pairs import is_pair
-from fastserve_runtime.serving.openai_requests import MOST_TEXTS, OF_OTHER_SERVERS_FOR_TEXTS, texts_of
+from fastserve_runtime.serving.openai_requests import MAX_TEXTS, OF_OTHER_SERVERS_FOR_TEXTS, texts_of
 from fastserve_runtime.serving.openai_responses import Document
 from fastserve_runtime.serving.refusal import Refusal
 from fastserve_runtime.serving.request_fields import PROMPT_NAME, RequestFields, message_text, wrong
@@ -88,7 +88,7 @@ def classification_request(document: Mapping[str, Any]) -> ClassificationRequest
     """
     fields = _fields(document)
     value = fields.value("input")
-    if isinstance(value, list) and 0 < len(value) <= MOST_TEXTS and all(is_pair(sample) for sample in value):
+    if isinstance(value, list) and 0 < len(value) <= MAX_TEXTS and all(is_pair(sample) for sample in value):
         samples: tuple[Text, ...] = tuple((sample[0], sample[1]) for sample in value)
     else:
         samples = texts_of(value, "input")
@@ -107,8 +107,8 @@ def ranking_request(document: Mapping[str, Any]) -> RankingRequest:
     if not isinstance(query, str) or not query:
         raise wrong("query", query, "a string that is not empty")
     documents = fields.value("documents")
-    if not isinstance(documents, list) or not 0 < len(documents) <= MOST_TEXTS:
-        raise wrong("documents", documents, f"a list of 1 to {MOST_TEXTS} texts")
+    if not isinstance(documents, list) or not 0 < len(documents) <= MAX_TEXTS:
+        raise wrong("documents", documents, f"a list of 1 to {MAX_TEXTS} texts")
     texts = tuple(
         message_text(d.get("text") if isinstance(d, dict) else d, f"documents[{n}]") for n, d in enumerate(documents)
     )
@@ -117,7 +117,7 @@ def ranking_request(document: Mapping[str, Any]) -> RankingRequest:
         fields.text("model"),
         query,
         texts,
-        fields.integer("top_n", 0, MOST_TEXTS) or None,  # 0 is all on some servers
+        fields.integer("top_n", 0, MAX_TEXTS) or None,  # 0 is all on some servers
         returns is None or fields.flag("return_documents"),
         fields.text(PROMPT_NAME),
     )

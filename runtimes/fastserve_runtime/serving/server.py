@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _GRACE_SECONDS = 5
 """So long answers may take to be sent once the server shuts down."""
-_MOST_CONNECTIONS = 256
+_MAX_CONNECTIONS = 256
 
 
 class HttpServer(uvicorn.Server):
@@ -56,7 +56,7 @@ class HttpServer(uvicorn.Server):
                 access_log=debug,
                 proxy_headers=False,
                 server_header=False,
-                limit_concurrency=_MOST_CONNECTIONS,
+                limit_concurrency=_MAX_CONNECTIONS,
                 timeout_graceful_shutdown=_GRACE_SECONDS,
             )
         )

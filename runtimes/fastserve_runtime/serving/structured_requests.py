@@ -12,7 +12,7 @@ from fastserve_runtime.generation.tools import Mode, Tool, ToolUse
 from fastserve_runtime.serving.refusal import Refusal
 from fastserve_runtime.serving.request_fields import RequestFields, message_text, wrong
 
-MOST_TOOLS = 128
+MAX_TOOLS = 128
 _NAME = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
 _NO_ARGUMENTS: Mapping[str, Any] = {"type": "object", "properties": {}, "additionalProperties": False}
 """Of a function without parameters, as OpenAI has it."""
@@ -96,8 +96,8 @@ def _named(tools: tuple[Tool, ...], name: Any, place: str) -> Tool:
 def _tools(value: Any) -> tuple[Tool, ...]:
     if value is None:
         return ()
-    if not isinstance(value, list) or len(value) > MOST_TOOLS:
-        raise wrong("tools", value, f"a list of at most {MOST_TOOLS} functions")
+    if not isinstance(value, list) or len(value) > MAX_TOOLS:
+        raise wrong("tools", value, f"a list of at most {MAX_TOOLS} functions")
     tools = tuple(_tool(tool, f"tools[{number}]") for number, tool in enumerate(value))
     names = [tool.name for tool in tools]
     twice = next((name for name in names if names.count(name) > 1), None)

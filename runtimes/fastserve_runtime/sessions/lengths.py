@@ -41,9 +41,9 @@ def graph_for(graphs: Mapping[str, Signature], tokens: int) -> Fit | None:
     """
     fits = []
     for name, signature in graphs.items():
-        least, most = _bounds(signature)
-        if tokens <= most:
-            fits.append(Fit(name, max(tokens, least)))
+        minimum, maximum = _bounds(signature)
+        if tokens <= maximum:
+            fits.append(Fit(name, max(tokens, minimum)))
     return min(fits, key=lambda fit: fit.tokens, default=None)
 
 

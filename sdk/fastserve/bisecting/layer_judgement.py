@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-LEAST_SQNR_DB: Mapping[str, float] = {"fp32": 80.0, "fp16": 50.0, "int16": 5.0, "int8": 10.0, "int4": 8.0}
+MIN_SQNR_DB: Mapping[str, float] = {"fp32": 80.0, "fp16": 50.0, "int16": 5.0, "int8": 10.0, "int4": 8.0}
 """Of a layer's own error. The least of honest layers of MiniLM and of random encoders, in ONNX Runtime and LiteRT, were
 130 dB in fp32, 67 in fp16, 7 in a16w8 (squares of an embedding, in one scale), 17 in int8 and 20 in int4."""
-_LEAST_OF_SUMS_DB: Mapping[str, float] = {"fp32": 80.0, "int16": 28.0, "int8": 28.0, "int4": 12.0}
+_MIN_OF_SUMS_DB: Mapping[str, float] = {"fp32": 80.0, "int16": 28.0, "int8": 28.0, "int4": 12.0}
 """Of a layer that computes in floats and may add a rounded table, of positions for one: in int8 honest ones had 37 dB
 in MiniLM and 49 in random encoders. The lookup of a table alone has 33 in MiniLM, and 18 in int4."""
 _LOOKUP = "embedding"
@@ -63,7 +63,7 @@ _MEASURES: Mapping[str, Measure] = {
 
 @dataclass(frozen=True)
 class Layer:
-    """A place where an artifact was compared with its reference.
+    """A node where an artifact was compared with its reference.
 
     Attributes:
         module: the torch module that it is in.
@@ -71,7 +71,7 @@ class Layer:
         call: which one of that name in that module, from 0.
         tensor: the tensor of the file that holds its result.
         exported: what the file calls the operator that gives it.
-        modules: all torch modules of what lies between this place and those compared before it.
+        modules: all torch modules of what lies between this node and those compared before it.
         before: numbers of the layers that it is computed from.
         local_sqnr_db: signal over the error that this layer added, all samples together.
         worst_sample: the number of the sample where that is least.
@@ -150,7 +150,7 @@ def blamed(layers: Sequence[Layer], width: str) -> dict[int, str]:
 
 
 def _reason(layer: Layer, layers: Sequence[Layer], width: str) -> str:
-    floor = LEAST_SQNR_DB[width]
+    floor = MIN_SQNR_DB[width]
     if layer.local_sqnr_db < floor:
         return f"SQNR of its own error is {layer.local_sqnr_db:.1f} dB, at least {floor:g} is wanted in {width}"
     if layer.operator == _LOOKUP and width == "int8" and layer.rounded_sqnr_db is not None:
@@ -167,9 +167,9 @@ def _reason(layer: Layer, layers: Sequence[Layer], width: str) -> str:
         usual = statistics.median(others)
         if is_float and width != "fp16":
             # What floats give is far above in all three.
-            limit = LEAST_SQNR_DB["fp32"] - (0 if name == "local_sqnr_db" else measure.margin_db)
+            limit = MIN_SQNR_DB["fp32"] - (0 if name == "local_sqnr_db" else measure.margin_db)
         elif width == "fp16":
-            limit = min(usual - measure.margin_db, LEAST_SQNR_DB[width] + measure.margin_db)
+            limit = min(usual - measure.margin_db, MIN_SQNR_DB[width] + measure.margin_db)
         else:
             limit = min(usual - measure.margin_db, measure.enough_db - _LENIENCY_DB.get(width, 0.0))
         if own < limit:
@@ -188,12 +188,12 @@ def _reason_alone(layer: Layer, layers: Sequence[Layer], width: str) -> str:
     same = [o for o in layers if o is not layer and _kind(o) == _kind(layer) and _is_finite(o)]
     if not same or width == "fp16" or min(o.local_sqnr_db for o in same) <= FLOAT_DB:
         return ""
-    least = _LEAST_OF_SUMS_DB[width]
-    if layer.local_sqnr_db >= least:
+    minimum = _MIN_OF_SUMS_DB[width]
+    if layer.local_sqnr_db >= minimum:
         return ""
     return (
         f"SQNR of its own error is {layer.local_sqnr_db:.1f} dB, and {layer.exported} computes in floats elsewhere: "
-        f"at least {least:g} is wanted of what has only its tables rounded"
+        f"at least {minimum:g} is wanted of what has only its tables rounded"
     )
 
 

@@ -14,7 +14,7 @@ from fastserve_runtime.conformance.metrics import sqnr_db
 from fastserve_runtime.conformance.recorded_samples import OUTPUT, sample_file, sample_files
 from fastserve_runtime.conformance.verification import judge_golden
 
-LEAST_REFERENCE_SQNR_DB = 60.0
+MIN_REFERENCE_SQNR_DB = 60.0
 """Between what the bundle's golden says of the reference and what the named model gives."""
 
 
@@ -36,7 +36,7 @@ def reference_note(golden: Golden, trace: Path, distinct: int) -> str | None:
                 actual = sample[f"{OUTPUT}{name}"]
                 part = expected[number : number + 1][tuple(slice(d) for d in actual.shape)]
                 ratios.append(sqnr_db(np.asarray(part, np.float64), np.asarray(actual, np.float64)))
-    if ratios and min(ratios) < LEAST_REFERENCE_SQNR_DB:
+    if ratios and min(ratios) < MIN_REFERENCE_SQNR_DB:
         return (
             f"The reference gives other outputs than the bundle's golden says (SQNR {min(ratios):.1f} dB): it is "
             "another model, or its libraries compute it in another way."

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from fastserve.bisecting.reading import Inside, Reader, least_output_sqnr_db, tensors
+from fastserve.bisecting.reading import Inside, Reader, min_output_sqnr_db, tensors
 from fastserve.bisecting.reference_model import ReferenceJobs
 from fastserve.bisecting.transplanting import transplanted
 from fastserve.pipeline.step_inputs import StepInputs
 from fastserve_converters.checkpoints.checkpoint import file_sha256
 from fastserve_converters.formats import FORMATS
-from fastserve_converters.layer_map import Tap, tap_of
+from fastserve_converters.layer_map import IntermediateOutput, intermediate_of
 from fastserve_converters.models.reference import INPUTS
 from fastserve_converters.precisions import RANGE_METHODS, Precision
 from fastserve_converters.recipe import Recipe, parse_assignment
@@ -36,13 +36,13 @@ class ExportedAgain:
 
     Attributes:
         model: as the recipe says.
-        tapped: the same, whose outputs are followed by the taps' values.
-        taps: what can be compared with the torch program.
+        with_intermediates: the same, whose outputs are followed by the intermediate outputs' values.
+        intermediates: what can be compared with the torch program.
     """
 
     model: Path
-    tapped: Path
-    taps: list[Tap]
+    with_intermediates: Path
+    intermediates: list[IntermediateOutput]
 
 
 def export_again(jobs: ReferenceJobs, variant: Variant, samples: Path) -> ExportedAgain:
@@ -57,18 +57,20 @@ def export_again(jobs: ReferenceJobs, variant: Variant, samples: Path) -> Export
         EnvironmentFailure: its format has no way to do so.
     """
     exporter: Any = FORMATS.load(variant.format)
-    if not hasattr(exporter, "export_with_taps"):
+    if not hasattr(exporter, "export_with_intermediates"):
         raise EnvironmentFailure(
             f"The layer map of '{variant.id}' has nothing to compare, and {variant.format} cannot be exported so "
             "that it shows what it computes inside.",
             "Search another variant.",
         )
-    plan: Precision = exporter.PRECISIONS[variant.precision]
+    precision_spec: Precision = exporter.PRECISIONS[variant.precision]
     # Without calibration data, the samples are what the export looks at its artifact with.
-    given = None if plan.needs_calibration else _as_reference(samples)
+    given = None if precision_spec.needs_calibration else _as_reference(samples)
     entry = jobs.runner.run(jobs.steps.export_with_intermediates(recipe_of(variant), EXPORT_AGAIN, given))
-    taps = [tap_of(tap) for tap in entry.result["taps"]]
-    return ExportedAgain(entry.folder / entry.result["model"], entry.folder / entry.result["tapped"], taps)
+    intermediates = [intermediate_of(intermediate) for intermediate in entry.result["intermediates"]]
+    return ExportedAgain(
+        entry.folder / entry.result["model"], entry.folder / entry.result["with_intermediates"], intermediates
+    )
 
 
 def _as_reference(samples: Path) -> StepInputs:
@@ -100,7 +102,7 @@ def read_again(reader: Reader, jobs: ReferenceJobs, plain: Recording) -> Inside:
     """
     again = export_again(jobs, reader.variant, reader.samples_file)
     shipped = bytes(reader.bundle.read(next(iter(reader.variant.graphs.values())).file))
-    fresh, content = again.model.read_bytes(), again.tapped.read_bytes()
+    fresh, content = again.model.read_bytes(), again.with_intermediates.read_bytes()
     told = (
         f"What the delegates of {reader.variant.format} compute inside is not in the file, so it was exported again "
         "from the reference, with what the layers give as further outputs."
@@ -110,27 +112,30 @@ def read_again(reader: Reader, jobs: ReferenceJobs, plain: Recording) -> Inside:
     else:
         content, difference = _with_shipped_numbers(shipped, fresh, content)
         notes = [told, difference]
-    tapped = reader.folder / "tapped.bin"
-    tapped.write_bytes(content)
-    (recording,) = reader.record([Run("inside", tensors(again.taps), tapped)])
+    with_intermediates = reader.folder / "intermediates.bin"
+    with_intermediates.write_bytes(content)
+    (recording,) = reader.record([Run("inside", tensors(again.intermediates), with_intermediates)])
     failure = reader.failure_of(recording, plain)
     if failure:
         notes.append(f"The re-export does not show what the shipped file does: {failure}.")
-        return Inside(again.taps, [], tuple(notes), is_shipped=False)
-    ratio = least_output_sqnr_db(plain, recording)
+        return Inside(again.intermediates, [], tuple(notes), is_shipped=False)
+    ratio = min_output_sqnr_db(plain, recording)
     shown = "the same bits" if ratio == float("inf") else f"the same within {ratio:.0f} dB"
     notes.append(f"The re-export gives what the shipped file gives on all samples: {shown}.")
     if shipped != fresh:
-        notes.append(_traced(reader, shipped, plain, recording, again.taps))
-    recordings = [(recording.folder, {n: again.taps[n] for n in recording.tensors})]
-    return Inside(again.taps, recordings, tuple(notes), is_shipped=False)
+        notes.append(_traced(reader, shipped, plain, recording, again.intermediates))
+    recordings = [(recording.folder, {n: again.intermediates[n] for n in recording.tensors})]
+    return Inside(again.intermediates, recordings, tuple(notes), is_shipped=False)
 
 
-def _with_shipped_numbers(shipped: bytes, fresh: bytes, tapped: bytes) -> tuple[bytes, str]:
-    """Return the tapped file with what the shipped one has in another way, and how that went, in a sentence."""
-    moved = transplanted(shipped, fresh, tapped)
+def _with_shipped_numbers(shipped: bytes, fresh: bytes, with_intermediates: bytes) -> tuple[bytes, str]:
+    """Return the file with intermediate outputs with what the shipped one has in another way, and how that went.
+
+    In a sentence.
+    """
+    moved = transplanted(shipped, fresh, with_intermediates)
     if moved is None:
-        return tapped, (
+        return with_intermediates, (
             f"The shipped file has {len(shipped)} bytes and a fresh export {len(fresh)}: it was made by other "
             "versions or with other data, or changed since."
         )
@@ -142,7 +147,9 @@ def _with_shipped_numbers(shipped: bytes, fresh: bytes, tapped: bytes) -> tuple[
     )
 
 
-def _traced(reader: Reader, shipped: bytes, plain: Recording, recording: Recording, taps: Sequence[Tap]) -> str:
+def _traced(
+    reader: Reader, shipped: bytes, plain: Recording, recording: Recording, intermediates: Sequence[IntermediateOutput]
+) -> str:
     """Read the shipped file's kernels outside its delegates, and tell whether the re-export has their values."""
     file = reader.folder / "shipped.bin"
     file.write_bytes(shipped)
@@ -152,35 +159,40 @@ def _traced(reader: Reader, shipped: bytes, plain: Recording, recording: Recordi
         kernels = trace_events(file, plain.folder, numbers, out)
     except EnvironmentFailure as error:
         return f"The shipped file's own kernels could not be read beside: {error.problem}"
-    pairs = kernels_and_taps(kernels, taps)
+    pairs = kernels_and_intermediates(kernels, intermediates)
     for number in numbers:
         with (
             np.load(sample_file(out, number), allow_pickle=False) as traced,
             np.load(sample_file(recording.folder, number), allow_pickle=False) as read,
         ):
-            for kernel, tap in pairs.items():
-                left, right = (np.asarray(a, np.float64) for a in (traced[f"{TENSOR}{kernel}"], read[f"{TENSOR}{tap}"]))
+            for kernel, intermediate in pairs.items():
+                left, right = (
+                    np.asarray(a, np.float64) for a in (traced[f"{TENSOR}{kernel}"], read[f"{TENSOR}{intermediate}"])
+                )
                 is_equal = left.size == right.size and (
-                    sqnr_db(left.reshape(-1), right.reshape(-1)) >= reader.least_sqnr_db
+                    sqnr_db(left.reshape(-1), right.reshape(-1)) >= reader.min_sqnr_db
                 )
                 if not is_equal:
-                    return f"The event tracer reads other values in the shipped file from {taps[tap].place} on."
+                    return (
+                        f"The event tracer reads other values in the shipped file from "
+                        f"{intermediates[intermediate].program_node} on."
+                    )
     told = f"{len(pairs)} kernels of the shipped file outside its delegates"
     return f"ExecuTorch's event tracer reads the same in {told}."
 
 
-def kernels_and_taps(kernels: Sequence[str], taps: Sequence[Tap]) -> dict[int, int]:
-    """Return number of a kernel's call → number of the tap that it gives, of kinds that occur equally often.
+def kernels_and_intermediates(kernels: Sequence[str], intermediates: Sequence[IntermediateOutput]) -> dict[int, int]:
+    """Return a kernel's call → the intermediate output that it gives, by number, of kinds that occur equally often.
 
     Args:
         kernels: names such as `native_layer_norm.out`, in the order of their calls.
-        taps: of the program, in its order.
+        intermediates: of the program, in its order.
     """
     kinds = [name.partition(".")[0].removeprefix("native_") for name in kernels]
     pairs: dict[int, int] = {}
     for kind in dict.fromkeys(kinds):
         calls = [n for n, k in enumerate(kinds) if k == kind]
-        places = [n for n, tap in enumerate(taps) if tap.place.operator == kind]
+        places = [n for n, intermediate in enumerate(intermediates) if intermediate.program_node.operator == kind]
         # Sums of a head may be computed in another order.
         if len(calls) == len(places) and kind != "sum":
             pairs |= dict(zip(calls, places, strict=True))

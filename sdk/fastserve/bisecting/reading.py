@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from fastserve.bundles.manifest_writer import layer_map_place
-from fastserve_converters.layer_map import Tap, tap_of
+from fastserve_converters.layer_map import IntermediateOutput, intermediate_of
 from fastserve_device_tests.suite.recording import Recording, Run, record
 from fastserve_device_tests.targets import Target, as_computed
 from fastserve_runtime.bundle.manifest import Variant
+from fastserve_runtime.bundle.older_names import with_current_names
 from fastserve_runtime.bundle.reader import Bundle
 from fastserve_runtime.conformance.metrics import sqnr_db
 from fastserve_runtime.conformance.policy import executor_policy
@@ -21,8 +22,8 @@ from fastserve_runtime.conformance.recorded_samples import OUTPUT, sample_files
 from fastserve_runtime.conformance.widths import Width, width_of
 from fastserve_runtime.errors import BundleError, EnvironmentFailure
 
-Recordings = Sequence[tuple[Path, Mapping[int, Tap]]]
-"""Folders of recorded samples, each with number of a tensor in it → the tap that it is."""
+Recordings = Sequence[tuple[Path, Mapping[int, IntermediateOutput]]]
+"""Folders of recorded samples, each with number of a tensor in it → the intermediate output that it is."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +31,13 @@ class Inside:
     """What was read inside an artifact.
 
     Attributes:
-        taps: what the artifact has to compare.
+        intermediates: what the artifact has to compare.
         recordings: of those that could be read.
         notes: what the user should know of the reading, in sentences.
         is_shipped: whether the shipped file itself was read, and not one that was exported again.
     """
 
-    taps: Sequence[Tap]
+    intermediates: Sequence[IntermediateOutput]
     recordings: Recordings
     notes: tuple[str, ...]
     is_shipped: bool = True
@@ -73,9 +74,9 @@ class Reader:
         return width_of(as_computed(self.target, self.variant))
 
     @property
-    def least_sqnr_db(self) -> float:
+    def min_sqnr_db(self) -> float:
         """So equal must outputs be that count as the same."""
-        return executor_policy(self.width).least_sqnr_db
+        return executor_policy(self.width).min_sqnr_db
 
     def plain(self) -> Recording:
         """Record the shipped file's outputs, with nothing read inside.
@@ -106,14 +107,14 @@ class Reader:
         """
         if recording.failure:
             return recording.failure
-        ratio = least_output_sqnr_db(plain, recording)
-        is_same = ratio >= self.least_sqnr_db
+        ratio = min_output_sqnr_db(plain, recording)
+        is_same = ratio >= self.min_sqnr_db
         return "" if is_same else f"the model's output changes when it is read (SQNR {ratio:.1f} dB)"
 
-    def inside(self, taps: Sequence[Tap], plain: Recording) -> Inside:
-        """Read all taps; where that fails or changes the model's outputs, in halves, down to single ones."""
-        found: list[tuple[Path, Mapping[int, Tap]]] = []
-        pending = [tuple(taps)]
+    def inside(self, intermediates: Sequence[IntermediateOutput], plain: Recording) -> Inside:
+        """Read all of them; where that fails or changes the model's outputs, in halves, down to single ones."""
+        found: list[tuple[Path, Mapping[int, IntermediateOutput]]] = []
+        pending = [tuple(intermediates)]
         refused: list[str] = []
         while pending:
             group = pending.pop(0)
@@ -125,20 +126,20 @@ class Reader:
                 middle = len(group) // 2
                 pending = [group[:middle], group[middle:], *pending]
             else:
-                refused.append(f"{group[0].place}: {failure}")
+                refused.append(f"{group[0].program_node}: {failure}")
         notes = []
         if refused:
             notes.append(
-                f"{len(refused)} of {len(taps)} tensors could not be read without changing the model; the first is "
-                f"{refused[0]}."
+                f"{len(refused)} of {len(intermediates)} tensors could not be read without changing the model; the "
+                f"first is {refused[0]}."
             )
         elif len(found) > 1:
             notes.append(f"The tensors were read in {len(found)} runs: all together would have changed the model.")
-        return Inside(taps, found, tuple(notes))
+        return Inside(intermediates, found, tuple(notes))
 
 
-def layer_map_of(bundle: Bundle, variant: Variant) -> list[Tap]:
-    """Return the taps of a variant, from the layer map that ships with it.
+def layer_map_of(bundle: Bundle, variant: Variant) -> list[IntermediateOutput]:
+    """Return the intermediate outputs of a variant, from the layer map that ships with it.
 
     Raises:
         BundleError: the bundle was made before layer maps were shipped, or the map is damaged.
@@ -149,17 +150,20 @@ def layer_map_of(bundle: Bundle, variant: Variant) -> list[Tap]:
             f"The bundle has no layer map for '{variant.id}', so that its layers cannot be told.", "Export it again."
         )
     try:
-        return [tap_of(tap) for tap in json.loads(bytes(bundle.read(place)))["taps"]]
+        return [
+            intermediate_of(intermediate)
+            for intermediate in with_current_names(json.loads(bytes(bundle.read(place))))["intermediates"]
+        ]
     except (ValueError, KeyError, TypeError) as error:
         raise BundleError(f"The layer map of '{variant.id}' is damaged: {error}.", "Export it again.") from error
 
 
-def tensors(taps: Sequence[Tap]) -> tuple[str, ...]:
-    """Return the names of the taps' tensors."""
-    return tuple(tap.tensor for tap in taps)
+def tensors(intermediates: Sequence[IntermediateOutput]) -> tuple[str, ...]:
+    """Return the names of the intermediate outputs' tensors."""
+    return tuple(intermediate.tensor for intermediate in intermediates)
 
 
-def least_output_sqnr_db(plain: Recording, recording: Recording) -> float:
+def min_output_sqnr_db(plain: Recording, recording: Recording) -> float:
     """Return how equal the outputs of two recordings are, of the sample where they are least; infinite for the same."""
     return min(_output_ratios(plain, recording), default=float("inf"))
 

@@ -18,7 +18,7 @@ from fastserve.pipeline.subject import ModelSubject, checkpoint_subject
 from fastserve.pipeline.workshop import Workshop
 from fastserve_converters.checkpoints.checkpoint import Checkpoint
 from fastserve_converters.checkpoints.reading import read_checkpoint
-from fastserve_converters.layer_map import Tap
+from fastserve_converters.layer_map import IntermediateOutput
 from fastserve_runtime.bundle.axes import TOKENS, dim_of
 from fastserve_runtime.bundle.manifest import Dim, Variant, bounds
 from fastserve_runtime.bundle.reader import Bundle
@@ -41,12 +41,12 @@ class ReferenceJobs:
     has_dynamic_length: bool
 
     def layer_errors(
-        self, recordings: Sequence[tuple[Path, Mapping[int, Tap]]], samples: Sequence[int], out: Path
+        self, recordings: Sequence[tuple[Path, Mapping[int, IntermediateOutput]]], samples: Sequence[int], out: Path
     ) -> dict[str, Any]:
         """Compare recorded samples with the model.
 
         Args:
-            recordings: folders of recorded samples, each with number of a tensor → the tap that it is.
+            recordings: folders of recorded samples, each with number of a tensor → the intermediate output that it is.
             samples: their numbers.
             out: a folder for what the model gives.
         """
@@ -56,8 +56,11 @@ class ReferenceJobs:
             "has_dynamic_length": self.has_dynamic_length,
             "samples": list(samples),
             "recordings": [
-                {"folder": str(place), "taps": {n: tap.as_document() for n, tap in taps.items()}}
-                for place, taps in recordings
+                {
+                    "folder": str(place),
+                    "intermediates": {n: intermediate.as_document() for n, intermediate in intermediates.items()},
+                }
+                for place, intermediates in recordings
             ],
         }
         workshop = self.runner.workshop

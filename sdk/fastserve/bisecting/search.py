@@ -15,7 +15,7 @@ from fastserve.bisecting.reference_model import ReferenceJobs
 from fastserve.bisecting.results import Bisection, Suspect
 from fastserve.bisecting.samples import samples_of
 from fastserve.pipeline.progress import Reporter
-from fastserve_converters.layer_map import Tap
+from fastserve_converters.layer_map import IntermediateOutput
 from fastserve_device_tests.suite.recording import Recording, Run
 from fastserve_device_tests.targets import Target, as_computed
 from fastserve_runtime.bundle.manifest import Variant
@@ -23,7 +23,7 @@ from fastserve_runtime.bundle.reader import Bundle
 from fastserve_runtime.conformance.verification import whole_golden
 from fastserve_runtime.errors import BundleError, EnvironmentFailure
 
-MOST_SUSPECTS_ALONE = 4
+MAX_SUSPECTS_ALONE = 4
 """So many suspects are looked at again alone."""
 READ, COMPARE, ALONE = "Read inside the artifact", "Compare layer by layer", "Look at the suspects alone"
 _COMPARED = "compare"
@@ -65,10 +65,10 @@ class Search:
         samples = samples_of(self.bundle, self.variant, golden, self.wanted)
         reader = Reader(self.bundle, self.variant, self.target, self.folder, samples.padded)
         samples.write(reader.samples_file)
-        taps = layer_map_of(self.bundle, self.variant)
+        intermediates = layer_map_of(self.bundle, self.variant)
         self.reporter.start(READ)
         plain = reader.plain()
-        inside = reader.inside(taps, plain) if taps else read_again(reader, self.jobs, plain)
+        inside = reader.inside(intermediates, plain) if intermediates else read_again(reader, self.jobs, plain)
         self.notes += inside.notes
         self.reporter.finish(READ)
         self.reporter.start(COMPARE)
@@ -78,7 +78,7 @@ class Search:
                 "Search the same variant on another target, or another variant.",
             )
         document = self._compare(inside.recordings, samples.count, _COMPARED)
-        layers = tuple(layer_of(d) for d in document["taps"])
+        layers = tuple(layer_of(d) for d in document["intermediates"])
         note = reference_note(golden, self.folder / _COMPARED / "trace", samples.distinct)
         if note is not None:
             self.notes.append(note)
@@ -86,11 +86,11 @@ class Search:
         self.reporter.finish(COMPARE)
         self.reporter.start(ALONE)
         if inside.is_shipped:
-            suspects = tuple(self._looked_at_alone(reader, layers, reasons, inside.taps, plain, samples.count))
+            suspects = tuple(self._looked_at_alone(reader, layers, reasons, inside.intermediates, plain, samples.count))
         else:
             suspects = tuple(Suspect(layers[number], reason) for number, reason in reasons.items())
         self.reporter.finish(ALONE)
-        read = {tap.tensor for _, own in inside.recordings for tap in own.values()}
+        read = {intermediate.tensor for _, own in inside.recordings for intermediate in own.values()}
         task = self.bundle.manifest.task
         computed = as_computed(self.target, self.variant)
         wrong = wrong_outputs(task, computed, self.target.NAME, golden, plain, samples.distinct)
@@ -104,7 +104,9 @@ class Search:
             wrong_outputs=tuple(wrong),
             samples=samples.distinct,
             texts=samples.texts,
-            unread=tuple(tap.tensor for tap in inside.taps if tap.tensor not in read),
+            unread=tuple(
+                intermediate.tensor for intermediate in inside.intermediates if intermediate.tensor not in read
+            ),
             notes=tuple(self.notes),
             peak_memory={process: peak for process, peak in peaks.items() if peak is not None},
         )
@@ -125,13 +127,13 @@ class Search:
         reader: Reader,
         layers: Sequence[Layer],
         reasons: Mapping[int, str],
-        taps: Sequence[Tap],
+        intermediates: Sequence[IntermediateOutput],
         plain: Recording,
         count: int,
     ) -> Iterator[Suspect]:
         """Yield the suspects; the first ones were read again with only what they are computed from."""
-        by_tensor = {tap.tensor: tap for tap in taps}
-        first = list(reasons)[:MOST_SUSPECTS_ALONE]
+        by_tensor = {intermediate.tensor: intermediate for intermediate in intermediates}
+        first = list(reasons)[:MAX_SUSPECTS_ALONE]
         groups = {n: tuple(by_tensor[layers[i].tensor] for i in (*layers[n].before, n)) for n in first}
         runs = [Run(f"alone-{n}", tensors(group)) for n, group in groups.items()]
         recordings = dict(zip(groups, reader.record(runs), strict=True)) if runs else {}
@@ -148,7 +150,7 @@ class Search:
                 continue
             read = [(recording.folder, {n: groups[number][n] for n in recording.tensors})]
             document = self._compare(read, count, f"alone-{number}-compared")
-            again = next(layer_of(d) for d in document["taps"] if d["tensor"] == layer.tensor)
+            again = next(layer_of(d) for d in document["intermediates"] if d["tensor"] == layer.tensor)
             others = [again if n == number else other for n, other in enumerate(layers)]
             is_confirmed = number in blamed(others, reader.width)
             if not is_confirmed:

@@ -16,7 +16,7 @@ _GAP = 256
 """Differences that are nearer than so many bytes are one stretch."""
 _CONTEXTS = (64, 16, 0)
 """So many bytes around a stretch are looked for with it: constants may stand in another order."""
-_LEAST = 16
+_MIN = 16
 """Shorter stretches, with their context, could be found by chance."""
 
 
@@ -52,7 +52,7 @@ def transplanted(shipped: bytes, fresh: bytes, other: bytes) -> Transplant | Non
         if place is not None:
             content[place : place + end - start] = shipped[start:end]
             done += 1
-        elif end - start >= 2 * _LEAST:
+        elif end - start >= 2 * _MIN:
             middle = (start + end) // 2
             pending += [(start, middle), (middle, end)]
         else:
@@ -74,7 +74,7 @@ def _place(fresh: bytes, other: bytes, start: int, end: int) -> int | None:
     for context in _CONTEXTS:
         first = max(0, start - context)
         wanted = fresh[first : end + context]
-        if len(wanted) < _LEAST:
+        if len(wanted) < _MIN:
             continue
         found = other.find(wanted)
         if found >= 0 and other.find(wanted, found + 1) < 0:

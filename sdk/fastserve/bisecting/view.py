@@ -8,10 +8,10 @@ from typing import Any
 from fastserve.bisecting.layer_judgement import Layer
 from fastserve.bisecting.results import Bisection, Suspect
 
-_MOST_DB = 140.0
+_MAX_DB = 140.0
 """An error that is smaller has no bar: floats of 32 bits are not more exact."""
 _VALUE = 9
-_LEAST_BAR, _MOST_BAR = 10, 40
+_MIN_BAR, _MAX_BAR = 10, 40
 _SUSPECT_COLOUR, _LAYER_COLOUR = "#d93025", "#81c995"
 
 
@@ -27,7 +27,7 @@ def plot_lines(bisection: Bisection, width: int, *, is_ascii: bool) -> Iterator[
     suspected = {s.layer for s in bisection.suspects}
     names = [layer.name for layer in bisection.layers]
     widest = max(map(len, names), default=0)
-    bar = max(_LEAST_BAR, min(_MOST_BAR, width - widest - _VALUE - 4))
+    bar = max(_MIN_BAR, min(_MAX_BAR, width - widest - _VALUE - 4))
     room = max(1, width - bar - _VALUE - 4)
     for layer, name in zip(bisection.layers, names, strict=True):
         mark = suspect if layer in suspected else " "
@@ -37,7 +37,7 @@ def plot_lines(bisection: Bisection, width: int, *, is_ascii: bool) -> Iterator[
 
 def error_share(layer: Layer) -> float:
     """Return how large a layer's own error is, from 0 (that of floats) to 1 (as large as the signal)."""
-    return min(1.0, max(0.0, 1 - layer.local_sqnr_db / _MOST_DB))
+    return min(1.0, max(0.0, 1 - layer.local_sqnr_db / _MAX_DB))
 
 
 def shortened(name: str, width: int) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fastserve.search.candidate import Candidate
-from fastserve_converters.artifact import GRAPH_OPTIMIZATION, LAYER_SQNR, RESTORED
+from fastserve_converters.artifact import GRAPH_OPTIMIZATION, KEPT_IN_FLOAT, LAYER_SQNR
 from fastserve_device_tests.compilers.compiled import ESTIMATES
 from fastserve_runtime.cli.inspection import COMPILATION, CONVERSION
 from fastserve_runtime.measurement.measurement import measurement_document
@@ -38,9 +38,9 @@ def evidence_of(candidate: Candidate, time: str) -> Iterator[tuple[str, dict[str
     )
     found = {
         "layers": _beside(candidate, LAYER_SQNR),
-        "twin": candidate.twin,
+        "fake_quant_reference": candidate.fake_quant_reference,
         "graph_optimization": _beside(candidate, GRAPH_OPTIMIZATION),
-        "restored": _beside(candidate, RESTORED),
+        "kept_in_float": _beside(candidate, KEPT_IN_FLOAT),
     }
     if any(value is not None for value in found.values()):
         document = {"kind": CONVERSION, "status": "measured", "time": time, "variant": candidate.id, **found}

@@ -19,7 +19,7 @@ from fastserve_converters.checkpoints.licences import MODEL_CARD
 from fastserve_converters.layer_map import LAYER_MAP
 from fastserve_converters.models.reference import TOKENIZER, TOKENIZER_CONFIG
 from fastserve_converters.programs.torch_program import TorchProgram
-from fastserve_runtime.bundle.evaluation import MOST_SAMPLES, PLACE, ROLE, Evaluation, compared_values, write_evaluation
+from fastserve_runtime.bundle.evaluation import MAX_SAMPLES, PLACE, ROLE, Evaluation, compared_values, write_evaluation
 from fastserve_runtime.bundle.golden import Arrays, Golden, write_golden
 from fastserve_runtime.bundle.manifest import SCHEMA_VERSION
 from fastserve_runtime.bundle.raw_inputs import TOKENIZER as TEXTS
@@ -110,11 +110,11 @@ def shared_bytes(reference: Entry) -> int:
 
 
 def evaluation_of(reference: Entry, task: str) -> Evaluation | None:
-    """Return the first evaluation samples, `MOST_SAMPLES` at most; None where the task's pipeline compares none."""
+    """Return the first evaluation samples, `MAX_SAMPLES` at most; None where the task's pipeline compares none."""
     pipeline = PIPELINES.load(task)
     if not hasattr(pipeline, "task_metric"):
         return None
-    count = min(MOST_SAMPLES, reference.result["evaluation"])
+    count = min(MAX_SAMPLES, reference.result["evaluation"])
     inputs, outputs = (
         {name: value[:count] for name, value in read_arrays(reference.folder / file).items()}
         for file in ("inputs.npz", "reference.npz")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fastserve_runtime.errors import DiskFull, EnvironmentFailure, is_disk_full
 
-_LEAST_ROOM = 64 * 1024
+_MIN_ROOM = 64 * 1024
 """Bytes: a page for every file that a step has open."""
 
 
@@ -39,6 +39,6 @@ def check_writable(folder: Path, what: str, remedy: str, *, make: bool = False) 
 def has_no_room(folder: Path) -> bool:
     """Whether the disk of a folder is full: what a process that died there could not write may be why."""
     try:
-        return shutil.disk_usage(folder).free < _LEAST_ROOM
+        return shutil.disk_usage(folder).free < _MIN_ROOM
     except OSError:
         return False

@@ -61,8 +61,8 @@ def print_export(result: ExportResult, console: Console) -> None:
     for note in result.notes:
         console.print(f"[dim]Note:[/] {plain(note)}", highlight=False)
     for candidate in result.candidates:
-        for metric, doubt in candidate.doubts().items():
-            console.print(f"[dim]Note:[/] {metric} of {candidate.id}: {doubt}.", highlight=False)
+        for metric, warning in candidate.warnings().items():
+            console.print(f"[dim]Note:[/] {metric} of {candidate.id}: {warning}.", highlight=False)
     if any(c.measurement is not None and not c.is_memory_judged for c in result.candidates):
         console.print(
             "[dim]Note:[/] * is ExecuTorch's official Python runtime, which brings PyTorch with it; "
@@ -162,7 +162,7 @@ def _verdict(candidate: Candidate, result: ExportResult) -> Text:
 
 
 def _breach(breach: Breach) -> str:
-    """Name the broken limit; its figure stands in the row, unless there is none or it is in doubt."""
+    """Name the broken limit; its figure stands in the row, unless there is none or it is not trustworthy."""
     is_plain = breach.figure is not None and "trustworthy" not in breach.reason
     return str(breach.limit) if is_plain else f"{breach.limit}: {breach.reason}"
 
@@ -199,7 +199,7 @@ def _candidate_document(candidate: Candidate, result: ExportResult) -> dict[str,
         "shipped": candidate.id in result.shipped,
         "on_pareto_front": candidate.on_front,
         "size": candidate.size,
-        "doubts": candidate.doubts(),
+        "warnings": candidate.warnings(),
         "latency_spread": None if candidate.latency_spread is None else list(candidate.latency_spread),
         "quality": None
         if quality is None

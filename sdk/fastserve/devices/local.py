@@ -62,7 +62,7 @@ def measure(out: Path, job: MeasurementJob) -> Measurement:
 
 def _unsteadiness(measurement: Measurement) -> tuple[int, float]:
     latency = measurement.latency
-    return len(latency.doubts), latency.p90 or latency.most
+    return len(latency.warnings), latency.p90 or latency.maximum
 
 
 def _run(request: Mapping[str, Any], out: Path, *, debug: bool) -> Measurement:

@@ -8,9 +8,9 @@ from fastserve_converters.checkpoints.checkpoint import Checkpoint
 from fastserve_converters.checkpoints.task import TASKS, Task, usual_length
 from fastserve_runtime.errors import UsageError
 
-LEAST_SEQUENCE_LENGTH = 4
+MIN_SEQUENCE_LENGTH = 4
 DEFAULT_CONTEXT = 1024
-LEAST_CONTEXT = 32
+MIN_CONTEXT = 32
 
 
 def check_asked_length(sequence_length: int | None, context: int | None) -> None:
@@ -19,13 +19,13 @@ def check_asked_length(sequence_length: int | None, context: int | None) -> None
     Raises:
         UsageError: one of them is too small.
     """
-    if sequence_length is not None and sequence_length < LEAST_SEQUENCE_LENGTH:
+    if sequence_length is not None and sequence_length < MIN_SEQUENCE_LENGTH:
         raise UsageError(
             f"A sequence length of {sequence_length} was asked for.",
-            f"Ask for at least {LEAST_SEQUENCE_LENGTH} tokens.",
+            f"Ask for at least {MIN_SEQUENCE_LENGTH} tokens.",
         )
-    if context is not None and context < LEAST_CONTEXT:
-        raise UsageError(f"A context of {context} tokens was asked for.", f"Ask for at least {LEAST_CONTEXT}.")
+    if context is not None and context < MIN_CONTEXT:
+        raise UsageError(f"A context of {context} tokens was asked for.", f"Ask for at least {MIN_CONTEXT}.")
 
 
 def export_length(checkpoint: Checkpoint, sequence_length: int | None, context: int | None) -> int:
@@ -62,35 +62,35 @@ def length_notes(checkpoint: Checkpoint, length: int, *, was_asked: bool) -> Ite
         length: tokens that it is exported for.
         was_asked: whether the user has named that length.
     """
-    most = checkpoint.texts.max_seq_length
-    if most is None or most == length:
+    maximum = checkpoint.texts.max_seq_length
+    if maximum is None or maximum == length:
         return
-    most = min(most, checkpoint.most_tokens)
+    maximum = min(maximum, checkpoint.max_tokens)
     says = f"({_setting(checkpoint)} in {checkpoint.texts.max_seq_length_from})"
-    if length > most:
+    if length > maximum:
         yield (
-            f"Texts are cut at {length} tokens, as you asked for; sentence-transformers cuts them at {most} {says}, "
+            f"Texts are cut at {length} tokens, as you asked for; sentence-transformers cuts them at {maximum} {says}, "
             "and the model may not have learnt from longer ones."
         )
-    elif length < most and not was_asked:
+    elif length < maximum and not was_asked:
         yield (
-            f"Texts are cut at {length} tokens; sentence-transformers cuts them at {most} {says}: "
-            f"so does --seq-len {most}, which takes longer."
+            f"Texts are cut at {length} tokens; sentence-transformers cuts them at {maximum} {says}: "
+            f"so does --seq-len {maximum}, which takes longer."
         )
 
 
 def _usual_length(checkpoint: Checkpoint) -> int:
     task: Task = TASKS.load(checkpoint.task)
     usual = min(usual_length(task), checkpoint.usual_tokens)
-    most = checkpoint.texts.max_seq_length
-    if most is None:
+    maximum = checkpoint.texts.max_seq_length
+    if maximum is None:
         return usual
-    if most < LEAST_SEQUENCE_LENGTH:
+    if maximum < MIN_SEQUENCE_LENGTH:
         raise UsageError(
-            f"The checkpoint's {_setting(checkpoint)} in {checkpoint.texts.max_seq_length_from} is {most}.",
-            f"Models are exported for at least {LEAST_SEQUENCE_LENGTH} tokens; say --seq-len.",
+            f"The checkpoint's {_setting(checkpoint)} in {checkpoint.texts.max_seq_length_from} is {maximum}.",
+            f"Models are exported for at least {MIN_SEQUENCE_LENGTH} tokens; say --seq-len.",
         )
-    return min(usual, most)
+    return min(usual, maximum)
 
 
 def _setting(checkpoint: Checkpoint) -> str:

@@ -17,7 +17,7 @@ from fastserve.pipeline.step import Step
 from fastserve.pipeline.steps import ModelSteps
 from fastserve.pipeline.work.judging import quality_of_own
 from fastserve.search.candidate import Candidate
-from fastserve_converters.precisions import has_twin
+from fastserve_converters.precisions import has_fake_quant_reference
 from fastserve_converters.recipe import Recipe
 from fastserve_runtime.conformance.quality import Quality
 from fastserve_runtime.errors import DiskFull, EnvironmentFailure, UsageError
@@ -95,7 +95,7 @@ class Workbench:
         ran = steps.measurement(
             recipe, artifact, maker.format, self.device, threads=self.threads, is_fresh=self.remeasure
         )
-        is_quantized = has_twin(maker.precisions[recipe.precision])
+        is_quantized = has_fake_quant_reference(maker.precisions[recipe.precision])
         compared = steps.fake_quant_comparison(recipe, artifact, ran) if is_quantized else None
         return RecipeSteps(artifact, ran, self._judging(recipe, ran), compared)
 
@@ -184,7 +184,7 @@ class Workbench:
         if steps.fake_quant is None:
             return candidate
         compared = self.runner.run(steps.fake_quant).result
-        return replace(candidate, twin=compared, failure=_fake_quant_failure(compared))
+        return replace(candidate, fake_quant_reference=compared, failure=_fake_quant_failure(compared))
 
     def _for_target(self, recipe: Recipe) -> Candidate:
         """Make a target's artifact. Nothing is measured of it: the target is not this machine."""

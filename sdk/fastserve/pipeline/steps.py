@@ -18,7 +18,7 @@ from fastserve.pipeline.work.compiling import Compiling
 from fastserve.pipeline.work.converting import ConverterJob, Read
 from fastserve.pipeline.work.judging import Judging
 from fastserve.pipeline.work.measuring import Measuring
-from fastserve_converters.artifact import TWIN_OUTPUTS
+from fastserve_converters.artifact import FAKE_QUANT_OUTPUTS
 from fastserve_converters.checkpoints.task import TASKS
 from fastserve_converters.formats import FORMATS, Format, cached_exporter, precisions_of
 from fastserve_converters.lowerings import Lowering
@@ -151,7 +151,7 @@ class ModelSteps:
         """
         exporter: Format = FORMATS.load(recipe.maker)
         job = {
-            "job": "tapped_artifact",
+            "job": "with_intermediates_artifact",
             "range_method": recipe.range_method,
             "format": recipe.maker,
             "precision": recipe.precision,
@@ -166,7 +166,7 @@ class ModelSteps:
             (*REFERENCE_TOOLS, *exporter.TOOLS),
             {_REFERENCE: self._samples(plan, is_run=True) if samples is None else samples},
         )
-        return Step("tapped", title, 30, work, {_REFERENCE: self.reference} if samples is None else {})
+        return Step("with_intermediates", title, 30, work, {_REFERENCE: self.reference} if samples is None else {})
 
     def sensitivity(self, format_name: str, precision: str) -> Step:
         """Score every layer in the schemes that a format's mixed precision may give it."""
@@ -254,19 +254,21 @@ class ModelSteps:
         work = ConverterJob(
             self.subject,
             {
-                "job": "twin",
+                "job": "fake_quant_reference",
                 "format": recipe.maker,
                 "precision": recipe.precision,
                 "assignment": recipe.schemes,
             },
             self._code(*_exporting(exporter, self.form)),
             MODEL_TOOLS,
-            {_ARTIFACT: Read(_ARTIFACT, (TWIN_OUTPUTS,)), _REFERENCE: self._samples(plan, is_run=True)},
+            {_ARTIFACT: Read(_ARTIFACT, (FAKE_QUANT_OUTPUTS,)), _REFERENCE: self._samples(plan, is_run=True)},
             further=further,
             places=lambda made: {"outputs": str(made[_RAN].folder / OUTPUTS)},
         )
         title = f"Second check of {recipe.maker} {recipe.precision}"
-        return Step("twin", title, 4, work, {_REFERENCE: self.reference, _ARTIFACT: artifact, _RAN: ran})
+        return Step(
+            "fake_quant_reference", title, 4, work, {_REFERENCE: self.reference, _ARTIFACT: artifact, _RAN: ran}
+        )
 
     def _prompts(self, made: Made) -> Mapping[str, Any]:
         settings = made[_REFERENCE].result["preprocessing"]["settings"]

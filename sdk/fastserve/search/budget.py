@@ -30,7 +30,7 @@ _FLAGS = {
     "ttft": "--max-ttft",
     "tpot": "--max-tpot",
 }
-_LEAST_PLAIN_BYTES = 1000
+_MIN_PLAIN_BYTES = 1000
 """Fewer bytes without a unit are megabytes whose unit was forgotten."""
 _SENSIBLE = {
     "size": (1, 1e12, "MB"),
@@ -93,12 +93,12 @@ class Budget:
 
     limits: tuple[Limit, ...] = ()
 
-    def breaches(self, figures: Mapping[str, Figure], doubts: Mapping[str, str]) -> tuple[Breach, ...]:
+    def breaches(self, figures: Mapping[str, Figure], warnings: Mapping[str, str]) -> tuple[Breach, ...]:
         """Return the limits that are not met. What is not judged breaks none.
 
         Args:
             figures: by metric; None where it was not measured.
-            doubts: by metric, why its figure cannot be trusted; such a figure must be given as an upper bound.
+            warnings: by metric, why its figure cannot be trusted; such a figure must be given as an upper bound.
         """
         found = []
         for limit in self.limits:
@@ -108,8 +108,8 @@ class Budget:
             if figure is None:
                 found.append(Breach(limit, None, f"{limit.metric} was not measured"))
             elif not limit.is_met(figure):
-                doubt = f" (not trustworthy: {doubts[limit.metric]})" if limit.metric in doubts else ""
-                found.append(Breach(limit, figure, f"{limit.metric} {format_figure(figure, limit.unit)}{doubt}"))
+                warning = f" (not trustworthy: {warnings[limit.metric]})" if limit.metric in warnings else ""
+                found.append(Breach(limit, figure, f"{limit.metric} {format_figure(figure, limit.unit)}{warning}"))
         return tuple(found)
 
     def as_document(self) -> list[dict[str, Any]]:
@@ -173,15 +173,15 @@ def format_figure(value: float, unit: str) -> str:
 
 
 def _check_sensible(metric: str, text: str, value: float | None) -> None:
-    least, most, unit = _SENSIBLE[metric]
-    if unit == "MB" and value is not None and value < _LEAST_PLAIN_BYTES and text.strip()[-1:].isdigit():
+    minimum, maximum, unit = _SENSIBLE[metric]
+    if unit == "MB" and value is not None and value < _MIN_PLAIN_BYTES and text.strip()[-1:].isdigit():
         raise UsageError(
             f"{_FLAGS[metric]} of '{text}' is {value:g} byte{'' if value == 1 else 's'}, which nothing could meet.",
             f"Did you mean {text.strip()}MB? Write {text.strip()}B for bytes.",
         )
-    if value is None or least <= value <= most:
+    if value is None or minimum <= value <= maximum:
         return
-    never = "nothing could meet" if value < least else "everything meets"
+    never = "nothing could meet" if value < minimum else "everything meets"
     number = re.match(r"[0-9.]+(?![0-9.eE])", text.strip())
     meant = f"Did you mean {number.group()}{unit}?" if number else f"Write it in {unit}."
     raise UsageError(f"{_FLAGS[metric]} of '{text}' is a limit that {never}.", meant)

@@ -12,7 +12,7 @@ from fastserve_converters.recipe import Recipe
 from fastserve_runtime.conformance.quality import Quality
 from fastserve_runtime.measurement.measurement import NOT_JUDGED, Figure, Measurement
 
-LEAST_SPREAD = 0.05
+MIN_SPREAD = 0.05
 """As a share: so much the p90 of one model differs from process to process, however steady each run was."""
 
 
@@ -29,7 +29,8 @@ class Candidate:
         measurement: what a device observed; None where it failed.
         outputs: file of its outputs on evaluation and golden inputs.
         size: bytes that a device must hold: its files and the shared ones.
-        twin: how near its outputs come to the same quantized model elsewhere; None where that was not looked at.
+        fake_quant_reference: how near its outputs come to the same quantized model elsewhere; None where that was not
+            looked at.
         failure: why there is no artifact or no measurement, or why they are not to be used, in a sentence.
         target: the one target that it was made for; None where it is portable and measured on this machine.
         compilation: what made it for that target, and what that told.
@@ -47,7 +48,7 @@ class Candidate:
     outputs: Path | None = None
     quality: Quality | None = None
     size: int | None = None
-    twin: Mapping[str, Any] | None = None
+    fake_quant_reference: Mapping[str, Any] | None = None
     failure: str | None = None
     target: str | None = None
     compilation: Mapping[str, Any] | None = None
@@ -99,7 +100,7 @@ class Candidate:
             return None
         median = self.measurement.latency.p50
         # The median is an upper bound too, and may be that of a lucky minute.
-        return min(self.p90 / (1 + LEAST_SPREAD), self.p90 if median is None else median), self.p90
+        return min(self.p90 / (1 + MIN_SPREAD), self.p90 if median is None else median), self.p90
 
     @property
     def first_token_p90(self) -> float | None:
@@ -131,7 +132,7 @@ class Candidate:
             "quality": None if self.quality is None else self.quality.value,
         }
 
-    def doubts(self) -> dict[str, str]:
+    def warnings(self) -> dict[str, str]:
         """Return, by metric, why a figure cannot be trusted."""
         latencies = {} if self.measurement is None else self.measurement.latencies
-        return {m: "; ".join(x.doubts) for m, x in latencies.items() if not x.is_trustworthy}
+        return {m: "; ".join(x.warnings) for m, x in latencies.items() if not x.is_trustworthy}

@@ -8,7 +8,7 @@ from fastserve.search.candidate import Candidate
 from fastserve.search.ranking import QUALITY_DIGITS, Choice
 from fastserve_runtime.quantities import format_size, format_time
 
-_MOST_NAMED = 4
+_MAX_NAMED = 4
 
 
 def choice_reason(choice: Choice, fitting: int) -> str:
@@ -51,12 +51,14 @@ def _of_speed(choice: Choice) -> str:
     others = [c for c in choice.equally_fast if c is not best]
     own = f"{format_time(spread[0])} to {format_time(spread[1])}"
     if not others:
-        doubtful = [c for c in choice.equally_good if c.latency_spread is None]
-        if doubtful:
-            return f"of these whose latency can be trusted it is the fastest ({own}); that of {_named(doubtful)} cannot"
+        untrusted = [c for c in choice.equally_good if c.latency_spread is None]
+        if untrusted:
+            return (
+                f"of these whose latency can be trusted it is the fastest ({own}); that of {_named(untrusted)} cannot"
+            )
         return f"of these it is the fastest beyond the measured spread ({own})"
     theirs = ", ".join(
-        f"{c.id} {format_time(s[0])} to {format_time(s[1])}" for c in others[:_MOST_NAMED] if (s := c.latency_spread)
+        f"{c.id} {format_time(s[0])} to {format_time(s[1])}" for c in others[:_MAX_NAMED] if (s := c.latency_spread)
     )
     return f"of these it is as fast as the fastest within the measured spread ({own}; {theirs})"
 
@@ -70,8 +72,8 @@ def _of_size(choice: Choice) -> str:
 
 
 def _named(candidates: Sequence[Candidate]) -> str:
-    names = ", ".join(c.id for c in candidates[:_MOST_NAMED])
-    rest = len(candidates) - _MOST_NAMED
+    names = ", ".join(c.id for c in candidates[:_MAX_NAMED])
+    rest = len(candidates) - _MAX_NAMED
     return f"{names} and {rest} more" if rest > 0 else names
 
 

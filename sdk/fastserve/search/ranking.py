@@ -24,7 +24,7 @@ KEEP = ("best", "formats", "all")
 def judge(candidates: Sequence[Candidate], budget: Budget) -> list[Candidate]:
     """Return the candidates with their breaches of the budget and their place on the Pareto front."""
     judged = [
-        c if c.failure is not None else replace(c, breaches=budget.breaches(c.figures(), c.doubts()))
+        c if c.failure is not None else replace(c, breaches=budget.breaches(c.figures(), c.warnings()))
         for c in candidates
     ]
     front = pareto_front(judged)

@@ -15,7 +15,7 @@ _SIZES: Mapping[str, float] = {
 _TIMES: Mapping[str, float] = {"NS": 1e-9, "US": 1e-6, "µS": 1e-6, "MS": 1e-3, "S": 1, "MIN": 60}
 _AGES: Mapping[str, float] = {**_TIMES, "H": 3600, "D": 86400, "W": 604800}
 _SHARE = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:e([+-]?\d{1,3}))?\s*(%?)\s*", re.ASCII)
-_LEAST_QUALITY = 0.01
+_MIN_QUALITY = 0.01
 """What computes anything at all of a model's has more."""
 _QUANTITY = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:e([+-]?\d{1,3}))?\s*([A-Za-zµμ]*)\s*")
 
@@ -62,7 +62,7 @@ def parse_quality(text: str) -> float:
     if not 0 < value <= 1:
         hint = f"Did you mean {text.strip()}%? " if not is_percent and 1 < value <= 100 else ""
         raise UsageError(f"'{text}' is not a quality.", f"{hint}Write a number above 0 and up to 1, such as 0.99.")
-    if value < _LEAST_QUALITY:
+    if value < _MIN_QUALITY:
         meant = f"Did you mean {float(number):g}? " if is_percent else ""
         raise UsageError(
             f"A least quality of '{text}' is one that everything meets.", f"{meant}Write one such as 0.99 or 99%."

@@ -55,7 +55,7 @@ def test_an_encoder_is_for_feature_extraction(folder) -> None:
     assert checkpoint.path == checkpoint.root == root
     assert checkpoint.family.name == "BERT"
     assert checkpoint.labels == ()
-    assert checkpoint.most_tokens == 512
+    assert checkpoint.max_tokens == 512
     assert checkpoint.sentence_head is None
     assert checkpoint.weights == ("model.safetensors",)
     assert checkpoint.licence is None
@@ -126,7 +126,7 @@ def test_labels_without_names_are_numbered(folder, config: dict, count: int) -> 
     ],
 )
 def test_the_longest_sequence_follows_from_the_position_table(folder, config: dict, tokens: int) -> None:
-    assert read_checkpoint(folder(**config)).most_tokens == tokens
+    assert read_checkpoint(folder(**config)).max_tokens == tokens
 
 
 @pytest.mark.parametrize("config", [{"model_type": "mamba"}, {"model_type": ...}])

@@ -87,7 +87,7 @@ def test_added_tokens_without_rows_are_noted_and_refused_in_texts(tiny_copy, tmp
     folder = add_tokens(tiny_copy("bert"), "<url>", "<user>")
     described = built(folder, tmp_path / "out")
     (note,) = described["notes"]
-    assert f"2 added tokens without a row in the model's embedding table of {VOCABULARY} rows: '<url>' (800)" in note
+    assert f"2 added tokens without a row in the model's embedding of {VOCABULARY} rows: '<url>' (800)" in note
     settings = TokenizerSettings.from_document(described["preprocessing"]["settings"])
     preprocess = TextPreprocessor((tmp_path / "out" / TOKENIZER).read_bytes(), settings)
     with pytest.raises(InputError, match=r"Text 2 \('see <url> now'\) has the token '<url>' with the id 800"):
@@ -213,10 +213,10 @@ def test_a_class_of_the_same_kind_is_no_news(edited, tmp_path: Path, name: Any) 
     assert built(edited(tokenizer_class=name), tmp_path / "out")["notes"] == []
 
 
-@pytest.mark.parametrize(("most", "is_noted"), [(12, True), (LENGTH, False), (0, False), (-1, False), (None, False)])
-def test_a_shorter_limit_of_the_tokenizer_is_noted(edited, tmp_path: Path, most: int | None, is_noted: bool) -> None:
-    notes = built(edited(model_max_length=most), tmp_path / "out")["notes"]
-    assert [f"'model_max_length' is {most}" in note for note in notes] == [True] * is_noted
+@pytest.mark.parametrize(("maximum", "is_noted"), [(12, True), (LENGTH, False), (0, False), (-1, False), (None, False)])
+def test_a_shorter_limit_of_the_tokenizer_is_noted(edited, tmp_path: Path, maximum: int | None, is_noted: bool) -> None:
+    notes = built(edited(model_max_length=maximum), tmp_path / "out")["notes"]
+    assert [f"'model_max_length' is {maximum}" in note for note in notes] == [True] * is_noted
 
 
 def test_a_limit_that_is_no_number_is_refused(edited) -> None:

@@ -129,7 +129,7 @@ def test_what_is_no_number_is_named(tmp_path: Path, label: object) -> None:
 
 def test_relevance_is_not_below_nothing(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as failure:
-        read(write(tmp_path, [1, 2, 3, -1]), Numbers(least=0))
+        read(write(tmp_path, [1, 2, 3, -1]), Numbers(minimum=0))
     assert failure.value.remedy == "It knows: a number of at least 0."
 
 

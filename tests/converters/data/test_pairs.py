@@ -24,7 +24,7 @@ def write(file: Path, rows: list[dict]) -> Path:
 
 
 def test_both_texts_of_a_pair_are_read(tmp_path: Path) -> None:
-    samples = read_samples([write(tmp_path / "a.jsonl", ROWS)], COLUMNS, Numbers(least=0), takes_pairs=True)
+    samples = read_samples([write(tmp_path / "a.jsonl", ROWS)], COLUMNS, Numbers(minimum=0), takes_pairs=True)
     assert samples[1] == Sample("question 0", 1.0, "an answer 1")
     assert samples[1].content == ("question 0", "an answer 1")
     assert len(samples) == 12

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastserve_converters.data import (
-    LEAST_EVALUATION,
-    LEAST_TEXTS,
-    MOST_CALIBRATION,
-    MOST_EVALUATION,
+    MAX_CALIBRATION,
+    MAX_EVALUATION,
+    MIN_EVALUATION,
+    MIN_TEXTS,
     ClassLabels,
     Columns,
     Sample,
@@ -212,17 +212,17 @@ def test_too_few_different_texts_are_refused(tmp_path: Path) -> None:
     (tmp_path / "data.txt").write_text("a\nb\nc\n" * 5)
     with pytest.raises(UsageError, match="has 3 different texts") as failure:
         read(tmp_path / "data.txt")
-    assert str(LEAST_TEXTS) in failure.value.remedy
+    assert str(MIN_TEXTS) in failure.value.remedy
     (tmp_path / "data.txt").write_text("a\nb\nc\nd\n")
-    assert len(read(tmp_path / "data.txt")) == LEAST_TEXTS
+    assert len(read(tmp_path / "data.txt")) == MIN_TEXTS
 
 
 def test_without_files_the_texts_that_ship_are_taken() -> None:
     samples = read(text_column="anything", labels=LABELS)
-    assert len({s.text for s in samples}) > LEAST_EVALUATION
+    assert len({s.text for s in samples}) > MIN_EVALUATION
     assert all(s.label is None for s in samples)
     split = split_samples(samples, 0)
-    assert len(split.evaluation) >= LEAST_EVALUATION
+    assert len(split.evaluation) >= MIN_EVALUATION
     assert len(split.calibration) > 100
 
 
@@ -231,7 +231,7 @@ def samples_of(count: int) -> list[Sample]:
 
 
 @settings(max_examples=60)
-@given(st.integers(LEAST_TEXTS, 1500), st.integers(0, 2**32), st.integers(0, 50))
+@given(st.integers(MIN_TEXTS, 1500), st.integers(0, 2**32), st.integers(0, 50))
 def test_evaluation_and_calibration_never_overlap_and_are_large_enough(count: int, seed: int, repeats: int) -> None:
     samples = samples_of(count)
     split = split_samples(samples + samples[:repeats], seed)
@@ -240,11 +240,11 @@ def test_evaluation_and_calibration_never_overlap_and_are_large_enough(count: in
     assert len(evaluation) == len(split.evaluation)
     assert len(calibration) == len(split.calibration)
     assert set(split.evaluation) | set(split.calibration) <= set(samples)
-    assert 1 <= len(evaluation) <= MOST_EVALUATION
-    assert 1 <= len(calibration) <= MOST_CALIBRATION
+    assert 1 <= len(evaluation) <= MAX_EVALUATION
+    assert 1 <= len(calibration) <= MAX_CALIBRATION
     # A tenth stays for calibration.
-    if count - count // 10 >= LEAST_EVALUATION:
-        assert len(evaluation) >= LEAST_EVALUATION
+    if count - count // 10 >= MIN_EVALUATION:
+        assert len(evaluation) >= MIN_EVALUATION
     else:
         assert len(evaluation) == count - max(1, count // 10)
     assert split_samples(samples + samples[:repeats], seed) == split

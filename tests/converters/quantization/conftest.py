@@ -12,8 +12,8 @@ from checkpoints import texts
 from fastserve_converters.checkpoints.model_loading import load_model
 from fastserve_converters.checkpoints.reading import read_checkpoint
 from fastserve_converters.checkpoints.tokenizer_loading import load_tokenizer
-from fastserve_converters.models.edge_form import build_edge_form
 from fastserve_converters.models.encoder_signature import encoder_part
+from fastserve_converters.models.exportable_model import build_exportable_model
 from fastserve_converters.models.model import TracedPart
 
 LENGTH = 24
@@ -23,7 +23,7 @@ LENGTH = 24
 def encoder(tiny: Callable[..., Path]) -> Callable[..., TracedPart]:
     def make(family: str = "bert", **settings: bool) -> TracedPart:
         checkpoint = read_checkpoint(tiny(family, **settings))
-        return encoder_part(build_edge_form(load_model(checkpoint), checkpoint, LENGTH), LENGTH)
+        return encoder_part(build_exportable_model(load_model(checkpoint), checkpoint, LENGTH), LENGTH)
 
     return make
 

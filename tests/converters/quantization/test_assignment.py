@@ -14,7 +14,7 @@ from fastserve_converters.quantization.assignment import (
     Option,
     Unit,
     choose,
-    least_loss,
+    min_loss,
     parse_units,
     size_cost,
     time_cost,
@@ -49,9 +49,9 @@ def test_no_choice_within_the_limits_loses_less(table, first: int, second: int) 
     )
     if best is None:
         with pytest.raises(UsageError):
-            least_loss(losses, costs)
+            min_loss(losses, costs)
         return
-    picked = least_loss(losses, costs)
+    picked = min_loss(losses, costs)
     for cost in costs:
         assert sum(row[i] for row, i in zip(cost.by_option, picked, strict=True)) <= cost.limit * (1 + 1e-6)
     assert sum(row[i] for row, i in zip(losses, picked, strict=True)) <= best + 1e-6

@@ -7,7 +7,7 @@ import pytest
 
 from fastserve_converters.models.reference import CALIBRATION
 from fastserve_converters.models.samples import batches, single_samples
-from fastserve_converters.quantization.calibration import LEAST_SAMPLES, check, read
+from fastserve_converters.quantization.calibration import MIN_SAMPLES, check, read
 from fastserve_runtime.errors import UsageError
 
 LENGTH = 24
@@ -21,7 +21,7 @@ def test_good_data_passes(samples) -> None:
     ("spoil", "message"),
     [
         (lambda s: {n: v[:0] for n, v in s.items()}, "There are 0 calibration samples"),
-        (lambda s: {n: v[: LEAST_SAMPLES - 1] for n, v in s.items()}, "There are 15 calibration samples"),
+        (lambda s: {n: v[: MIN_SAMPLES - 1] for n, v in s.items()}, "There are 15 calibration samples"),
         (lambda s: {n: np.repeat(v[:1], 20, axis=0) for n, v in s.items()}, "All 20 calibration samples are the same"),
         (lambda s: {n: v[:, :-1] for n, v in s.items()}, r"has the shape \[24, 23\]; the model takes \[samples, 24\]"),
         (lambda s: {**s, "attention_mask": s["attention_mask"][:20]}, r"'attention_mask' has the shape \[20, 24\]"),
@@ -51,6 +51,6 @@ def test_batches_hold_every_sample_once_with_no_more_padding_than_needed(samples
 
 
 def test_single_samples_are_cut_to_their_own_tokens_or_left_whole(samples) -> None:
-    cut = list(single_samples(samples, least_tokens=2))
+    cut = list(single_samples(samples, min_tokens=2))
     assert [s["input_ids"].shape[1] for s in cut] == samples["attention_mask"].sum(1).astype(int).tolist()
     assert all(s["input_ids"].shape == (1, LENGTH) for s in single_samples(samples))

@@ -31,7 +31,7 @@ def test_fewer_bits_lose_more_and_float_nothing(encoder, samples) -> None:
         losses = [o.loss for o in unit.options]
         assert losses == sorted(losses)
         assert [o.size for o in unit.options] == sorted((o.size for o in unit.options), reverse=True)
-        assert (unit.options[0].scheme is None) == (unit.products > 0)
+        assert (unit.options[0].scheme is None) == (unit.macs > 0)
         assert unit.options[-1].loss > 0
 
 
@@ -66,11 +66,11 @@ def test_layers_are_compared_one_by_one(encoder, samples) -> None:
     part = encoder()
     model = part.module
     layers = list(quantizable_layers(model))
-    expected = reference_layer_outputs(model, layers, samples, least_tokens=2)
+    expected = reference_layer_outputs(model, layers, samples, min_tokens=2)
     assert all(len(v) == 8 for v in expected.values())
     weights = quantized_weights(part, {layers[3]: INT4})
     with fake_quantized(model, weights, "float32"):
-        actual = reference_layer_outputs(model, layers, samples, least_tokens=2)
+        actual = reference_layer_outputs(model, layers, samples, min_tokens=2)
     found = sqnr_by_layer(expected, actual)
     assert found[layers[0]] == float("inf")
     assert 5 < found[layers[3]] < 40

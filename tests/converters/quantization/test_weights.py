@@ -1,4 +1,4 @@
-"""Matrices as integers: the grid, its errors, and what they take."""
+"""Quantized matrices: their parameters, their errors, and what they take."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from fastserve_converters.precisions import WeightScheme
 from fastserve_converters.quantization.weights import (
     QuantizedWeight,
     fits,
-    grid,
     pair_sums,
+    quantization_parameters,
     quantize_nearest,
     rounded,
     stored_bytes,
@@ -30,11 +30,11 @@ MATRICES = arrays(np.float32, (3, 16), elements=st.floats(-1e3, 1e3, width=32))
 
 
 @given(MATRICES, st.sampled_from(SCHEMES))
-def test_integers_stay_on_the_grid_and_zero_stays_zero(weight: np.ndarray, scheme: WeightScheme) -> None:
+def test_quantized_weights_stay_in_range_and_zero_stays_zero(weight: np.ndarray, scheme: WeightScheme) -> None:
     found = quantize_nearest(weight, scheme)
-    least, most = (-127, 127) if scheme.bits == 8 else (-8, 7)
-    assert found.values.min() >= least
-    assert found.values.max() <= most
+    minimum, maximum = (-127, 127) if scheme.bits == 8 else (-8, 7)
+    assert found.values.min() >= minimum
+    assert found.values.max() <= maximum
     assert (found.zero_point == 0).all() or not scheme.symmetric
     assert found.scale.shape == found.zero_point.shape == (3, 16 // (scheme.group or 16))
     assert (found.scale > 0).all()
@@ -47,8 +47,8 @@ def test_eight_bits_are_off_by_half_a_step_at_most(weight: np.ndarray, scheme: W
     found = quantize_nearest(weight, scheme)
     step = np.repeat(found.scale, 16 // found.scale.shape[1], axis=1)
     # A rounded zero point may cost another half step at the ends of an asymmetric range.
-    most = 0.5 if scheme.symmetric else 1.0
-    assert (np.abs(found.dequantized() - weight) <= most * step * (1 + 1e-4) + 1e-6).all()
+    maximum = 0.5 if scheme.symmetric else 1.0
+    assert (np.abs(found.dequantized() - weight) <= maximum * step * (1 + 1e-4) + 1e-6).all()
 
 
 @given(
@@ -81,7 +81,7 @@ def test_a_limit_on_pairs_costs_what_it_takes_and_no_more() -> None:
     assert limited < 1.8 * free < 0.5 * halved
 
 
-def test_a_zero_point_uses_the_whole_grid_for_values_of_one_sign() -> None:
+def test_a_zero_point_uses_the_whole_range_for_values_of_one_sign() -> None:
     weight = np.linspace(1, 2, 32, dtype=np.float32)[None]
     symmetric, asymmetric = (
         quantize_nearest(weight, WeightScheme(4, 32, is_symmetric)).dequantized() for is_symmetric in (True, False)
@@ -113,7 +113,7 @@ def test_important_columns_are_rounded_more_carefully() -> None:
     scheme = WeightScheme(4, 64)
     errors = []
     for matters in (None, importance):
-        scale, zero = grid(weight, scheme, matters)
+        scale, zero = quantization_parameters(weight, scheme, matters)
         found = rounded(weight, scale, zero, scheme) * scale[..., None]
         errors.append(np.square(found - weight)[..., 0].sum())
     assert errors[1] < errors[0]

@@ -21,7 +21,7 @@ from fastserve_device_tests.executors.executorch_program import (
 from fastserve_runtime.bundle.manifest import Graph, Signature, TensorSpec
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, UsageError
 
-SCALE, ZERO, LEAST, MOST, INT8 = 0.0371, -3, -128, 127, 1
+SCALE, ZERO, MIN, MAX, INT8 = 0.0371, -3, -128, 127, 1
 SHAPE = (1, 2, 3, 4)
 ORDER = (0, 2, 3, 1)
 QUANTIZE = "quantized_decomposed::quantize_per_tensor.out"
@@ -36,7 +36,7 @@ def method(*kernels: str, order: tuple[int, ...] = ORDER, sizes: tuple[int, ...]
         TensorValue("int8", SHAPE, order, None),
         TensorValue("int8", sizes, order, None),
         TensorValue("float32", SHAPE, plain, None),
-        *(SCALE, ZERO, LEAST, MOST, INT8, None),
+        *(SCALE, ZERO, MIN, MAX, INT8, None),
     )
     steps = (
         KernelCall(QUANTIZE, (0, 4, 5, 6, 7, 8, 1, 1)),
@@ -74,10 +74,10 @@ def test_inputs_are_rounded_as_pytorch_rounds_them_and_lie_in_the_order_that_the
     session, got = open_with(method())
     outputs = session.run({"x": values})["y"]
     rounded = torch.ops.quantized_decomposed.quantize_per_tensor(
-        torch.from_numpy(values), SCALE, ZERO, LEAST, MOST, torch.int8
+        torch.from_numpy(values), SCALE, ZERO, MIN, MAX, torch.int8
     )
     np.testing.assert_array_equal(got[0], rounded.numpy().transpose(ORDER))
-    expected = torch.ops.quantized_decomposed.dequantize_per_tensor(rounded, SCALE, ZERO, LEAST, MOST, torch.int8)
+    expected = torch.ops.quantized_decomposed.dequantize_per_tensor(rounded, SCALE, ZERO, MIN, MAX, torch.int8)
     np.testing.assert_array_equal(outputs, expected.numpy())
     assert session.placement().operators == {"B": 1}
 

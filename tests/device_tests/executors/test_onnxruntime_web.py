@@ -23,8 +23,8 @@ GPU, CPU = "WebGpuExecutionProvider", "CPUExecutionProvider"
 SCRIPT = Path(__file__).parents[3] / "scripts" / "setup_onnxruntime_web.sh"
 
 
-def requiring(least: str) -> object:
-    requires = {"engine": "onnxruntime", "least_version": least, "backends": [], "platforms": []}
+def requiring(minimum: str) -> object:
+    requires = {"engine": "onnxruntime", "least_version": minimum, "backends": [], "platforms": []}
     return parse_variant(Fields(variant(requires=requires), "the variant"))
 
 

@@ -21,7 +21,7 @@ FLOAT: Input = ("float32", FLOATS)
 FINITE_FLOAT: Input = ("float32", FINITE)
 ROW_NUMBERS: Input = ("int32", integers(0, ROWS - 1))
 LONG_ROW_NUMBERS: Input = ("int64", integers(0, ROWS - 1))
-MOST = 40
+MAX = 40
 """The largest size of the open dimension `n`."""
 
 ENCODER, HALF, DECODER = LOWERINGS = ("encoder", "half", "decoder")
@@ -127,7 +127,7 @@ def _norm(x: Array) -> Truth:
 
 
 NORM_GAIN, NORM_SHIFT = numbers(7, seed=11), numbers(7, seed=12)
-POSITIONS = numbers(MOST, 7, seed=13)
+POSITIONS = numbers(MAX, 7, seed=13)
 NORM_SIGNATURE = "aten::native_layer_norm.out(float, float, float, float, float, float)"
 BIAS = numbers(OUTPUTS, seed=6)
 
@@ -151,7 +151,7 @@ def linear(kind: str, *, has_bias: bool, dynamic: bool, lowering: str = ENCODER,
         import torch
 
         from fastserve_converters.formats.executorch.decoder_layers import Product, products
-        from fastserve_converters.formats.executorch.integers import dequantized
+        from fastserve_converters.formats.executorch.quantized_weights import dequantized
 
         layer = torch.nn.Linear(WIDTH, OUTPUTS, bias=has_bias)
         with torch.no_grad():
@@ -212,8 +212,8 @@ def static_linear(*, has_bias: bool, is_clamped: bool = False) -> Case:
         ops = torch.ops.quantized_decomposed
 
         def rounded(value: Any, step: float, zero: int) -> Any:
-            grid = (step, zero, -128, 127, torch.int8)
-            return ops.dequantize_per_tensor(ops.quantize_per_tensor(value, *grid), *grid)
+            parameters = (step, zero, -128, 127, torch.int8)
+            return ops.dequantize_per_tensor(ops.quantize_per_tensor(value, *parameters), *parameters)
 
         shaped = rounded(rounded(x, STEP, ZERO).reshape(-1, 3, WIDTH), STEP, ZERO)
         moved = rounded(shaped.permute(1, 0, 2), STEP, ZERO)
@@ -256,8 +256,8 @@ def rounded_to_16_bits() -> Case:
         import torch
 
         ops = torch.ops.quantized_decomposed
-        grid = (SHORT_STEP, 0, -32767, 32767, torch.int16)
-        return ops.dequantize_per_tensor(ops.quantize_per_tensor(x, *grid), *grid)
+        parameters = (SHORT_STEP, 0, -32767, 32767, torch.int16)
+        return ops.dequantize_per_tensor(ops.quantize_per_tensor(x, *parameters), *parameters)
 
     def truth(x: Array) -> Truth:
         with np.errstate(all="ignore"):
@@ -291,15 +291,15 @@ def table(kind: str, signature: str, *, lowering: str = ENCODER) -> Case:
     def module() -> Any:
         import torch
 
-        from fastserve_converters.formats.executorch.integers import looked_up, table_constants
+        from fastserve_converters.formats.executorch.quantized_weights import embedding_constants, looked_up
 
         if made is None:
             return called(function, values=stored)()
 
-        class Table(torch.nn.Module):
+        class Embedding(torch.nn.Module):
             def __init__(self) -> None:
                 super().__init__()
-                for name, value in table_constants(made, "table").items():
+                for name, value in embedding_constants(made, "table").items():
                     self.register_buffer(name, value.contiguous())
 
             def forward(self, indices: Any) -> Any:
@@ -308,7 +308,7 @@ def table(kind: str, signature: str, *, lowering: str = ENCODER) -> Case:
                 constants = dict(self.named_buffers())
                 return looked_up(lambda f, *a, **k: f(*a, **k), constants, made.scheme, rows)
 
-        return Table().eval()
+        return Embedding().eval()
 
     def truth(indices: Array) -> Truth:
         rows = indices.reshape(-1) if is_encoder else indices
@@ -393,7 +393,7 @@ def attention(*, window: int | None, softcap: float | None = None, is_last: bool
             mixed = (shares @ v).transpose(1, 0, 2).reshape(count, -1)
             size = np.abs(v).max()
             mixed = mixed[-1:] if is_last else mixed
-        return Truth(mixed, size * truths.ULP * (8 + 4 * noise) + truths.LEAST * 2**24)
+        return Truth(mixed, size * truths.ULP * (8 + 4 * noise) + truths.MIN * 2**24)
 
     covers = {
         (False, False): ["llama::custom_sdpa.out(float, float, float, float, float)"],

@@ -22,8 +22,8 @@ from fastserve_converters.formats import executorch as executorch_format
 from fastserve_converters.formats import tflite as tflite_format
 from fastserve_converters.models.cached_part import CachedPart
 from fastserve_converters.models.decoder.reading import read_decoder
-from fastserve_converters.models.edge_form import build_edge_form
 from fastserve_converters.models.encoder_signature import encoder_part
+from fastserve_converters.models.exportable_model import build_exportable_model
 from fastserve_converters.models.model import TracedPart
 from fastserve_converters.quantization.layers import assignment, quantized_weights
 from random_decoders import CONFIGS, random_decoder
@@ -130,20 +130,24 @@ def exported_encoder(format_name: str, name: str, precision: str, folder: Path) 
     out = folder / format_name / name / precision
     if (out / exporter.MODEL).exists():
         return Path(out, exporter.MODEL)
-    plan = exporter.PRECISIONS[precision]
-    base = None if plan.base is None else exported_encoder(format_name, name, plan.base, folder).parent
+    precision_spec = exporter.PRECISIONS[precision]
+    base = (
+        None if precision_spec.base is None else exported_encoder(format_name, name, precision_spec.base, folder).parent
+    )
     checkpoint = folder / "checkpoints" / name
     if not checkpoint.exists():
         save_encoder(ENCODERS[name], checkpoint)
     read = read_checkpoint(checkpoint, task="auto")
-    module = build_edge_form(load_model(read), read, LENGTH)
+    module = build_exportable_model(load_model(read), read, LENGTH)
     part = encoder_part(module, LENGTH)
-    schemes = assignment(part, plan, mixture(part, plan) if plan.choices is not None else None)
+    schemes = assignment(
+        part, precision_spec, mixture(part, precision_spec) if precision_spec.choices is not None else None
+    )
     out.mkdir(parents=True)
     job = ExportJob(
-        part=part.with_axes(is_open=plan.has_dynamic_length),
+        part=part.with_axes(is_open=precision_spec.has_dynamic_length),
         precision=precision,
-        plan=plan,
+        precision_spec=precision_spec,
         weights=quantized_weights(part, schemes),
         calibration=calibration(),
         samples=calibration(),
@@ -154,11 +158,11 @@ def exported_encoder(format_name: str, name: str, precision: str, folder: Path) 
     return Path(out, exporter.MODEL)
 
 
-def mixture(part: TracedPart, plan: Any) -> dict[str, Any]:
+def mixture(part: TracedPart, precision_spec: Any) -> dict[str, Any]:
     """Give layers the schemes of a mixed precision in turn."""
     from dataclasses import asdict
 
-    choices = {"linear": plan.choices.linear, "embedding": plan.choices.embedding}
+    choices = {"linear": precision_spec.choices.linear, "embedding": precision_spec.choices.embedding}
     found = {}
     for i, (name, kind) in enumerate(part.layers.items()):
         among = choices["embedding" if kind == "embedding" else "linear"]
@@ -192,12 +196,12 @@ def exported_decoder(format_name: str, name: str, precision: str, folder: Path) 
     if kinds is not None:
         config.layer_types = [kinds[0], kinds[-1]]
     form = read_decoder(random_decoder(config), CONTEXT)
-    plan = decoder.PRECISIONS[precision]
+    precision_spec = decoder.PRECISIONS[precision]
     part = CachedPart(form)
-    weights = quantized_weights(part, assignment(part, plan))
+    weights = quantized_weights(part, assignment(part, precision_spec))
     out.mkdir(parents=True)
     prompts = {"beginning": 1, "ends": (2,)}
-    decoder.export(ExportJob(part, precision, plan, weights, {}, {}, None, out, prompts=prompts))
+    decoder.export(ExportJob(part, precision, precision_spec, weights, {}, {}, None, out, prompts=prompts))
     return Path(out, decoder.MODEL)
 
 

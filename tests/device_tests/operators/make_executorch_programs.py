@@ -18,7 +18,7 @@ import executorch.extension.llm.custom_ops.custom_ops
 import executorch.kernels.quantized  # noqa: F401
 import torch
 
-from device_tests.operators.executorch_models import DECODER, HALF, LOWERINGS, MOST, Case, cases_of
+from device_tests.operators.executorch_models import DECODER, HALF, LOWERINGS, MAX, Case, cases_of
 from device_tests.operators.exports import exported as exported_model
 from device_tests.operators.signatures import executorch_signatures
 from fastserve_converters.formats.executorch.decoder_lowering import lowered_decoder
@@ -51,7 +51,7 @@ class Together(torch.nn.Module):
 def exported(lowering: str) -> torch.export.ExportedProgram:
     """Export all cases of a kind of lowering, with an open dimension."""
     cases = cases_of(lowering)
-    open_size = torch.export.Dim("n", min=1 if lowering == DECODER else 2, max=MOST)
+    open_size = torch.export.Dim("n", min=1 if lowering == DECODER else 2, max=MAX)
     all_dims = [dims for case in cases for dims in case.dims]
     dtypes = [dtype for case in cases for dtype, _ in case.inputs]
     shapes = tuple({i: open_size for i, d in enumerate(dims) if d == "n"} for dims in all_dims)

@@ -29,7 +29,7 @@ def numbers(*shape: int, seed: int = 0) -> Array:
 
 
 def weights(kind: str, rows: int) -> tuple[Array, QuantizedWeight | None]:
-    """Return a matrix as a kind of weights stores it, in reals, and its integers.
+    """Return a matrix as a kind of weights stores it, in reals, and its quantized weights.
 
     Its first row is a hundred times as large as the others, and its second one far smaller.
     """

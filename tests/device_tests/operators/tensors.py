@@ -11,7 +11,7 @@ import numpy as np
 Array = np.ndarray[Any, np.dtype[Any]]
 Filling = Callable[[np.random.Generator, tuple[int, ...]], Array]
 
-HALF_MOST = 65504.0
+HALF_MAX = 65504.0
 """The largest float16."""
 MASK = -1e4
 """What a mask adds to a score where there is nothing to see."""
@@ -42,7 +42,7 @@ FINITE: Mapping[str, Filling] = {
     "ones": lambda _, shape: np.ones(shape),
     "negative": lambda rng, shape: -np.abs(rng.standard_normal(shape)) - 0.01,
     "ten thousands": lambda rng, shape: 1e4 * _signs(rng, shape) * rng.uniform(0.5, 1, shape),
-    "float16's largest": lambda rng, shape: HALF_MOST * _signs(rng, shape),
+    "float16's largest": lambda rng, shape: HALF_MAX * _signs(rng, shape),
     "denormal": lambda rng, shape: 1e-40 * rng.standard_normal(shape),
     "tiny": lambda rng, shape: 1e-30 * rng.standard_normal(shape),
     "halves": lambda rng, shape: rng.integers(-12, 12, shape) + 0.5,
@@ -64,15 +64,15 @@ def _without_sign(filling: Filling) -> Filling:
     return lambda rng, shape: np.abs(filling(rng, shape))
 
 
-def integers(least: int, most: int) -> Mapping[str, Filling]:
+def integers(minimum: int, maximum: int) -> Mapping[str, Filling]:
     """Return fillings of whole numbers of a range."""
     return {
-        "random": lambda rng, shape: rng.integers(least, most + 1, shape),
+        "random": lambda rng, shape: rng.integers(minimum, maximum + 1, shape),
         "zeros": lambda _, shape: np.zeros(shape, np.int64),
-        "ones": lambda _, shape: np.full(shape, min(1, most)),
-        "least": lambda _, shape: np.full(shape, least),
-        "most": lambda _, shape: np.full(shape, most),
-        "ends": lambda rng, shape: rng.choice([least, most], shape),
+        "ones": lambda _, shape: np.full(shape, min(1, maximum)),
+        "minimum": lambda _, shape: np.full(shape, minimum),
+        "maximum": lambda _, shape: np.full(shape, maximum),
+        "ends": lambda rng, shape: rng.choice([minimum, maximum], shape),
     }
 
 

@@ -37,7 +37,7 @@ MANY = 30
 """Seeds of the slow test."""
 SIZES = {DECODER: (1, 2, 7, 33)}
 USUAL_SIZES = (2, 5, 33)
-LEAST_NORMAL = float(np.finfo(np.float32).tiny)
+MIN_NORMAL = float(np.finfo(np.float32).tiny)
 SIZES_ALONE = {"executorch_prim::floordiv.Scalar()", "executorch_prim::mul.Scalar()", "aten::sym_size.int(long)"}
 """They give sizes, of which a wrong one makes wrong shapes in all that follows: tests of whole decoders see it."""
 
@@ -87,7 +87,7 @@ def flushed(values: Array) -> Array:
     if values.dtype.kind != "f":
         return values
     with np.errstate(all="ignore"):
-        return np.where(np.abs(values) < LEAST_NORMAL, np.copysign(values.dtype.type(0), values), values)
+        return np.where(np.abs(values) < MIN_NORMAL, np.copysign(values.dtype.type(0), values), values)
 
 
 def truth_of(case: Case, values: tuple[Array, ...], filling: str) -> truths.Truth:

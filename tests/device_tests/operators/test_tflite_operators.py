@@ -32,7 +32,7 @@ pytest.importorskip("ai_edge_litert")
 
 MANY = 60
 """Seeds of the slow tests."""
-LEAST_NORMAL = float(np.finfo(np.float32).tiny)
+MIN_NORMAL = float(np.finfo(np.float32).tiny)
 Run = Callable[[Mapping[str, Array]], Array]
 
 ENDS = ("", " and bias", " and bias and ReLU")
@@ -105,7 +105,7 @@ def flushed(values: Array) -> Array:
     if values.dtype != np.float32:
         return values
     with np.errstate(all="ignore"):
-        return np.where(np.abs(values) < LEAST_NORMAL, np.copysign(np.float32(0), values), values)
+        return np.where(np.abs(values) < MIN_NORMAL, np.copysign(np.float32(0), values), values)
 
 
 def truth_of(case: Case, inputs: Drawn, *, is_flushed: bool) -> truths.Truth:

@@ -193,7 +193,7 @@ def linear(kind: str, *, has_bias: bool, is_rectified: bool = False) -> Case:
     )
 
 
-def on_grid(graph: GraphWriter, value: Value, scale: float | Array, zero_point: int = 0) -> Value:
+def quantized_matrix(graph: GraphWriter, value: Value, scale: float | Array, zero_point: int = 0) -> Value:
     """Say which reals a tensor's integers stand for."""
     from ai_edge_litert import schema_py_generated as schema
 
@@ -215,7 +215,7 @@ def static_linear(bits: int, *, has_bias: bool, is_rectified: bool = False) -> C
     whole = np.rint(numbers(OUTPUTS, seed=6) / scales).astype(np.int64) if has_bias else np.zeros(OUTPUTS, np.int64)
 
     def write(graph: GraphWriter) -> Value:
-        x = on_grid(graph, graph.input("x", [OPEN, WIDTH], f"INT{bits}"), step, zero)
+        x = quantized_matrix(graph, graph.input("x", [OPEN, WIDTH], f"INT{bits}"), step, zero)
         weight = graph.integers("w", made)
         bias = _integer_bias(graph, whole, scales, bits) if has_bias else None
         result = graph.operator(
@@ -227,19 +227,19 @@ def static_linear(bits: int, *, has_bias: bool, is_rectified: bool = False) -> C
             kind=f"INT{bits}",
             settings={"keepNumDims": True, "fusedActivationFunction": RELU if is_rectified else 0},
         )
-        return on_grid(graph, result, out, out_zero)
+        return quantized_matrix(graph, result, out, out_zero)
 
     def truth(x: Array) -> Truth:
         sums = (x.astype(np.int64) - zero) @ made.values.astype(np.int64).T + whole
         sums = np.maximum(sums, 0) if is_rectified else sums
         return truths.quantized(sums * scales, float(np.float32(out)), out_zero, bits)
 
-    least = -(2 ** (bits - 1))
+    minimum = -(2 ** (bits - 1))
     return Case(
         f"FULLY_CONNECTED int{bits}{ends(has_bias=has_bias, is_rectified=is_rectified)}",
         write,
         truth,
-        [(f"int{bits}", integers(least, -least - 1))],
+        [(f"int{bits}", integers(minimum, -minimum - 1))],
         [[(1, WIDTH)], [(5, WIDTH)]],
         is_delegated=bits == 8,
     )
@@ -255,7 +255,7 @@ def _integer_bias(graph: GraphWriter, whole: Array, scales: Array, bits: int) ->
         tensor = graph.subgraph.tensors[value.index]
         tensor.type = schema.TensorType.INT64
         graph._owner._buffers[tensor.buffer].data = whole.view(np.uint8)
-    return on_grid(graph, value, scales)
+    return quantized_matrix(graph, value, scales)
 
 
 def look_up(kind: str) -> Case:
@@ -302,7 +302,7 @@ def _quantize(bits: int) -> Case:
 
     def write(graph: GraphWriter) -> Value:
         made = graph.operator("QUANTIZE", [graph.input("x", _open(2))], _open(2), "QuantizeOptions", kind=f"INT{bits}")
-        return on_grid(graph, made, step, zero)
+        return quantized_matrix(graph, made, step, zero)
 
     def truth(x: Array) -> Truth:
         return truths.quantized(x, float(np.float32(step)), zero, bits)
@@ -321,17 +321,17 @@ def _quantize(bits: int) -> Case:
 
 def _dequantize(bits: int) -> Case:
     step, zero = (INT8_STEP, INT8_ZERO) if bits == 8 else (INT16_STEP, 0)
-    least = -(2 ** (bits - 1))
+    minimum = -(2 ** (bits - 1))
 
     def write(graph: GraphWriter) -> Value:
-        x = on_grid(graph, graph.input("x", _open(2), f"INT{bits}"), step, zero)
+        x = quantized_matrix(graph, graph.input("x", _open(2), f"INT{bits}"), step, zero)
         return graph.operator("DEQUANTIZE", [x], _open(2), "DequantizeOptions", version=2)
 
     return Case(
         f"DEQUANTIZE int{bits}",
         write,
         lambda x: truths.floats((x.astype(np.int64) - zero) * float(np.float32(step))),
-        [(f"int{bits}", integers(least, -least - 1))],
+        [(f"int{bits}", integers(minimum, -minimum - 1))],
         ROW_SHAPES,
         is_delegated=bits == 8,
     )

@@ -11,7 +11,7 @@ from scipy.special import erf, expit
 Array = np.ndarray[Any, np.dtype[Any]]
 ULP = 2.0**-23
 """The distance of float32 from 1 to the next."""
-LEAST = 2.0**-149
+MIN = 2.0**-149
 """The smallest float32."""
 
 
@@ -33,7 +33,7 @@ def floats(values: Array, magnitude: Array | None = None) -> Truth:
     values = np.asarray(values, np.float64)
     size = np.abs(values) if magnitude is None else np.asarray(magnitude, np.float64)
     with np.errstate(all="ignore"):
-        return Truth(values, np.maximum(np.nan_to_num(size, posinf=3.4e38) * ULP, LEAST))
+        return Truth(values, np.maximum(np.nan_to_num(size, posinf=3.4e38) * ULP, MIN))
 
 
 def error(actual: Array, truth: Truth) -> float:
@@ -128,7 +128,7 @@ def running_total(x: Array) -> Truth:
 def largest(x: Array, axis: int = -1, *, keep: bool = True) -> Truth:
     """The largest along an axis."""
     with np.errstate(all="ignore"):
-        return Truth(x.astype(np.float64).max(axis, keepdims=keep), LEAST)
+        return Truth(x.astype(np.float64).max(axis, keepdims=keep), MIN)
 
 
 def product(a: Array, b: Array, bias: Array | None = None) -> Truth:
@@ -143,7 +143,7 @@ def product(a: Array, b: Array, bias: Array | None = None) -> Truth:
 
 def same(values: Array) -> Truth:
     """Values that are moved and not changed."""
-    return Truth(values, LEAST if np.issubdtype(values.dtype, np.floating) else 1.0)
+    return Truth(values, MIN if np.issubdtype(values.dtype, np.floating) else 1.0)
 
 
 def quantized(x: Array, scale: float, zero_point: int, bits: int) -> Truth:
@@ -151,10 +151,10 @@ def quantized(x: Array, scale: float, zero_point: int, bits: int) -> Truth:
 
     A NaN has no integer, and infinities are the ends.
     """
-    least, most = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+    minimum, maximum = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
     with np.errstate(all="ignore"):
         steps = np.rint(x.astype(np.float64) / scale) + zero_point
-    return Truth(np.clip(steps, least, most), 1.0)
+    return Truth(np.clip(steps, minimum, maximum), 1.0)
 
 
 def rounded_rows(x: Array) -> tuple[Array, Array]:

@@ -55,16 +55,16 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Pat
 
 @runs_here
 @pytest.mark.parametrize(
-    ("kind", "precision", "least_sqnr"),
+    ("kind", "precision", "min_sqnr"),
     [("cnn", "int8-static", 40), ("encoder", "fp32", 110), ("encoder", "int8-static", 60)],
 )
 def test_a_model_runs_there_as_a_whole_and_right(
-    bundle: Callable[[str, str], Path], kind: str, precision: str, least_sqnr: float
+    bundle: Callable[[str, str], Path], kind: str, precision: str, min_sqnr: float
 ) -> None:
     found = by_check(check_in_process(bundle(kind, precision), "own", TARGET))
     checks = CHECKS if kind == "encoder" else [c for c in CHECKS if c != "padding invariance"]
     assert {check: (v.outcome, v.message) for check, v in found.items()} == dict.fromkeys(checks, (Outcome.PASS, ""))
-    assert found["executor"].figures["sqnr_db"] > least_sqnr
+    assert found["executor"].figures["sqnr_db"] > min_sqnr
     assert found["placement"].figures == {"expected": 1, "found": 1}
 
 

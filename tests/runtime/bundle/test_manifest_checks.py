@@ -35,8 +35,8 @@ def state(*dims, dtype="float32"):
     return lambda document: document["variants"][0].update(state=[reset])
 
 
-def length(least, most):
-    return {"symbol": "length", "min": least, "max": most}
+def length(minimum, maximum):
+    return {"symbol": "length", "min": minimum, "max": maximum}
 
 
 IDS, MASK = (tensor(name, kind, 1, LENGTH) for name, kind in (("input_ids", "int32"), ("attention_mask", "float32")))

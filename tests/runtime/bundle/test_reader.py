@@ -535,7 +535,7 @@ def test_evidence_that_is_not_json_is_left_out_with_a_note(write, parts, content
 
 
 def test_evidence_that_is_too_large_or_a_link_is_left_out(write, parts, monkeypatch):
-    monkeypatch.setattr(evidence_files, "MOST_BYTES", 100)
+    monkeypatch.setattr(evidence_files, "MAX_BYTES", 100)
     location = write(*parts)
     folder = evidence_folder(location)
     folder.mkdir()

@@ -121,7 +121,7 @@ def test_a_variant_that_was_not_measured_has_no_figures(opened):
         ({"brings_pytorch": True}, "peak memory", "50.0 MB *"),
     ],
 )
-def test_figures_in_doubt_unknown_or_not_judged_are_marked(opened, changes, heading, cell):
+def test_figures_in_warning_unknown_or_not_judged_are_marked(opened, changes, heading, cell):
     assert cells(opened(measurement(**changes)))[heading] == cell
 
 
@@ -150,7 +150,7 @@ def conversion(**changes):
         "variant": "first",
         "graph_optimization": {"before": {"MatMul": 4, "Add": 6}, "after": {"MatMul": 2, "Attention": 1, "Add": 6}},
         "layers": {"samples": 8, "sqnr_db": {"a": 31.25, "b": 12.0, "c": None, "d": 20.0, "e": 40.0}},
-        "twin": {"sqnr_db": 33.0, "executor": "the same integers in PyTorch"},
+        "fake_quant_reference": {"sqnr_db": 33.0, "executor": "the same quantized weights in PyTorch"},
         **changes,
     }
 
@@ -160,17 +160,19 @@ def test_conversion_tells_what_was_fused_and_which_layers_lost_most(opened):
     assert conversion_lines(bundle)["first"] == [
         "graph: 10 operators to 9; gone: MatMul 2; new: Attention 1",
         "layers: SQNR of 4 against fp32; lowest: b 12.0 dB, d 20.0 dB, a 31.2 dB",
-        "twin: SQNR 33.0 dB against the same integers in PyTorch",
+        "fake-quant reference: SQNR 33.0 dB against the same quantized weights in PyTorch",
     ]
     assert conversion_lines(bundle)["second"] == []
 
 
 def test_conversion_says_nothing_of_what_was_not_looked_at(opened):
-    bundle = opened(conversion(graph_optimization=None, layers=None, twin={"sqnr_db": None}))
+    bundle = opened(conversion(graph_optimization=None, layers=None, fake_quant_reference={"sqnr_db": None}))
     assert conversion_lines(bundle)["first"] == []
 
 
-@pytest.mark.parametrize("changes", [{"layers": {"sqnr_db": 3}}, {"twin": [1]}, {"graph_optimization": {"before": {}}}])
+@pytest.mark.parametrize(
+    "changes", [{"layers": {"sqnr_db": 3}}, {"fake_quant_reference": [1]}, {"graph_optimization": {"before": {}}}]
+)
 def test_damaged_conversion_evidence_is_noted(opened, changes):
     bundle = opened(conversion(**changes))
     assert conversion_lines(bundle)["first"] == []

@@ -6,7 +6,7 @@ import pytest
 from fastserve_runtime.conformance.policy import Policy, executor_policy, invariance_policy, judge, quality_policy
 from fastserve_runtime.conformance.widths import HALF_ARITHMETIC, WIDTHS
 
-LENIENT = Policy(least_sqnr_db=-1000)
+LENIENT = Policy(min_sqnr_db=-1000)
 KINDS = ["embedding", "hidden", "logits", "log-probabilities"]
 
 
@@ -23,12 +23,12 @@ def with_noise(rows, db):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_fp32_must_be_nearer_to_the_reference_than_int8(kind):
-    assert quality_policy(kind, "fp32").least_sqnr_db > quality_policy(kind, "int8").least_sqnr_db
+    assert quality_policy(kind, "fp32").min_sqnr_db > quality_policy(kind, "int8").min_sqnr_db
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_more_exact_a_precision_the_more_is_wanted(kind):
-    wanted = [quality_policy(kind, p).least_sqnr_db for p in WIDTHS]
+    wanted = [quality_policy(kind, p).min_sqnr_db for p in WIDTHS]
     assert wanted == sorted(wanted, reverse=True)
 
 
@@ -42,7 +42,7 @@ def test_what_should_not_change_is_judged_tightly_in_floats_alone(kind):
 @pytest.mark.parametrize("precision", [w for w in WIDTHS if w != HALF_ARITHMETIC])
 @pytest.mark.parametrize("kind", KINDS)
 def test_executors_are_judged_more_tightly_than_quality(kind, precision):
-    assert executor_policy(precision).least_sqnr_db > quality_policy(kind, precision).least_sqnr_db
+    assert executor_policy(precision).min_sqnr_db > quality_policy(kind, precision).min_sqnr_db
 
 
 def test_the_same_output_passes_every_policy():
@@ -53,19 +53,19 @@ def test_the_same_output_passes_every_policy():
         assert judgement.reason == ""
     assert judgement.figures["largest_error"] == 0
     assert judgement.figures["sqnr_db"] == math.inf
-    assert judgement.figures["least_cosine"] == pytest.approx(1)
+    assert judgement.figures["min_cosine"] == pytest.approx(1)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_noise_just_above_the_limit_fails_and_just_below_passes(kind, precision):
     rows = random_rows(50, 64) + 1
-    policy = Policy(quality_policy(kind, precision).least_sqnr_db)
-    assert judge(policy, rows, with_noise(rows, policy.least_sqnr_db + 0.5)).passed
-    failed = judge(policy, rows, with_noise(rows, policy.least_sqnr_db - 0.5))
+    policy = Policy(quality_policy(kind, precision).min_sqnr_db)
+    assert judge(policy, rows, with_noise(rows, policy.min_sqnr_db + 0.5)).passed
+    failed = judge(policy, rows, with_noise(rows, policy.min_sqnr_db - 0.5))
     assert not failed.passed
     assert "SQNR is" in failed.reason
-    assert failed.figures["sqnr_db"] == pytest.approx(policy.least_sqnr_db - 0.5, abs=0.01)
+    assert failed.figures["sqnr_db"] == pytest.approx(policy.min_sqnr_db - 0.5, abs=0.01)
 
 
 def test_another_shape_fails_and_both_are_named():
@@ -88,7 +88,7 @@ def test_one_row_that_points_elsewhere_fails_where_directions_count():
     turned = rows.copy()
     turned[41] = -turned[41]
     assert judge(LENIENT, rows, turned).passed
-    judgement = judge(Policy(-1000, least_cosine=0.9), rows, turned)
+    judgement = judge(Policy(-1000, min_cosine=0.9), rows, turned)
     assert not judgement.passed
     assert "a row's cosine is -1.00000, at least 0.9 is wanted" in judgement.reason
 

@@ -112,7 +112,7 @@ def linear_model(groups):
     writer = ModelWriter()
     graph = writer.graph("serving_default")
     given = graph.input("x", (1, 64))
-    weights = graph.integers("weights", weight)
+    weights = graph.quantized_weight("weights", weight)
     made = graph.operator("FULLY_CONNECTED", [given, weights, None], (1, 8), "FullyConnectedOptions", version=12)
     graph.output("y", made)
     return memoryview(writer.content())

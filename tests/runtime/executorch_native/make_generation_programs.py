@@ -17,7 +17,7 @@ from executorch.extension.llm.custom_ops import custom_ops  # noqa: F401  (regis
 from torch.export import Dim, export
 
 CAPACITY = 160
-MOST_TOKENS = 140
+MAX_TOKENS = 140
 
 
 class Attention(torch.nn.Module):
@@ -39,7 +39,7 @@ class Attention(torch.nn.Module):
         return torch.ops.llama.custom_sdpa(query, self.keys, self.values, start, mask, 0.0, self.causal, self.scale)
 
     def exported(self, *, masked=False):
-        tokens = Dim("tokens", min=1, max=MOST_TOKENS)
+        tokens = Dim("tokens", min=1, max=MAX_TOKENS)
         query, key = self.shapes
         inputs = [torch.zeros(query), torch.zeros(key), torch.zeros(key), torch.zeros(1, dtype=torch.long)]
         shapes = {"query": {1: tokens}, "key": {1: tokens}, "value": {1: tokens}, "position": None, "mask": None}

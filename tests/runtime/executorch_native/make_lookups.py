@@ -31,7 +31,7 @@ class Table(torch.nn.Module):
 
 
 class Integers(torch.nn.Module):
-    """A look-up in a table of integers of so many bits, with a scale for each row or for each group of 4 columns."""
+    """A look-up in a quantized embedding of so many bits, with a scale for each row or for each group of 4 columns."""
 
     def __init__(self, bits, *, by_group=False, dtype=None):
         super().__init__()

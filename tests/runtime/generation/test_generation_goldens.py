@@ -80,7 +80,9 @@ def test_a_prompt_of_other_tokens_is_a_mismatch(bundle_of, golden: Golden) -> No
     assert found[0] == ("preprocessing", "OUTPUT_MISMATCH")
 
 
-def test_other_thoughts_than_the_references_are_a_mismatch_where_they_are_scored(bundle_of, golden: Golden) -> None:
+def test_log_probabilities_unlike_the_references_are_a_mismatch_where_they_are_scored(
+    bundle_of, golden: Golden
+) -> None:
     scored = np.argwhere(golden.inputs["scored"])[2]
     spoilt = changed(golden, "reference", "next_token", (*scored, 0), -50)
     assert ("quality", "OUTPUT_MISMATCH") in outcomes(bundle_of(spoilt))
@@ -101,7 +103,7 @@ def test_a_golden_without_what_traces_have_is_refused(bundle_of, golden: Golden,
 
 def test_a_decoder_is_measured_on_its_realistic_traces(bundle_of, golden: Golden) -> None:
     bundle = bundle_of(golden)
-    with benchmarked(bundle, least_seconds=0.0, most_seconds=0.2) as benchmark:
+    with benchmarked(bundle, min_seconds=0.0, max_seconds=0.2) as benchmark:
         document = benchmark_document(bundle, benchmark, None)
     assert document["inputs"]["samples"] == 2
     measurement = json.loads(json.dumps(document, allow_nan=False))["measurement"]

@@ -34,10 +34,12 @@ def decoder() -> TableDecoder:
     return TableDecoder(VOCABULARY, 400)
 
 
-def written(tokenizer, decoder, grammar: Grammar, sampling: Sampling, *, most: int = 300, ends=()) -> tuple[str, str]:
+def written(
+    tokenizer, decoder, grammar: Grammar, sampling: Sampling, *, maximum: int = 300, ends=()
+) -> tuple[str, str]:
     constraint = GrammarCompiler(tokenizer.to_str(), ends).constraint(grammar)
     loop = TokenLoop(decoder)
-    tokens = list(loop.run([1, 2], Sampler(sampling, constraint), most=most, end_tokens=frozenset(ends)))
+    tokens = list(loop.run([1, 2], Sampler(sampling, constraint), maximum=maximum, end_tokens=frozenset(ends)))
     return tokenizer.decode([t for t in tokens if t not in ends]), loop.finish_reason
 
 
@@ -84,7 +86,7 @@ def test_an_end_may_come_where_the_text_is_whole(byte_tokenizer, decoder) -> Non
 
 
 def test_a_text_that_is_cut_off_is_the_beginning_of_a_sentence(byte_tokenizer, decoder) -> None:
-    text, reason = written(byte_tokenizer, decoder, Grammar.of_json_object(), Sampling(), most=3)
+    text, reason = written(byte_tokenizer, decoder, Grammar.of_json_object(), Sampling(), maximum=3)
     assert (len(text), text[0], reason) == (3, "{", "length")
 
 

@@ -26,8 +26,8 @@ def test_settings_are_read() -> None:
     settings = PromptSettings.from_document(DOCUMENT)
     assert settings.sampling == Sampling(temperature=0.5, top_k=9)
     assert (settings.context, settings.beginning, settings.ends) == (64, 1, (2, 3))
-    least = PromptSettings.from_document({"context": 8, "ends": []})
-    assert least == PromptSettings(8)
+    minimum = PromptSettings.from_document({"context": 8, "ends": []})
+    assert minimum == PromptSettings(8)
 
 
 @pytest.mark.parametrize(

@@ -170,10 +170,10 @@ def test_impossible_tokens_are_never_drawn():
     assert candidates(logits, Sampling(temperature=1.0)).tokens.tolist() == [1]
 
 
-@pytest.mark.parametrize("most", [{"top_p": 0}, {"top_p": 0.0, "top_k": 3}, {"min_p": 1.0}])
-def test_the_narrowest_choice_is_the_best_token(most):
+@pytest.mark.parametrize("maximum", [{"top_p": 0}, {"top_p": 0.0, "top_k": 3}, {"min_p": 1.0}])
+def test_the_narrowest_choice_is_the_best_token(maximum):
     logits = logits_of(0)
-    assert candidates(logits, Sampling(temperature=2.0, **most)).tokens.tolist() == [logits.argmax()]
+    assert candidates(logits, Sampling(temperature=2.0, **maximum)).tokens.tolist() == [logits.argmax()]
 
 
 @pytest.mark.parametrize("logits", [np.zeros((1, 3), np.float32), np.zeros(0, np.float32), np.zeros(3, np.int32)])

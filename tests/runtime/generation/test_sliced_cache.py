@@ -194,7 +194,7 @@ def test_engines_without_buffers_of_their_own_do_too(decoder_form, file, expecte
 def test_a_generated_text_is_the_likeliest_one(decoder, greedy) -> None:
     loop = TokenLoop(decoder)
     for prompt in (TOKENS[:12], TOKENS[:5], TOKENS[:30]):
-        generated = list(loop.run(prompt, Sampler(Sampling(temperature=0.0)), most=20))
+        generated = list(loop.run(prompt, Sampler(Sampling(temperature=0.0)), maximum=20))
         assert generated == greedy(prompt, 20)
 
 

@@ -1,4 +1,4 @@
-"""Decoders follow traces: what they think of each next token is written where it is looked at."""
+"""Decoders follow traces: their log-probabilities of each next token is written where it is looked at."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from fastserve_runtime.measurement.benchmark import benchmark_document, benchmar
 from fastserve_runtime.measurement.thermal import ThermalReading
 from manifests import GOLDEN, MODEL, file_entries, text_bundle, write_directory, write_zip
 
-SHORT = {"least_seconds": 0.0, "most_seconds": 0.2}
+SHORT = {"min_seconds": 0.0, "max_seconds": 0.2}
 
 
 @pytest.fixture

@@ -30,8 +30,8 @@ BYTES = st.integers(0, 2**40)
 @st.composite
 def latencies(draw):
     estimates = [draw(st.none() | SECONDS) for _ in range(3)]
-    doubts = tuple(draw(st.lists(st.text(max_size=5), max_size=2)))
-    return Latency(draw(st.integers(1, 1000)), draw(SECONDS), draw(SECONDS), draw(SECONDS), *estimates, doubts)
+    warnings = tuple(draw(st.lists(st.text(max_size=5), max_size=2)))
+    return Latency(draw(st.integers(1, 1000)), draw(SECONDS), draw(SECONDS), draw(SECONDS), *estimates, warnings)
 
 
 @st.composite
@@ -115,8 +115,8 @@ def test_a_model_that_generates_text_has_two_times_and_others_one(measurement, f
 
 @given(latencies())
 def test_an_upper_bound_is_the_longest_call_where_the_estimate_cannot_be_trusted(latency):
-    trusted = latency.p90 is not None and not latency.doubts
-    assert latency.upper_bound == (latency.p90 if trusted else latency.most)
+    trusted = latency.p90 is not None and not latency.warnings
+    assert latency.upper_bound == (latency.p90 if trusted else latency.maximum)
 
 
 def test_memory_is_the_peak_and_the_growth_of_each_kind():
@@ -130,9 +130,9 @@ def test_memory_that_the_system_does_not_tell_is_unknown(missing):
     assert memory_between(before, after) == Memory(after.peak, None, None)
 
 
-def test_latency_is_written_with_its_doubts():
+def test_latency_is_written_with_its_warnings():
     steady, short = latency_document(summarize([0.5] * 70)), latency_document(summarize([0.5] * 3))
-    assert (steady["trustworthy"], steady["doubts"], steady["p90"]) == (True, [], 0.5)
+    assert (steady["trustworthy"], steady["warnings"], steady["p90"]) == (True, [], 0.5)
     assert (short["trustworthy"], short["p90"], short["queries"]) == (False, None, 3)
-    assert short["doubts"][0].startswith("only 3 queries")
+    assert short["warnings"][0].startswith("only 3 queries")
     assert json.loads(json.dumps(short)) == short

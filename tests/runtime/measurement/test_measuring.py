@@ -44,7 +44,7 @@ def request_of(tmp_path):
             "engine": None,
             "threads": 1,
             "timed_samples": 2,
-            "most_seconds": 0.02,
+            "max_seconds": 0.02,
             **changes,
         }
 
@@ -67,7 +67,7 @@ def test_a_measurement_tells_machine_engine_memory_latency_and_placement(request
     assert result.import_seconds > 0
     assert result.items_per_second == pytest.approx(1 / result.latency.mean)
     assert result.latency.queries >= 1
-    assert result.latency.least <= result.latency.mean <= result.latency.most
+    assert result.latency.minimum <= result.latency.mean <= result.latency.maximum
     assert result.sample_latency.samples == len(TEXTS)
     assert "CPUExecutionProvider" in result.placement.source
     document = json.loads(json.dumps(measurement_document(result), allow_nan=False))
@@ -111,7 +111,7 @@ def test_a_measured_model_stays_open_inside_the_block(request_of):
     graphs = parse_manifest({**valid_manifest(), "variants": [variant()]}).variants[0].graphs
     engine = installed_engine("onnx")
     with measured_model(
-        request["task"], engine, Path(request["model"]), graphs, inputs, threads=1, most_seconds=0.02
+        request["task"], engine, Path(request["model"]), graphs, inputs, threads=1, max_seconds=0.02
     ) as measured:
         measured.workload.run(5)
         assert measured.measurement.sample_latency is None
@@ -169,5 +169,5 @@ def test_the_time_to_the_first_token_is_given_more_seconds(monkeypatch: pytest.M
 
     monkeypatch.setattr("fastserve_runtime.measurement.measuring.measure_latency", measure)
     first = measured_first_token(FirstTokenCall(4, print), 2.0, 10.0)
-    assert seen == [{"least_seconds": 2.0, "most_seconds": 20.0}]
+    assert seen == [{"min_seconds": 2.0, "max_seconds": 20.0}]
     assert (first.prompt_tokens, first.latency.p90, first.latency.is_trustworthy) == (4, 0.5, True)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastserve_runtime.measurement.sustained import MOST_LATENCIES, MOST_WINDOWS, Window, run_sustained, window_length
+from fastserve_runtime.measurement.sustained import MAX_LATENCIES, MAX_WINDOWS, Window, run_sustained, window_length
 from fastserve_runtime.measurement.thermal import ThermalReading
 
 
@@ -46,7 +46,7 @@ def test_a_run_is_cut_into_windows_of_equal_length():
     device = Device(0.125)
     run = device.sustain(60)
     assert run.window_seconds == 2
-    assert len(run.windows) == MOST_WINDOWS
+    assert len(run.windows) == MAX_WINDOWS
     assert {w.items for w in run.windows} == {16}
     assert {w.items_per_second for w in run.windows} == {8}
     assert [w.start for w in run.windows] == [2.0 * i for i in range(30)]
@@ -119,7 +119,7 @@ def test_ctrl_c_between_windows_counts_none_twice():
 def test_a_window_of_very_many_calls_keeps_some_latencies():
     seconds = 2**-17
     run = Device(seconds).sustain(1)
-    assert run.windows[0].items == 2**17 > MOST_LATENCIES
+    assert run.windows[0].items == 2**17 > MAX_LATENCIES
     assert run.windows[0].p90 == seconds
 
 
@@ -127,7 +127,7 @@ def test_a_window_of_very_many_calls_keeps_some_latencies():
 def test_windows_are_not_too_many_and_not_too_short(seconds):
     length = window_length(seconds)
     assert length >= 1
-    assert seconds / length <= MOST_WINDOWS * (1 + 1e-9)
+    assert seconds / length <= MAX_WINDOWS * (1 + 1e-9)
 
 
 @given(st.floats(0.5, 100), st.lists(st.floats(0.05, 20), min_size=1, max_size=10))
@@ -139,7 +139,7 @@ def test_no_call_is_lost_and_windows_follow_one_another(seconds, latencies):
         assert after.start == pytest.approx(before.start + before.seconds)
     total = sum(w.seconds for w in run.windows)
     assert seconds - 1e-6 <= total <= seconds + max(latencies) + 1e-6
-    assert len(run.windows) <= MOST_WINDOWS + 1
+    assert len(run.windows) <= MAX_WINDOWS + 1
 
 
 def test_a_window_is_written_with_its_state():

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bisected_layers import layer
-from fastserve.bisecting.layer_judgement import LEAST_SQNR_DB, Layer, blamed, layer_of, peers
+from fastserve.bisecting.layer_judgement import MIN_SQNR_DB, Layer, blamed, layer_of, peers
 
 
 def blocks(*ratios: float, **changes: Any) -> list[Layer]:
@@ -108,7 +108,7 @@ def test_layers_behind_one_that_is_not_finite_are_no_measure_for_those_before_it
 
 
 def test_what_is_not_finite_is_blamed_in_every_precision() -> None:
-    for width in LEAST_SQNR_DB:
+    for width in MIN_SQNR_DB:
         assert list(blamed(blocks(140, -999, 140), width)) == [1]
 
 
@@ -119,7 +119,7 @@ def test_alike_are_the_same_modules_of_other_blocks_or_those_of_the_same_name() 
     assert peers(layers[4], layers) == []
 
 
-@given(st.lists(st.floats(90, 150), min_size=1, max_size=8), st.sampled_from(sorted(LEAST_SQNR_DB)))
+@given(st.lists(st.floats(90, 150), min_size=1, max_size=8), st.sampled_from(sorted(MIN_SQNR_DB)))
 def test_float_layers_that_are_all_right_are_never_blamed(ratios: list[float], width: str) -> None:
     assert not blamed(blocks(*ratios), "fp32")
     assert not blamed(blocks(*(100 + r for r in ratios)), width)

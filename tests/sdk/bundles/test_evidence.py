@@ -34,16 +34,16 @@ def test_a_quantized_variant_brings_what_its_conversion_did(make_candidate, tmp_
     graph = {"before": {"MatMul": 2}, "after": {"Attention": 1}}
     (tmp_path / "layer_sqnr.json").write_text(json.dumps(layers))
     (tmp_path / "graph_optimization.json").write_text(json.dumps(graph))
-    (tmp_path / "restored.json").write_text(json.dumps({"restored": ["dense"]}))
-    twin = {"sqnr_db": 35.0, "least_cosine": 0.999, "samples": 64}
-    candidate = replace(make_candidate("onnx-int8-dynamic"), folder=tmp_path, twin=twin)
+    (tmp_path / "kept_in_float.json").write_text(json.dumps({"kept_in_float": ["dense"]}))
+    fake_quant_reference = {"sqnr_db": 35.0, "min_cosine": 0.999, "samples": 64}
+    candidate = replace(make_candidate("onnx-int8-dynamic"), folder=tmp_path, fake_quant_reference=fake_quant_reference)
     _, (name, document) = evidence_of(candidate, TIME)
     assert name == "conversion-onnx-int8-dynamic"
     assert document["kind"] == "conversion"
     assert document["layers"] == layers
     assert document["graph_optimization"] == graph
-    assert document["twin"] == twin
-    assert document["restored"] == {"restored": ["dense"]}
+    assert document["fake_quant_reference"] == fake_quant_reference
+    assert document["kept_in_float"] == {"kept_in_float": ["dense"]}
 
 
 def test_what_was_made_for_a_target_has_what_its_compiler_told_and_no_measurement(make_candidate) -> None:

@@ -81,7 +81,7 @@ MEASURED = {"measuring", "measuring a decoder"}
         ("fastserve_converters/formats/onnx/portable.py", {"onnx"}),
         ("fastserve_converters/formats/tflite/conversion.py", {"tflite"}),
         ("fastserve_converters/formats/executorch/static.py", set()),
-        ("fastserve_converters/models/edge_form.py", CONVERTING),
+        ("fastserve_converters/models/exportable_model.py", CONVERTING),
         ("fastserve_converters/data/parquet.py", CONVERTING),
         ("fastserve_converters/checkpoints/quantized/awq_layout.py", CONVERTING),
         ("fastserve_converters/texts/default_texts.jsonl", CONVERTING | {"judging"}),

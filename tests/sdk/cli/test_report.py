@@ -105,9 +105,9 @@ def test_a_broken_limit_is_named_where_its_figure_stands_in_the_row(several: lis
     assert "chosen" in row_of(text, "onnx-int8")
 
 
-def test_a_limit_broken_by_a_figure_in_doubt_says_why(make_candidate: Make) -> None:
-    doubtful = make_candidate("onnx-fp32", p90=None, most=0.5)
-    text = printed(result_of([doubtful], budget_from_flags(max_latency="30ms")))
+def test_a_limit_broken_by_a_figure_in_warning_says_why(make_candidate: Make) -> None:
+    untrusted = make_candidate("onnx-fp32", p90=None, maximum=0.5)
+    text = printed(result_of([untrusted], budget_from_flags(max_latency="30ms")))
     row = row_of(text, "onnx-fp32")
     assert "not trustworthy" in row
     assert "breaks latency ≤ 30.0 ms: latency 500.0 ms (not trustworthy: the process was interrupted)" in row
@@ -218,8 +218,8 @@ def test_generators_are_shown_by_the_time_to_the_first_token_and_of_each_further
     assert "p90 of the time to the first token behind a prompt" in " ".join(text.split())
     row = row_of(text, "onnx-fp32")
     assert row.index("300.0 ms") < row.index("20.0 ms") < row.index("breaks ttft ≤ 100.0 ms")
-    doubtful = row_of(text, "onnx-int8")
-    assert doubtful.index("not trustworthy") < doubtful.index("5.0 ms")
+    untrusted = row_of(text, "onnx-int8")
+    assert untrusted.index("not trustworthy") < untrusted.index("5.0 ms")
     assert "Note: ttft of onnx-int8: the process was interrupted." in text
     assert row_of(text, "onnx-int4").count(" - ") == 4
     document = export_document(result)
@@ -257,7 +257,7 @@ def test_the_output_says_why_the_chosen_one_was_chosen(make_candidate: Callable[
         "onnx-fp32 9.5 ms to 10.2 ms); of these it is the smallest (1.9 MB)."
     )
     assert " ".join(printed(result).split()).count("onnx-int8 was chosen: its quality") == 1
-    assert [v["doubts"] for v in document["variants"]] == [{}, {}, {"latency": "the process was interrupted"}]
+    assert [v["warnings"] for v in document["variants"]] == [{}, {}, {"latency": "the process was interrupted"}]
     assert [v["latency_spread"] for v in document["variants"]] == [[0.0095, 0.0102], [0.0096, 0.0104], None]
 
 

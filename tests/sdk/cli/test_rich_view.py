@@ -97,7 +97,7 @@ def write(tmp_path: Path, make_manifest: Callable[..., Any], make_files: Callabl
     return write
 
 
-def test_figures_in_doubt_unknown_or_not_judged_are_marked(write, shown, make_measurement) -> None:
+def test_figures_in_warning_unknown_or_not_judged_are_marked(write, shown, make_measurement) -> None:
     document = {"kind": "measurement", "variant": "onnx-fp32", "quality": None}
     text = shown(write({"m": measurement_document(make_measurement(p90=None, peak=None)) | document}))
     row = row_of(text, "onnx-fp32")

@@ -42,7 +42,7 @@ def measure(tmp_path: Path, inputs: Path) -> Callable[..., Measurement]:
 
 
 @pytest.fixture
-def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+def fake_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
     """Put a Python script in the measuring process's place; returns a file in which it counts its runs."""
 
     def put(script: str) -> Path:
@@ -73,7 +73,7 @@ def test_a_real_model_is_measured_and_its_outputs_kept(measure, tmp_path: Path) 
     assert measurement.brings_pytorch is False
     assert measurement.memory.peak > 2**20
     assert measurement.latency.queries >= 64
-    assert 0 < measurement.latency.least <= measurement.latency.mean <= measurement.latency.most
+    assert 0 < measurement.latency.minimum <= measurement.latency.mean <= measurement.latency.maximum
     with np.load(tmp_path / "out" / OUTPUTS) as outputs:
         np.testing.assert_allclose(outputs["sentence_embedding"], expected_embeddings(TEXTS), rtol=1e-5)
     assert [f.name for f in (tmp_path / "out").iterdir()] == [OUTPUTS]
@@ -85,23 +85,23 @@ def test_a_model_that_the_engine_refuses_is_a_failure_in_its_words(measure, tmp_
     assert list((tmp_path / "out").iterdir()) == []
 
 
-ANSWER = f"measurement = json.loads({json.dumps(measurement_document(build_measurement(most=1.0)))!r})\n"
+ANSWER = f"measurement = json.loads({json.dumps(measurement_document(build_measurement(maximum=1.0)))!r})\n"
 LATENCIES = (
     ANSWER
     + """
 measurement["threads"] = run
-measurement["latency"] |= {"p90": %s[run - 1], "doubts": %s[run - 1]}
+measurement["latency"] |= {"p90": %s[run - 1], "warnings": %s[run - 1]}
 answer({"measurement": measurement})
 """
 )
 
 
-def latencies(p90: list[float | None], doubts: list[list[str]]) -> str:
-    return LATENCIES % (p90, doubts)
+def latencies(p90: list[float | None], warnings: list[list[str]]) -> str:
+    return LATENCIES % (p90, warnings)
 
 
 @pytest.mark.parametrize(
-    ("p90", "doubts", "runs", "taken"),
+    ("p90", "warnings", "runs", "taken"),
     [
         ([0.1], [[]], 1, 1),
         ([0.1, 0.2], [["busy"], []], 2, 2),
@@ -112,17 +112,17 @@ def latencies(p90: list[float | None], doubts: list[list[str]]) -> str:
     ],
 )
 def test_an_unsteady_run_is_repeated_and_the_steadiest_counts(
-    measure, stand_in, p90: list[float | None], doubts: list[list[str]], runs: int, taken: int
+    measure, fake_process, p90: list[float | None], warnings: list[list[str]], runs: int, taken: int
 ) -> None:
-    counter = stand_in(latencies(p90, doubts))
+    counter = fake_process(latencies(p90, warnings))
     assert measure().threads == taken
     assert len(counter.read_text()) == runs <= ATTEMPTS
 
 
-def test_the_process_gets_all_that_it_needs(measure, stand_in, tmp_path: Path, inputs: Path) -> None:
+def test_the_process_gets_all_that_it_needs(measure, fake_process, tmp_path: Path, inputs: Path) -> None:
     asked = tmp_path / "asked.json"
     told = f"open({str(asked)!r}, 'w').write(json.dumps([request, sys.argv[1:]]))"
-    stand_in(f"{ANSWER}{told}\nanswer({{'measurement': measurement}})")
+    fake_process(f"{ANSWER}{told}\nanswer({{'measurement': measurement}})")
     measure(threads=3, debug=True)
     request, arguments = json.loads(asked.read_text())
     assert request["model"] == str(tmp_path / "model.onnx")
@@ -135,35 +135,35 @@ def test_the_process_gets_all_that_it_needs(measure, stand_in, tmp_path: Path, i
     assert arguments[-1] == "--debug"
 
 
-def test_a_process_that_dies_is_told_with_its_last_line(measure, stand_in, tmp_path: Path) -> None:
-    stand_in("print('first', file=sys.stderr); sys.exit('out of luck')")
+def test_a_process_that_dies_is_told_with_its_last_line(measure, fake_process, tmp_path: Path) -> None:
+    fake_process("print('first', file=sys.stderr); sys.exit('out of luck')")
     with pytest.raises(EnvironmentFailure) as failure:
         measure()
     assert failure.value.problem == "The measuring process ended with exit code 1. Its last words: out of luck"
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_a_process_that_is_killed_is_told(measure, stand_in) -> None:
-    stand_in("os.kill(os.getpid(), signal.SIGKILL)")
+def test_a_process_that_is_killed_is_told(measure, fake_process) -> None:
+    fake_process("os.kill(os.getpid(), signal.SIGKILL)")
     with pytest.raises(EnvironmentFailure, match=r"crashed with SIGKILL\.$"):
         measure()
 
 
-def test_an_answer_that_is_cut_off_counts_as_none(measure, stand_in) -> None:
-    stand_in("""sys.stdout.write('\\x20\\0\\0\\0{"measu')""")
+def test_an_answer_that_is_cut_off_counts_as_none(measure, fake_process) -> None:
+    fake_process("""sys.stdout.write('\\x20\\0\\0\\0{"measu')""")
     with pytest.raises(EnvironmentFailure, match="ended with exit code 0"):
         measure()
 
 
-def test_with_debug_the_log_goes_to_the_terminal(measure, stand_in, capfd) -> None:
-    stand_in("sys.exit('out of luck')")
+def test_with_debug_the_log_goes_to_the_terminal(measure, fake_process, capfd) -> None:
+    fake_process("sys.exit('out of luck')")
     with pytest.raises(EnvironmentFailure, match=r"ended with exit code 1\.$"):
         measure(debug=True)
     assert capfd.readouterr().err == "out of luck\n"
 
 
-def test_a_process_that_hangs_is_ended(measure, stand_in, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_hangs_is_ended(measure, fake_process, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fastserve.devices.local.TIMEOUT_SECONDS", 0.5)
-    stand_in("import time; time.sleep(600)")
+    fake_process("import time; time.sleep(600)")
     with pytest.raises(EnvironmentFailure, match=r"hung and was ended after 0\.5 s"):
         measure()

@@ -20,19 +20,19 @@ SENTENCE_BERT = "sentence_bert_config.json"
 def cut(tiny_bert):
     """Makes a checkpoint with 66 positions that cuts texts somewhere."""
 
-    def make(most: int | None, file: str = SENTENCE_BERT) -> Checkpoint:
-        texts = TextSettings(max_seq_length=most, max_seq_length_from=file)
+    def make(maximum: int | None, file: str = SENTENCE_BERT) -> Checkpoint:
+        texts = TextSettings(max_seq_length=maximum, max_seq_length_from=file)
         return replace(read_checkpoint(tiny_bert), texts=texts)
 
     return make
 
 
 @pytest.mark.parametrize(
-    ("most", "asked", "length"), [(None, None, 64), (8, None, 8), (512, None, 64), (8, 32, 32), (32, 8, 8)]
+    ("maximum", "asked", "length"), [(None, None, 64), (8, None, 8), (512, None, 64), (8, 32, 32), (32, 8, 8)]
 )
-def test_a_model_is_exported_for_the_usual_length_or_where_its_files_cut(cut, most, asked, length: int) -> None:
+def test_a_model_is_exported_for_the_usual_length_or_where_its_files_cut(cut, maximum, asked, length: int) -> None:
     assert USUAL_LENGTH == 64
-    assert export_length(cut(most), asked, None) == length
+    assert export_length(cut(maximum), asked, None) == length
 
 
 def test_a_length_beyond_the_positions_is_refused(cut) -> None:
@@ -73,6 +73,6 @@ def test_a_bundle_that_cuts_sooner_without_being_asked_says_so(cut) -> None:
     assert "cuts them at 66 (model_max_length in tokenizer_config.json): so does --seq-len 66" in said
 
 
-@pytest.mark.parametrize(("most", "length", "was_asked"), [(8, 8, False), (None, 64, False), (32, 16, True)])
-def test_where_nothing_differs_or_the_user_has_said_so_there_is_no_note(cut, most, length, was_asked) -> None:
-    assert notes(cut(most), length, was_asked=was_asked) == ""
+@pytest.mark.parametrize(("maximum", "length", "was_asked"), [(8, 8, False), (None, 64, False), (32, 16, True)])
+def test_where_nothing_differs_or_the_user_has_said_so_there_is_no_note(cut, maximum, length, was_asked) -> None:
+    assert notes(cut(maximum), length, was_asked=was_asked) == ""

@@ -58,7 +58,7 @@ class Told:
             "compilation": {"files": ["model"], "format": "chip", "report": {"bytes": 7}},
             "measurement": measurement_document(build_measurement()),
             "quality": QUALITY,
-            "twin": {"sqnr_db": self.sqnr_db, "executor": "PyTorch"},
+            "fake_quant_reference": {"sqnr_db": self.sqnr_db, "executor": "PyTorch"},
         }
         return Entry(
             step.title, self.folder, results.get(step.kind, {}), {"model": "0" * 64, "tokenizer.json": "1" * 64}, 1.5

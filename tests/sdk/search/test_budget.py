@@ -80,12 +80,12 @@ def test_a_figure_that_is_not_a_number_breaks_its_limit() -> None:
     assert len(Budget((QUALITY, SIZE)).breaches({"quality": float("nan"), "size": float("nan")}, {})) == 2
 
 
-def test_a_doubtful_figure_that_breaks_its_limit_says_why_it_is_doubted() -> None:
+def test_a_untrusted_figure_that_breaks_its_limit_says_why_it_is_untrusted() -> None:
     budget = Budget((Limit("latency", "<=", 0.03, "s"),))
-    doubts = {"latency": "the machine was busy"}
-    (breach,) = budget.breaches({"latency": 0.05}, doubts)
+    warnings = {"latency": "the machine was busy"}
+    (breach,) = budget.breaches({"latency": 0.05}, warnings)
     assert breach.reason == "latency 50.0 ms (not trustworthy: the machine was busy)"
-    assert budget.breaches({"latency": 0.02}, doubts) == ()
+    assert budget.breaches({"latency": 0.02}, warnings) == ()
 
 
 def test_flags_become_limits_in_the_units_of_their_metrics() -> None:

@@ -14,17 +14,17 @@ Make = Callable[..., Candidate]
 
 
 def test_figures_are_size_peak_memory_p90_and_quality(make_candidate: Make) -> None:
-    candidate = make_candidate(quality=0.97, size=7, p90=0.01, most=0.5, peak=9)
+    candidate = make_candidate(quality=0.97, size=7, p90=0.01, maximum=0.5, peak=9)
     assert candidate.figures() == {"size": 7, "memory": 9, "latency": 0.01, "quality": 0.97}
-    assert candidate.doubts() == {}
+    assert candidate.warnings() == {}
     assert candidate.p90 == 0.01
 
 
-def test_a_latency_in_doubt_is_judged_by_the_longest_that_was_seen(make_candidate: Make) -> None:
-    candidate = make_candidate(p90=None, most=0.5)
+def test_a_latency_in_warning_is_judged_by_the_longest_that_was_seen(make_candidate: Make) -> None:
+    candidate = make_candidate(p90=None, maximum=0.5)
     assert candidate.p90 is None
     assert candidate.figures()["latency"] == 0.5
-    assert candidate.doubts() == {"latency": "the process was interrupted"}
+    assert candidate.warnings() == {"latency": "the process was interrupted"}
 
 
 def test_memory_of_an_engine_that_brings_pytorch_is_not_judged(make_candidate: Make) -> None:
@@ -32,7 +32,7 @@ def test_memory_of_an_engine_that_brings_pytorch_is_not_judged(make_candidate: M
     assert not candidate.is_memory_judged
     assert candidate.peak_memory is None
     assert candidate.figures()["memory"] is NOT_JUDGED
-    assert budget_from_flags(max_memory="1MB").breaches(candidate.figures(), candidate.doubts()) == ()
+    assert budget_from_flags(max_memory="1MB").breaches(candidate.figures(), candidate.warnings()) == ()
 
 
 def test_memory_that_the_system_does_not_tell_is_missing(make_candidate: Make) -> None:
@@ -47,7 +47,7 @@ def test_a_candidate_without_measurement_has_no_measured_figures() -> None:
     assert candidate.p90 is None
     assert candidate.peak_memory is None
     assert not candidate.is_memory_judged
-    assert candidate.doubts() == {}
+    assert candidate.warnings() == {}
 
 
 def test_only_what_was_made_and_measured_and_breaks_nothing_fits(make_candidate: Make) -> None:
@@ -73,16 +73,16 @@ def test_a_model_that_generates_text_has_two_times_and_no_latency(make_candidate
     assert other.first_token_p90 is None
 
 
-def test_a_time_to_first_token_in_doubt_is_judged_by_the_longest_and_named(make_candidate: Make) -> None:
+def test_a_time_to_first_token_in_warning_is_judged_by_the_longest_and_named(make_candidate: Make) -> None:
     candidate = make_candidate(p90=0.01, ttft=None, longest_ttft=0.9)
     assert candidate.first_token_p90 is None
     assert (candidate.figures()["ttft"], candidate.figures()["tpot"]) == (0.9, 0.01)
-    assert candidate.doubts() == {"ttft": "the process was interrupted"}
+    assert candidate.warnings() == {"ttft": "the process was interrupted"}
 
 
 def test_a_generator_that_was_not_measured_meets_no_limit_on_times() -> None:
     candidate = Candidate(Recipe("onnx", "fp32"), "onnx", size=7)
-    breaches = budget_from_flags(max_ttft="1s", max_tpot="1s").breaches(candidate.figures(), candidate.doubts())
+    breaches = budget_from_flags(max_ttft="1s", max_tpot="1s").breaches(candidate.figures(), candidate.warnings())
     assert [b.reason for b in breaches] == ["ttft was not measured", "tpot was not measured"]
 
 
@@ -91,8 +91,8 @@ def test_what_was_made_for_a_target_is_judged_by_size_and_quality_alone(make_can
     assert own.fits
     assert (own.figures()["memory"], own.figures()["latency"]) == (NOT_JUDGED, NOT_JUDGED)
     strict = budget_from_flags(max_latency="1us", max_memory="1MB")
-    assert strict.breaches(own.figures(), own.doubts()) == ()
-    breaches = budget_from_flags(max_size="99B", min_quality=0.95).breaches(own.figures(), own.doubts())
+    assert strict.breaches(own.figures(), own.warnings()) == ()
+    breaches = budget_from_flags(max_size="99B", min_quality=0.95).breaches(own.figures(), own.warnings())
     assert [b.limit.metric for b in breaches] == ["size", "quality"]
     assert not replace(own, breaches=breaches).fits
     assert not replace(own, failure="it did not compile").fits

@@ -41,7 +41,7 @@ def candidates(draw: st.DrawFn) -> list[Candidate]:
         low, high = (value + side * draw(st.sampled_from([0, 0.01, 0.05])) for side in (-1, 1))
         p90 = draw(st.none() | st.sampled_from([0.001, 0.01]) | st.floats(1e-4, 1))
         measurement = build_measurement(
-            p90=p90, most=1.5, peak=draw(st.none() | st.integers(1, 1000)), brings_pytorch=draw(st.booleans())
+            p90=p90, maximum=1.5, peak=draw(st.none() | st.integers(1, 1000)), brings_pytorch=draw(st.booleans())
         )
         made.append(
             Candidate(
@@ -92,8 +92,8 @@ def test_nobody_that_fits_beats_the_chosen_one_beyond_the_interval(made: list[Ca
     assume(ranked)
     best, highest = ranked[0], max(round(c.quality.value, 4) for c in ranked)
     leaders = [c for c in ranked if round(c.quality.value, 4) == highest]
-    least = max(round(c.quality.low, 4) for c in leaders)
-    equals = [c for c in ranked if round(c.quality.high, 4) >= least]
+    minimum = max(round(c.quality.low, 4) for c in leaders)
+    equals = [c for c in ranked if round(c.quality.high, 4) >= minimum]
     assert best in equals
     for other in equals:
         if other.p90 is not None:
@@ -141,7 +141,7 @@ def test_noise_of_the_measurement_turns_nothing_round(data: st.DataObject, noisy
 
 
 def numbered(number: int, p90: float, size: int) -> Candidate:
-    measurement = build_measurement(p90=p90, p50=p90 * 0.9, most=1.0, peak=None)
+    measurement = build_measurement(p90=p90, p50=p90 * 0.9, maximum=1.0, peak=None)
     quality = Quality("q", 0.99, 0.98, 1.0, 200)
     return Candidate(Recipe("onnx", str(number)), "onnx", measurement=measurement, quality=quality, size=size)
 
@@ -249,14 +249,14 @@ def test_intervals_that_overlap_count_as_equal(make_candidate: Make) -> None:
 
 def test_of_equally_good_and_fast_ones_the_smaller_wins_then_the_name_decides(make_candidate: Make) -> None:
     large, small = make_candidate("a-1", size=9), make_candidate("b-1", size=8)
-    twin = make_candidate("c-1", size=8)
-    for order in permutations([large, small, twin]):
+    fake_quant_reference = make_candidate("c-1", size=8)
+    for order in permutations([large, small, fake_quant_reference]):
         assert ids(rank(order)) == ["b-1", "c-1", "a-1"]
 
 
-def test_a_latency_in_doubt_ranks_behind_any_that_is_known(make_candidate: Make) -> None:
-    doubtful, known = make_candidate("a-1", p90=None, most=0.001), make_candidate("b-1", p90=0.5)
-    assert ids(rank([doubtful, known])) == ["b-1", "a-1"]
+def test_a_latency_in_warning_ranks_behind_any_that_is_known(make_candidate: Make) -> None:
+    untrusted, known = make_candidate("a-1", p90=None, maximum=0.001), make_candidate("b-1", p90=0.5)
+    assert ids(rank([untrusted, known])) == ["b-1", "a-1"]
 
 
 def test_a_candidate_without_quality_ranks_last(make_candidate: Make) -> None:

@@ -1,1 +1,4 @@
-"""Checkpoints in GGUF files (llama.cpp's format): what they describe, their model and tokenizer, and their grids."""
+"""Checkpoints in GGUF files (llama.cpp's format).
+
+What they describe, their model and tokenizer, and their quantized weights.
+"""

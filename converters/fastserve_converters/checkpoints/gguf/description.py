@@ -13,8 +13,8 @@ from fastserve_converters.checkpoints.gguf.header import GgufHeader, read_header
 from fastserve_converters.checkpoints.gguf.sampling import advised_generation
 from fastserve_converters.checkpoints.gguf.vocabulary import ARRAYS, BYTE_LEVEL
 
-GRID_TYPES = frozenset({"Q4_0", "Q4_1", "Q8_0"})
-"""ggml's types whose integers and scales ONNX Runtime can multiply with as they are."""
+QUANTIZED_TYPES = frozenset({"Q4_0", "Q4_1", "Q8_0"})
+"""ggml's types whose quantized weights and scales ONNX Runtime can multiply with as they are."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class GgufDescription:
     notes: tuple[str, ...]
 
     @property
-    def has_own_grid(self) -> bool:
-        """Whether some tensors are integers on a grid that can be kept."""
-        return bool(GRID_TYPES.intersection(self.types))
+    def has_quantized_weights(self) -> bool:
+        """Whether some tensors are quantized weights that can be kept."""
+        return bool(QUANTIZED_TYPES.intersection(self.types))
 
 
 def read_gguf_description(file: Path) -> GgufDescription:

@@ -10,7 +10,7 @@ from fastserve_runtime.errors import UsageError
 SUFFIX = ".gguf"
 _PART = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf")
 _OTHER_WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.ckpt")
-_MOST_NAMED = 4
+_MAX_NAMED = 4
 
 
 def find_gguf(path: Path) -> Path | None:
@@ -64,8 +64,8 @@ def parts_of(file: Path) -> list[Path]:
 
 def named(files: list[Path]) -> str:
     """Return the names of some files, as words of a sentence."""
-    names = ", ".join(f.name for f in files[:_MOST_NAMED])
-    return names if len(files) <= _MOST_NAMED else f"{names} and {len(files) - _MOST_NAMED} more"
+    names = ", ".join(f.name for f in files[:_MAX_NAMED])
+    return names if len(files) <= _MAX_NAMED else f"{names} and {len(files) - _MAX_NAMED} more"
 
 
 def _has_other_weights(directory: Path) -> bool:

@@ -21,8 +21,8 @@ Value = int | float | bool | str | tuple[int, ...] | tuple[float, ...] | tuple[s
 _MAGIC = b"GGUF"
 _VERSIONS = (2, 3)
 _ALIGNMENT = 32
-_MOST_DIMENSIONS = 4
-_MOST_NUMBERS = 1024
+_MAX_DIMENSIONS = 4
+_MAX_NUMBERS = 1024
 """Longer arrays of numbers are read only where they are asked for, as those of the vocabulary are not always."""
 _SPLIT_COUNT, _SPLIT_NUMBER, _SPLIT_TENSORS = "split.count", "split.no", "split.tensors.count"
 _STRING, _ARRAY = 8, 9
@@ -150,7 +150,7 @@ class _Reader:
     def _tensor(self) -> tuple[str, tuple[int, ...], int, int]:
         name = self._text()
         (count,) = self._numbers("I")
-        if not 1 <= count <= _MOST_DIMENSIONS:
+        if not 1 <= count <= _MAX_DIMENSIONS:
             raise self._damaged(f"the tensor '{name}' has {count} dimensions")
         shape = tuple(reversed(self._numbers("Q" * count)))
         kind, offset = self._numbers("IQ")
@@ -184,7 +184,7 @@ class _Reader:
                 self._skip(*self._numbers("Q"))
             return None
         form = self._format(kind)
-        if is_wanted or count <= _MOST_NUMBERS:
+        if is_wanted or count <= _MAX_NUMBERS:
             return self._numbers(form, count)
         self._skip(count * struct.calcsize(form))
         return None

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastserve_converters.checkpoints.quantized.integer_grid import IntegerGrid, groups_of, unpacked
+from fastserve_converters.checkpoints.quantized.grouped_weight import GroupedWeight, groups_of, unpacked
 from fastserve_converters.checkpoints.quantized.layout import Arrays, Setting
 
 TITLE = "AWQ"
@@ -37,8 +37,8 @@ def check(settings: Mapping[str, Any]) -> str:
     return f"{TITLE}, {_BITS} bits, {'a scale a row' if group == -1 else f'groups of {group}'}"
 
 
-def read(parts: Arrays, settings: Mapping[str, Any]) -> IntegerGrid:
-    """Return the integers of a layer.
+def read(parts: Arrays, settings: Mapping[str, Any]) -> GroupedWeight:
+    """Return the quantized weights of a layer.
 
     Raises:
         ValueError: the parts do not fit each other.
@@ -48,7 +48,7 @@ def read(parts: Arrays, settings: Mapping[str, Any]) -> IntegerGrid:
     if zeros.shape != scales.shape:
         raise ValueError(f"zero points of the shape {list(zeros.shape)} beside scales of {list(scales.shape)}")
     size = settings.get("group_size", settings.get("q_group_size", 128))
-    return IntegerGrid(values.T, scales.T, zeros.T, groups_of(len(values), len(scales), size), _BITS)
+    return GroupedWeight(values.T, scales.T, zeros.T, groups_of(len(values), len(scales), size), _BITS)
 
 
 def _ordered(words: NDArray[Any]) -> NDArray[np.uint8]:

@@ -26,7 +26,7 @@ PARTS = frozenset(
 )  # fmt: skip
 MARKS = frozenset({"SCB", "weight.absmax"})
 LEFT_OUT = frozenset({"weight_format"})
-_INT8_MOST = np.float32(127)
+_INT8_MAX = np.float32(127)
 
 
 def check(settings: Mapping[str, Any]) -> str:
@@ -45,7 +45,7 @@ def read(parts: Arrays, settings: Mapping[str, Any]) -> NDArray[np.float32]:  # 
     weight = parts["weight"]
     if "SCB" in parts:
         return np.asarray(
-            weight.astype(np.float32) * (parts["SCB"].astype(np.float32) / _INT8_MOST)[:, None], np.float32
+            weight.astype(np.float32) * (parts["SCB"].astype(np.float32) / _INT8_MAX)[:, None], np.float32
         )
     state = next((parts[name] for name in _STATES if name in parts), None)
     if state is None:

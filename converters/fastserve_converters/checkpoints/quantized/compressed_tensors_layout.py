@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastserve_converters.checkpoints.quantized.float8_layout import scaled
-from fastserve_converters.checkpoints.quantized.integer_grid import IntegerGrid, groups_of, unpacked
+from fastserve_converters.checkpoints.quantized.grouped_weight import GroupedWeight, groups_of, unpacked
 from fastserve_converters.checkpoints.quantized.layout import REMEDY, Arrays, Setting
 from fastserve_runtime.errors import UsageError
 
@@ -50,7 +50,7 @@ def check(settings: Mapping[str, Any]) -> str:
     return f"{TITLE}, {form}, {' and '.join(sorted(kinds))}"
 
 
-def read(parts: Arrays, settings: Mapping[str, Any]) -> IntegerGrid | NDArray[np.float32]:
+def read(parts: Arrays, settings: Mapping[str, Any]) -> GroupedWeight | NDArray[np.float32]:
     """Return the weight of a layer.
 
     Raises:
@@ -71,10 +71,10 @@ def read(parts: Arrays, settings: Mapping[str, Any]) -> IntegerGrid | NDArray[np
         else np.broadcast_to(zero.reshape(-1, table.shape[1]), table.shape)
     )
     groups = groups_of(weight.shape[1], table.shape[1], -(-weight.shape[1] // table.shape[1]))
-    return IntegerGrid(_counted(weight, 8), table, _counted(zeros, 8), groups, 8)
+    return GroupedWeight(_counted(weight, 8), table, _counted(zeros, 8), groups, 8)
 
 
-def _packed(parts: Arrays, settings: Mapping[str, Any]) -> IntegerGrid:
+def _packed(parts: Arrays, settings: Mapping[str, Any]) -> GroupedWeight:
     rows, columns = (int(size) for size in parts["weight_shape"])
     words, scale, zero = parts["weight_packed"], parts["weight_scale"], parts.get("weight_zero_point")
     known = {int(w.get("num_bits", 8)) for w in _weights(settings)}
@@ -95,7 +95,7 @@ def _packed(parts: Arrays, settings: Mapping[str, Any]) -> IntegerGrid:
         groups = groups_of(columns, table.shape[1], -(-columns // table.shape[1]))
     if zeros.shape != table.shape or groups.max() >= table.shape[1]:
         raise ValueError(f"zero points of the shape {list(zeros.shape)} beside scales of {list(table.shape)}")
-    return IntegerGrid(unpacked(words, bits, columns), table, zeros, groups, bits)
+    return GroupedWeight(unpacked(words, bits, columns), table, zeros, groups, bits)
 
 
 def _counted(values: NDArray[np.int8], bits: int) -> NDArray[np.uint8]:

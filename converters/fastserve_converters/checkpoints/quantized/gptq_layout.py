@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fastserve_converters.checkpoints.quantized.integer_grid import IntegerGrid, unpacked
+from fastserve_converters.checkpoints.quantized.grouped_weight import GroupedWeight, unpacked
 from fastserve_converters.checkpoints.quantized.layout import REMEDY, Arrays, Setting
 from fastserve_runtime.errors import UsageError
 
@@ -44,8 +44,8 @@ def check(settings: Mapping[str, Any]) -> str:
     return f"{TITLE}, {bits} bits, {'a scale a row' if group in {-1, None} else f'groups of {group}'}{order}"
 
 
-def read(parts: Arrays, settings: Mapping[str, Any]) -> IntegerGrid:
-    """Return the integers of a layer.
+def read(parts: Arrays, settings: Mapping[str, Any]) -> GroupedWeight:
+    """Return the quantized weights of a layer.
 
     Raises:
         ValueError: the parts do not fit each other.
@@ -62,4 +62,4 @@ def read(parts: Arrays, settings: Mapping[str, Any]) -> IntegerGrid:
     groups = neighbours if order is None else order.astype(np.intp)
     if zeros.shape != scales.shape or groups.min() < 0 or groups.max() >= len(scales):
         raise ValueError(f"zero points of the shape {list(zeros.shape)} beside scales of {list(scales.shape)}")
-    return IntegerGrid(values, scales.T, zeros.T, groups, bits)
+    return GroupedWeight(values, scales.T, zeros.T, groups, bits)

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fastserve_converters.checkpoints.quantized.integer_grid import IntegerGrid
+from fastserve_converters.checkpoints.quantized.grouped_weight import GroupedWeight
 from fastserve_runtime.errors import UsageError
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -36,7 +36,7 @@ class Layout(Protocol):
         """Describe a `quantization_config` in a few words, or raise `UsageError`."""
         ...
 
-    def read(self, parts: Arrays, settings: Mapping[str, Any]) -> IntegerGrid | NDArray[np.float32]:
+    def read(self, parts: Arrays, settings: Mapping[str, Any]) -> GroupedWeight | NDArray[np.float32]:
         """Return a layer's weight, [outputs, inputs]; raise `ValueError` where its parts do not fit each other."""
         ...
 

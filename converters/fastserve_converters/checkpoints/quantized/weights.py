@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastserve_converters.checkpoints.quantized.description import Quantization
-from fastserve_converters.checkpoints.quantized.integer_grid import IntegerGrid
+from fastserve_converters.checkpoints.quantized.grouped_weight import GroupedWeight
 from fastserve_converters.checkpoints.stored_tensors import SAFETENSORS
 from fastserve_runtime.errors import UsageError
 
@@ -33,7 +33,7 @@ class StoredLayers:
     quantization: Quantization
     files: tuple[Path, ...]
 
-    def quantized(self) -> Iterator[tuple[str, IntegerGrid | NDArray[np.float32]]]:
+    def quantized(self) -> Iterator[tuple[str, GroupedWeight | NDArray[np.float32]]]:
         """Return each quantized layer's name and its weight, [outputs, inputs].
 
         Raises:
@@ -50,7 +50,7 @@ class StoredLayers:
             if name not in parts and name.rpartition(".")[2] not in self.quantization.layout.LEFT_OUT:
                 yield name, _tensor(file, name)
 
-    def _read(self, layer: str, names: Mapping[str, str]) -> IntegerGrid | NDArray[np.float32]:
+    def _read(self, layer: str, names: Mapping[str, str]) -> GroupedWeight | NDArray[np.float32]:
         files = self._names()
         parts = {ending: _array(_tensor(files[name], name)) for ending, name in names.items()}
         try:
@@ -109,7 +109,7 @@ def dequantized_state(layers: StoredLayers, empty: torch.nn.Module) -> dict[str,
     modules = dict(empty.named_modules())
     wanted = {name for name, _ in empty.named_parameters()}
     for layer, weight in layers.quantized():
-        reals = weight.dequantized() if isinstance(weight, IntegerGrid) else weight
+        reals = weight.dequantized() if isinstance(weight, GroupedWeight) else weight
         # Transformers' `Conv1D` has its weight the other way round.
         is_turned = type(modules.get(layer)).__name__ == "Conv1D"
         state[f"{layer}.weight"] = torch.from_numpy(np.ascontiguousarray(reals.T if is_turned else reals))

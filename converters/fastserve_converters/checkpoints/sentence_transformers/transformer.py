@@ -88,7 +88,7 @@ def read_transformer_settings(root: Path, folder: str) -> TransformerSettings:
     task = file.optional("transformer_task", str) or EXTRACTION
     _check_output(file, task)
     arguments = {kind: _arguments(file, kind) for kind in _ARGUMENTS}
-    length, source = _most_tokens(root, folder, file, arguments["tokenizer"])
+    length, source = _max_tokens(root, folder, file, arguments["tokenizer"])
     return TransformerSettings(
         task,
         length,
@@ -141,7 +141,7 @@ def _arguments(file: ConfigFile, kind: str) -> dict[str, Any]:
     return found
 
 
-def _most_tokens(
+def _max_tokens(
     root: Path, folder: str, file: ConfigFile, tokenizer_arguments: dict[str, Any]
 ) -> tuple[int | None, str]:
     """Return where texts are cut and which file says so; the tokenizer's arguments count before all else."""

@@ -1,7 +1,7 @@
 """ExecuTorch programs lowered to XNNPACK.
 
 Activations stay float32, are quantized by token at run time, or by ranges of calibration data. Weights of linear layers
-are float32, float16, int8 with a scale a row, or int4 in groups, all of which XNNPACK reads; embedding tables are read
+are float32, float16, int8 with a scale a row, or int4 in groups, all of which XNNPACK reads; embeddings are read
 by ExecuTorch's own kernels. Token indices are never quantized. The length is dynamic: XNNPACK adapts to each call's.
 """
 
@@ -14,8 +14,8 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from fastserve_converters.artifact import Artifact, count_operators
-from fastserve_converters.formats import ExportJob, least_tokens
-from fastserve_converters.layer_map import Tap, group_by_module, write_layer_map
+from fastserve_converters.formats import ExportJob, min_tokens
+from fastserve_converters.layer_map import IntermediateOutput, group_by_module, write_layer_map
 from fastserve_converters.models.dynamic_shapes import dynamic_shapes
 from fastserve_converters.precisions import INT8, RANGE_METHODS, Choices, Precision, WeightScheme
 from fastserve_runtime.bundle.manifest import ExpectedPlacement, Graph, Requirement
@@ -32,15 +32,15 @@ MODULES = ("torch", "transformers", "executorch", "torchao")
 
 _INT4 = WeightScheme(4, group=32, scale="bfloat16")
 """XNNPACK's grouped int4 has no zero points, and stores its scales in 16 bits."""
-_INT4_TABLE = WeightScheme(4, group=48, symmetric=False, scale="float16")
+_INT4_EMBEDDING = WeightScheme(4, group=48, symmetric=False, scale="float16")
 
 PRECISIONS: Mapping[str, Precision] = {
     "fp32": Precision(None, None, "float32", has_dynamic_length=True),
     "fp16": Precision(None, None, "float32", has_dynamic_length=True, floats="float16"),
     "int8-dynamic": Precision(INT8, INT8, "dynamic-int8", has_dynamic_length=True),
-    "int8-embedding-int4": Precision(INT8, _INT4_TABLE, "dynamic-int8", has_dynamic_length=True),
+    "int8-embedding-int4": Precision(INT8, _INT4_EMBEDDING, "dynamic-int8", has_dynamic_length=True),
     "int8-weight-only": Precision(INT8, INT8, "float32", has_dynamic_length=True),
-    "int4": Precision(_INT4, _INT4_TABLE, "dynamic-int8", has_dynamic_length=True, rounding="gptq"),
+    "int4": Precision(_INT4, _INT4_EMBEDDING, "dynamic-int8", has_dynamic_length=True, rounding="gptq"),
     "int8-static": Precision(
         INT8, INT8, "int8", has_dynamic_length=True, calibration="SmoothQuant by NNCF", range_methods=RANGE_METHODS
     ),
@@ -51,12 +51,12 @@ PRECISIONS: Mapping[str, Precision] = {
         "dynamic-int8",
         has_dynamic_length=True,
         rounding="gptq",
-        choices=Choices((None, INT8, _INT4), (None, INT8, _INT4_TABLE)),
+        choices=Choices((None, INT8, _INT4), (None, INT8, _INT4_EMBEDDING)),
     ),
 }
 
 MODEL = "model.pte"
-TAPPED_MODEL = "tapped.pte"
+INTERMEDIATES_MODEL = "intermediates.pte"
 METHOD = "forward"
 DEBUG_HANDLES = "debug_handles.json"
 
@@ -84,15 +84,15 @@ def export(job: ExportJob[TracedPart]) -> Artifact:
     )
 
 
-def export_with_taps(job: ExportJob[TracedPart]) -> list[Tap]:
-    """Write `tapped.pte`, which also gives what lies inside its delegates; see `TappedFormat`."""
-    from fastserve_converters.formats.executorch.tapped import with_further_outputs
+def export_with_intermediates(job: ExportJob[TracedPart]) -> list[IntermediateOutput]:
+    """Write `intermediates.pte`, which also gives what lies inside its delegates; see `FormatWithIntermediates`."""
+    from fastserve_converters.formats.executorch.with_intermediates import with_further_outputs
 
-    graph_module, taps = with_further_outputs(job)
+    graph_module, intermediates = with_further_outputs(job)
     lowered, _, _ = lower(rewritten(job, graph_module), job.precision)
-    with (job.out / TAPPED_MODEL).open("wb") as file:
+    with (job.out / INTERMEDIATES_MODEL).open("wb") as file:
         lowered.write_to_file(file)
-    return taps
+    return intermediates
 
 
 def lower(program: torch.export.ExportedProgram, precision: str) -> tuple[Any, int, int]:
@@ -123,7 +123,7 @@ def lower(program: torch.export.ExportedProgram, precision: str) -> tuple[Any, i
 
 
 def rewritten(job: ExportJob[TracedPart], source: torch.fx.GraphModule | None = None) -> torch.export.ExportedProgram:
-    """Return the program as it is lowered: without its batch dimension, reading its layers' integers.
+    """Return the program as it is lowered: without its batch dimension, reading its layers' quantized weights.
 
     Args:
         job: what is exported.
@@ -132,7 +132,7 @@ def rewritten(job: ExportJob[TracedPart], source: torch.fx.GraphModule | None = 
     import torch
 
     from fastserve_converters.formats.executorch.batchless import without_batch
-    from fastserve_converters.formats.executorch.integers import with_half_tables, with_integers
+    from fastserve_converters.formats.executorch.quantized_weights import with_half_embeddings, with_quantized_weights
     from fastserve_converters.models.samples import single_samples
     from fastserve_runtime.sessions.lengths import takes_tokens
 
@@ -141,31 +141,33 @@ def rewritten(job: ExportJob[TracedPart], source: torch.fx.GraphModule | None = 
         # Written for what encoders of texts are made of; other models may do more with the first axis.
         graph_module = without_batch(graph_module)
     if job.precision == "fp16":
-        with_half_tables(graph_module)
-    if job.plan.activations == "int8":
+        with_half_embeddings(graph_module)
+    if job.precision_spec.activations == "int8":
         return _with_static_ranges(job, graph_module)
-    with_integers(graph_module, job.weights, dynamic_activations=job.plan.activations == "dynamic-int8")
+    with_quantized_weights(
+        graph_module, job.weights, dynamic_activations=job.precision_spec.activations == "dynamic-int8"
+    )
     program = torch.export.export(
         graph_module, (), dict(job.part.example), dynamic_shapes=dynamic_shapes(job.part.signature)
     )
-    if job.plan.activations != "int16":
+    if job.precision_spec.activations != "int16":
         return program
     from fastserve_converters.formats.executorch.int16 import with_int16_activations
 
-    ranged = with_int16_activations(program, single_samples(job.calibration, least_tokens=least_tokens(job)))
+    ranged = with_int16_activations(program, single_samples(job.calibration, min_tokens=min_tokens(job)))
     return torch.export.export(ranged, (), dict(job.part.example), dynamic_shapes=dynamic_shapes(job.part.signature))
 
 
 def _with_static_ranges(job: ExportJob[TracedPart], graph_module: torch.fx.GraphModule) -> torch.export.ExportedProgram:
-    """Quantize by ranges. Linear layers get other integers than the job's, since SmoothQuant changes their weights."""
+    """Quantize by ranges; linear layers' weights are not the job's, since SmoothQuant changes them."""
     import torch
 
-    from fastserve_converters.formats.executorch.integers import with_integers
+    from fastserve_converters.formats.executorch.quantized_weights import with_quantized_weights
     from fastserve_converters.formats.executorch.static import with_static_ranges
     from fastserve_converters.models.samples import single_samples
 
     tables = {n: w for n, w in job.weights.items() if isinstance(job.part.module.get_submodule(n), torch.nn.Embedding)}
-    with_integers(graph_module, tables, dynamic_activations=False)
+    with_quantized_weights(graph_module, tables, dynamic_activations=False)
     # NNCF calls programs by position.
     graph_module.graph.set_codegen(torch.fx.graph.CodeGen())
     graph_module._forward_pre_hooks.clear()  # which look for inputs by name
@@ -173,7 +175,7 @@ def _with_static_ranges(job: ExportJob[TracedPart], graph_module: torch.fx.Graph
     example = tuple(job.part.example.values())
     by_name = dynamic_shapes(job.part.signature)
     shapes = None if by_name is None else tuple(by_name[name] for name in job.part.example)
-    samples = single_samples(job.calibration, least_tokens=least_tokens(job))
+    samples = single_samples(job.calibration, min_tokens=min_tokens(job))
     exported = torch.export.export(graph_module, example, dynamic_shapes=shapes)
     ranged, _ = with_static_ranges(exported, samples, job.range_method)
     return torch.export.export(ranged, example, dynamic_shapes=shapes)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from fastserve_converters.models.decoder.form import DecoderForm
 
 _INT4 = WeightScheme(4, group=32, scale="bfloat16")
-"""The same for tables, so that the head can share their integers."""
+"""The same for tables, so that the head can share their quantized weights."""
 
 PRECISIONS: Mapping[str, Precision] = decoder_precisions(INT8, _INT4, INT8)
 
@@ -40,7 +40,7 @@ METHOD = "forward"
 CHUNK = 128
 """So many tokens of a prompt in one call: more need memory for their activations and are no quicker."""
 
-LEAST_CONTEXT = 4
+MIN_CONTEXT = 4
 
 
 def export(job: ExportJob[CachedPart]) -> Artifact:
@@ -53,10 +53,10 @@ def export(job: ExportJob[CachedPart]) -> Artifact:
     from fastserve_converters.formats.executorch.decoder_program import decoder_program
     from fastserve_converters.formats.executorch.shared_segments import with_shared_segments
 
-    if job.part.module.context < LEAST_CONTEXT:
+    if job.part.module.context < MIN_CONTEXT:
         raise UsageError(
             f"A context of {job.part.module.context} tokens is too small for ExecuTorch.",
-            f"Take at least {LEAST_CONTEXT}.",
+            f"Take at least {MIN_CONTEXT}.",
         )
     chunk = min(CHUNK, job.part.module.context - 1)
     lowered = lowered_decoder(decoder_program(job.part.module, job.weights, chunk), runner_constants(job, chunk))

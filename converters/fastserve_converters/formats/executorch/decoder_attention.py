@@ -19,7 +19,7 @@ HIDDEN = 1e9
 
 
 @dataclass(frozen=True)
-class Place:
+class TokenSpan:
     """Where new tokens stand.
 
     Attributes:
@@ -35,7 +35,7 @@ class CachedAttention(Protocol):
     """Attention of one layer over its cache."""
 
     def __call__(
-        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, place: Place, mask: torch.Tensor | None
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, span: TokenSpan, mask: torch.Tensor | None
     ) -> torch.Tensor:
         """Keep new keys and values, and mix values.
 
@@ -43,7 +43,7 @@ class CachedAttention(Protocol):
             query: of the last tokens: of all new ones, or of fewer; shape [1, tokens, heads, head_dim].
             key: of all new tokens, shape [1, count, key_value_heads, head_dim].
             value: likewise.
-            place: of the new tokens.
+            span: of the new tokens.
             mask: is added to scores, shape [tokens, context]; None where a token sees all up to itself.
 
         Returns:
@@ -62,15 +62,15 @@ class FusedAttention(torch.nn.Module):
         self.register_buffer("values", torch.zeros(shape), persistent=False)
 
     def forward(
-        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, place: Place, mask: torch.Tensor | None
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, span: TokenSpan, mask: torch.Tensor | None
     ) -> torch.Tensor:
         """See `CachedAttention`."""
         settings = self.settings
         keys, values = self.get_buffer("keys"), self.get_buffer("values")
         operators = torch.ops.llama
-        operators.update_cache(key, keys, place.start)
-        operators.update_cache(value, values, place.start)
-        start = place.start + place.count - query.shape[1]
+        operators.update_cache(key, keys, span.start)
+        operators.update_cache(value, values, span.start)
+        start = span.start + span.count - query.shape[1]
         mixed: torch.Tensor = operators.custom_sdpa(query, keys, values, start, mask, 0.0, mask is None, settings.scale)
         return mixed.view(-1, settings.heads * settings.head_dim)
 
@@ -92,7 +92,7 @@ class CappedAttention(torch.nn.Module):
         self.register_buffer("values", torch.zeros(shape), persistent=False)
 
     def forward(
-        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, place: Place, mask: torch.Tensor | None
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, span: TokenSpan, mask: torch.Tensor | None
     ) -> torch.Tensor:
         """See `CachedAttention`; there must be a mask."""
         assert mask is not None
@@ -101,7 +101,7 @@ class CappedAttention(torch.nn.Module):
         keys, values = self.get_buffer("keys"), self.get_buffer("values")
         for new, kept in ((key, keys), (value, values)):
             by_head = new.permute(2, 1, 0, 3)
-            torch.ops.llama.update_cache(by_head, kept, place.start)
+            torch.ops.llama.update_cache(by_head, kept, span.start)
         held = (s.key_value_heads, self.context, s.head_dim)
         # Queries that share a head of keys stand in a row: [key_value_heads, groups * tokens, head_dim].
         asked = self.scale(query).view(-1, s.key_value_heads, groups, s.head_dim).permute(1, 2, 0, 3)

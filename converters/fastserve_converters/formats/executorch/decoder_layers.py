@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from fastserve_converters.formats.executorch.integers import (
+from fastserve_converters.formats.executorch.quantized_weights import (
     dequantized,
+    embedding_constants,
     linear_constants,
     looked_up,
     rounded_by_token,
-    table_constants,
 )
 from fastserve_converters.models.decoder.form import Activation, RmsNorm
 from fastserve_converters.models.decoder.reading import gelu_of_tanh
@@ -46,7 +46,7 @@ class _Constants(torch.nn.Module):
 
 
 class Product(_Constants):
-    """A linear layer of floats, or of integers that multiplies with values rounded by token.
+    """A linear layer of floats, or a quantized one that multiplies with values rounded by token.
 
     Attributes:
         is_integer: whether it is.
@@ -57,7 +57,7 @@ class Product(_Constants):
 
         Args:
             layer: the layer.
-            weight: its integers; None leaves it in float.
+            weight: its quantized weights; None leaves it in float.
             name: the layer's, for people.
 
         Raises:
@@ -69,7 +69,7 @@ class Product(_Constants):
         self.bias = None if layer.bias is None else torch.nn.Parameter(layer.bias.detach(), requires_grad=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Multiply; `x` is already rounded where the layer is of integers."""
+        """Multiply; `x` is already rounded where the layer is quantized."""
         constants = self.constants()
         weight = constants["weight"] if self.scheme is None else dequantized(_called, constants, self.scheme)
         return functional.linear(x, weight, self.bias)
@@ -98,8 +98,8 @@ def parts_by_rows(
     return parts
 
 
-class Table(_Constants):
-    """An embedding table of floats or integers.
+class Embedding(_Constants):
+    """An embedding of floats or quantized.
 
     XNNPACK and the kernel of 4-bit tables have two integers to a byte in opposite order. A table that is the head's
     matrix as well is written as XNNPACK has it, so that the bytes are stored once; what is looked up then has each
@@ -113,9 +113,9 @@ class Table(_Constants):
 
         Args:
             values: float32, shape [entries, width].
-            weight: the same as integers; None leaves it in float.
+            weight: the same, quantized; None leaves it in float.
             name: the layer's, for people.
-            is_head: whether XNNPACK multiplies with the same integers.
+            is_head: whether XNNPACK multiplies with the same quantized weights.
 
         Raises:
             UsageError: no kernel has the layout.
@@ -124,7 +124,7 @@ class Table(_Constants):
         if weight is not None and is_swapped:
             pairs = weight.values.reshape(-1, 2)[:, ::-1]
             weight = replace(weight, values=np.ascontiguousarray(pairs).reshape(weight.values.shape))
-        constants = {"weight": values.detach()} if weight is None else table_constants(weight, name)
+        constants = {"weight": values.detach()} if weight is None else embedding_constants(weight, name)
         if is_swapped:
             constants["swap"] = torch.eye(2).flip(0)
         super().__init__(constants)

@@ -10,17 +10,17 @@ from fastserve_converters.formats.executorch.decoder_attention import (
     CachedAttention,
     CappedAttention,
     FusedAttention,
-    Place,
     Sight,
+    TokenSpan,
     needs_mask,
 )
 from fastserve_converters.formats.executorch.decoder_layers import (
     Cap,
+    Embedding,
     Factor,
     Product,
     Rotation,
     RowNorm,
-    Table,
     activation_layer,
     parts_by_rows,
     products,
@@ -40,7 +40,7 @@ def decoder_program(
 
     Args:
         form: the decoder.
-        weights: torch module name → integers; layers without stay in float. A tied head multiplies with the
+        weights: torch module name → quantized weight; layers without stay in float. A tied head multiplies with the
             embedding's.
         chunk: so many tokens at most in one call.
 
@@ -63,13 +63,13 @@ class CachedDecoder(torch.nn.Module):
     """A decoder with its cache."""
 
     def __init__(self, form: DecoderForm, weights: Mapping[str, QuantizedWeight]) -> None:
-        """Take a form's parameters, or their integers."""
+        """Take a form's parameters, or their quantized weights."""
         super().__init__()
         self.context = form.context
-        self.embedding = Table(form.embedding.weight, weights.get("embedding"), "embedding", is_head=form.is_tied)
+        self.embedding = Embedding(form.embedding.weight, weights.get("embedding"), "embedding", is_head=form.is_tied)
         self.positions = None
         if form.positions is not None:
-            self.positions = Table(form.positions.weight, weights.get("positions"), "positions")
+            self.positions = Embedding(form.positions.weight, weights.get("positions"), "positions")
         self.embedding_factor = None if form.embedding_scale == 1 else Factor(form.embedding_scale)
         self.rotary = torch.nn.ModuleDict()
         self.sights = torch.nn.ModuleDict()
@@ -77,7 +77,7 @@ class CachedDecoder(torch.nn.Module):
             if settings.rotary is not None and str(settings.rotary) not in self.rotary:
                 tables = zip(form.rotary(settings.rotary), (1.0, 0.0), strict=True)
                 whole = [rotary_table(table, settings.head_dim, beyond) for table, beyond in tables]
-                self.rotary[str(settings.rotary)] = torch.nn.ModuleList(Table(t, None, "rotary") for t in whole)
+                self.rotary[str(settings.rotary)] = torch.nn.ModuleList(Embedding(t, None, "rotary") for t in whole)
             if needs_mask(settings, form.context):
                 self.sights[_window_name(settings.window)] = Sight(settings.window, form.context)
         last = len(form.layers) - 1
@@ -103,22 +103,22 @@ class CachedDecoder(torch.nn.Module):
         start, count = aten._local_scalar_dense.default(position), input_ids.shape[1]
         torch._check(start >= 0)  # type: ignore[no-untyped-call]
         torch._check(start + count <= self.context)  # type: ignore[no-untyped-call]
-        places = aten.arange.start_step(0, count, 1) + position
+        positions = aten.arange.start_step(0, count, 1) + position
         x = self.embedding(input_ids)
         if self.embedding_factor is not None:
             x = self.embedding_factor(x)
         if self.positions is not None:
-            x = x + self.positions(places)
+            x = x + self.positions(positions)
         turns = {
-            name: [table(places).view(-1, 1, table.width) for table in pair.children()]
+            name: [table(positions).view(-1, 1, table.width) for table in pair.children()]
             for name, pair in self.rotary.items()
         }
         masks = {}
         if self.sights:
-            floats = places.to(torch.float32).view(-1, 1)
+            floats = positions.to(torch.float32).view(-1, 1)
             masks = {name: sight(floats) for name, sight in self.sights.items()}
         for block in self.blocks:
-            x = block(x, Place(start, count), turns, masks)
+            x = block(x, TokenSpan(start, count), turns, masks)
         (scores,) = products(self.norm(x), self.head)
         return scores if self.cap is None else self.cap(scores)
 
@@ -163,7 +163,7 @@ class CachedBlock(torch.nn.Module):
     def forward(
         self,
         x: torch.Tensor,
-        place: Place,
+        span: TokenSpan,
         turns: Mapping[str, list[torch.Tensor]],
         masks: Mapping[str, torch.Tensor],
     ) -> torch.Tensor:
@@ -171,7 +171,7 @@ class CachedBlock(torch.nn.Module):
 
         Args:
             x: shape [tokens, width].
-            place: of the tokens.
+            span: of the tokens.
             turns: by the name of rotary tables, cosines and sines of the tokens, shape [tokens, 1, head_dim].
             masks: by the window's name, what is added to scores, shape [tokens, context].
         """
@@ -187,7 +187,7 @@ class CachedBlock(torch.nn.Module):
         if self.is_last:
             x, query = x[-1:], query[:, -1:]
             mask = None if mask is None else mask[-1:]
-        (mixed,) = products(self.attend(query, key, value, place, mask), self.output)
+        (mixed,) = products(self.attend(query, key, value, span, mask), self.output)
         x = x + (mixed if self.attention_post_norm is None else self.attention_post_norm(mixed))
         fed = self.feed_forward(self.feed_forward_norm(x))
         result: torch.Tensor = x + (fed if self.feed_forward_post_norm is None else self.feed_forward_post_norm(fed))

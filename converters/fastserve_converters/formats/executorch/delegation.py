@@ -39,8 +39,8 @@ def xnnpack_partitioner() -> Partitioner:
         def get_deps(self, node: torch.fx.Node, ep: torch.export.ExportedProgram) -> tuple[bool, list[torch.fx.Node]]:
             value, weight, *bias = node.all_input_nodes
             # It multiplies no 16-bit integers: those are dequantized before they come in.
-            has_integers = is_dequant(value) and value.all_input_nodes[0].meta["val"].dtype == torch.int8
-            if not is_dequant(weight) or has_integers:
+            has_quantized_input = is_dequant(value) and value.all_input_nodes[0].meta["val"].dtype == torch.int8
+            if not is_dequant(weight) or has_quantized_input:
                 found: tuple[bool, list[torch.fx.Node]] = super().get_deps(node, ep)
                 return found
             tag_as_implicit_q_dq(weight)

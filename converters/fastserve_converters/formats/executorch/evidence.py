@@ -1,4 +1,4 @@
-"""What the program that is lowered gives in PyTorch: what its layers lose, and the outputs of the artifact's twin.
+"""What the lowered program gives in PyTorch: its layers' losses, and the fake-quant reference's outputs.
 
 PyTorch runs the quantizing operators one by one as they are defined. Delegates, which compute the same in integers,
 hide what is inside them.
@@ -13,15 +13,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fastserve_converters.formats import ExportJob, least_tokens
+from fastserve_converters.formats import ExportJob, min_tokens
 from fastserve_converters.formats.executorch.layers import layer_outputs
 from fastserve_converters.models.model import TracedPart
 from fastserve_converters.quantization.evidence import record_layer_sqnr
-from fastserve_converters.quantization.twin import record_outputs
+from fastserve_converters.quantization.fake_quant_reference import record_outputs
 
 
 def record_evidence(job: ExportJob[TracedPart], program: torch.export.ExportedProgram) -> None:
-    """Write beside the artifact how much each layer lost and, where ranges are static, what its twin gives.
+    """Write beside the artifact what each layer lost and, with static ranges, what its fake-quant reference gives.
 
     Args:
         job: what is exported; only quantized ones have such evidence.
@@ -37,16 +37,16 @@ def record_evidence(job: ExportJob[TracedPart], program: torch.export.ExportedPr
         job.weights,
         job.samples,
         lambda sample: layer_outputs(graph_module, job.weights, as_tensors(sample)),
-        least_tokens=least_tokens(job),
+        min_tokens=min_tokens(job),
         source="the program that was lowered, in PyTorch; delegates hide what is inside them",
     )
-    if job.plan.has_static_ranges:
+    if job.precision_spec.has_static_ranges:
         record_outputs(
             job.out,
             job.part,
             job.samples,
             lambda sample: program_outputs(graph_module, as_tensors(sample), job.part),
-            least_tokens=least_tokens(job),
+            min_tokens=min_tokens(job),
             executor="the quantized program in PyTorch, before it was lowered",
         )
 

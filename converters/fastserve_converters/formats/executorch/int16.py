@@ -17,9 +17,9 @@ from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 from torchao.quantization.pt2e.quantizer import QuantizationAnnotation, QuantizationSpec, Quantizer
 
 aten = torch.ops.aten
-integers = torch.ops.quantized_decomposed
+decomposed = torch.ops.quantized_decomposed
 
-_WEIGHTS = frozenset({integers.dequantize_per_channel.default, integers.dequantize_per_channel_group.default})
+_WEIGHTS = frozenset({decomposed.dequantize_per_channel.default, decomposed.dequantize_per_channel_group.default})
 
 
 def with_int16_activations(
@@ -28,7 +28,7 @@ def with_int16_activations(
     """Round what linear layers of integer weights multiply, in ranges that hold all of the samples' values.
 
     Args:
-        program: its integer weights are dequantized already; see `integers.with_integers`.
+        program: its integer weights are dequantized already; see `decomposed.with_quantized_weights`.
         samples: inputs by name, shape [1, tokens].
 
     Returns:
@@ -46,12 +46,12 @@ class _LinearInputs(Quantizer):  # type: ignore[misc]
     """Asks for 16 bits in front of the linear layers that read integer weights."""
 
     def annotate(self, model: torch.fx.GraphModule) -> torch.fx.GraphModule:
-        most = 2**15 - 1
+        maximum = 2**15 - 1
         spec = QuantizationSpec(
             dtype=torch.int16,
             observer_or_fake_quant_ctr=MinMaxObserver,
-            quant_min=-most,
-            quant_max=most,
+            quant_min=-maximum,
+            quant_max=maximum,
             qscheme=torch.per_tensor_symmetric,
         )
         for node in model.graph.nodes:

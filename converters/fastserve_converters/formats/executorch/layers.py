@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fastserve_converters.diagnosis.program_places import module_of
+from fastserve_converters.diagnosis.program_nodes import module_of
 
 
 def nodes_of_modules(program: torch.export.ExportedProgram, modules: Collection[str]) -> list[tuple[str | None, str]]:

@@ -16,7 +16,7 @@ from typing import Any
 from flatbuffers.number_types import Uint32Flags, Uint64Flags  # type: ignore[import-untyped]
 from flatbuffers.table import Table  # type: ignore[import-untyped]
 
-LEAST_SHARED = 1 << 10
+MIN_SHARED = 1 << 10
 """Copies of fewer bytes are left as they are."""
 _ALIGNMENT = 128
 """Of segments, as ExecuTorch writes them."""
@@ -81,7 +81,7 @@ def found_among(data: memoryview, segments: Mapping[int, Segment], starts: Seque
     """
     found = {}
     for index, segment in segments.items():
-        if segment.size < LEAST_SHARED:
+        if segment.size < MIN_SHARED:
             continue
         wanted = data[segment.offset : segment.offset + segment.size]
         for start in starts:

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from fastserve_converters.formats.executorch.integers import rounded_by_token
+from fastserve_converters.formats.executorch.quantized_weights import rounded_by_token
 from fastserve_converters.precisions import RangeMethod
 
 aten = torch.ops.aten
 
-LEAST_SQNR = 24.0
+MIN_SQNR = 24.0
 """Layers whose rounded outputs are farther from the real ones than this, in dB, are quantized at run time. In MiniLM
 the second layers of the feed-forward blocks have 13 to 20 dB, all others 28 and more."""
 _SAMPLES = 64
@@ -66,7 +66,7 @@ def with_static_ranges(
         fast_bias_correction=None,
         activations_range_estimator_params=range_estimator(range_method),
     )
-    worst = [n for n, sqnr in _output_sqnr(quantized, inputs[:_JUDGED_SAMPLES]).items() if sqnr < LEAST_SQNR]
+    worst = [n for n, sqnr in _output_sqnr(quantized, inputs[:_JUDGED_SAMPLES]).items() if sqnr < MIN_SQNR]
     for node in worst:
         _quantize_at_run_time(quantized, node)
     quantized.graph.eliminate_dead_code()

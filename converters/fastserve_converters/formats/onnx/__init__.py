@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from fastserve_converters.artifact import Artifact
-from fastserve_converters.formats import ExportJob, least_tokens
+from fastserve_converters.formats import ExportJob, min_tokens
 from fastserve_converters.formats.onnx.products import PRODUCTS
 from fastserve_converters.layer_map import group_by_module, write_layer_map
 from fastserve_converters.precisions import FP32, INT8, RANGE_METHODS, Choices, Precision, WeightScheme
@@ -62,18 +62,18 @@ def export(job: ExportJob[TracedPart]) -> Artifact:
     """Write `model.onnx`; see `Format.export`."""
     from fastserve_converters.formats.onnx import files, reference_run
 
-    if job.plan.base is not None:
+    if job.precision_spec.base is not None:
         model = _from_portable(job)
-    elif job.plan.has_dynamic_length:
+    elif job.precision_spec.has_dynamic_length:
         model = _for_onnx_runtime(job)
     else:
         model = _portable(job)
     files.save(model, job.out)
     files.update_layer_map(job.out, model)
-    if job.weights or job.plan.activations == "float16":
+    if job.weights or job.precision_spec.activations == "float16":
         _record_layer_sqnr(job)
-    if job.plan.has_static_ranges:
-        reference_run.record_twin(job)
+    if job.precision_spec.has_static_ranges:
+        reference_run.record_fake_quant_reference(job)
     return files.describe(job)
 
 
@@ -87,8 +87,8 @@ def _portable(job: ExportJob[TracedPart]) -> ir.Model:
         gemms.unfold_gemms(model)
     modules = dict(job.part.module.named_modules())
     portable.name_layers(model, modules)
-    taps = portable.program_taps(model, job.part.program, list(modules))
-    write_layer_map(job.out, group_by_module(portable.module_tensors(model, list(modules))), taps)
+    intermediates = portable.program_intermediates(model, job.part.program, list(modules))
+    write_layer_map(job.out, group_by_module(portable.module_tensors(model, list(modules))), intermediates)
     portable.forget_sources(model)
     return model
 
@@ -99,12 +99,12 @@ def _from_portable(job: ExportJob[TracedPart]) -> ir.Model:
     assert job.base is not None
     base = job.base / files.MODEL
     files.copy_layer_map(job.base, job.out)
-    if job.plan.activations == "float16":
+    if job.precision_spec.activations == "float16":
         return half.convert(base)
-    if job.plan.activations == "int8":
+    if job.precision_spec.activations == "int8":
         modules = files.modules_by_tensor(job.base)
-        model, restoration = static.quantize_int8(base, job.part, job.calibration, job.range_method, modules)
-        restoration.write(job.out)
+        model, kept_in_float = static.quantize_int8(base, job.part, job.calibration, job.range_method, modules)
+        kept_in_float.write(job.out)
     else:
         model = static.quantize_a16w8(base, job.calibration)
     layers.quantize_embeddings(model, job.weights, has_quantizers=True)
@@ -117,7 +117,7 @@ def _for_onnx_runtime(job: ExportJob[TracedPart]) -> ir.Model:
     model = _portable(job)
     before = files.operator_counts(model)
     fusion.fuse(model)
-    multiplies_int8 = job.plan.activations == "dynamic-int8"
+    multiplies_int8 = job.precision_spec.activations == "dynamic-int8"
     balancing = smoothing.find_balancing(job.part.module, job.weights, job.calibration) if multiplies_int8 else {}
     layers.quantize_layers(model, job.weights, multiplies_int8=multiplies_int8, balancing=balancing)
     linears.write_float_linears(model)
@@ -138,6 +138,6 @@ def _record_layer_sqnr(job: ExportJob[TracedPart]) -> None:
         tensors,
         job.samples,
         layer_outputs.layer_reader(job.out / files.MODEL, tensors),
-        least_tokens=least_tokens(job),
+        min_tokens=min_tokens(job),
         source="the artifact in ONNX Runtime; projections inside a QAttention have no output of their own",
     )

@@ -16,7 +16,7 @@ import torch
 from fastserve_converters.formats.onnx.fusion import MICROSOFT
 from fastserve_converters.formats.onnx.grouped import grouped_product, grouped_rows
 from fastserve_converters.formats.onnx.head_layout import head_layout
-from fastserve_converters.formats.onnx.integers import Initializers
+from fastserve_converters.formats.onnx.quantized_weights import Initializers
 from fastserve_converters.models.decoder.form import (
     Activation,
     Block,
@@ -56,8 +56,8 @@ def write_graph(form: DecoderForm, weights: Mapping[str, QuantizedWeight] | None
 
     Args:
         form: the decoder.
-        weights: torch module name → integers in groups of columns, multiplied by MatMulNBits with activations rounded
-            to 8 bits group by group; layers without stay in fp32. A tied head multiplies with the embedding's.
+        weights: torch module name → quantized weight in groups of columns, multiplied by MatMulNBits with activations
+            rounded to 8 bits group by group; layers without stay in fp32. A tied head multiplies with the embedding's.
     """
     return _Writer(form, weights or {}).model()
 
@@ -299,8 +299,8 @@ class _Writer:
         row = self.tape.op("Gather", [hidden, minus_one], {"axis": 1})
         logits: ir.Value
         if form.is_tied and "embedding" in self.weights:
-            integers = self.weights["embedding"]
-            logits = grouped_product(self.tape, self.constants, "embedding", row, integers, None, node_name="head")
+            quantized = self.weights["embedding"]
+            logits = grouped_product(self.tape, self.constants, "embedding", row, quantized, None, node_name="head")
         elif form.is_tied:
             # Gemm reads the table as it is; MatMul would need it the other way round, a second copy.
             width = form.head.in_features

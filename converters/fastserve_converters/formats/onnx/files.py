@@ -14,9 +14,9 @@ from fastserve_converters.formats import ExportJob
 from fastserve_converters.layer_map import (
     LAYER_MAP,
     group_by_module,
-    kept_taps,
+    kept_intermediates,
+    read_intermediates,
     read_modules,
-    read_taps,
     write_layer_map,
 )
 from fastserve_runtime.bundle.manifest import ExpectedPlacement, Graph, Requirement, Signature
@@ -31,8 +31,8 @@ JOINT = " + "
 """Between the modules in the name of what several have in common."""
 _ENGINE = "onnxruntime"
 # First release that reads the IR version: https://onnxruntime.ai/docs/reference/compatibility.html
-_LEAST_RUNTIME = {8: (1, 14), 9: (1, 17), 10: (1, 18), 11: (1, 22)}
-_LEAST_FOR_OPERATOR = {"GatherBlockQuantized": (1, 23), "MatMulNBits": (1, 22)}
+_MIN_RUNTIME = {8: (1, 14), 9: (1, 17), 10: (1, 18), 11: (1, 22)}
+_MIN_FOR_OPERATOR = {"GatherBlockQuantized": (1, 23), "MatMulNBits": (1, 22)}
 """First release with the forms that are written here: integers of 8 bits, or two of 4 in a byte."""
 
 _OPSET_OF_UINT4 = 21
@@ -59,7 +59,7 @@ def update_layer_map(folder: Path, model: ir.Model) -> None:
     constants = [(m, name) for name in model.graph.initializers for m in name.rpartition(".")[0].split(JOINT)]
     kept = [(module, name) for module, names in known.items() for name in names if name in tensors]
     modules = group_by_module([*kept, *((m, name) for m, name in constants if m in known)])
-    write_layer_map(folder, modules, kept_taps(read_taps(folder), {**joint, **given}))
+    write_layer_map(folder, modules, kept_intermediates(read_intermediates(folder), {**joint, **given}))
 
 
 def save(model: ir.Model, folder: Path) -> None:
@@ -101,14 +101,14 @@ def described(folder: Path, graph: str, signature: Signature) -> Artifact:
     opsets = model.graph.opset_imports
     counts = Counter((n.domain or "ai.onnx", n.op_type, opsets[n.domain]) for n in model.graph)
     total = counts.total()
-    least = max(
-        _LEAST_RUNTIME.get(model.ir_version, (1, 22)),
-        *(_LEAST_FOR_OPERATOR.get(operator, (1, 14)) for _, operator, _ in counts),
+    minimum = max(
+        _MIN_RUNTIME.get(model.ir_version, (1, 22)),
+        *(_MIN_FOR_OPERATOR.get(operator, (1, 14)) for _, operator, _ in counts),
     )
     return Artifact(
         files=(MODEL,),
         graphs={graph: Graph(MODEL, "main", signature)},
         operators=count_operators(counts),
         expected_placement=ExpectedPlacement("cpu", "CPUExecutionProvider", total, total),
-        requires=Requirement(_ENGINE, ".".join(map(str, least)), (), ()),
+        requires=Requirement(_ENGINE, ".".join(map(str, minimum)), (), ()),
     )

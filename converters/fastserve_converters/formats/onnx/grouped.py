@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastserve_converters.formats.onnx.fusion import MICROSOFT
-from fastserve_converters.formats.onnx.integers import Initializers, compact, packed, unsigned
+from fastserve_converters.formats.onnx.quantized_weights import Initializers, compact, packed, unsigned
 from fastserve_runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 _INT8_ACTIVATIONS = 4
 """`accuracy_level` of MatMulNBits: multiply in int8, with a scale for each group of a row of activations."""
-_LEAST_GROUP = 16
+_MIN_GROUP = 16
 
 
 def is_group(columns: int) -> bool:
     """Whether the operators take groups of so many columns."""
-    return columns >= _LEAST_GROUP and columns & (columns - 1) == 0
+    return columns >= _MIN_GROUP and columns & (columns - 1) == 0
 
 
 def grouped_product(
@@ -42,14 +42,14 @@ def grouped_product(
     *,
     node_name: str | None = None,
 ) -> ir.Value:
-    """Write the product with a matrix of integers, shape [outputs, inputs], and return it.
+    """Write the product with a quantized matrix, shape [outputs, inputs], and return it.
 
     Args:
         tape: records nodes (`onnx_ir.tape.Tape`).
         initializers: of the graph.
         name: the layer's, which the constants are called by.
         x: what is multiplied, shape [..., inputs].
-        weight: the integers.
+        weight: the quantized matrix.
         bias: added to it, if any.
         node_name: of the operator; the layer's if left out.
     """
@@ -58,16 +58,16 @@ def grouped_product(
     groups = weight.scale.shape[1]
     blocks = packed(unsigned(weight.values, bits).reshape(rows, groups, -1), bits)
     # A table that was looked up before is known already: in two dimensions.
-    integers = initializers.add(f"{name}.int{bits}", blocks)
-    if integers.shape is not None and len(integers.shape) == 2:
+    quantized = initializers.add(f"{name}.int{bits}", blocks)
+    if quantized.shape is not None and len(quantized.shape) == 2:
         sizes = np.array(blocks.shape, np.int64)
-        integers = tape.op("Reshape", [integers, initializers.add(f"{name}.blocks", sizes)])
+        quantized = tape.op("Reshape", [quantized, initializers.add(f"{name}.blocks", sizes)])
     has_zero_points = weight.minimum is None and weight.zero_point.any()
     product: ir.Value = tape.op(
         "MatMulNBits",
         [
             x,
-            integers,
+            quantized,
             _in_float32(tape, initializers.add(f"{name}.scale", _halves(weight.scale))),
             _zero_points(initializers, name, weight) if has_zero_points else None,
             None,
@@ -95,7 +95,7 @@ def grouped_rows(
     *,
     node_name: str | None = None,
 ) -> ir.Value:
-    """Write the look-up of rows in a table of integers, and return them; arguments as for `grouped_product`.
+    """Write the look-up of rows in a quantized embedding, and return them; arguments as for `grouped_product`.
 
     Raises:
         UsageError: the operator does not take groups of that size.
@@ -105,7 +105,7 @@ def grouped_rows(
     if not is_group(group):
         raise UsageError(
             f"ONNX Runtime has no operator for groups of {group} columns, as the embedding {name} has them.",
-            f"Use groups of a power of two, {_LEAST_GROUP} or more.",
+            f"Use groups of a power of two, {_MIN_GROUP} or more.",
         )
     halves = _halves(weight.scale)
     scale = initializers.add(f"{name}.scale", halves if halves.dtype == np.float16 else compact(weight.scale))
@@ -140,7 +140,7 @@ def _offsets(
     weight: QuantizedWeight,
     pick: Callable[[ir.Value], ir.Value],
 ) -> ir.Value:
-    """Return what is added to every column of a group where its integers count from the middle, as the operators do.
+    """Return what is added to every column of a group where values count from the middle, as the operators do.
 
     It is made from the minima and the scales that are stored anyway: ONNX Runtime does so once, while it loads. `pick`
     takes the rows that are wanted from a table of shape [rows, groups].

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 def convert(file: Path) -> ir.Model:
     """Return a portable fp32 model in float16.
 
-    The edge form's constants fit: the mask's penalty is -100, of few models as much as -10,000, and max-pooling's
-    -10,000, of at most 65,504. Sums of squares and clamps near zero of the pooled vector's norm do not, so what follows
-    the pooling stays in float32.
+    The exportable model's constants fit: the mask's penalty is -100, of few models as much as -10,000, and
+    max-pooling's -10,000, of at most 65,504. Sums of squares and clamps near zero of the pooled vector's norm do not,
+    so what follows the pooling stays in float32.
     """
     import onnx
     import onnx_ir as ir

@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 from fastserve_converters.formats.onnx.files import JOINT
 from fastserve_converters.formats.onnx.fusion import MICROSOFT
 from fastserve_converters.formats.onnx.grouped import grouped_product, grouped_rows, is_group
-from fastserve_converters.formats.onnx.integers import (
+from fastserve_converters.formats.onnx.linears import Linear, find_linears, replace
+from fastserve_converters.formats.onnx.portable import BIAS, module_of
+from fastserve_converters.formats.onnx.quantized_weights import (
     Initializers,
     Int8Matrix,
     has_one_scale_a_row,
     int8_matrix,
     unsigned,
 )
-from fastserve_converters.formats.onnx.linears import Linear, find_linears, replace
-from fastserve_converters.formats.onnx.portable import BIAS, module_of
 from fastserve_converters.formats.onnx.smoothing import Balancing
 from fastserve_converters.precisions import INT8
 from fastserve_converters.quantization.weights import QuantizedWeight
@@ -39,11 +39,11 @@ def quantize_layers(
     multiplies_int8: bool,
     balancing: Mapping[str, Balancing] | None = None,
 ) -> Mapping[str, int]:
-    """Replace the layers that have integer weights, in place; the others stay in float.
+    """Replace the layers that have quantized weights, in place; the others stay in float.
 
     Args:
         model: after `fusion.fuse`.
-        weights: torch module name → integers.
+        weights: torch module name → quantized weight.
         multiplies_int8: activations become int8 too, with one scale for a tensor that every call finds
             (DynamicQuantizeMatMul, QAttention); else layers multiply by MatMulNBits, groups by groups.
         balancing: torch module name → what is done to the layer's input before it becomes int8. Layers of one
@@ -83,11 +83,11 @@ def quantize_layers(
 def quantize_embeddings(
     model: ir.Model, weights: Mapping[str, QuantizedWeight], *, has_quantizers: bool = False
 ) -> int:
-    """Replace the embeddings that have integer weights, in place.
+    """Replace the embeddings that have quantized weights, in place.
 
     Args:
         model: with nodes called by their torch modules.
-        weights: torch module name → integers.
+        weights: torch module name → quantized weight.
         has_quantizers: the model has QuantizeLinear and DequantizeLinear, by which NPUs know integers; rows of one
             scale are gathered between them then.
 
@@ -255,18 +255,18 @@ def _write_embedding(graph: ir.Graph, node: ir.Node, weight: QuantizedWeight, *,
 def _gather_between_quantizers(
     tape: Any, initializers: Initializers, module: str, indices: ir.Value, weight: QuantizedWeight
 ) -> ir.Value:
-    """Gather integers with a scale of 1, which rounds nothing.
+    """Gather quantized rows with a scale of 1, which rounds nothing.
 
     ONNX Runtime takes the operators around Gather away, and so never spells the table out, if it is unsigned: on x86 it
     makes the QuantizeLinear unsigned and would find two kinds of integers.
     """
     table = initializers.add(f"{module}.uint8", unsigned(weight.values, weight.scheme.bits))
-    grid = [
+    parameters = [
         initializers.add("uint8/one", np.array(1, np.float32)),
         initializers.add("uint8/middle", np.array(128, np.uint8)),
     ]
-    gathered = tape.op("Gather", [tape.op("DequantizeLinear", [table, *grid]), indices])
-    rows: ir.Value = tape.op("DequantizeLinear", [tape.op("QuantizeLinear", [gathered, *grid]), *grid])
+    gathered = tape.op("Gather", [tape.op("DequantizeLinear", [table, *parameters]), indices])
+    rows: ir.Value = tape.op("DequantizeLinear", [tape.op("QuantizeLinear", [gathered, *parameters]), *parameters])
     return rows
 
 

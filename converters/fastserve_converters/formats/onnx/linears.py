@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastserve_converters.formats.onnx.integers import Initializers
 from fastserve_converters.formats.onnx.portable import BIAS
+from fastserve_converters.formats.onnx.quantized_weights import Initializers
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from fastserve_converters.diagnosis.program_places import moves_only, numbered, operator_kind, program_places
+from fastserve_converters.diagnosis.program_nodes import moves_only, nodes_of_program, numbered, operator_kind
 from fastserve_converters.formats import ExportJob
-from fastserve_converters.layer_map import Place, Tap, innermost_module
+from fastserve_converters.layer_map import IntermediateOutput, ProgramNode, innermost_module
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -63,7 +63,9 @@ def module_tensors(model: ir.Model, modules: list[str]) -> Iterator[tuple[str | 
         yield innermost_module([name.rpartition(".")[0]], modules), name
 
 
-def program_taps(model: ir.Model, program: torch.export.ExportedProgram, modules: list[str]) -> list[Tap]:
+def program_intermediates(
+    model: ir.Model, program: torch.export.ExportedProgram, modules: list[str]
+) -> list[IntermediateOutput]:
     """Return the tensors that hold what operators of the program give, for a graph that has its scopes still.
 
     Where the exporter left out some operators of a kind in a module, which those are cannot be told, and none is
@@ -75,7 +77,7 @@ def program_taps(model: ir.Model, program: torch.export.ExportedProgram, modules
         modules: names of the torch modules.
     """
     graph_module: Any = program.module(check_guards=False)
-    known = list(program_places(graph_module, modules).values())
+    known = list(nodes_of_program(graph_module, modules).values())
     found: dict[str, tuple[str, str, ir.Node]] = {}
     for node in model.graph:
         scopes = scopes_of(node)
@@ -83,13 +85,14 @@ def program_taps(model: ir.Model, program: torch.export.ExportedProgram, modules
         if scopes and not moves_only(kind):
             # Of the nodes that one operator became, the last gives its result.
             found[scopes[-1]] = (innermost_module(scopes, modules) or "", kind, node)
-    places = list(numbered((module, kind) for module, kind, _ in found.values()))
-    counts, exported = (Counter((p.module, p.operator) for p in listed) for listed in (known, places))
-    at: dict[Place, ir.Node] = dict(zip(places, (node for _, _, node in found.values()), strict=True))
+    program_nodes = list(numbered((module, kind) for module, kind, _ in found.values()))
+    counts, exported = (Counter((p.module, p.operator) for p in listed) for listed in (known, program_nodes))
+    at: dict[ProgramNode, ir.Node] = dict(zip(program_nodes, (node for _, _, node in found.values()), strict=True))
     return [
-        Tap(place, str(at[place].outputs[0].name), at[place].op_type)
-        for place in known
-        if place in at and counts[place.module, place.operator] == exported[place.module, place.operator]
+        IntermediateOutput(program_node, str(at[program_node].outputs[0].name), at[program_node].op_type)
+        for program_node in known
+        if program_node in at
+        and counts[program_node.module, program_node.operator] == exported[program_node.module, program_node.operator]
     ]
 
 

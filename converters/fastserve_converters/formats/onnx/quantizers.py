@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastserve_converters.formats.onnx.integers import Initializers
 from fastserve_converters.formats.onnx.portable import module_of
 from fastserve_converters.formats.onnx.products import PAIR_LIMIT
+from fastserve_converters.formats.onnx.quantized_weights import Initializers
 from fastserve_converters.quantization.weights import widened
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class QuantizedInput:
 
 @dataclass(frozen=True)
 class QuantizedGroup:
-    """Operators that can only be restored together, since they share quantized inputs.
+    """Operators that can only be kept in float together, since they share quantized inputs.
 
     Attributes:
         modules: the torch modules that they come from.
@@ -55,19 +55,19 @@ class QuantizedGroup:
     modules: tuple[str, ...]
     inputs: tuple[QuantizedInput, ...]
 
-    def restore(self) -> None:
+    def keep_in_float(self) -> None:
         """Let the operators compute in float."""
         for each in self.inputs:
             each.connect(each.real)
 
     def quantize(self) -> None:
-        """Undo `restore`."""
+        """Undo `keep_in_float`."""
         for each in self.inputs:
             each.connect(each.quantized)
 
 
 def quantized_groups(model: ir.Model, original: ir.Model, modules: Mapping[str, str]) -> list[QuantizedGroup]:
-    """Return what can be restored alone, in the graph's order.
+    """Return what can be kept in float alone, in the graph's order.
 
     Args:
         model: quantized, with weights in float in front of their QuantizeLinear.
@@ -114,17 +114,17 @@ def limit_pairs(model: ir.Model) -> None:
     for node, real, scale, zero in _rounded_constants(model):
         if real.ndim != 2 or zero.dtype != np.int8 or zero.any():
             continue
-        integers = partial(_rounded_rows, real.T)
-        found = widened(np.array(np.broadcast_to(scale, real.shape[1])), PAIR_LIMIT, integers)
+        quantized = partial(_rounded_rows, real.T)
+        found = widened(np.array(np.broadcast_to(scale, real.shape[1])), PAIR_LIMIT, quantized)
         while scale.size == 1 and found.min() < found.max():
-            found = widened(np.full_like(found, found.max()), PAIR_LIMIT, integers)
+            found = widened(np.full_like(found, found.max()), PAIR_LIMIT, quantized)
         enlarged = initializers.add(f"{node.outputs[0].name}/scale", found if scale.size > 1 else found[0])
         for user in (node, *node.outputs[0].consumers()):
             user.replace_input_with(1, enlarged)
 
 
 def fold_weights(model: ir.Model) -> None:
-    """Replace every constant that a QuantizeLinear rounds in each call by its integers, in place."""
+    """Replace every constant that a QuantizeLinear rounds in each call by its quantized weights, in place."""
     from onnx_ir import convenience
     from onnx_ir.passes import common
 
@@ -134,8 +134,8 @@ def fold_weights(model: ir.Model) -> None:
         if scale.ndim:
             shape[node.attributes["axis"].as_int() if "axis" in node.attributes else 1] = -1
         limits = np.iinfo(zero.dtype)
-        integers = np.rint(real / scale.reshape(shape)) + zero.astype(np.int32).reshape(shape if zero.ndim else ())
-        values = np.clip(integers, limits.min, limits.max).astype(zero.dtype)
+        quantized = np.rint(real / scale.reshape(shape)) + zero.astype(np.int32).reshape(shape if zero.ndim else ())
+        values = np.clip(quantized, limits.min, limits.max).astype(zero.dtype)
         folded = initializers.add(str(node.outputs[0].name), values)
         convenience.replace_all_uses_with(node.outputs[0], folded)
         model.graph.remove(node, safe=True)
@@ -164,7 +164,7 @@ def _rounded_rows(rows: NDArray[np.float32], scale: NDArray[np.float32]) -> NDAr
     return np.asarray(np.clip(np.rint(rows / scale[:, None]), -128, 127), np.float32)
 
 
-def scale_channels_behind_products(model: ir.Model) -> None:
+def scale_channels_behind_matmul(model: ir.Model) -> None:
     """Let one scale dequantize all channels of a layer's weights, and multiply its product by what is left, in place.
 
     The result is the same but for the rounding of floats. With a scale for each channel, ONNX Runtime joins MatMul and

@@ -1,4 +1,4 @@
-"""What a static artifact gives where every operator is computed as the standard says: the outputs of its twin.
+"""The fake-quant reference of a static artifact: every operator computed as ONNX's standard says.
 
 ONNX Runtime fuses the operators between DequantizeLinear and QuantizeLinear into kernels of its own, some of them of
 integers. ONNX's reference evaluator shares no code with it: it rounds where the file says so, and computes all between
@@ -26,14 +26,14 @@ _SAMPLES = 8
 """The evaluator takes 0.2 s for each with all-MiniLM-L6-v2 at 64 tokens."""
 
 
-def record_twin(job: ExportJob[TracedPart]) -> None:
+def record_fake_quant_reference(job: ExportJob[TracedPart]) -> None:
     """Write beside an artifact of static ranges what the evaluator gives for the job's first samples."""
-    from fastserve_converters.formats import least_tokens
-    from fastserve_converters.quantization.twin import record_outputs
+    from fastserve_converters.formats import min_tokens
+    from fastserve_converters.quantization.fake_quant_reference import record_outputs
 
     few = {name: value[:_SAMPLES] for name, value in job.samples.items()}
     run = Evaluated(job.out / MODEL)
-    record_outputs(job.out, job.part, few, run, least_tokens=least_tokens(job), executor=EXECUTOR)
+    record_outputs(job.out, job.part, few, run, min_tokens=min_tokens(job), executor=EXECUTOR)
 
 
 class Evaluated:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fastserve_converters.models.dynamic_shapes import LEAST_TOKENS
+from fastserve_converters.models.dynamic_shapes import MIN_TOKENS
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fastserve_converters.quantization.weights import QuantizedWeight
 
 _STRENGTHS = np.linspace(0.3, 1.0, 8)
-_LEAST_GAIN, _LEAST_GAIN_BY_TOKEN = 3.0, 3.0
+_MIN_GAIN, _MIN_GAIN_BY_TOKEN = 3.0, 3.0
 """What is done must bring the power of the layer's rounding noise down by at least this factor."""
 _LARGEST_FACTOR = 64.0
 _STEPS, _WEIGHT_STEPS = 255, 127
@@ -98,7 +98,7 @@ def find_balancing(
     with weights of fewer than eight bits, which have no accuracy left to lose: in others they cost more than they gain.
 
     Args:
-        module: the model in edge form.
+        module: the exportable model.
         weights: of the layers whose inputs become int8, and others.
         calibration: inputs by name, shape [samples, length]; they are cut to their own tokens.
     """
@@ -108,7 +108,7 @@ def find_balancing(
         return {}
     may_scale_tokens = any(w.scheme.bits < 8 and _is_linear(module, name) for name, w in weights.items())
     layers = [name for name in weights if _is_linear(module, name)]
-    statistics = input_statistics(module, layers, single_samples(calibration, least_tokens=LEAST_TOKENS))
+    statistics = input_statistics(module, layers, single_samples(calibration, min_tokens=MIN_TOKENS))
     sharing: dict[bytes, list[str]] = {}
     for name, found in statistics.items():
         sharing.setdefault(found.low.tobytes() + found.high.tobytes(), []).append(name)
@@ -130,7 +130,7 @@ def choose_balancing(inputs: InputStatistics, weight: NDArray[np.float32], *, ma
     steps = 4 * inputs.token_range / _STEPS**2
     of_weights = float(np.square(np.abs(weight).max(axis=1) / _WEIGHT_STEPS).sum() * inputs.power.sum())
     by_token = float(steps * np.square(weight).sum()) + of_weights
-    if may_scale_tokens and by_token * _LEAST_GAIN_BY_TOKEN < lost:
+    if may_scale_tokens and by_token * _MIN_GAIN_BY_TOKEN < lost:
         return Balancing(by_token=True)
     return Balancing(factors)
 
@@ -144,7 +144,7 @@ def balancing_factors(inputs: InputStatistics, weight: NDArray[np.float32]) -> N
     """
     largest = np.maximum(np.maximum(-inputs.low, inputs.high).max(axis=0), 1e-5)
     columns = np.maximum(np.abs(weight).max(axis=0), 1e-5)
-    best, best_factors = noise(inputs, weight, np.ones_like(largest)) / _LEAST_GAIN, None
+    best, best_factors = noise(inputs, weight, np.ones_like(largest)) / _MIN_GAIN, None
     for strength in _STRENGTHS:
         factors = largest**strength / columns ** (1 - strength)
         factors = factors / np.exp(np.log(factors).mean())

@@ -1,7 +1,7 @@
 """Static quantization with QuantizeLinear and DequantizeLinear of ai.onnx alone: what NPUs take.
 
 `a16w8`: 16-bit activations by ONNX Runtime's tool. `int8-static`: 8-bit activations by NNCF. Both calibrate on padded
-samples, which is what a graph of a fixed length gets. Embedding tables are left to `layers.quantize_embeddings`, with a
+samples, which is what a graph of a fixed length gets. Embeddings are left to `layers.quantize_embeddings`, with a
 scale a row: one for the whole table loses too much.
 """
 
@@ -17,17 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastserve_converters.models.samples import Samples, count, first, single_samples
-from fastserve_converters.quantization.calibration import LEAST_SAMPLES
+from fastserve_converters.quantization.calibration import MIN_SAMPLES
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from fastserve_converters.formats.onnx.restoring import Restoration
+    from fastserve_converters.formats.onnx.keeping_in_float import KeptInFloat
     from fastserve_converters.models.model import TracedPart
     from fastserve_converters.precisions import RangeMethod
 
 _SAMPLES = 128
-_LEAST_JUDGING, _MOST_JUDGING = 4, 64
+_MIN_JUDGING, _MAX_JUDGING = 4, 64
 _IN_FLOAT = {"Gather", "Cast", "Clip", "Sqrt"}
 
 
@@ -74,7 +74,7 @@ def quantize_a16w8(file: Path, calibration: Samples) -> ir.Model:
 
 def quantize_int8(
     file: Path, part: TracedPart, calibration: Samples, range_method: RangeMethod, modules: Mapping[str, str]
-) -> tuple[ir.Model, Restoration]:
+) -> tuple[ir.Model, KeptInFloat]:
     """Quantize activations and weights to 8 bits: SmoothQuant, bias correction, the worst operators left in float.
 
     Some samples set no ranges: by them it is judged whether operators must be left in float.
@@ -91,7 +91,7 @@ def quantize_int8(
     """
     import onnx_ir as ir
 
-    from fastserve_converters.formats.onnx import quantizers, restoring
+    from fastserve_converters.formats.onnx import keeping_in_float, quantizers
     from fastserve_converters.quantization.nncf_library import exact_sessions, import_nncf, quiet, range_estimator
 
     nncf = import_nncf()
@@ -112,17 +112,17 @@ def quantize_int8(
         )
     model: ir.Model = ir.from_proto(quantized)
     quantizers.limit_pairs(model)
-    restoration = restoring.restore(model, ir.load(file), part, held_out, modules)
+    kept_in_float = keeping_in_float.keep_in_float(model, ir.load(file), part, held_out, modules)
     quantizers.fold_weights(model)
-    quantizers.scale_channels_behind_products(model)
-    return model, restoration
+    quantizers.scale_channels_behind_matmul(model)
+    return model, kept_in_float
 
 
 def _split(calibration: Samples) -> tuple[Samples, Samples]:
     """Return the samples that set ranges and the last ones, which judge them; of very few, some do both."""
     total = count(calibration)
-    judging = min(max(total // 4, _LEAST_JUDGING), _MOST_JUDGING)
-    setting = min(max(total - judging, LEAST_SAMPLES), _SAMPLES)
+    judging = min(max(total // 4, _MIN_JUDGING), _MAX_JUDGING)
+    setting = min(max(total - judging, MIN_SAMPLES), _SAMPLES)
     return first(calibration, setting), {name: value[total - judging :] for name, value in calibration.items()}
 
 

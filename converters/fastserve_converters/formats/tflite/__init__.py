@@ -1,4 +1,4 @@
-"""TFLite by litert-torch, for any number of tokens, with the integers of every precision written into the file.
+"""TFLite by litert-torch, for any number of tokens, with every precision's quantized weights written into it.
 
 The fastest kernels on the CPU (XNNPACK) take float activations and quantize them row by row as they multiply with int8
 or int4 weights; activations of scales set beforehand are for processors that have integers only.
@@ -11,8 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastserve_converters.artifact import Artifact, count_operators
-from fastserve_converters.formats import ExportJob, least_tokens
-from fastserve_converters.layer_map import ModulePaths, Tap, group_by_module, kept_taps, read_taps, write_layer_map
+from fastserve_converters.formats import ExportJob, min_tokens
+from fastserve_converters.layer_map import (
+    IntermediateOutput,
+    ModulePaths,
+    group_by_module,
+    kept_intermediates,
+    read_intermediates,
+    write_layer_map,
+)
 from fastserve_converters.precisions import INT8, RANGE_METHODS, Choices, Precision, WeightScheme
 from fastserve_runtime.bundle.manifest import ExpectedPlacement, Graph, Requirement
 
@@ -35,18 +42,20 @@ MODULES = ("torch", "transformers", "litert_torch", "ai_edge_quantizer", "ai_edg
 
 _INT4 = WeightScheme(4, group=32, scale="bfloat16")
 """The file holds scales in float16, but XNNPACK rounds them to bfloat16 when it packs the weights."""
-_INT4_TABLE = WeightScheme(4, group=64, scale="float16")
+_INT4_EMBEDDING = WeightScheme(4, group=64, scale="float16")
 """Six float16 scales for a row of 384 take what one scale would: a float and, in the file, a zero point of 64 bits."""
-_INT4_FINE_TABLE = WeightScheme(4, group=32, scale="float16")
+_INT4_FINE_EMBEDDING = WeightScheme(4, group=32, scale="float16")
 """Where all layers have four bits, what the finer blocks lose less is worth their size; a mix spends it better."""
 
 PRECISIONS: Mapping[str, Precision] = {
     "fp32": Precision(None, None, "float32", has_dynamic_length=True),
     "fp16": Precision(None, None, "float32", base="fp32", has_dynamic_length=True, floats="float16"),
     "int8-dynamic": Precision(INT8, INT8, "dynamic-int8", base="fp32", has_dynamic_length=True),
-    "int8-embedding-int4": Precision(INT8, _INT4_TABLE, "dynamic-int8", base="fp32", has_dynamic_length=True),
+    "int8-embedding-int4": Precision(INT8, _INT4_EMBEDDING, "dynamic-int8", base="fp32", has_dynamic_length=True),
     "int8-weight-only": Precision(INT8, INT8, "float32", base="fp32", has_dynamic_length=True),
-    "int4": Precision(_INT4, _INT4_FINE_TABLE, "dynamic-int8", base="fp32", has_dynamic_length=True, rounding="gptq"),
+    "int4": Precision(
+        _INT4, _INT4_FINE_EMBEDDING, "dynamic-int8", base="fp32", has_dynamic_length=True, rounding="gptq"
+    ),
     "int8-static": Precision(INT8, INT8, "int8", base="fp32", has_dynamic_length=True, range_methods=RANGE_METHODS),
     "a16w8": Precision(INT8, INT8, "int16", base="fp32", has_dynamic_length=True),
     "mixed": Precision(
@@ -56,7 +65,7 @@ PRECISIONS: Mapping[str, Precision] = {
         base="fp32",
         has_dynamic_length=True,
         rounding="gptq",
-        choices=Choices((None, INT8, _INT4), (None, INT8, _INT4_TABLE)),
+        choices=Choices((None, INT8, _INT4), (None, INT8, _INT4_EMBEDDING)),
     ),
 }
 
@@ -64,9 +73,9 @@ _STATIC_BITS = {"int8": 8, "int16": 16}
 
 MODEL = "model.tflite"
 SIGNATURE = "serving_default"
-_LEAST_RUNTIME = "1.0"
+_MIN_RUNTIME = "1.0"
 """The oldest release of ai-edge-litert; 1.0.1 ran MiniLM right in all precisions but those with blocks."""
-_LEAST_RUNTIME_OF_BLOCKS = "2.1.0"
+_MIN_RUNTIME_OF_BLOCKS = "2.1.0"
 """Releases up to 1.1.2 refuse int4 in blocks, and 1.4.0 and 2.0.2 compute nonsense with it; from 2.1.0 it is right."""
 
 
@@ -75,13 +84,13 @@ def export(job: ExportJob[TracedPart]) -> Artifact:
     from fastserve_converters.formats.tflite.conversion import convert
     from fastserve_converters.formats.tflite.file import read_model, write_model
     from fastserve_converters.formats.tflite.form import Form
-    from fastserve_converters.formats.tflite.integers import (
+    from fastserve_converters.formats.tflite.program_conversion import convert_program
+    from fastserve_converters.formats.tflite.quantized_weights import (
         halve_floats,
         multiply_in_float,
         round_inputs_with_zero_points,
-        store_integers,
+        store_quantized_weights,
     )
-    from fastserve_converters.formats.tflite.program_conversion import convert_program
     from fastserve_converters.formats.tflite.static import quantize_static
     from fastserve_runtime.sessions.lengths import takes_tokens
 
@@ -93,42 +102,44 @@ def export(job: ExportJob[TracedPart]) -> Artifact:
             convert(form.module, job.part.example["input_ids"].shape[1], path, tuple(job.part.example))
         else:
             convert_program(form.module, job.part, path)
-    if job.plan.activations in _STATIC_BITS:
-        quantize_static(source, path, job.calibration, _STATIC_BITS[job.plan.activations], job.range_method)
-        _record_twin(job, path)
+    if job.precision_spec.activations in _STATIC_BITS:
+        quantize_static(source, path, job.calibration, _STATIC_BITS[job.precision_spec.activations], job.range_method)
+        _record_fake_quant_reference(job, path)
     elif job.precision != "fp32":
         model = read_model(source)
-        store_integers(model, form.module, form.weights)
+        store_quantized_weights(model, form.module, form.weights)
         if job.precision == "fp16":
             halve_floats(model)
-        elif job.plan.activations == "float32":
+        elif job.precision_spec.activations == "float32":
             multiply_in_float(model)
         round_inputs_with_zero_points(model)
         write_model(model, path)
     if job.precision != "fp32":
         _record_layer_sqnr(job, form, path)
-    return _describe(job, path, _least_runtime(form), _taps(job, form, path))
+    return _describe(job, path, _min_runtime(form), _intermediates(job, form, path))
 
 
-def _taps(job: ExportJob[TracedPart], form: Form, path: Path) -> list[Tap]:
-    """Find the taps of the float file, and hand them on to those that are made from it."""
+def _intermediates(job: ExportJob[TracedPart], form: Form, path: Path) -> list[IntermediateOutput]:
+    """Find the intermediate outputs of the float file, and hand them on to those that are made from it."""
     from fastserve_converters.formats.tflite.file import read_model
-    from fastserve_converters.formats.tflite.taps import exported_operators, find_taps
+    from fastserve_converters.formats.tflite.intermediates import exported_operators, find_intermediates
     from fastserve_runtime.sessions.lengths import takes_tokens
 
     if not takes_tokens({job.part.name: job.part.signature}):
         return []  # they are found by running texts of several lengths
     if job.base is None:
-        return find_taps(path, job.part.program, [name for name, _ in job.part.module.named_modules()], form.factors)
-    return kept_taps(read_taps(job.base), exported_operators(read_model(path)))
+        return find_intermediates(
+            path, job.part.program, [name for name, _ in job.part.module.named_modules()], form.factors
+        )
+    return kept_intermediates(read_intermediates(job.base), exported_operators(read_model(path)))
 
 
-def _record_twin(job: ExportJob[TracedPart], path: Path) -> None:
+def _record_fake_quant_reference(job: ExportJob[TracedPart], path: Path) -> None:
     from fastserve_converters.formats.tflite.reference_kernels import EXECUTOR, reference_runner
-    from fastserve_converters.quantization.twin import record_outputs
+    from fastserve_converters.quantization.fake_quant_reference import record_outputs
 
     run = reference_runner(path)
-    record_outputs(job.out, job.part, job.samples, run, least_tokens=least_tokens(job), executor=EXECUTOR)
+    record_outputs(job.out, job.part, job.samples, run, min_tokens=min_tokens(job), executor=EXECUTOR)
 
 
 def _record_layer_sqnr(job: ExportJob[TracedPart], form: Form, path: Path) -> None:
@@ -144,17 +155,19 @@ def _record_layer_sqnr(job: ExportJob[TracedPart], form: Form, path: Path) -> No
         tensors,
         job.samples,
         layer_reader(path, tensors, form.factors),
-        least_tokens=least_tokens(job),
+        min_tokens=min_tokens(job),
         source="the artifact in LiteRT",
     )
 
 
-def _least_runtime(form: Form) -> str:
+def _min_runtime(form: Form) -> str:
     has_blocks = any(weight.scale.shape[1] > 1 for weight in form.weights.values())
-    return _LEAST_RUNTIME_OF_BLOCKS if has_blocks else _LEAST_RUNTIME
+    return _MIN_RUNTIME_OF_BLOCKS if has_blocks else _MIN_RUNTIME
 
 
-def _describe(job: ExportJob[TracedPart], path: Path, least_runtime: str, taps: list[Tap]) -> Artifact:
+def _describe(
+    job: ExportJob[TracedPart], path: Path, min_runtime: str, intermediates: list[IntermediateOutput]
+) -> Artifact:
     from ai_edge_litert.interpreter import Interpreter
 
     from fastserve_converters.formats.tflite.file import count_all, read_model, tensor_name
@@ -165,7 +178,7 @@ def _describe(job: ExportJob[TracedPart], path: Path, least_runtime: str, taps: 
     model: Any = read_model(path)
     paths = ModulePaths((name, type(m).__name__) for name, m in job.part.module.named_modules())
     names = [tensor_name(t) for graph in model.subgraphs for t in graph.tensors]
-    write_layer_map(job.out, group_by_module((module_of(n) or paths.find(n), n) for n in names), taps)
+    write_layer_map(job.out, group_by_module((module_of(n) or paths.find(n), n) for n in names), intermediates)
     delegated = Interpreter(model_path=str(path), num_threads=1)
     delegated.allocate_tensors()
     placed = placed_operators(delegated._get_ops_details())
@@ -174,5 +187,5 @@ def _describe(job: ExportJob[TracedPart], path: Path, least_runtime: str, taps: 
         graphs={"main": Graph(MODEL, SIGNATURE, narrowed(job.part.signature))},
         operators=count_operators(count_all(model)),
         expected_placement=ExpectedPlacement("cpu", "XNNPACK", placed["XNNPACK"], sum(placed.values())),
-        requires=Requirement(ENGINE, least_runtime, ("XNNPACK",), ()),
+        requires=Requirement(ENGINE, min_runtime, ("XNNPACK",), ()),
     )

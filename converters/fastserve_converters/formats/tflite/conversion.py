@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastserve_converters.formats.tflite.file import constant_of, operator_name, read_model, write_model
+from fastserve_converters.formats.tflite.intermediates import name_apart
 from fastserve_converters.formats.tflite.layers import name_layer_outputs
-from fastserve_converters.formats.tflite.taps import name_apart
 from fastserve_converters.models.encoder_signature import sample_inputs
 from fastserve_runtime.errors import EnvironmentFailure
 

@@ -24,8 +24,8 @@ PRECISIONS: Mapping[str, Precision] = decoder_precisions(INT8, _INT4, INT8)
 
 MODEL = "model.tflite"
 _ENGINE = "litert"
-_LEAST_RUNTIME = "1.4.0"
-_LEAST_RUNTIME_OF_BLOCKS = "2.1.0"
+_MIN_RUNTIME = "1.4.0"
+_MIN_RUNTIME_OF_BLOCKS = "2.1.0"
 """Releases 1.4.0 and 2.0.2 run float and int8 decoders right, and compute nonsense with int4 in blocks."""
 
 
@@ -45,13 +45,13 @@ def export(job: ExportJob[CachedPart]) -> Artifact:
         graphs={GRAPH: Graph(MODEL, GRAPH, signature(job.part.module))},
         operators=count_operators(count_all(model)),
         expected_placement=_placement(job.out / MODEL),
-        requires=Requirement(_ENGINE, _least_runtime(job), ("XNNPACK",), ()),
+        requires=Requirement(_ENGINE, _min_runtime(job), ("XNNPACK",), ()),
     )
 
 
-def _least_runtime(job: ExportJob[CachedPart]) -> str:
+def _min_runtime(job: ExportJob[CachedPart]) -> str:
     has_blocks = any(weight.scale.shape[1] > 1 for weight in job.weights.values())
-    return _LEAST_RUNTIME_OF_BLOCKS if has_blocks else _LEAST_RUNTIME
+    return _MIN_RUNTIME_OF_BLOCKS if has_blocks else _MIN_RUNTIME
 
 
 def _placement(path: Path) -> ExpectedPlacement:

@@ -134,5 +134,5 @@ class AttentionWriter:
         """Return 0 where a row sees a position, and far less than any score elsewhere."""
         ops = self._ops
         ahead = ops.subtract(rows, ops.reshape(positions, [1, 1, OPEN]))
-        least = ahead if window is None else ops.minimum(ahead, ops.subtract(ops.scalar(window - 1.0), ahead))
-        return ops.multiply(ops.minimum(least, ops.scalar(0.0)), ops.scalar(_HIDING))
+        minimum = ahead if window is None else ops.minimum(ahead, ops.subtract(ops.scalar(window - 1.0), ahead))
+        return ops.multiply(ops.minimum(minimum, ops.scalar(0.0)), ops.scalar(_HIDING))

@@ -41,8 +41,8 @@ def decoder_model(form: DecoderForm, weights: Mapping[str, QuantizedWeight] | No
 
     Args:
         form: the decoder.
-        weights: torch module name → integers, int8 or int4; layers without stay in fp32. A tied head multiplies with
-            the embedding's.
+        weights: torch module name → quantized weight, int8 or int4; layers without stay in fp32. A tied head multiplies
+            with the embedding's.
     """
     writer = ModelWriter()
     _Writer(form, weights or {}, writer).write()

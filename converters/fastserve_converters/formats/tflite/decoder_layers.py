@@ -33,9 +33,9 @@ class LayerWriter:
         return self.ops.linear(x, self.matrix(layer.weight, owner), bias, is_integer=owner in self.weights)
 
     def matrix(self, parameter: torch.Tensor, name: str) -> Value:
-        """Return a layer's weights: integers where it has some."""
+        """Return a layer's weights: quantized ones where it has some."""
         if name in self.weights:
-            return self.ops.graph.integers(f"{name}.weight", self.weights[name])
+            return self.ops.graph.quantized_weight(f"{name}.weight", self.weights[name])
         return self.constant(parameter, f"{name}.weight")
 
     def constant(self, parameter: torch.Tensor, name: str) -> Value:

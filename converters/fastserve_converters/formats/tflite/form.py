@@ -1,4 +1,6 @@
-"""The edge form as LiteRT takes it best: no constant that depends on the number of tokens, no operator for nothing.
+"""The exportable model as LiteRT takes it best.
+
+No constant that depends on the number of tokens, no operator for nothing.
 
 Measured with XNNPACK: LayerNorm in plain operators of three dimensions saves the converter's own lowering sixty
 reshapes, and scaling the query's weights instead of every score saves a pass over the largest tensor.
@@ -14,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fastserve_converters.models.edge_form import ConstantRows
+from fastserve_converters.models.exportable_model import ConstantRows
 from fastserve_converters.models.sentence_pooling import Places
 from fastserve_converters.quantization.weights import QuantizedWeight
 
@@ -115,22 +117,22 @@ def attention_without_batch(
 
 
 class Form:
-    """A copy of an edge form for LiteRT, with the integers of its layers under the names that they have in it.
+    """A copy of an exportable model for LiteRT, with its quantized weights under the names that they have there.
 
     Attributes:
         module: the copy.
-        weights: its integers, by the names of its modules.
+        weights: its quantized weights, by the names of its modules.
         factors: torch module name → what the layer's output is multiplied with, where it is.
     """
 
-    def __init__(self, edge_form: torch.nn.Module, weights: Mapping[str, QuantizedWeight]) -> None:
+    def __init__(self, exportable_model: torch.nn.Module, weights: Mapping[str, QuantizedWeight]) -> None:
         """Copy and rewrite.
 
         Args:
-            edge_form: the model; it is left as it is.
-            weights: torch module name → integers; see `ExportJob.weights`.
+            exportable_model: the model; it is left as it is.
+            weights: torch module name → quantized weight; see `ExportJob.weights`.
         """
-        self.module = copy.deepcopy(edge_form).eval()
+        self.module = copy.deepcopy(exportable_model).eval()
         self.weights = dict(weights)
         self.factors: dict[str, float] = {}
         self._open_positions()

@@ -8,7 +8,7 @@ import numpy as np
 
 from fastserve_converters.formats.tflite.writing import OPEN, GraphWriter, Value
 
-_DYNAMIC_INTEGERS = 9
+_DYNAMIC_INT8 = 9
 """The version of FULLY_CONNECTED that says how a float input is rounded."""
 
 
@@ -104,7 +104,7 @@ class Operators:
             [x, weight, bias],
             (*x.shape[:-1], weight.shape[0]),
             "FullyConnectedOptions",
-            version=_DYNAMIC_INTEGERS if is_integer else 1,
+            version=_DYNAMIC_INT8 if is_integer else 1,
             settings={"keepNumDims": True, "asymmetricQuantizeInputs": is_integer},
         )
 

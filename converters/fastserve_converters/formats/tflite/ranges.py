@@ -58,7 +58,7 @@ def find_ranges(
     found = histograms(read, samples)
     if method == "percentile":
         return {name: percentile_range(values) for name, values in found.items()}
-    return {name: least_error_range(values, bits) for name, values in found.items()}
+    return {name: min_error_range(values, bits) for name, values in found.items()}
 
 
 def histograms(read: Reader, samples: Sequence[Mapping[str, NDArray[Any]]]) -> dict[str, Histogram]:
@@ -84,7 +84,7 @@ def percentile_range(values: Histogram) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def least_error_range(values: Histogram, bits: int) -> tuple[float, float]:
+def min_error_range(values: Histogram, bits: int) -> tuple[float, float]:
     """Return the range where rounding to a uniform grid, which has a step at zero, leaves the least squared error.
 
     Args:
@@ -105,5 +105,5 @@ def _squared_error(values: Histogram, low: float, high: float, bits: int) -> flo
     if step <= 0:
         return float(np.dot(values.counts, np.square(values.centres - low)))
     zero = np.rint(-low / step)
-    integers = np.clip(np.rint(values.centres / step) + zero, 0, 2**bits - 1)
-    return float(np.dot(values.counts, np.square((integers - zero) * step - values.centres)))
+    quantized = np.clip(np.rint(values.centres / step) + zero, 0, 2**bits - 1)
+    return float(np.dot(values.counts, np.square((quantized - zero) * step - values.centres)))

@@ -16,17 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastserve_converters.formats.tflite.file import operators, read_model, tensor_name, write_model
-from fastserve_converters.formats.tflite.integers import round_inputs_with_zero_points
 from fastserve_converters.formats.tflite.layers import layer_reader, layer_tensors
+from fastserve_converters.formats.tflite.quantized_weights import round_inputs_with_zero_points
 from fastserve_converters.formats.tflite.ranges import find_ranges
-from fastserve_converters.models.dynamic_shapes import LEAST_TOKENS
+from fastserve_converters.models.dynamic_shapes import MIN_TOKENS
 from fastserve_converters.models.samples import single_samples
 from fastserve_converters.precisions import RangeMethod
 
 _SIGNATURE = "serving_default"
 _CALIBRATION_SAMPLES = 96
 _RANGE_SAMPLES = 32
-LEAST_RATIO = 20.0
+MIN_RATIO = 20.0
 """dB of signal to rounding noise below which a layer's output does not get one scale for all its channels. MiniLM's
 layers have 24 to 38, but for those behind GELU, which have 1 to 13."""
 
@@ -48,8 +48,8 @@ def quantize_static(
     """
     from ai_edge_quantizer import qtyping, quantizer, recipe_manager
 
-    samples = list(single_samples(calibration, least_tokens=LEAST_TOKENS))
-    dynamic = tuple(n for n, r in output_ratios(source, samples[:_RANGE_SAMPLES], bits).items() if r < LEAST_RATIO)
+    samples = list(single_samples(calibration, min_tokens=MIN_TOKENS))
+    dynamic = tuple(n for n, r in output_ratios(source, samples[:_RANGE_SAMPLES], bits).items() if r < MIN_RATIO)
     recipe = recipe_manager.RecipeManager()
     linear = qtyping.TFLOperationName.FULLY_CONNECTED
     recipe.add_dynamic_config(regex=".*", operation_name=qtyping.TFLOperationName.ALL_SUPPORTED, num_bits=8)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastserve_converters.formats.tflite.file import serialized
-from fastserve_converters.formats.tflite.integers import check_symmetric, packed, stored_blocks
+from fastserve_converters.formats.tflite.quantized_weights import check_symmetric, packed, stored_blocks
 from fastserve_converters.quantization.weights import QuantizedWeight
 
 _KINDS = {np.dtype(np.float32): "FLOAT32", np.dtype(np.int32): "INT32", np.dtype(np.float16): "FLOAT16"}
@@ -168,8 +168,8 @@ class GraphWriter:
             self._constants[name] = self._tensor(name, values.shape, _KINDS[values.dtype], buffer)
         return self._constants[name]
 
-    def integers(self, name: str, weight: QuantizedWeight) -> Value:
-        """Return a matrix of integers with a scale for each row, or for each block of a row.
+    def quantized_weight(self, name: str, weight: QuantizedWeight) -> Value:
+        """Return a quantized matrix with a scale for each row, or for each block of a row.
 
         Raises:
             EnvironmentFailure: they have zero points.

@@ -194,7 +194,7 @@ class DecoderForm(torch.nn.Module):
 
     @property
     def is_tied(self) -> bool:
-        """Whether the head multiplies with the embedding table itself."""
+        """Whether the head multiplies with the embedding itself."""
         return self.head.weight is self.embedding.weight
 
     def rotary(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:

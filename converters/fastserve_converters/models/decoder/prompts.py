@@ -51,7 +51,7 @@ def prompt_settings(tokenizer: Any, advice: GenerationAdvice, context: int, voca
         tokenizer: Transformers' tokenizer.
         advice: what its `generation_config.json` advises.
         context: how many tokens the model is exported for.
-        vocabulary: how many rows its embedding table has.
+        vocabulary: how many rows its embedding has.
     """
     templates = _templates(tokenizer)
     special = {name: str(text) for name, text in tokenizer.special_tokens_map.items() if isinstance(text, str)}

@@ -1,4 +1,7 @@
-"""The reference of a decoder: what the trained model thinks of each next token of real texts, and how it goes on."""
+"""The reference of a decoder.
+
+The trained model's log-probabilities of each next token of real texts, and how it goes on.
+"""
 
 from __future__ import annotations
 
@@ -40,11 +43,11 @@ from fastserve_runtime.generation.prompt_tokenizer import KIND, PromptTokenizer
 
 WINDOW = 256
 """Tokens of an evaluation trace, or the whole context where that is less."""
-MOST_WINDOWS = 8
+MAX_WINDOWS = 8
 PROMPT = 32
 """So many tokens of an evaluation trace are fed at once; what follows them is scored."""
 CALIBRATION_WINDOW = 128
-MOST_CALIBRATION_WINDOWS = 64
+MAX_CALIBRATION_WINDOWS = 64
 CANDIDATES = 32
 NEW_TOKENS = 16
 """Tokens by which the reference continues a golden prompt."""
@@ -71,7 +74,8 @@ def build_reference(
     """Run the original model on evaluation traces and golden prompts and write what later steps need.
 
     Written to `out`, under the names of `fastserve_converters.models.reference`: the tokenizer, the traces (evaluation,
-    then goldens), what the reference thinks of them, calibration windows, and a description, which is returned too.
+    then goldens), the reference's log-probabilities of them, calibration windows, and a description, which is returned
+    too.
 
     Args:
         out: an empty folder.
@@ -94,13 +98,13 @@ def build_reference(
     ours = open_prompts((out / TOKENIZER).read_bytes(), settings)
     texts = [s.text for s in split.evaluation]
     window = min(WINDOW, context)
-    goldens = golden_prompts(texts, ours, most=window - new_tokens(window))
+    goldens = golden_prompts(texts, ours, maximum=window - new_tokens(window))
     prove_same_prompts(tokenizer, ours, [*texts, *(g.text for g in goldens)])
-    evaluation = [_Row(w, min(PROMPT, len(w) // 4)) for w in windows(ours, split.evaluation, window)[:MOST_WINDOWS]]
+    evaluation = [_Row(w, min(PROMPT, len(w) // 4)) for w in windows(ours, split.evaluation, window)[:MAX_WINDOWS]]
     rows = [*evaluation, *(_continued(model, ours, g, new_tokens(window)) for g in goldens)]
     inputs, outputs = run_reference(model, checkpoint, rows, window)
     length = min(CALIBRATION_WINDOW, context)
-    calibration = calibration_windows(ours, split.calibration, length)[:MOST_CALIBRATION_WINDOWS]
+    calibration = calibration_windows(ours, split.calibration, length)[:MAX_CALIBRATION_WINDOWS]
     _save(out / INPUTS, inputs)
     _save(out / OUTPUTS, outputs)
     ids = np.array(calibration, np.int32).reshape(-1, length)
@@ -152,36 +156,38 @@ def _cut_into(tokenizer: PromptTokenizer, samples: Sequence[Sample], length: int
     return [head + body[start : start + step] for start in range(0, len(body) - step + 1, step)], len(ids)
 
 
-def golden_prompts(texts: Sequence[str], tokenizer: PromptTokenizer, *, most: int) -> list[GoldenText]:
+def golden_prompts(texts: Sequence[str], tokenizer: PromptTokenizer, *, maximum: int) -> list[GoldenText]:
     """Choose golden prompts: short ones, non-Latin ones, one as long as fits, and degenerate ones.
 
     Args:
         texts: real ones.
         tokenizer: makes tokens.
-        most: no prompt has more tokens.
+        maximum: no prompt has more tokens.
     """
-    long = _cut(tokenizer, _BETWEEN.join(texts), most)
+    long = _cut(tokenizer, _BETWEEN.join(texts), maximum)
     prompts = [
-        *(GoldenText(_cut(tokenizer, t, min(12, most)), "short", realistic=True) for t in texts[:3]),
-        *(GoldenText(_cut(tokenizer, t, min(24, most)), "non-latin", realistic=True) for t in non_latin_texts()),
+        *(GoldenText(_cut(tokenizer, t, min(12, maximum)), "short", realistic=True) for t in texts[:3]),
+        *(GoldenText(_cut(tokenizer, t, min(24, maximum)), "non-latin", realistic=True) for t in non_latin_texts()),
         GoldenText(long, "full", realistic=True),
         GoldenText("The", "one word", realistic=True),
         GoldenText(
-            _cut(tokenizer, "\U0001f469\u200d\U0001f4bb\U0001f525 \ufffd\u200b" * 8, most), "extreme", realistic=False
+            _cut(tokenizer, "\U0001f469\u200d\U0001f4bb\U0001f525 \ufffd\u200b" * 8, maximum),
+            "extreme",
+            realistic=False,
         ),
-        GoldenText(_cut(tokenizer, "a " * most, most // 2), "extreme", realistic=False),
+        GoldenText(_cut(tokenizer, "a " * maximum, maximum // 2), "extreme", realistic=False),
     ]
     if tokenizer.settings.beginning is not None:
         prompts.append(GoldenText("", "empty", realistic=False))
     return [p for p in prompts if p.text or p.kind == "empty"]
 
 
-def _cut(tokenizer: PromptTokenizer, text: str, most: int) -> str:
+def _cut(tokenizer: PromptTokenizer, text: str, maximum: int) -> str:
     """Return the longest beginning of a text that has no more than so many tokens."""
     low, high = 0, len(text)
     while low < high:
         middle = (low + high + 1) // 2
-        if len(tokenizer.encode(text[:middle])) <= most:
+        if len(tokenizer.encode(text[:middle])) <= maximum:
             low = middle
         else:
             high = middle - 1
@@ -206,7 +212,7 @@ def _continued(model: Any, tokenizer: PromptTokenizer, golden: GoldenText, count
 def run_reference(
     model: torch.nn.Module, checkpoint: Checkpoint, rows: Sequence[_Row], positions: int
 ) -> tuple[dict[str, NDArray[np.generic]], dict[str, NDArray[np.generic]]]:
-    """Return traces as padded arrays, with the reference's likeliest tokens as candidates, and what it thinks of them.
+    """Return traces as padded arrays, with the reference's likeliest tokens and their log-probabilities.
 
     Raises:
         UsageError: the model gives values that are not finite.

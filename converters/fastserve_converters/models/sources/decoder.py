@@ -83,15 +83,15 @@ class DecoderSource(CheckpointSource):
         return samples
 
     def stored_weights(self) -> Mapping[str, QuantizedWeight]:
-        """Return the integers of a GGUF file, or of a checkpoint that another library has quantized."""
+        """Return the quantized weights of a GGUF file, or of a checkpoint that another library has quantized."""
         from fastserve_converters.checkpoints.quantized.weights import stored_layers
-        from fastserve_converters.models.decoder.own_integers import own_integers
+        from fastserve_converters.models.decoder.own_quantized_weights import own_quantized_weights
 
         checkpoint = self.checkpoint
         if checkpoint.gguf is not None or checkpoint.quantization is None:
-            return own_integers(self._part.module, checkpoint.gguf)
+            return own_quantized_weights(self._part.module, checkpoint.gguf)
         layers = stored_layers(checkpoint.quantization, checkpoint.path, checkpoint.weights)
-        return own_integers(self._part.module, layers)
+        return own_quantized_weights(self._part.module, layers)
 
     def load(self) -> LoadedModel:
         """Load the model, with its context's rotary factors. The form shares its weights and leaves it as it is."""

@@ -1,4 +1,4 @@
-"""Encoders of texts: one traced part, the edge form."""
+"""Encoders of texts: one traced part, the exportable model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fastserve_converters.models.checkpoint_source import CheckpointSource, requested_texts
 
 if TYPE_CHECKING:
-    from fastserve_converters.models.edge_form import EdgeForm
+    from fastserve_converters.models.exportable_model import ExportableModel
     from fastserve_converters.models.model import Form, Model, TracedPart
     from fastserve_converters.models.samples import Samples
     from fastserve_converters.quantization.weights import QuantizedWeight
@@ -38,17 +38,17 @@ class EncoderSource(CheckpointSource):
         return {**description, "notes": [*loaded.notes, *description["notes"]], "load_seconds": seconds}
 
     def model(self) -> Model:
-        """Return the edge form as a model; see `ModelSource`."""
+        """Return the exportable model as a model; see `ModelSource`."""
         from fastserve_converters.models.model import Model
 
         return Model({self._part.name: self._part})
 
     def prove(self, reference: Path) -> float:
-        """Compare the edge form with the reference's outputs; see `ModelSource`."""
+        """Compare the exportable model with the reference's outputs; see `ModelSource`."""
         import numpy as np
         import torch
 
-        from fastserve_converters.models.edge_form import prove_equal
+        from fastserve_converters.models.exportable_model import prove_equal
         from fastserve_converters.models.reference import INPUTS, OUTPUTS
 
         with np.load(reference / INPUTS) as inputs, np.load(reference / OUTPUTS) as outputs:
@@ -58,7 +58,7 @@ class EncoderSource(CheckpointSource):
             given, expected = (
                 {name: torch.from_numpy(arrays[name][rows]) for name in arrays.files} for arrays in (inputs, outputs)
             )
-        return prove_equal(self._edge_form, given, expected)
+        return prove_equal(self._exportable_model, given, expected)
 
     def calibration(self, file: Path) -> Samples:
         """Return padded calibration texts; see `ModelSource`."""
@@ -71,20 +71,20 @@ class EncoderSource(CheckpointSource):
 
     def stored_weights(self) -> Mapping[str, QuantizedWeight]:
         """Refuse: integers of a checkpoint's own are kept of decoders alone; see `ModelSource`."""
-        from fastserve_converters.models.decoder.own_integers import no_integers
+        from fastserve_converters.models.decoder.own_quantized_weights import no_quantized_weights
 
-        raise no_integers()
+        raise no_quantized_weights()
 
     @cached_property
-    def _edge_form(self) -> EdgeForm:
-        from fastserve_converters.models.edge_form import build_edge_form
+    def _exportable_model(self) -> ExportableModel:
+        from fastserve_converters.models.exportable_model import build_exportable_model
 
         model = self.original().model
-        self.forget_original()  # the edge form uses it up
-        return build_edge_form(model, self.checkpoint, self.length)
+        self.forget_original()  # the exportable model uses it up
+        return build_exportable_model(model, self.checkpoint, self.length)
 
     @cached_property
     def _part(self) -> TracedPart:
         from fastserve_converters.models.encoder_signature import encoder_part
 
-        return encoder_part(self._edge_form, self.length)
+        return encoder_part(self._exportable_model, self.length)

@@ -108,7 +108,7 @@ def _best_answers(outputs: Arrays, inputs: Arrays, *, says_none: bool) -> list[l
     answers = []
     for number in np.unique(numbers):
         rows = np.flatnonzero(numbers == number).tolist()
-        found, null = answered(outputs, is_context, spans, texts, rows, most=candidates(1), longest=LONGEST_ANSWER)
+        found, null = answered(outputs, is_context, spans, texts, rows, maximum=candidates(1), longest=LONGEST_ANSWER)
         found += [Span("", 0, 0, null)] if says_none else []
         answers.append(sorted(found, key=lambda span: -span.score))
     return answers

@@ -25,7 +25,7 @@ _BLOCK = 32
 
 
 def quality(compared: Comparison) -> Quality:
-    """Compare what both think of the next tokens of the evaluation traces; see `Task.quality`."""
+    """Compare both models' log-probabilities of the next tokens of the evaluation traces; see `Task.quality`."""
     scored = np.asarray(compared.inputs[SCORED], bool)
     both = (compared.reference, compared.actual)
     left, right = (np.asarray(a[NEXT_TOKEN], np.float64)[scored][:, 0] for a in both)

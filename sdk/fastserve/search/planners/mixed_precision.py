@@ -22,7 +22,7 @@ _MIN_ROOM = 64 * 1024
 _ATTEMPTS = 3
 _EXCESS_MARGIN = 1.5
 """By what a file is made smaller beyond what it was too large: another assignment has other layers in it, and formats
-store more beside a layer's integers than is counted for them."""
+store more beside a layer's quantized weights than is counted for them."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from decoder_checkpoints import save_decoder_checkpoint
 from fastserve_converters.checkpoints.model_loading import load_model
 from fastserve_converters.checkpoints.quantized.weights import stored_layers
 from fastserve_converters.checkpoints.reading import read_checkpoint
-from fastserve_converters.models.decoder.own_integers import own_integers
+from fastserve_converters.models.decoder.own_quantized_weights import own_quantized_weights
 from fastserve_converters.models.decoder.reading import read_decoder
 from fastserve_runtime.errors import UsageError
 from quantized_writing import (
@@ -90,13 +90,13 @@ def test_a_decoder_computes_what_its_weights_stand_for(name, tmp_path) -> None:
 
 
 @pytest.mark.parametrize("name", KEPT)
-def test_the_integers_are_kept_to_the_last_bit(name, tmp_path) -> None:
+def test_the_quantized_weights_are_kept_to_the_last_bit(name, tmp_path) -> None:
     save_decoder_checkpoint(tmp_path)
     quantize_checkpoint(tmp_path, *KEPT[name])
     checkpoint = read_checkpoint(tmp_path)
     form = read_decoder(load_model(checkpoint), 32)
     assert checkpoint.quantization is not None
-    found = own_integers(form, stored_layers(checkpoint.quantization, checkpoint.path, checkpoint.weights))
+    found = own_quantized_weights(form, stored_layers(checkpoint.quantization, checkpoint.path, checkpoint.weights))
     parts = ["attention.qkv", "attention.output", "feed_forward.gate", "feed_forward.up", "feed_forward.down"]
     assert found.keys() == {f"blocks.{i}.{part}" for i in range(len(form.layers)) for part in parts}
     for layer, weight in found.items():
@@ -111,8 +111,8 @@ def test_groups_that_are_no_neighbours_are_not_kept(tmp_path) -> None:
     checkpoint = read_checkpoint(tmp_path)
     assert checkpoint.quantization is not None
     form = read_decoder(load_model(checkpoint), 32)
-    with pytest.raises(UsageError, match="has integers that can be kept as they are"):
-        own_integers(form, stored_layers(checkpoint.quantization, checkpoint.path, checkpoint.weights))
+    with pytest.raises(UsageError, match="has quantized weights that can be kept as they are"):
+        own_quantized_weights(form, stored_layers(checkpoint.quantization, checkpoint.path, checkpoint.weights))
 
 
 def test_an_encoder_computes_what_its_weights_stand_for(tmp_path) -> None:

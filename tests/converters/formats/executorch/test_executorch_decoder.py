@@ -52,7 +52,7 @@ def whole(form, tokens=TOKENS):
         return whole_logits(form, tokens).numpy()
 
 
-def integers(form, linear, embedding):
+def quantized(form, linear, embedding):
     part = CachedPart(form)
     schemes = {name: embedding if kind == "embedding" else linear for name, kind in part.layers.items()}
     return quantized_weights(part, schemes)
@@ -62,8 +62,8 @@ def exported(form, out, precision="fp32", weights=None):
     """The artifact, and a session of it; prompts are cut into several chunks."""
     out.mkdir(exist_ok=True)
     prompts = {"beginning": 1, "ends": (2, 3)}
-    plan = decoder.PRECISIONS[precision]
-    job = ExportJob(CachedPart(form), precision, plan, weights or {}, {}, {}, None, out, prompts=prompts)
+    precision_spec = decoder.PRECISIONS[precision]
+    job = ExportJob(CachedPart(form), precision, precision_spec, weights or {}, {}, {}, None, out, prompts=prompts)
     return decoder.export(job)
 
 
@@ -258,9 +258,9 @@ _INT4 = WeightScheme(4, 32, scale="bfloat16")
         ("gpt-2", _INT4, WeightScheme(8)),
     ],
 )
-def test_integers_are_multiplied_as_they_say(name, linear, embedding, short_chunks, tmp_path) -> None:
+def test_quantized_weights_are_multiplied_as_they_say(name, linear, embedding, short_chunks, tmp_path) -> None:
     form = small_form(name, VOCABULARY)
-    weights = integers(form, linear, embedding)
+    weights = quantized(form, linear, embedding)
     with opened(exported(form, tmp_path, "int8", weights), tmp_path) as session:
         scores, ends = fed(open_decoder(session))
     if form.is_tied and "llama" in name:
@@ -270,17 +270,20 @@ def test_integers_are_multiplied_as_they_say(name, linear, embedding, short_chun
     with fake_quantized(form, weights, "dynamic-int8"):
         if "head" not in weights:
             form.head.weight = form.embedding.weight
-        twin = whole(form)[ends]
+        fake_quant_reference = whole(form)[ends]
     form.head.weight = head
     # What is left is the input of the head in 8 bits, and roundings that fall the other way.
-    assert np.square(scores - twin).sum() < 0.1 * np.square(original - twin).sum() + 1e-3 * np.square(twin).sum()
+    assert (
+        np.square(scores - fake_quant_reference).sum()
+        < 0.1 * np.square(original - fake_quant_reference).sum() + 1e-3 * np.square(fake_quant_reference).sum()
+    )
 
 
 def assert_table_is_stored_once(folder, bits) -> None:
     assert (folder / "model.pte").stat().st_size < 1.5 * VOCABULARY * 64 * bits / 8 + 220_000
 
 
-def test_a_tied_table_is_stored_once(llama) -> None:
+def test_a_tied_embedding_is_stored_once(llama) -> None:
     assert_table_is_stored_once(llama[2], 32)
 
 
@@ -288,7 +291,7 @@ def test_a_scheme_that_xnnpack_lacks_is_refused(tmp_path) -> None:
     form = small_form("llama")
     odd = WeightScheme(4, 32, symmetric=False)
     with pytest.raises(UsageError, match="XNNPACK has no linear layer with int4-g32-asymmetric weights"):
-        exported(form, tmp_path, "int8", integers(form, odd, odd))
+        exported(form, tmp_path, "int8", quantized(form, odd, odd))
 
 
 @pytest.mark.parametrize("function", [torch.nn.functional.silu, torch.nn.functional.gelu, torch.nn.functional.relu])

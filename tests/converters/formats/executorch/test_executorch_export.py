@@ -1,4 +1,4 @@
-"""ExecuTorch artifacts compute, in their engine and at any length, the integers that they were given."""
+"""ExecuTorch artifacts compute, in their engine and at any length, the quantized weights that they were given."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from fastserve_converters.checkpoints.reading import read_checkpoint
 from fastserve_converters.formats import executorch
 from fastserve_converters.formats.executorch.evidence import as_tensors, program_outputs, record_evidence
 from fastserve_converters.layer_map import read_modules
-from fastserve_converters.models.edge_form import EdgeForm, build_edge_form
 from fastserve_converters.models.encoder_signature import encoder_part
+from fastserve_converters.models.exportable_model import ExportableModel, build_exportable_model
 from fastserve_converters.models.samples import single_samples
-from fastserve_converters.precisions import has_twin
-from fastserve_converters.quantization import twin
+from fastserve_converters.precisions import has_fake_quant_reference
+from fastserve_converters.quantization import fake_quant_reference
 from fastserve_converters.quantization.fake_quant import fake_quantized
 from fastserve_converters.quantization.gptq import Rounder
 from fastserve_converters.quantization.layers import assignment, quantized_weights
@@ -57,9 +57,9 @@ MIXTURE = {
 }
 """All other layers stay in float."""
 
-LEAST_DB = {"fp32": 90, "fp16": 70, "int8-static": 15, "a16w8": 40}
-"""Against what the precision computes exactly; others than these round activations to 8 bits by token, as the twin
-does, but not at the same places."""
+MIN_DB = {"fp32": 90, "fp16": 70, "int8-static": 15, "a16w8": 40}
+"""Against what the precision computes exactly; others than these round activations to 8 bits by token, as the
+fake-quant reference does, but not at the same places."""
 
 
 def tokens(lengths: list[int], width: int) -> dict[str, np.ndarray]:
@@ -75,20 +75,22 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """A sentence encoder of one layer, and what exports it in a precision, once each."""
     folder = tmp_path_factory.mktemp("executorch")
     checkpoint = read_checkpoint(save_checkpoint(folder / "model", layers=1, sentence=True), task="auto")
-    module = build_edge_form(load_model(checkpoint), checkpoint, LENGTH)
+    module = build_exportable_model(load_model(checkpoint), checkpoint, LENGTH)
     part = encoder_part(module, LENGTH)
 
     def job_of(precision: str, weights: Mapping[str, QuantizedWeight] | None = None) -> Any:
-        plan = executorch.PRECISIONS[precision]
+        precision_spec = executorch.PRECISIONS[precision]
         if weights is None:
-            schemes = assignment(part, plan, MIXTURE if precision == "mixed" else None)
-            weights = quantized_weights(part, schemes, plan.rounding, rounder=lambda: Rounder(part, CALIBRATION))
+            schemes = assignment(part, precision_spec, MIXTURE if precision == "mixed" else None)
+            weights = quantized_weights(
+                part, schemes, precision_spec.rounding, rounder=lambda: Rounder(part, CALIBRATION)
+            )
         out = folder / precision
         out.mkdir(exist_ok=True)
         return SimpleNamespace(
             part=part,
             precision=precision,
-            plan=plan,
+            precision_spec=precision_spec,
             weights=weights,
             range_method="min-max",
             calibration=CALIBRATION,
@@ -105,7 +107,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     return SimpleNamespace(module=module, job_of=job_of, artifact=artifact)
 
 
-def computed(module: EdgeForm, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+def computed(module: ExportableModel, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
     with torch.no_grad():
         return module(**{name: torch.from_numpy(value) for name, value in inputs.items()})[
             module.outputs[0].name
@@ -118,12 +120,16 @@ def exact(exported: SimpleNamespace, precision: str, inputs: Mapping[str, np.nda
     if precision == "fp16":
         return computed(with_half_weights(module), inputs)
     # 16 bits lose hardly anything; ranges of 8 bits are a matter of the format's.
-    is_twin = has_twin(job.plan) or precision == "a16w8"
-    with fake_quantized(module, job.weights, job.plan.activations) if is_twin else nullcontext():
+    is_fake_quant_reference = has_fake_quant_reference(job.precision_spec) or precision == "a16w8"
+    with (
+        fake_quantized(module, job.weights, job.precision_spec.activations)
+        if is_fake_quant_reference
+        else nullcontext()
+    ):
         return computed(module, inputs)
 
 
-def with_half_weights(module: EdgeForm) -> EdgeForm:
+def with_half_weights(module: ExportableModel) -> ExportableModel:
     import copy
 
     changed = copy.deepcopy(module)
@@ -145,10 +151,10 @@ def test_every_precision_computes_what_it_stands_for_at_every_length(exported: S
     expected = [exact(exported, precision, inputs) for inputs in given]
     for inputs, value, wanted in zip(given, actual, expected, strict=True):
         found = sqnr_db(wanted, value)
-        assert found > LEAST_DB.get(precision, 25), inputs["input_ids"].shape
+        assert found > MIN_DB.get(precision, 25), inputs["input_ids"].shape
     if precision != "fp32":
         plain = [computed(exported.module, inputs) for inputs in given]
-        assert sqnr_db(np.concatenate(plain), np.concatenate(actual)) < LEAST_DB["fp32"], "it is quantized"
+        assert sqnr_db(np.concatenate(plain), np.concatenate(actual)) < MIN_DB["fp32"], "it is quantized"
 
 
 def test_half_precision_is_that_of_weights_alone(exported: SimpleNamespace) -> None:
@@ -163,7 +169,7 @@ def test_half_precision_is_that_of_weights_alone(exported: SimpleNamespace) -> N
     parameters = sum(p.numel() for p in exported.module.parameters())
     # 4 bytes each, less what the file holds beside them.
     assert half.path.stat().st_size < 0.8 * 4 * parameters
-    assert half.job.plan.activations == "float32"
+    assert half.job.precision_spec.activations == "float32"
 
 
 @pytest.mark.parametrize("precision", QUANTIZED)
@@ -175,45 +181,51 @@ def test_the_loss_of_every_quantized_layer_is_recorded(exported: SimpleNamespace
 
 
 @pytest.mark.parametrize("precision", ["int8-static", "a16w8"])
-def test_a_static_artifact_computes_what_its_twin_gives(exported: SimpleNamespace, precision: str) -> None:
+def test_a_static_artifact_computes_what_its_fake_quant_reference_gives(
+    exported: SimpleNamespace, precision: str
+) -> None:
     artifact = exported.artifact(precision)
-    outputs, executor = twin.read_outputs(artifact.job.out)
+    outputs, executor = fake_quant_reference.read_outputs(artifact.job.out)
     (expected,) = outputs.values()
     assert executor == "the quantized program in PyTorch, before it was lowered"
-    few = {name: value[: twin.SAMPLES] for name, value in CALIBRATION.items()}
+    few = {name: value[: fake_quant_reference.SAMPLES] for name, value in CALIBRATION.items()}
     with fastserve_runtime.open_model(artifact.path, threads=1) as session:
         (graph,) = session.graphs.values()
         names = [tensor.name for tensor in graph.inputs]
         actual = np.concatenate(
             [
                 next(iter(session.run(dict(zip(names, sample.values(), strict=True))).values()))
-                for sample in single_samples(few, least_tokens=2)
+                for sample in single_samples(few, min_tokens=2)
             ]
         )
     assert sqnr_db(expected, actual) > 30
 
 
 @pytest.mark.parametrize("precision", ["int8-static", "a16w8"])
-def test_a_twin_tells_of_a_scale_that_was_altered(exported: SimpleNamespace, precision: str, tmp_path: Path) -> None:
+def test_a_fake_quant_reference_tells_of_a_scale_that_was_altered(
+    exported: SimpleNamespace, precision: str, tmp_path: Path
+) -> None:
     job = exported.artifact(precision).job
     program = executorch.rewritten(job)
     job = SimpleNamespace(**{**vars(job), "out": tmp_path})
     record_evidence(job, program)
-    ((name, expected),) = twin.read_outputs(tmp_path)[0].items()
+    ((name, expected),) = fake_quant_reference.read_outputs(tmp_path)[0].items()
     rounding = torch.ops.quantized_decomposed.quantize_per_tensor.default
     graph_module = program.module(check_guards=False)
     node = next(n for n in graph_module.graph.nodes if n.target is rounding)
     node.update_arg(1, node.args[1] * 3)
     actual = [
         program_outputs(graph_module, as_tensors(sample), job.part)[name]
-        for sample in single_samples(job.samples, least_tokens=2)
+        for sample in single_samples(job.samples, min_tokens=2)
     ]
     assert sqnr_db(expected, np.concatenate(actual)) < 25
 
 
 @pytest.mark.parametrize("precision", ["fp16", "mixed"])
-def test_without_static_ranges_there_are_no_outputs_of_a_twin(exported: SimpleNamespace, precision: str) -> None:
-    assert twin.read_outputs(exported.artifact(precision).job.out) is None
+def test_without_static_ranges_there_are_no_outputs_of_a_fake_quant_reference(
+    exported: SimpleNamespace, precision: str
+) -> None:
+    assert fake_quant_reference.read_outputs(exported.artifact(precision).job.out) is None
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

@@ -1,4 +1,4 @@
-"""Programs rewritten for XNNPACK compute what they did, from the integers they are given."""
+"""Programs rewritten for XNNPACK compute what they did, from the quantized weights they are given."""
 
 from __future__ import annotations
 
@@ -12,8 +12,12 @@ import torch
 
 from fastserve_converters.formats.executorch.batchless import without_batch
 from fastserve_converters.formats.executorch.int16 import with_int16_activations
-from fastserve_converters.formats.executorch.integers import packed_by_two, with_half_tables, with_integers
 from fastserve_converters.formats.executorch.layers import layer_outputs
+from fastserve_converters.formats.executorch.quantized_weights import (
+    packed_by_two,
+    with_half_embeddings,
+    with_quantized_weights,
+)
 from fastserve_converters.precisions import WeightScheme
 from fastserve_converters.quantization.weights import QuantizedWeight, quantize_nearest
 from fastserve_runtime.errors import UsageError
@@ -93,12 +97,12 @@ def test_a_program_without_its_batch_dimension_computes_the_same(attention: Simp
         ({"key": WeightScheme(4), "words": WeightScheme(8, 32)}, False, 2e-3),
     ],
 )
-def test_layers_read_the_integers_they_are_given(
+def test_layers_read_the_quantized_weights_they_are_given(
     attention: SimpleNamespace, schemes: dict[str, WeightScheme], dynamic: bool, tolerance: float
 ) -> None:
     weights = quantized(attention.module, schemes)
     graph_module = attention.rewritten()
-    with_integers(graph_module, weights, dynamic_activations=dynamic)
+    with_quantized_weights(graph_module, weights, dynamic_activations=dynamic)
     originals = {name: attention.module.get_submodule(name).weight.detach().clone() for name in weights}
     try:
         for name, weight in weights.items():
@@ -109,12 +113,12 @@ def test_layers_read_the_integers_they_are_given(
         for name, value in originals.items():
             attention.module.get_submodule(name).weight.data = value
     assert np.abs(actual - expected).max() < tolerance * np.abs(expected).max()
-    assert np.abs(actual - attention.expected).max() > 1e-4, "integers were read"
+    assert np.abs(actual - attention.expected).max() > 1e-4, "quantized weights were read"
 
 
-def test_layers_that_read_one_value_share_its_integers(attention: SimpleNamespace) -> None:
+def test_layers_that_read_one_value_share_its_quantized_weights(attention: SimpleNamespace) -> None:
     graph_module = attention.rewritten()
-    with_integers(
+    with_quantized_weights(
         graph_module, quantized(attention.module, dict.fromkeys(LAYERS, WeightScheme(8))), dynamic_activations=True
     )
     assert targets(graph_module)["quantized_decomposed.quantize_per_token.default"] == 1
@@ -123,13 +127,15 @@ def test_layers_that_read_one_value_share_its_integers(attention: SimpleNamespac
 @pytest.mark.parametrize("scheme", [WeightScheme(8, 32), WeightScheme(4, 16), WeightScheme(8, symmetric=False)])
 def test_a_linear_layer_that_xnnpack_cannot_read_is_named(attention: SimpleNamespace, scheme: WeightScheme) -> None:
     with pytest.raises(UsageError, match=f"no linear layer with {scheme.name} weights, which 'query' was given"):
-        with_integers(attention.rewritten(), quantized(attention.module, {"query": scheme}), dynamic_activations=True)
+        with_quantized_weights(
+            attention.rewritten(), quantized(attention.module, {"query": scheme}), dynamic_activations=True
+        )
 
 
 def test_ranges_of_16_bits_hold_the_values_of_all_samples(attention: SimpleNamespace) -> None:
     samples = [{"ids": np.array([[1, 5, 19]], np.int32)}, {"ids": np.array([[7, 2, 8, 3]], np.int32)}]
     graph_module = attention.rewritten()
-    with_integers(
+    with_quantized_weights(
         graph_module, quantized(attention.module, dict.fromkeys(LAYERS[1:], WeightScheme(8))), dynamic_activations=False
     )
     ranged = with_int16_activations(attention.again(graph_module), samples)
@@ -152,7 +158,7 @@ def test_an_odd_table_cannot_be_packed() -> None:
 
 def test_tables_in_half_precision_give_float32(attention: SimpleNamespace) -> None:
     graph_module = attention.rewritten()
-    with_half_tables(graph_module)
+    with_half_embeddings(graph_module)
     actual = output(graph_module)
     assert actual.dtype == np.float32
     difference = np.abs(actual - attention.expected).max()

@@ -8,29 +8,29 @@ import flatbuffers
 import pytest
 
 from fastserve_converters.formats.executorch.shared_segments import (
-    LEAST_SHARED,
+    MIN_SHARED,
     Segment,
     found_among,
     with_shared_segments,
     without,
 )
 
-TABLE = bytes(range(256)) * (LEAST_SHARED // 256)
+TABLE = bytes(range(256)) * (MIN_SHARED // 256)
 
 
 def test_segments_are_found_at_the_places_of_constants_only() -> None:
     other = TABLE[::-1]
     data = memoryview(b"----" + TABLE + other + TABLE + other + TABLE[:16])
     segments = {
-        1: Segment(4 + 2 * LEAST_SHARED, LEAST_SHARED),
-        2: Segment(4 + 3 * LEAST_SHARED, LEAST_SHARED),
-        3: Segment(4 + 4 * LEAST_SHARED, 16),
+        1: Segment(4 + 2 * MIN_SHARED, MIN_SHARED),
+        2: Segment(4 + 3 * MIN_SHARED, MIN_SHARED),
+        3: Segment(4 + 4 * MIN_SHARED, 16),
     }
-    end = 4 + 2 * LEAST_SHARED
+    end = 4 + 2 * MIN_SHARED
     assert found_among(data, segments, [0, 4], end) == {1: 4}
-    assert found_among(data, segments, [4, 4 + LEAST_SHARED], end) == {1: 4, 2: 4 + LEAST_SHARED}
+    assert found_among(data, segments, [4, 4 + MIN_SHARED], end) == {1: 4, 2: 4 + MIN_SHARED}
     # Not where the constants end within it.
-    assert found_among(data, segments, [4, 4 + LEAST_SHARED], end - 1) == {1: 4}
+    assert found_among(data, segments, [4, 4 + MIN_SHARED], end - 1) == {1: 4}
 
 
 def test_what_is_left_moves_together_at_the_alignment_of_segments() -> None:

@@ -115,7 +115,7 @@ def test_earlier_tokens_are_read_from_the_cache() -> None:
 
 @pytest.mark.parametrize("name", ["llama-tied-biased", "gemma-2", "gpt-2"])
 @pytest.mark.parametrize("scheme", [WeightScheme(8, 32, scale="float16"), WeightScheme(4, 16, symmetric=False)])
-def test_integers_are_multiplied_as_they_say(name, scheme) -> None:
+def test_quantized_weights_are_multiplied_as_they_say(name, scheme) -> None:
     form = read_decoder(random_decoder(CONFIGS[name]()), CONTEXT)
     tokens = random_tokens(30)
     part = CachedPart(form)
@@ -129,12 +129,15 @@ def test_integers_are_multiplied_as_they_say(name, scheme) -> None:
     if form.embedding.weight is not form.head.weight and "head" not in weights:
         form.head.weight = form.embedding.weight
     with torch.no_grad():
-        twin = whole_logits(form, tokens)[-1].numpy()
+        fake_quant_reference = whole_logits(form, tokens)[-1].numpy()
     # What is left are activations in 8 bits.
-    assert np.square(actual - twin).sum() < 0.2 * np.square(original - twin).sum() + 1e-3 * np.square(twin).sum()
+    assert (
+        np.square(actual - fake_quant_reference).sum()
+        < 0.2 * np.square(original - fake_quant_reference).sum() + 1e-3 * np.square(fake_quant_reference).sum()
+    )
 
 
-def test_a_tied_table_of_integers_is_stored_once() -> None:
+def test_a_tied_embedding_of_quantized_weights_is_stored_once() -> None:
     form = read_decoder(random_decoder(CONFIGS["llama-tied-biased"]()), CONTEXT)
     scheme = WeightScheme(4, 32, symmetric=False, scale="float16")
     weights = quantized_weights(CachedPart(form), {"embedding": scheme})
@@ -143,7 +146,7 @@ def test_a_tied_table_of_integers_is_stored_once() -> None:
     assert without - len(SharedBuffers(form, weights).content) > 4 * table.numel() - 0.7 * table.numel() - 2_000
 
 
-def test_a_tied_table_is_stored_once() -> None:
+def test_a_tied_embedding_is_stored_once() -> None:
     tied = read_decoder(random_decoder(CONFIGS["llama-tied-biased"]()), CONTEXT)
     parameters = sum(p.numel() for p in tied.parameters())  # each shared one counts once
     assert tied.is_tied

@@ -1,4 +1,4 @@
-"""Groups of integers are multiplied and looked up as they say, minima and all."""
+"""Groups of quantized weights are multiplied and looked up as they say, minima and all."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from onnx_ir import tape as tapes
 from fastserve_converters.checkpoints.gguf.model import load_gguf_model
 from fastserve_converters.formats.onnx.decoder_graph import write_graph
 from fastserve_converters.formats.onnx.grouped import grouped_product, grouped_rows
-from fastserve_converters.formats.onnx.integers import Initializers
+from fastserve_converters.formats.onnx.quantized_weights import Initializers
 from fastserve_converters.models.decoder.form import whole_logits
-from fastserve_converters.models.decoder.gguf_grids import gguf_grids
+from fastserve_converters.models.decoder.gguf_weights import gguf_weights
 from fastserve_converters.models.decoder.reading import read_decoder
 from fastserve_converters.precisions import WeightScheme
 from fastserve_converters.quantization.weights import QuantizedWeight, quantize_nearest
@@ -28,7 +28,7 @@ KINDS = [Kind.Q4_0, Kind.Q4_1, Kind.Q8_0]
 GENERATOR = np.random.default_rng(0)
 
 
-def on_grid(kind, seed: int = 0) -> QuantizedWeight:
+def quantized_matrix(kind, seed: int = 0) -> QuantizedWeight:
     """Return a matrix on a GGUF type's grid, some scales of which are negative."""
     generator = np.random.default_rng(seed)
     bits, groups = (8 if kind == Kind.Q8_0 else 4), COLUMNS // 32
@@ -67,7 +67,7 @@ def new_graph(kind, shape):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("tokens", [1, 5])
 def test_products_are_those_of_the_reals(kind, tokens) -> None:
-    weights = [on_grid(kind, seed) for seed in range(2)]
+    weights = [quantized_matrix(kind, seed) for seed in range(2)]
     x, graph, tape, constants = new_graph(ir.DataType.FLOAT, [1, tokens, COLUMNS])
     bias = GENERATOR.normal(size=ROWS).astype(np.float32)
     outputs = [
@@ -86,7 +86,7 @@ def test_products_are_those_of_the_reals(kind, tokens) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_rows_are_the_reals(kind) -> None:
-    weight = on_grid(kind)
+    weight = quantized_matrix(kind)
     ids, graph, tape, constants = new_graph(ir.DataType.INT64, [1, 7])
     rows = grouped_rows(tape, constants, "table", ids, weight)
     given = GENERATOR.integers(0, ROWS, (1, 7))
@@ -97,7 +97,7 @@ def test_rows_are_the_reals(kind) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_table_serves_as_embedding_and_head(kind) -> None:
-    weight = on_grid(kind)
+    weight = quantized_matrix(kind)
     ids, graph, tape, constants = new_graph(ir.DataType.INT64, [1, 3])
     rows = grouped_rows(tape, constants, "table", ids, weight)
     scores = grouped_product(tape, constants, "table", rows, weight, None, node_name="head")
@@ -120,7 +120,7 @@ def test_scales_that_are_no_halves_keep_their_bits() -> None:
 def test_a_decoder_of_a_gguf_file_scores_as_the_file_does(name, tmp_path) -> None:
     file = write_gguf(tmp_path / "model.gguf", gguf_model(name), ARCHITECTURES[name], lambda _: Kind.Q4_1)
     form = read_decoder(load_gguf_model(file), 48)
-    model = write_graph(form, gguf_grids(file, form))
+    model = write_graph(form, gguf_weights(file, form))
     for node in model.graph:
         if node.op_type == "MatMulNBits":
             node.attributes["accuracy_level"] = ir.AttrInt64("accuracy_level", 1)

@@ -20,9 +20,9 @@ from fastserve_converters.checkpoints.reading import read_checkpoint
 from fastserve_converters.formats import ExportJob, onnx
 from fastserve_converters.formats.onnx.files import MODEL
 from fastserve_converters.formats.onnx.layer_outputs import layer_reader, layer_tensors
-from fastserve_converters.models.dynamic_shapes import LEAST_TOKENS
-from fastserve_converters.models.edge_form import EdgeForm, build_edge_form
+from fastserve_converters.models.dynamic_shapes import MIN_TOKENS
 from fastserve_converters.models.encoder_signature import encoder_part
+from fastserve_converters.models.exportable_model import ExportableModel, build_exportable_model
 from fastserve_converters.models.model import TracedPart
 from fastserve_converters.precisions import INT8, RangeMethod, WeightScheme
 from fastserve_converters.quantization.weights import quantize_nearest
@@ -34,22 +34,24 @@ FAMILIES = ("bert", "roberta", "albert", "distilbert")
 
 
 @pytest.fixture(scope="module")
-def edge_forms(tiny: Callable[..., Path]) -> Callable[[str], EdgeForm]:
-    made: dict[str, EdgeForm] = {}
+def exportable_models(tiny: Callable[..., Path]) -> Callable[[str], ExportableModel]:
+    made: dict[str, ExportableModel] = {}
 
-    def make(family: str) -> EdgeForm:
+    def make(family: str) -> ExportableModel:
         if family not in made:
             checkpoint = read_checkpoint(
                 tiny(family, sentence=True), task="auto", allow_pickle=False, trust_remote_code=False
             )
-            made[family] = build_edge_form(load_model(checkpoint, trust_remote_code=False), checkpoint, FULL)
+            made[family] = build_exportable_model(load_model(checkpoint, trust_remote_code=False), checkpoint, FULL)
         return made[family]
 
     return make
 
 
 @pytest.fixture(scope="module")
-def export(edge_forms: Callable[[str], EdgeForm], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+def export(
+    exportable_models: Callable[[str], ExportableModel], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Path]:
     """Exports a tiny model; linear layers and embeddings get the schemes that are given, `kept` stay in float."""
     parts: dict[str, TracedPart] = {}
 
@@ -64,8 +66,8 @@ def export(edge_forms: Callable[[str], EdgeForm], tmp_path_factory: pytest.TempP
         calibrate: bool = False,
         range_method: RangeMethod = "min-max",
     ) -> Path:
-        module = edge_forms(family)
-        plan = onnx.PRECISIONS[precision]
+        module = exportable_models(family)
+        precision_spec = onnx.PRECISIONS[precision]
         if family not in parts:
             parts[family] = encoder_part(module, FULL)
         weights = {}
@@ -80,9 +82,9 @@ def export(edge_forms: Callable[[str], EdgeForm], tmp_path_factory: pytest.TempP
                     weights[name] = quantize_nearest(layer.weight.detach().numpy(), scheme)
         out = tmp_path_factory.mktemp(precision)
         job = ExportJob(
-            part=parts[family].with_axes(is_open=plan.has_dynamic_length),
+            part=parts[family].with_axes(is_open=precision_spec.has_dynamic_length),
             precision=precision,
-            plan=plan,
+            precision_spec=precision_spec,
             weights=weights,
             calibration=samples(24) if calibrate else {},
             samples=samples(8),
@@ -91,7 +93,7 @@ def export(edge_forms: Callable[[str], EdgeForm], tmp_path_factory: pytest.TempP
             range_method=range_method,
         )
         artifact = onnx.export(job)
-        (out / "requires").write_text(artifact.requires.least_version)
+        (out / "requires").write_text(artifact.requires.min_version)
         return out
 
     return make
@@ -127,7 +129,7 @@ def run(folder: Path, sample: Mapping[str, np.ndarray]) -> np.ndarray:
     return np.asarray(session.run(None, dict(sample))[0])
 
 
-def expected(module: EdgeForm, sample: Mapping[str, np.ndarray]) -> np.ndarray:
+def expected(module: ExportableModel, sample: Mapping[str, np.ndarray]) -> np.ndarray:
     with torch.no_grad():
         return module(**{name: torch.from_numpy(v) for name, v in sample.items()})[module.outputs[0].name].numpy()
 
@@ -143,15 +145,15 @@ def cosine(left: np.ndarray, right: np.ndarray) -> float:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_attention_and_gelu_of_every_family_are_fused_and_compute_the_same(
-    family: str, export: Callable[..., Path], edge_forms: Callable[[str], EdgeForm]
+    family: str, export: Callable[..., Path], exportable_models: Callable[[str], ExportableModel]
 ) -> None:
     folder = export("fp32-fused", family)
     found = operators(folder)
     assert found["com.microsoft", "MultiHeadAttention"] == 2
     assert found["", "Gelu"] == 2
     assert not {name for _, name in found} & {"Softmax", "Tanh", "Erf", "MatMul", "Transpose"}
-    for sample in (one(FULL), one(FULL, padding=5), one(7), one(LEAST_TOKENS)):
-        np.testing.assert_allclose(run(folder, sample), expected(edge_forms(family), sample), atol=1e-5)
+    for sample in (one(FULL), one(FULL, padding=5), one(7), one(MIN_TOKENS)):
+        np.testing.assert_allclose(run(folder, sample), expected(exportable_models(family), sample), atol=1e-5)
     counts = json.loads((folder / GRAPH_OPTIMIZATION).read_text())
     assert counts["before"]["Softmax"] == 2
     assert "Softmax" not in counts["after"]
@@ -159,26 +161,30 @@ def test_attention_and_gelu_of_every_family_are_fused_and_compute_the_same(
 
 
 def test_the_portable_graph_has_standard_operators_and_a_fixed_length(
-    portable: Path, edge_forms: Callable[[str], EdgeForm]
+    portable: Path, exportable_models: Callable[[str], ExportableModel]
 ) -> None:
     assert {domain for domain, _ in operators(portable)} == {""}
     model = onnx_library.load(str(portable / MODEL))
     assert [[d.dim_value for d in i.type.tensor_type.shape.dim] for i in model.graph.input] == [[1, FULL]] * 2
     sample = one(FULL, padding=4)
-    np.testing.assert_allclose(run(portable, sample), expected(edge_forms("bert"), sample), atol=1e-5)
+    np.testing.assert_allclose(run(portable, sample), expected(exportable_models("bert"), sample), atol=1e-5)
     assert b"/site-packages/" not in (portable / MODEL).read_bytes()
 
 
-@pytest.mark.parametrize(("precision", "least"), [("fp16", 0.999), ("a16w8", 0.99), ("int8-static", 0.9)])
+@pytest.mark.parametrize(("precision", "minimum"), [("fp16", 0.999), ("a16w8", 0.99), ("int8-static", 0.9)])
 def test_portable_variants_stay_portable_and_near(
-    precision: str, least: float, portable: Path, export: Callable[..., Path], edge_forms: Callable[[str], EdgeForm]
+    precision: str,
+    minimum: float,
+    portable: Path,
+    export: Callable[..., Path],
+    exportable_models: Callable[[str], ExportableModel],
 ) -> None:
     folder = export(precision, base=portable, embedding=INT8 if precision != "fp16" else None, calibrate=True)
     assert {domain for domain, _ in operators(folder)} == {""}
     sample = one(FULL, padding=4)
     result = run(folder, sample)
     assert result.dtype == np.float32
-    assert cosine(result, expected(edge_forms("bert"), sample)) > least
+    assert cosine(result, expected(exportable_models("bert"), sample)) > minimum
     assert (folder / MODEL).stat().st_size < 0.95 * (portable / MODEL).stat().st_size
 
 
@@ -194,17 +200,19 @@ def test_ranges_are_found_by_the_method_that_is_named(portable: Path, export: Ca
     assert abs(scales[1] / scales[0] - 1) > 0.01
 
 
-def test_int8_attention_is_one_operator_and_takes_any_length(int8: Path, edge_forms: Callable[[str], EdgeForm]) -> None:
+def test_int8_attention_is_one_operator_and_takes_any_length(
+    int8: Path, exportable_models: Callable[[str], ExportableModel]
+) -> None:
     found = operators(int8)
     assert found["com.microsoft", "QAttention"] == 2
     assert found["com.microsoft", "DynamicQuantizeMatMul"] == 6
     assert found["com.microsoft", "MultiHeadAttention"] == 0
-    for sample in (one(FULL, padding=5), one(LEAST_TOKENS)):
-        assert cosine(run(int8, sample), expected(edge_forms("bert"), sample)) > 0.99
+    for sample in (one(FULL, padding=5), one(MIN_TOKENS)):
+        assert cosine(run(int8, sample), expected(exportable_models("bert"), sample)) > 0.99
 
 
 def test_int4_weights_multiply_in_int8_after_loading(
-    export: Callable[..., Path], edge_forms: Callable[[str], EdgeForm], tmp_path: Path
+    export: Callable[..., Path], exportable_models: Callable[[str], ExportableModel], tmp_path: Path
 ) -> None:
     folder = export("int4", linear=INT4, embedding=INT4)
     assert (folder / "requires").read_text() == "1.23"
@@ -213,13 +221,13 @@ def test_int4_weights_multiply_in_int8_after_loading(
     onnxruntime.InferenceSession(str(folder / MODEL), options, providers=["CPUExecutionProvider"])
     loaded = operators(tmp_path)
     assert loaded["com.microsoft", "QAttention"] == 2
-    assert loaded["", "Round"] == 0, "the integers are unpacked while the model is loaded, not in every call"
+    assert loaded["", "Round"] == 0, "the quantized weights are unpacked while the model is loaded, not in every call"
     sample = one(9)
-    assert cosine(run(folder, sample), expected(edge_forms("bert"), sample)) > 0.9
+    assert cosine(run(folder, sample), expected(exportable_models("bert"), sample)) > 0.9
 
 
 def test_layers_of_one_graph_differ_in_scheme(
-    export: Callable[..., Path], edge_forms: Callable[[str], EdgeForm]
+    export: Callable[..., Path], exportable_models: Callable[[str], ExportableModel]
 ) -> None:
     attention = "model.encoder.layer.{}.attention.self.{}"
     schemes = {
@@ -235,11 +243,11 @@ def test_layers_of_one_graph_differ_in_scheme(
     assert found["", "Gemm"] == 2
     assert found["com.microsoft", "GatherBlockQuantized"] == 1
     sample = one(11)
-    assert cosine(run(folder, sample), expected(edge_forms("bert"), sample)) > 0.95
+    assert cosine(run(folder, sample), expected(exportable_models("bert"), sample)) > 0.95
 
 
 def test_weight_only_layers_multiply_by_groups_or_are_unpacked(
-    export: Callable[..., Path], edge_forms: Callable[[str], EdgeForm]
+    export: Callable[..., Path], exportable_models: Callable[[str], ExportableModel]
 ) -> None:
     by_row = {"model.encoder.layer.0.output.dense": WeightScheme(8, 8)}
     folder = export("int8-weight-only", linear=WeightScheme(8, 16), embedding=INT8, schemes=by_row)
@@ -247,7 +255,7 @@ def test_weight_only_layers_multiply_by_groups_or_are_unpacked(
     assert found["com.microsoft", "MatMulNBits"] == 11
     assert found["", "MatMul"] == 1
     sample = one(12)
-    assert cosine(run(folder, sample), expected(edge_forms("bert"), sample)) > 0.999
+    assert cosine(run(folder, sample), expected(exportable_models("bert"), sample)) > 0.999
 
 
 def test_embedding_groups_without_an_operator_are_refused(export: Callable[..., Path]) -> None:
@@ -256,19 +264,19 @@ def test_embedding_groups_without_an_operator_are_refused(export: Callable[..., 
 
 
 def test_layer_outputs_are_found_by_torch_module(
-    portable: Path, int8: Path, edge_forms: Callable[[str], EdgeForm]
+    portable: Path, int8: Path, exportable_models: Callable[[str], ExportableModel]
 ) -> None:
-    module, sample = edge_forms("bert"), one(FULL)
+    module, sample = exportable_models("bert"), one(FULL)
     dense = "model.encoder.layer.1.intermediate.dense"
     outputs: list[np.ndarray] = []
     hook = module.get_submodule(dense).register_forward_hook(lambda _, __, out: outputs.append(out.numpy()))
     expected(module, sample)
     hook.remove()
-    for artifact, least in ((portable, 0.999999), (int8, 0.99)):
+    for artifact, minimum in ((portable, 0.999999), (int8, 0.99)):
         tensors = layer_tensors(artifact)
         assert "model.embeddings.word_embeddings" in tensors
         found = layer_reader(artifact / MODEL, {dense: tensors[dense]})(sample)
-        assert cosine(found[dense], outputs[0]) > least
+        assert cosine(found[dense], outputs[0]) > minimum
     assert "model.encoder.layer.0.attention.self.query" in layer_tensors(portable)
     assert "model.encoder.layer.0.attention.self.query" not in layer_tensors(int8), "inside QAttention"
     losses = json.loads((int8 / LAYER_SQNR).read_text())["sqnr_db"]

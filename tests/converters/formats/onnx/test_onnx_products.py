@@ -20,8 +20,8 @@ from onnx_ir import tape as tapes
 
 from fastserve_converters.formats.onnx.fusion import MICROSOFT
 from fastserve_converters.formats.onnx.grouped import grouped_product
-from fastserve_converters.formats.onnx.integers import Initializers, int8_matrix
 from fastserve_converters.formats.onnx.products import PAIR_LIMIT, PRODUCTS
+from fastserve_converters.formats.onnx.quantized_weights import Initializers, int8_matrix
 from fastserve_converters.precisions import INT8, WeightScheme
 from fastserve_converters.quantization.weights import QuantizedWeight, pair_sums, quantize_nearest
 
@@ -54,7 +54,8 @@ def session_of(model: ir.Model) -> onnxruntime.InferenceSession:
 
 
 def loaded_matrix(weight: QuantizedWeight, factors: np.ndarray | None = None) -> np.ndarray:
-    """Return the integers that are multiplied, shape [inputs, outputs], as they are once the model is loaded."""
+    """Return the quantized weights that are multiplied, shape [inputs, outputs], as they are once the model is
+    loaded."""
     tape, graph = tapes.Tape(), ir.Graph([], [], nodes=[], opset_imports={"": 21}, name="matrix")
     matrix = int8_matrix(tape, Initializers(graph), "layer", weight, factors)
     if matrix.values.const_value is not None:
@@ -141,17 +142,17 @@ def test_what_the_scheme_avoids_is_there_or_the_processor_has_no_such_kernel() -
 @pytest.mark.parametrize("bits", [4, 8])
 def test_products_of_groups_are_exact_for_the_largest_activations(bits: int, group: int) -> None:
     """MatMulNBits, whose kernels must keep sums in range themselves: its weights have all their bits."""
-    least, most = (-127, 127) if bits == 8 else (-8, 7)
+    minimum, maximum = (-127, 127) if bits == 8 else (-8, 7)
     rng = np.random.default_rng(bits + group)
     outputs, inputs = 24, 512
-    for integers in (
-        np.full((outputs, inputs), most),
-        np.full((outputs, inputs), least),
-        rng.choice([least, most], (outputs, inputs)),
+    for quantized in (
+        np.full((outputs, inputs), maximum),
+        np.full((outputs, inputs), minimum),
+        rng.choice([minimum, maximum], (outputs, inputs)),
     ):
         scale = np.ones((outputs, inputs // group), np.float32)
         scheme = WeightScheme(bits, group)
-        weight = QuantizedWeight(integers.astype(np.int8), scale, np.zeros(scale.shape, np.int8), scheme)
+        weight = QuantizedWeight(quantized.astype(np.int8), scale, np.zeros(scale.shape, np.int8), scheme)
         for tokens in (1, 4, 9):
             # Whole numbers of which the largest is 127 are what activations are rounded to.
             for activations in (
@@ -159,7 +160,7 @@ def test_products_of_groups_are_exact_for_the_largest_activations(bits: int, gro
                 rng.choice([-127.0, 127.0], (tokens, inputs)),
             ):
                 found = grouped(activations.astype(np.float32), weight)
-                np.testing.assert_array_equal(found, activations @ integers.T)
+                np.testing.assert_array_equal(found, activations @ quantized.T)
 
 
 def grouped(activations: np.ndarray, weight: QuantizedWeight) -> np.ndarray:

@@ -1,4 +1,5 @@
-"""Static ONNX artifacts: operators that 8 bits spoil are left in float and named; the twin is what the file says."""
+"""Static ONNX artifacts: operators that 8 bits spoil are left in float and named; the fake-quant reference is what the
+file says."""
 
 from __future__ import annotations
 
@@ -13,21 +14,21 @@ import onnxruntime
 import pytest
 import torch
 
-from fastserve_converters.artifact import RESTORED
+from fastserve_converters.artifact import KEPT_IN_FLOAT
 from fastserve_converters.checkpoints.model_loading import load_model
 from fastserve_converters.checkpoints.reading import read_checkpoint
 from fastserve_converters.formats import ExportJob, onnx
 from fastserve_converters.formats.onnx.files import MODEL
+from fastserve_converters.formats.onnx.keeping_in_float import MIN_ACCURACY, accuracy
 from fastserve_converters.formats.onnx.layers import quantize_embeddings
 from fastserve_converters.formats.onnx.products import PAIR_LIMIT
 from fastserve_converters.formats.onnx.quantizers import fold_weights, limit_pairs
-from fastserve_converters.formats.onnx.restoring import LEAST_ACCURACY, accuracy
-from fastserve_converters.models.edge_form import build_edge_form
 from fastserve_converters.models.encoder_signature import encoder_part
+from fastserve_converters.models.exportable_model import build_exportable_model
 from fastserve_converters.models.model import TracedPart
 from fastserve_converters.models.samples import count, first
 from fastserve_converters.precisions import INT8
-from fastserve_converters.quantization.twin import comparison, read_outputs
+from fastserve_converters.quantization.fake_quant_reference import comparison, read_outputs
 from fastserve_converters.quantization.weights import pair_sums, quantize_nearest
 
 NAME = "sentence_embedding"
@@ -47,7 +48,7 @@ def samples(count: int, seed: int = 0) -> dict[str, np.ndarray]:
 def tiny_part(checkpoint_folder: Path, *, is_sharp: bool) -> TracedPart:
     """Return a tiny encoder; a sharp one's last attention turns the rounding of what comes before into other tokens."""
     checkpoint = read_checkpoint(checkpoint_folder, task="auto", allow_pickle=False, trust_remote_code=False)
-    module = build_edge_form(load_model(checkpoint, trust_remote_code=False), checkpoint, FULL)
+    module = build_exportable_model(load_model(checkpoint, trust_remote_code=False), checkpoint, FULL)
     if is_sharp:
         with torch.no_grad():
             for part in ("query", "key"):
@@ -61,7 +62,7 @@ def export(part: TracedPart, precision: str, out: Path, base: Path | None = None
         ExportJob(
             part=part.fixed,
             precision=precision,
-            plan=onnx.PRECISIONS[precision],
+            precision_spec=onnx.PRECISIONS[precision],
             weights={},
             calibration={} if base is None else samples(48),
             samples=samples(8, seed=1),
@@ -104,13 +105,13 @@ def static(tiny: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) 
 
 def test_operators_that_8_bits_spoil_are_left_in_float_and_named(static: Callable[[bool, str], Path]) -> None:
     folder = static(True, "int8-static")
-    found = json.loads((folder / RESTORED).read_text())
-    assert found["quantized_accuracy"] < LEAST_ACCURACY <= found["accuracy"]
-    assert 0 < len(found["restored"]) < 6
+    found = json.loads((folder / KEPT_IN_FLOAT).read_text())
+    assert found["quantized_accuracy"] < MIN_ACCURACY <= found["accuracy"]
+    assert 0 < len(found["kept_in_float"]) < 6
     nodes = {n.name: n for n in onnx_library.load(str(folder / MODEL)).graph.node}
     layers = [name for name in nodes if name.endswith((".dense", ".query", ".key", ".value"))]
     in_float = {name for name in layers if not any(i.startswith("dq_") for i in nodes[name].input)}
-    assert in_float == {name for name in found["restored"] if name in layers}
+    assert in_float == {name for name in found["kept_in_float"] if name in layers}
     assert in_float < set(layers)
     unseen = samples(32, seed=2)
     shipped, original = (run(f / MODEL, unseen) for f in (folder, folder.parent / "fp32"))
@@ -119,9 +120,9 @@ def test_operators_that_8_bits_spoil_are_left_in_float_and_named(static: Callabl
 
 def test_a_model_that_is_near_enough_keeps_all_operators_quantized(static: Callable[[bool, str], Path]) -> None:
     folder = static(False, "int8-static")
-    found = json.loads((folder / RESTORED).read_text())
-    assert found["restored"] == []
-    assert found["accuracy"] == found["quantized_accuracy"] >= LEAST_ACCURACY
+    found = json.loads((folder / KEPT_IN_FLOAT).read_text())
+    assert found["kept_in_float"] == []
+    assert found["accuracy"] == found["quantized_accuracy"] >= MIN_ACCURACY
     assert found["samples"] == 12
     assert len(rounded_activations(folder)) == 12
 
@@ -154,12 +155,12 @@ def test_scales_of_weights_are_enlarged_where_pairs_ask_for_it(scale: np.ndarray
     limit_pairs(model)
     fold_weights(model)
     (dequantize,) = model.graph
-    integers, found = (value.const_value.numpy() for value in dequantize.inputs[:2])
-    assert pair_sums(integers.T).max() == PAIR_LIMIT
-    assert integers[0, 3] == 64
+    quantized, found = (value.const_value.numpy() for value in dequantize.inputs[:2])
+    assert pair_sums(quantized.T).max() == PAIR_LIMIT
+    assert quantized[0, 3] == 64
     if scale.ndim:
-        assert integers[:3, 5].tolist() == [0, 127, 127], "other pairs are never added"
-        assert integers[:2, 7].tolist() == [127, -127]
+        assert quantized[:3, 5].tolist() == [0, 127, 127], "other pairs are never added"
+        assert quantized[:2, 7].tolist() == [127, -127]
         assert (found[[0, 5, 7]] == scale[0]).all()
     else:
         assert found.shape == ()
@@ -183,7 +184,7 @@ def quantized_weight(weight: np.ndarray, scale: np.ndarray) -> ir.Model:
 
 
 @pytest.mark.parametrize("precision", ["int8-static", "a16w8"])
-def test_the_twin_is_the_file_as_written_and_tells_another_scale(
+def test_the_fake_quant_reference_is_the_file_as_written_and_tells_another_scale(
     precision: str, static: Callable[[bool, str], Path]
 ) -> None:
     folder = static(False, precision)
@@ -205,7 +206,7 @@ def test_the_twin_is_the_file_as_written_and_tells_another_scale(
     assert far["sqnr_db"] < 10
 
 
-def test_int8_kernels_of_the_runtime_are_not_those_of_the_twin(
+def test_int8_kernels_of_the_runtime_are_not_those_of_the_fake_quant_reference(
     static: Callable[[bool, str], Path], tmp_path: Path
 ) -> None:
     """Otherwise the two would agree whatever they computed."""

@@ -13,17 +13,17 @@ from fastserve_converters.artifact import Artifact
 from fastserve_converters.checkpoints.model_loading import load_model
 from fastserve_converters.checkpoints.reading import read_checkpoint
 from fastserve_converters.formats import tflite
-from fastserve_converters.models.edge_form import EdgeForm, build_edge_form
 from fastserve_converters.models.encoder_signature import encoder_part
+from fastserve_converters.models.exportable_model import ExportableModel, build_exportable_model
 from fastserve_converters.quantization.layers import assignment, quantized_weights
 from fastserve_converters.quantization.weights import QuantizedWeight
 
 LENGTH = 16
 
 
-def _edge_form_of(folder: Path) -> EdgeForm:
+def _exportable_model_of(folder: Path) -> ExportableModel:
     checkpoint = read_checkpoint(folder, task="auto")
-    return build_edge_form(load_model(checkpoint), checkpoint, LENGTH)
+    return build_exportable_model(load_model(checkpoint), checkpoint, LENGTH)
 
 
 def _calibration() -> dict[str, np.ndarray]:
@@ -34,21 +34,21 @@ def _calibration() -> dict[str, np.ndarray]:
 
 
 def _export(
-    module: EdgeForm,
+    module: ExportableModel,
     precision: str,
     out: Path,
     base: Path | None = None,
     weights: Mapping[str, QuantizedWeight] | None = None,
 ) -> Artifact:
     out.mkdir()
-    plan = tflite.PRECISIONS[precision]
+    precision_spec = tflite.PRECISIONS[precision]
     part = encoder_part(module, LENGTH)
     if weights is None:
-        weights = quantized_weights(part, assignment(part, plan))
+        weights = quantized_weights(part, assignment(part, precision_spec))
     job = SimpleNamespace(
         part=part,
         precision=precision,
-        plan=plan,
+        precision_spec=precision_spec,
         weights=weights,
         calibration=_calibration(),
         samples=_calibration(),
@@ -60,14 +60,14 @@ def _export(
 
 
 @pytest.fixture(scope="session")
-def edge_form_of() -> Callable[[Path], EdgeForm]:
-    """Load a checkpoint's edge form of 16 tokens."""
-    return _edge_form_of
+def exportable_model_of() -> Callable[[Path], ExportableModel]:
+    """Load a checkpoint's exportable model of 16 tokens."""
+    return _exportable_model_of
 
 
 @pytest.fixture(scope="session")
 def export() -> Callable[..., Artifact]:
-    """Export an edge form in a precision to a new folder."""
+    """Export an exportable model in a precision to a new folder."""
     return _export
 
 
@@ -80,9 +80,9 @@ def calibration() -> dict[str, np.ndarray]:
 @pytest.fixture(scope="session")
 def bert(
     tiny: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
-) -> tuple[EdgeForm, Path, dict[str, Artifact]]:
+) -> tuple[ExportableModel, Path, dict[str, Artifact]]:
     """A small sentence encoder in fp32 and everything that is made from it."""
-    module = _edge_form_of(tiny("bert", sentence=True))
+    module = _exportable_model_of(tiny("bert", sentence=True))
     folder = tmp_path_factory.mktemp("tflite")
     made = {"fp32": _export(module, "fp32", folder / "fp32")}
     from_base = [p for p in tflite.PRECISIONS if p not in {"fp32", "mixed"}]

@@ -35,7 +35,7 @@ def form_of(name):
     return read_decoder(random_decoder(CONFIGS[name]()), CONTEXT)
 
 
-def integers_of(form, precision):
+def quantized_of(form, precision):
     part = CachedPart(form)
     return quantized_weights(part, assignment(part, PRECISIONS[precision]))
 
@@ -108,9 +108,9 @@ def test_heads_may_be_turned_in_part() -> None:
 
 @pytest.mark.parametrize("name", ["llama-tied-biased", "llama", "gemma-2", "gpt-2"])
 @pytest.mark.parametrize("precision", INTEGERS)
-def test_integers_are_multiplied_as_they_say(name, precision) -> None:
+def test_quantized_weights_are_multiplied_as_they_say(name, precision) -> None:
     form = form_of(name)
-    weights = integers_of(form, precision)
+    weights = quantized_of(form, precision)
     tokens = random_tokens(sum(CHUNKS))
     with torch.no_grad():
         original = whole_logits(form, tokens).numpy()
@@ -118,14 +118,18 @@ def test_integers_are_multiplied_as_they_say(name, precision) -> None:
         with fake_quantized(form, weights, "dynamic-int8"):
             if "head" not in weights:
                 form.head.weight = form.embedding.weight
-            twin = whole_logits(form, tokens).numpy()
+            fake_quant_reference = whole_logits(form, tokens).numpy()
             form.head.weight = head
     actual = logits_of(form, weights)
-    wrong = sum(np.square(logits - twin[position]).sum() for position, logits in actual.items())
-    assert wrong < 0.2 * sum(np.square(original[p] - twin[p]).sum() for p in actual) + 1e-4 * np.square(twin).sum()
+    wrong = sum(np.square(logits - fake_quant_reference[position]).sum() for position, logits in actual.items())
+    assert (
+        wrong
+        < 0.2 * sum(np.square(original[p] - fake_quant_reference[p]).sum() for p in actual)
+        + 1e-4 * np.square(fake_quant_reference).sum()
+    )
 
 
-def test_integers_with_zero_points_are_refused() -> None:
+def test_quantized_weights_with_zero_points_are_refused() -> None:
     form = form_of("llama")
     weights = quantized_weights(CachedPart(form), {"blocks.0.attention.qkv": WeightScheme(8, symmetric=False)})
     with pytest.raises(EnvironmentFailure, match="take no zero points"):
@@ -133,10 +137,10 @@ def test_integers_with_zero_points_are_refused() -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp32", *INTEGERS])
-def test_a_tied_table_is_stored_once(precision) -> None:
+def test_a_tied_embedding_is_stored_once(precision) -> None:
     form = form_of("llama-tied-biased")
     assert form.is_tied
-    weights = integers_of(form, precision) if precision != "fp32" else {}
+    weights = quantized_of(form, precision) if precision != "fp32" else {}
     stored = sum(w.values.size * w.scheme.bits // 8 + 4 * w.scale.size for w in weights.values())
     floats = {n: p for n, p in form.named_parameters() if n.removesuffix(".weight") not in weights}
     stored += sum(4 * p.numel() for p in floats.values())  # each shared one counts once
@@ -147,7 +151,7 @@ def test_a_tied_table_is_stored_once(precision) -> None:
 @pytest.mark.parametrize("name", CONFIGS)
 def test_all_but_looking_up_and_converting_is_one_partition_of_xnnpack(name) -> None:
     form = form_of(name)
-    weights = integers_of(form, "int8") if name == "qwen-3" else {}
+    weights = quantized_of(form, "int8") if name == "qwen-3" else {}
     interpreter = Interpreter(model_content=decoder_model(form, weights).content(), num_threads=1)
     interpreter.allocate_tensors()
     operators = interpreter._get_ops_details()
@@ -163,14 +167,14 @@ def test_the_same_model_gives_the_same_bytes() -> None:
     assert first == second
 
 
-@pytest.mark.parametrize(("precision", "least"), [("fp32", "1.4.0"), ("int8", "1.4.0"), ("int4", "2.1.0")])
-def test_an_artifact_says_what_it_is(tmp_path, precision, least) -> None:
+@pytest.mark.parametrize(("precision", "minimum"), [("fp32", "1.4.0"), ("int8", "1.4.0"), ("int4", "2.1.0")])
+def test_an_artifact_says_what_it_is(tmp_path, precision, minimum) -> None:
     form = form_of("llama-tied-biased")
-    weights = integers_of(form, precision) if precision != "fp32" else {}
+    weights = quantized_of(form, precision) if precision != "fp32" else {}
     artifact = export(ExportJob(CachedPart(form), precision, PRECISIONS[precision], weights, {}, {}, None, tmp_path))
     assert artifact.files == (MODEL,)
     assert artifact.requires.engine == "litert"
-    assert artifact.requires.least_version == least
+    assert artifact.requires.min_version == minimum
     placement = artifact.expected_placement
     assert placement.total - placement.delegated == 5
     assert sum(o.count for o in artifact.operators) == placement.total
@@ -187,7 +191,7 @@ def test_an_artifact_says_what_it_is(tmp_path, precision, least) -> None:
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_tflite_runtime_is_known_to_lack_something(tmp_path, precision) -> None:
     form = form_of("llama-tied-biased")
-    weights = integers_of(form, precision) if precision != "fp32" else {}
+    weights = quantized_of(form, precision) if precision != "fp32" else {}
     artifact = export(ExportJob(CachedPart(form), precision, PRECISIONS[precision], weights, {}, {}, None, tmp_path))
     assert "EMBEDDING_LOOKUP version 4" in tflite_runtime.lacking(
         SimpleNamespace(precision=precision, operators=artifact.operators)

@@ -1,4 +1,5 @@
-"""TFLite artifacts compute what the edge form computes, at any length, with the integers that they were given."""
+"""TFLite artifacts compute what the exportable model computes, at any length, with the quantized weights that they were
+given."""
 
 from __future__ import annotations
 
@@ -17,11 +18,11 @@ from fastserve_converters.artifact import LAYER_SQNR
 from fastserve_converters.formats import tflite
 from fastserve_converters.formats.tflite.conversion import tracing_length
 from fastserve_converters.formats.tflite.file import constant_of, operators, read_model, tensor_name, type_name
-from fastserve_converters.formats.tflite.integers import stored_blocks
 from fastserve_converters.formats.tflite.layers import layer_reader, layer_tensors
-from fastserve_converters.layer_map import read_modules, read_taps
-from fastserve_converters.models.edge_form import EdgeForm
+from fastserve_converters.formats.tflite.quantized_weights import stored_blocks
+from fastserve_converters.layer_map import read_intermediates, read_modules
 from fastserve_converters.models.encoder_signature import encoder_part
+from fastserve_converters.models.exportable_model import ExportableModel
 from fastserve_converters.precisions import Precision, WeightScheme
 from fastserve_converters.quantization.layers import assignment, quantized_weights
 from fastserve_converters.quantization.weights import QuantizedWeight, quantize_nearest
@@ -46,24 +47,24 @@ def run(path: Path, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
     return value
 
 
-def nearest(module: EdgeForm, plan: Precision) -> dict[str, QuantizedWeight]:
+def nearest(module: ExportableModel, precision_spec: Precision) -> dict[str, QuantizedWeight]:
     part = encoder_part(module, LENGTH)
-    return quantized_weights(part, assignment(part, plan))
+    return quantized_weights(part, assignment(part, precision_spec))
 
 
-def expected(module: EdgeForm, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+def expected(module: ExportableModel, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
     with torch.no_grad():
         return module(**{n: torch.from_numpy(v) for n, v in inputs.items()})[module.outputs[0].name].numpy()
 
 
-def with_weights(module: EdgeForm, weights: Mapping[str, QuantizedWeight]) -> EdgeForm:
+def with_weights(module: ExportableModel, weights: Mapping[str, QuantizedWeight]) -> ExportableModel:
     changed = copy.deepcopy(module)
     for name, weight in weights.items():
         changed.get_submodule(name).weight.data = torch.from_numpy(weight.dequantized())
     return changed
 
 
-def outputs_of(module: EdgeForm, layer: str, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+def outputs_of(module: ExportableModel, layer: str, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
     captured: list[np.ndarray] = []
     hook = module.get_submodule(layer).register_forward_hook(
         lambda _m, _i, out: captured.append(out.detach().numpy()[0])
@@ -83,33 +84,33 @@ def test_one_graph_takes_any_number_of_tokens(bert, inputs: dict[str, np.ndarray
     "family", ["roberta", *(pytest.param(family, marks=pytest.mark.slow) for family in ("albert", "distilbert"))]
 )
 def test_every_family_is_exported_for_any_number_of_tokens(
-    tiny, export, edge_form_of, tmp_path: Path, family: str
+    tiny, export, exportable_model_of, tmp_path: Path, family: str
 ) -> None:
-    module = edge_form_of(tiny(family, classify=True))
+    module = exportable_model_of(tiny(family, classify=True))
     before = expected(module, sample(9))
     export(module, "fp32", tmp_path / "fp32")
     for inputs in (sample(3), sample(LENGTH - 1), sample(4, padding=3)):
         assert np.abs(run(tmp_path / "fp32" / tflite.MODEL, inputs) - expected(module, inputs)).max() < 1e-5
     np.testing.assert_array_equal(expected(module, sample(9)), before, "the given module is left as it is")
     export(module, "int8-weight-only", tmp_path / "int8", tmp_path / "fp32")
-    integers = nearest(module, tflite.PRECISIONS["int8-weight-only"])
-    twin = expected(with_weights(module, integers), sample(9))
-    assert np.abs(run(tmp_path / "int8" / tflite.MODEL, sample(9)) - twin).max() < 1e-5
-    assert np.abs(before - twin).max() > 1e-4
+    quantized = nearest(module, tflite.PRECISIONS["int8-weight-only"])
+    fake_quant_reference = expected(with_weights(module, quantized), sample(9))
+    assert np.abs(run(tmp_path / "int8" / tflite.MODEL, sample(9)) - fake_quant_reference).max() < 1e-5
+    assert np.abs(before - fake_quant_reference).max() > 1e-4
 
 
 @pytest.mark.parametrize("precision", FROM_BASE)
-def test_every_precision_computes_its_own_integers_at_every_length(bert, precision: str) -> None:
+def test_every_precision_computes_its_own_quantized_weights_at_every_length(bert, precision: str) -> None:
     module, folder, _ = bert
-    integers = nearest(module, tflite.PRECISIONS[precision])
+    quantized = nearest(module, tflite.PRECISIONS[precision])
     # Weights are those given; what is left is how activations are rounded.
     tolerance = {"fp16": 2e-3, "int8-weight-only": 1e-5}.get(precision, 0.06)
     for inputs in (sample(3), sample(LENGTH)):
-        twin = expected(with_weights(module, integers), inputs)
-        assert np.abs(run(folder / precision / tflite.MODEL, inputs) - twin).max() < tolerance
+        fake_quant_reference = expected(with_weights(module, quantized), inputs)
+        assert np.abs(run(folder / precision / tflite.MODEL, inputs) - fake_quant_reference).max() < tolerance
 
 
-def test_the_integers_in_the_file_are_those_that_were_given(bert, export, tmp_path: Path) -> None:
+def test_the_quantized_weights_in_the_file_are_those_that_were_given(bert, export, tmp_path: Path) -> None:
     module, folder, _ = bert
     generator = np.random.default_rng(1)
     scheme = WeightScheme(8)
@@ -129,8 +130,8 @@ def test_the_integers_in_the_file_are_those_that_were_given(bert, export, tmp_pa
     np.testing.assert_array_equal(values.reshape(32, 64), given.values)
     np.testing.assert_array_equal(tensor.quantization.scale, given.scale[:, 0])
     inputs = sample(LENGTH)
-    twin = expected(with_weights(module, {DENSE: given}), inputs)
-    assert np.abs(run(tmp_path / "mixed" / tflite.MODEL, inputs) - twin).max() < 0.02
+    fake_quant_reference = expected(with_weights(module, {DENSE: given}), inputs)
+    assert np.abs(run(tmp_path / "mixed" / tflite.MODEL, inputs) - fake_quant_reference).max() < 0.02
 
 
 def test_blocks_of_a_row_have_their_own_scales(bert, export, tmp_path: Path) -> None:
@@ -147,12 +148,14 @@ def test_blocks_of_a_row_have_their_own_scales(bert, export, tmp_path: Path) -> 
     actual = layer_reader(path, names)(sample(LENGTH))
     rows = weights[WORDS].dequantized()[sample(LENGTH)["input_ids"][0]]
     np.testing.assert_allclose(actual[WORDS], rows, rtol=1e-6)
-    original, twin = (
+    original, fake_quant_reference = (
         outputs_of(m, DENSE, sample(LENGTH))
         for m in (with_weights(module, {WORDS: weights[WORDS]}), with_weights(module, weights))
     )
     # The input is rounded to 8 bits for each token, which is far less than 4 bits do to the weights.
-    assert np.square(actual[DENSE] - twin).mean() < 0.1 * np.square(original - twin).mean()
+    assert (
+        np.square(actual[DENSE] - fake_quant_reference).mean() < 0.1 * np.square(original - fake_quant_reference).mean()
+    )
 
 
 def test_scales_of_blocks_are_those_of_the_scheme() -> None:
@@ -178,8 +181,8 @@ def test_a_block_of_zeros_can_be_opened_and_computed(bert, export, tmp_path: Pat
     export(changed, "mixed", tmp_path / "mixed", tmp_path / "fp32", given)
     path = tmp_path / "mixed" / tflite.MODEL
     actual = layer_reader(path, {DENSE: layer_tensors(path)[DENSE]})(sample(LENGTH))[DENSE]
-    twin = outputs_of(with_weights(changed, given), DENSE, sample(LENGTH))
-    assert np.abs(actual - twin).max() < 0.05 * np.abs(twin).max()
+    fake_quant_reference = outputs_of(with_weights(changed, given), DENSE, sample(LENGTH))
+    assert np.abs(actual - fake_quant_reference).max() < 0.05 * np.abs(fake_quant_reference).max()
 
 
 def test_a_zero_point_is_refused_since_the_kernels_pass_over_it(bert, export, tmp_path: Path) -> None:
@@ -221,19 +224,22 @@ def test_the_layer_map_names_modules_of_the_model_and_their_own_outputs(bert) ->
             assert f"layer/{name};" in layers[name]
 
 
-def test_taps_of_every_precision_name_tensors_that_the_file_has_once(bert) -> None:
+def test_intermediates_of_every_precision_name_tensors_that_the_file_has_once(bert) -> None:
     _, folder, made = bert
     for precision in made:
         model = read_model(folder / precision / tflite.MODEL)
         names = [tensor_name(t) for graph in model.subgraphs for t in graph.tensors]
-        taps = {(t.place.module, t.place.operator, t.place.call): t for t in read_taps(folder / precision)}
-        assert all(names.count(tap.tensor) == 1 for tap in taps.values())
+        intermediates = {
+            (t.program_node.module, t.program_node.operator, t.program_node.call): t
+            for t in read_intermediates(folder / precision)
+        }
+        assert all(names.count(intermediate.tensor) == 1 for intermediate in intermediates.values())
         layer = "model.encoder.layer.1"
-        assert taps[f"{layer}.attention.self.query", "linear", 0].factor == 0.25
-        assert taps[f"{layer}.attention.self.key", "linear", 0].factor == 1.0
-        assert taps[f"{layer}.attention.self", "softmax", 0].exported == "SOFTMAX"
-        assert taps[f"{layer}.intermediate.intermediate_act_fn", "gelu", 0].exported == "GELU"
-        assert taps[f"{layer}.output.LayerNorm", "layer_norm", 0].exported in {"MUL", "ADD"}
+        assert intermediates[f"{layer}.attention.self.query", "linear", 0].factor == 0.25
+        assert intermediates[f"{layer}.attention.self.key", "linear", 0].factor == 1.0
+        assert intermediates[f"{layer}.attention.self", "softmax", 0].exported == "SOFTMAX"
+        assert intermediates[f"{layer}.intermediate.intermediate_act_fn", "gelu", 0].exported == "GELU"
+        assert intermediates[f"{layer}.output.LayerNorm", "layer_norm", 0].exported in {"MUL", "ADD"}
 
 
 def test_outputs_of_layers_are_those_of_the_torch_layers(bert) -> None:
@@ -245,8 +251,8 @@ def test_outputs_of_layers_are_those_of_the_torch_layers(bert) -> None:
     for layer in (DENSE, WORDS, QUERY):
         np.testing.assert_allclose(result[layer], outputs_of(module, layer, sample(5)), atol=1e-4)
     true = outputs_of(module, DENSE, sample(5))
-    integers = folder / "int8-dynamic" / tflite.MODEL
-    rounded = layer_reader(integers, names)(sample(5))
+    quantized = folder / "int8-dynamic" / tflite.MODEL
+    rounded = layer_reader(quantized, names)(sample(5))
     assert 0 < np.abs(rounded[DENSE] - true).max() < 0.1 * np.abs(true).max()
     static = folder / "int8-static" / tflite.MODEL
     real = layer_reader(static, layer_tensors(static))(sample(5))
@@ -265,8 +271,8 @@ def test_the_loss_of_every_layer_is_recorded(bert) -> None:
 
 def test_blocks_need_a_release_that_computes_them_right(bert) -> None:
     _, _, made = bert
-    assert made["int8-dynamic"].requires.least_version == "1.0"
-    assert made["int4"].requires.least_version == "2.1.0"
+    assert made["int8-dynamic"].requires.min_version == "1.0"
+    assert made["int4"].requires.min_version == "2.1.0"
 
 
 def test_the_traced_length_is_a_prime_that_no_layer_is_wide() -> None:

@@ -27,7 +27,7 @@ from fastserve_runtime.parsing import Fields
 
 CONTEXT = 64
 TEXTS = {"data": [], "text_column": "text", "label_column": "label", "seed": 0}
-LEAST_TWIN_SQNR_DB = 10
+MIN_FAKE_QUANT_SQNR_DB = 10
 
 
 class Export:
@@ -69,9 +69,11 @@ class Export:
         np.savez(file, **outputs)
         return file
 
-    def twin(self, precision: str, outputs: Path, assignment: dict[str, Any] | None = None) -> dict[str, Any]:
+    def fake_quant_reference(
+        self, precision: str, outputs: Path, assignment: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
         chosen = {"format": "onnx", "precision": precision, "assignment": assignment}
-        return self.run("twin", f"{precision}-twin", **chosen, artifact="", outputs=str(outputs))
+        return self.run("fake_quant_reference", f"{precision}-fake-quant", **chosen, artifact="", outputs=str(outputs))
 
 
 def arrays(file: Path) -> dict[str, np.ndarray]:
@@ -105,7 +107,7 @@ def test_the_form_is_proven_on_the_references_traces(export: Export) -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8", "int4", "int4-embedding-int8"])
-def test_an_artifact_computes_the_reference_and_its_twin(export: Export, precision: str) -> None:
+def test_an_artifact_computes_the_reference_and_its_fake_quant_reference(export: Export, precision: str) -> None:
     document = export.artifact(precision)
     assert json.loads((export.out / precision / "artifact.json").read_text()) == document
     assert document["files"] == ["model.onnx"]
@@ -127,15 +129,15 @@ def test_an_artifact_computes_the_reference_and_its_twin(export: Export, precisi
     errors = np.abs(reference["log_probabilities"] - actual["log_probabilities"])[scored]
     assert errors.max() < 1e-3 if precision == "fp32" else 1e-3 < errors.mean() < 2
     if precision != "fp32":
-        twin = export.twin(precision, file)
-        assert twin["executor"] == "the same integers in PyTorch"
-        assert twin["sqnr_db"] > 15
+        fake_quant_reference = export.fake_quant_reference(precision, file)
+        assert fake_quant_reference["executor"] == "the same quantized weights in PyTorch"
+        assert fake_quant_reference["sqnr_db"] > 15
         calibration = document["recipe"]["calibration"]
         assert (calibration is None) is (precision == "int8")
 
 
 @pytest.mark.parametrize("layer", ["blocks.0.attention.qkv", "blocks.1.attention.output", "blocks.1.feed_forward.down"])
-def test_a_wrong_scale_in_an_artifact_is_seen_by_its_twin(
+def test_a_wrong_scale_in_an_artifact_is_seen_by_its_fake_quant_reference(
     llama: Export, layer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     right = onnx_decoder.export
@@ -147,7 +149,7 @@ def test_a_wrong_scale_in_an_artifact_is_seen_by_its_twin(
 
     monkeypatch.setattr(onnx_decoder, "export", spoilt)
     document = llama.artifact("int8")
-    assert llama.twin("int8", llama.measured("int8", document))["sqnr_db"] < LEAST_TWIN_SQNR_DB
+    assert llama.fake_quant_reference("int8", llama.measured("int8", document))["sqnr_db"] < MIN_FAKE_QUANT_SQNR_DB
 
 
 def test_layers_are_scored_and_given_their_own_schemes(export: Export) -> None:
@@ -164,8 +166,8 @@ def test_layers_are_scored_and_given_their_own_schemes(export: Export) -> None:
     }
     document = export.artifact("mixed", assignment)
     assert document["recipe"]["assignment"] == assignment
-    twin = export.twin("mixed", export.measured("mixed", document), assignment)
-    assert twin["sqnr_db"] > 15
+    fake_quant_reference = export.fake_quant_reference("mixed", export.measured("mixed", document), assignment)
+    assert fake_quant_reference["sqnr_db"] > 15
 
 
 def _parameters(export: Export) -> dict[str, np.ndarray]:
@@ -224,7 +226,7 @@ def test_a_model_with_weights_that_are_not_finite_is_not_scored(tiny_decoder, ll
     ("changes", "problem", "remedy"),
     [
         ({"precision": "int2"}, "The format onnx has no precision 'int2'.", "It has: fp32, int8,"),
-        ({"precision": "source"}, "keeps a checkpoint's own integers; this one has floats", "GGUF"),
+        ({"precision": "source"}, "keeps a checkpoint's own quantized weights; this one has floats", "GGUF"),
         ({"format": "gguf"}, "There is no format 'gguf'.", "onnx"),
     ],
 )

@@ -135,7 +135,7 @@ def test_goldens_are_of_every_kind_and_only_degenerate_ones_do_not_count(built, 
     assert kinds == {"short": 3, "non-latin": 4, "full": 1, "one word": 1, "extreme": 2, "empty": 1}
     assert {g["kind"] for g in goldens if not g["realistic"]} == {"extreme", "empty"}
     # Without a beginning there is nothing to feed for an empty text.
-    assert "empty" not in {g.kind for g in golden_prompts(texts()[:3], ours(), most=20)}
+    assert "empty" not in {g.kind for g in golden_prompts(texts()[:3], ours(), maximum=20)}
 
 
 def test_an_empty_prompt_is_the_beginning_alone(built) -> None:
@@ -157,18 +157,20 @@ def test_the_runtimes_tokenizer_gives_the_goldens_prompts(built) -> None:
 
 
 @given(st.integers(2, 60), st.booleans())
-def test_no_golden_prompt_is_longer_than_wanted_and_the_long_one_is_nearly_that(ours, most: int, begins: bool) -> None:
+def test_no_golden_prompt_is_longer_than_wanted_and_the_long_one_is_nearly_that(
+    ours, maximum: int, begins: bool
+) -> None:
     tokenizer = ours(begins=begins)
     whole = "\n\n".join(texts()[:10])
     counts: dict[str, list[int]] = {"short": [], "non-latin": [], "full": [], "extreme": [], "empty": []}
-    for golden in golden_prompts(texts()[:10], tokenizer, most=most):
+    for golden in golden_prompts(texts()[:10], tokenizer, maximum=maximum):
         if golden.kind != "one word":
             counts[golden.kind].append(len(tokenizer.encode(golden.text)))
         if golden.kind == "full":
             # One character more is too long.
             assert whole.startswith(golden.text)
-            assert len(tokenizer.encode(whole[: len(golden.text) + 1])) > most
-    assert all(count <= most for found in counts.values() for count in found)
+            assert len(tokenizer.encode(whole[: len(golden.text) + 1])) > maximum
+    assert all(count <= maximum for found in counts.values() for count in found)
     assert max(counts["short"], default=0) <= 12
     assert max(counts["non-latin"], default=0) <= 24
 

@@ -50,7 +50,7 @@ def test_fewer_bits_lose_more_and_float_nothing(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["llama", "llama-tied-biased"])
 def test_a_loss_is_the_divergence_with_that_unit_alone_quantized(kind: str) -> None:
     form = form_of(kind)
-    tokens = torch.from_numpy(TOKENS[: CachedPart.most_scored].astype(np.int64))
+    tokens = torch.from_numpy(TOKENS[: CachedPart.max_scored].astype(np.int64))
     with torch.no_grad():
         truth = torch.log_softmax(form(tokens)["logits"], -1)
         for unit in sensitivities(CachedPart(form), CHOICES, "dynamic-int8", SAMPLES):
@@ -66,10 +66,10 @@ def test_layers_of_one_input_are_one_unit_and_a_looked_up_table_multiplies_nothi
     units = sensitivities(CachedPart(form_of("llama")), CHOICES, "float32", SAMPLES)
     assert [u.layers for u in units][:2] == [("embedding",), ("head",)]
     assert ("blocks.1.feed_forward.gate", "blocks.1.feed_forward.up") in [u.layers for u in units]
-    products = {u.layers: u.products for u in units}
-    assert products["embedding",] == 0
-    assert products["head",] == 256 * 64
-    assert products["blocks.1.feed_forward.gate", "blocks.1.feed_forward.up"] == 2 * 64 * 96
+    macs = {u.layers: u.macs for u in units}
+    assert macs["embedding",] == 0
+    assert macs["head",] == 256 * 64
+    assert macs["blocks.1.feed_forward.gate", "blocks.1.feed_forward.up"] == 2 * 64 * 96
 
 
 def test_a_scheme_that_does_not_fit_is_no_choice() -> None:

@@ -51,7 +51,7 @@ def phi_3(tmp_path):
 
 def test_a_context_is_that_of_the_short_factors_unless_more_is_asked_for(phi_3) -> None:
     checkpoint = read_checkpoint(phi_3)
-    assert (checkpoint.most_tokens, checkpoint.usual_tokens) == (128, 64)
+    assert (checkpoint.max_tokens, checkpoint.usual_tokens) == (128, 64)
     checkpoint.check_length(128)
     config = json.loads((phi_3 / "config.json").read_text())
     assert [takes_long_factors(config, context) for context in (64, 65)] == [False, True]

@@ -65,7 +65,7 @@ def test_latency_is_predicted_from_what_was_measured(make_candidate: Make) -> No
         make_candidate("onnx-fp32", p90=0.020),
         make_candidate("onnx-int8-dynamic", p90=0.006),
         make_candidate("onnx-int8-embedding-int4", p90=0.005),
-        make_candidate("onnx-int4", p90=None, most=0.012),
+        make_candidate("onnx-int4", p90=None, maximum=0.012),
     ]
     assert measured_seconds(mix(measured)) == {None: 0.020, INT8: 0.005, INT4: 0.012}
     # 25 of 100 products in float take 5 ms, the others in int8 3.75 ms.

@@ -7,7 +7,7 @@ import pytest
 
 from fastserve_converters.checkpoints.gguf.description import read_gguf_description
 from fastserve_converters.checkpoints.gguf.model import load_gguf_model
-from fastserve_converters.models.decoder.gguf_grids import gguf_grids
+from fastserve_converters.models.decoder.gguf_weights import gguf_weights
 from fastserve_converters.models.decoder.reading import read_decoder
 from gguf_writing import ARCHITECTURES, Kind, gguf_model, write_gguf
 
@@ -19,10 +19,10 @@ def loaded(tmp_path, name, kinds):
 
 @pytest.mark.parametrize("name", ["llama", "llama-tied-biased", "qwen-3", "gemma-2", "gpt-2"])
 @pytest.mark.parametrize("kind", [Kind.Q4_0, Kind.Q4_1, Kind.Q8_0])
-def test_every_layer_keeps_its_integers(name, kind, tmp_path) -> None:
+def test_every_layer_keeps_its_quantized_weights(name, kind, tmp_path) -> None:
     file, form = loaded(tmp_path, name, lambda _: kind)
-    assert read_gguf_description(file).has_own_grid
-    found = gguf_grids(file, form)
+    assert read_gguf_description(file).has_quantized_weights
+    found = gguf_weights(file, form)
     parts = ["attention.qkv", "attention.output", "feed_forward.up", "feed_forward.down"]
     parts += [] if name == "gpt-2" else ["feed_forward.gate"]
     layers = {f"blocks.{i}.{part}" for i in range(len(form.layers)) for part in parts}
@@ -43,7 +43,7 @@ def test_layers_of_other_or_of_several_types_are_left_out(tmp_path) -> None:
         "blk.3.ffn_up.weight": Kind.Q8_0,
     }
     file, form = loaded(tmp_path, "llama", lambda name: kinds.get(name, Kind.Q4_0))
-    found = gguf_grids(file, form)
+    found = gguf_weights(file, form)
     assert {"blocks.0.attention.qkv", "blocks.1.feed_forward.down", "blocks.2.feed_forward.up"}.isdisjoint(found)
     assert found["blocks.3.feed_forward.up"].scheme.bits == 8
     assert found["blocks.3.feed_forward.gate"].scheme.bits == 4
@@ -55,13 +55,13 @@ def test_a_layer_that_was_changed_is_left_out(tmp_path) -> None:
     weight = form.get_submodule("blocks.2.feed_forward.down").weight.data
     weight[3, 5] = float(np.nextafter(np.float32(weight[3, 5]), np.float32(9)))
     form.get_submodule("head").weight = form.embedding.weight
-    found = gguf_grids(file, form)
+    found = gguf_weights(file, form)
     assert "blocks.2.feed_forward.down" not in found
     assert "blocks.3.feed_forward.down" in found
     assert "head" not in found
 
 
-def test_files_without_a_grid_have_none(tmp_path) -> None:
+def test_files_without_quantized_weights_have_none(tmp_path) -> None:
     file, form = loaded(tmp_path, "qwen-2", lambda _: Kind.Q5_1)
-    assert not read_gguf_description(file).has_own_grid
-    assert gguf_grids(file, form) == {}
+    assert not read_gguf_description(file).has_quantized_weights
+    assert gguf_weights(file, form) == {}

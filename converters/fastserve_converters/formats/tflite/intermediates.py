@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastserve_converters.diagnosis.program_places import RESHAPED, program_places
+from fastserve_converters.diagnosis.program_nodes import RESHAPED, nodes_of_program
 from fastserve_converters.formats.tflite.file import constant_of, operators, read_model, tensor_name
-from fastserve_converters.layer_map import Place, Tap
+from fastserve_converters.layer_map import IntermediateOutput, ProgramNode
 from fastserve_converters.models.encoder_signature import sample_inputs
 
 if TYPE_CHECKING:
@@ -40,10 +40,10 @@ def name_apart(model: Any) -> None:
                 tensor.name = f"{name}~{taken[name]}".encode()
 
 
-def find_taps(
+def find_intermediates(
     path: Path, program: torch.export.ExportedProgram, modules: list[str], factors: Mapping[str, float]
-) -> list[Tap]:
-    """Return the taps of a float file.
+) -> list[IntermediateOutput]:
+    """Return the intermediate outputs of a float file.
 
     Args:
         path: the file.
@@ -51,22 +51,22 @@ def find_taps(
         modules: names of the torch modules.
         factors: torch module name → what its output is multiplied with in the file.
     """
-    length = min(_TOKENS, _most_tokens(program))
+    length = min(_TOKENS, _max_tokens(program))
     sample = sample_inputs(length, length - length // 3, program.graph_signature.user_inputs)
     tensors = _tensor_values(path, sample)
     taken: set[str] = set()
-    taps = []
-    for place, expected in _program_values(program, modules, sample):
-        factor = factors.get(place.module, 1.0)
+    intermediates = []
+    for program_node, expected in _program_values(program, modules, sample):
+        factor = factors.get(program_node.module, 1.0)
         for name, (kind, actual) in tensors.items():
-            is_moved = place.operator == RESHAPED
+            is_moved = program_node.operator == RESHAPED
             if name in taken or actual.size != expected.size or (kind in _MOVING) != is_moved:
                 continue
             if _is_equal(expected * factor, actual):
                 taken.add(name)
-                taps.append(Tap(place, name, kind, factor))
+                intermediates.append(IntermediateOutput(program_node, name, kind, factor))
                 break
-    return taps
+    return intermediates
 
 
 def exported_operators(model: Any) -> dict[str, str]:
@@ -80,18 +80,18 @@ def exported_operators(model: Any) -> dict[str, str]:
 
 def _program_values(
     program: torch.export.ExportedProgram, modules: list[str], sample: Mapping[str, NDArray[Any]]
-) -> list[tuple[Place, NDArray[np.float32]]]:
+) -> list[tuple[ProgramNode, NDArray[np.float32]]]:
     import torch
 
     graph_module: Any = program.module(check_guards=False)
-    places = program_places(graph_module, modules)
-    values: list[tuple[Place, NDArray[np.float32]]] = []
+    program_nodes = nodes_of_program(graph_module, modules)
+    values: list[tuple[ProgramNode, NDArray[np.float32]]] = []
 
     class Recording(torch.fx.Interpreter):
         def run_node(self, n: torch.fx.Node) -> Any:
             value = super().run_node(n)
-            if n in places:
-                values.append((places[n], value.numpy().reshape(-1).astype(np.float32)))
+            if n in program_nodes:
+                values.append((program_nodes[n], value.numpy().reshape(-1).astype(np.float32)))
             return value
 
     with torch.no_grad():
@@ -128,6 +128,6 @@ def _is_equal(expected: NDArray[np.float32], actual: NDArray[np.float32]) -> boo
     return bool(np.abs(expected - actual).max(initial=0.0) <= _TOLERANCE * max(float(np.abs(expected).max()), 1e-6))
 
 
-def _most_tokens(program: torch.export.ExportedProgram) -> int:
+def _max_tokens(program: torch.export.ExportedProgram) -> int:
     """Return the upper bound of a program's number of tokens."""
     return min((int(r.upper) for r in program.range_constraints.values()), default=_TOKENS)

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 _REMEDY = "Name another precision, or a GGUF file of type Q4_0, Q4_1 or Q8_0, or a checkpoint of GPTQ or AWQ."
 
 
-def own_integers(form: DecoderForm, source: Path | StoredLayers | None) -> dict[str, QuantizedWeight]:
-    """Return the integers of every layer that has them on a grid that can be kept.
+def own_quantized_weights(form: DecoderForm, source: Path | StoredLayers | None) -> dict[str, QuantizedWeight]:
+    """Return the quantized weights of every layer that has some that can be kept.
 
     Args:
         form: the decoder.
@@ -26,21 +26,23 @@ def own_integers(form: DecoderForm, source: Path | StoredLayers | None) -> dict[
         UsageError: there are none.
     """
     if source is None:
-        raise no_integers()
+        raise no_quantized_weights()
     found: dict[str, QuantizedWeight]
     if isinstance(source, Path):
-        from fastserve_converters.models.decoder.gguf_grids import gguf_grids
+        from fastserve_converters.models.decoder.gguf_weights import gguf_weights
 
-        found, name = gguf_grids(source, form), source.name
+        found, name = gguf_weights(source, form), source.name
     else:
-        from fastserve_converters.models.decoder.checkpoint_grids import checkpoint_grids
+        from fastserve_converters.models.decoder.checkpoint_weights import checkpoint_weights
 
-        found, name = checkpoint_grids(source, form), source.files[0].name
+        found, name = checkpoint_weights(source, form), source.files[0].name
     if not found:
-        raise UsageError(f"No layer of '{name}' has integers that can be kept as they are.", _REMEDY)
+        raise UsageError(f"No layer of '{name}' has quantized weights that can be kept as they are.", _REMEDY)
     return found
 
 
-def no_integers() -> UsageError:
+def no_quantized_weights() -> UsageError:
     """Return the error that a checkpoint has none of its own."""
-    return UsageError("The precision 'source' keeps a checkpoint's own integers; this one has floats.", _REMEDY)
+    return UsageError(
+        "The precision 'source' keeps a checkpoint's own quantized weights; this one has floats.", _REMEDY
+    )

@@ -1,8 +1,10 @@
-"""Layers of a program made to read integers: linear layers as XNNPACK knows them, embedding tables as ExecuTorch does.
+"""Layers of a program made to read quantized weights.
+
+Linear layers as XNNPACK knows them, embeddings as ExecuTorch does.
 
 A linear layer reads its weight through a dequantizing operator and, with dynamic activations, its input through
 operators that choose a scale for each token, quantize and dequantize. XNNPACK's partitioner takes the pattern as one
-integer product. The integers and scales are the given ones; nothing is rounded to integers here.
+integer product. The quantized weights and scales are the given ones; nothing is rounded here.
 """
 
 from __future__ import annotations
@@ -23,14 +25,14 @@ XNNPACK_GROUP = 32
 """Groups of XNNPACK's 4-bit weights are multiples of this."""
 
 
-def with_integers(
+def with_quantized_weights(
     graph_module: torch.fx.GraphModule, weights: Mapping[str, QuantizedWeight], *, dynamic_activations: bool
 ) -> None:
-    """Make, in place, those linear layers and embeddings read integers that have them.
+    """Make, in place, those linear layers and embeddings read quantized weights that have them.
 
     Args:
         graph_module: an unlifted program; weights are read from attributes named as the torch modules are.
-        weights: torch module name → integers.
+        weights: torch module name → quantized weight.
         dynamic_activations: whether inputs of these linear layers are quantized too, by token.
 
     Raises:
@@ -58,15 +60,15 @@ def with_integers(
             if not dynamic_activations:
                 insertion.separate_bias(node)
             else:
-                # Layers that read one value share its integers.
+                # Layers that read one value share its quantized weights.
                 value = node.args[0]
                 rounded[value] = rounded.get(value) or rounded_by_token(insertion.call, value)
                 node.update_arg(0, rounded[value])
     _finish(graph_module)
 
 
-def with_half_tables(graph_module: torch.fx.GraphModule) -> None:
-    """Store, in place, embedding tables as float16. What is looked up becomes float32."""
+def with_half_embeddings(graph_module: torch.fx.GraphModule) -> None:
+    """Store, in place, embeddings as float16. What is looked up becomes float32."""
     graph = graph_module.graph
     for node in list(graph.nodes):
         if node.target is not aten.embedding.default:
@@ -106,8 +108,10 @@ class _Insertion:
             node.replace_all_uses_with(self.call(aten.add.Tensor, product, node.args[2]))
 
     def lookup(self, weight: QuantizedWeight, indices: torch.fx.Node) -> torch.fx.Node:
-        """Add the lookup in an embedding table."""
-        constants = {kind: self.constant(kind, value) for kind, value in table_constants(weight, self._layer).items()}
+        """Add the lookup in an embedding."""
+        constants = {
+            kind: self.constant(kind, value) for kind, value in embedding_constants(weight, self._layer).items()
+        }
         # The kernels take 64-bit indices only.
         wide = self.call(aten.to.dtype, indices, torch.int64)
         made: torch.fx.Node = looked_up(self.call, constants, weight.scheme, wide)
@@ -131,7 +135,7 @@ def linear_constants(weight: QuantizedWeight, layer: str) -> dict[str, torch.Ten
     """Return what a linear layer's dequantized weight is made of: `values`, `scale` and `zeros`.
 
     Args:
-        weight: symmetric integers.
+        weight: symmetric.
         layer: the layer's name, for people.
 
     Raises:
@@ -167,8 +171,8 @@ def dequantized(call: Callable[..., Any], constants: Mapping[str, Any], scheme: 
     return call(operators.dequantize_per_channel_group.default, *parts, *span, scheme.group, torch.float32)
 
 
-def table_constants(weight: QuantizedWeight, layer: str) -> dict[str, torch.Tensor]:
-    """Return what the lookup in an embedding table reads: `values`, `scale` and, if asymmetric, `zero_point`.
+def embedding_constants(weight: QuantizedWeight, layer: str) -> dict[str, torch.Tensor]:
+    """Return what the lookup in an embedding reads: `values`, `scale` and, if asymmetric, `zero_point`.
 
     Raises:
         UsageError: no kernel has the layout.
@@ -190,7 +194,7 @@ def looked_up(call: Callable[..., Any], constants: Mapping[str, Any], scheme: We
 
     Args:
         call: adds a call, given the operator and its arguments; or makes it.
-        constants: those of `table_constants`, as `call` takes them.
+        constants: those of `embedding_constants`, as `call` takes them.
         scheme: the table's.
         indices: int64.
     """
@@ -214,8 +218,8 @@ def rounded_by_token(call: Callable[..., Any], value: Any) -> Any:
     operators = torch.ops.quantized_decomposed
     chosen = call(operators.choose_qparams_per_token_asymmetric.default, value, torch.int8)
     by = (call(operator.getitem, chosen, 0), call(operator.getitem, chosen, 1), -128, 127, torch.int8)
-    integers = call(operators.quantize_per_token.default, value, *by)
-    return call(operators.dequantize_per_token.default, integers, *by, torch.float32)
+    quantized = call(operators.quantize_per_token.default, value, *by)
+    return call(operators.dequantize_per_token.default, quantized, *by, torch.float32)
 
 
 def packed_by_two(values: torch.Tensor, layer: str) -> torch.Tensor:
@@ -230,7 +234,7 @@ def packed_by_two(values: torch.Tensor, layer: str) -> torch.Tensor:
     """
     if values.shape[1] % 2:
         raise UsageError(
-            f"The embedding table '{layer}' of {values.shape[1]} columns cannot have two to a byte.",
+            f"The embedding '{layer}' of {values.shape[1]} columns cannot have two to a byte.",
             "Store it in int8.",
         )
     shifted = (values.to(torch.int16) + 8).to(torch.uint8)

@@ -1,4 +1,4 @@
-"""Weights as integers in groups of columns, as GPTQ, AWQ and compressed-tensors store them."""
+"""Quantized weights in groups of columns, as GPTQ, AWQ and compressed-tensors store them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
-class IntegerGrid:
+class GroupedWeight:
     """A weight matrix of a linear layer, [outputs, inputs]: real = (integer - zero) x scale.
 
     Attributes:
@@ -27,7 +27,7 @@ class IntegerGrid:
     bits: int
 
     def dequantized(self) -> NDArray[np.float32]:
-        """Return the reals that the integers stand for, float32, shape [rows, columns]."""
+        """Return the reals that the quantized weights stand for, float32, shape [rows, columns]."""
         distance = self.values.astype(np.float32) - self.zero.astype(np.float32)[:, self.group_of]
         return distance * self.scale[:, self.group_of]
 

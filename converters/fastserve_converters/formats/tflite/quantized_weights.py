@@ -1,4 +1,4 @@
-"""Writing a layer's integers into a TFLite file, in place of its float weights.
+"""Writing a layer's quantized weights into a TFLite file, in place of its float weights.
 
 FULLY_CONNECTED and EMBEDDING_LOOKUP take int8 and int4 weights with a scale for each row (LiteRT's quantization
 specification), and int4 with a float16 scale for each block of a row (`BlockwiseQuantization` of schema.fbs).
@@ -22,19 +22,19 @@ from fastserve_runtime.errors import EnvironmentFailure
 if TYPE_CHECKING:
     import torch
 
-_LEAST_BLOCK_SCALE = np.float32(2**-14)
+_MIN_BLOCK_SCALE = np.float32(2**-14)
 """The least normal float16: XNNPACK opens no file with a smaller scale, such as a block of zeros would have."""
-_LEAST_HALVED = 1024
+_MIN_HALVED = 1024
 """Smaller constants stay in float32 where the rest becomes float16: they are biases and norms."""
 
 
-def store_integers(model: Any, module: torch.nn.Module, weights: Mapping[str, QuantizedWeight]) -> None:
-    """Replace weights by integers.
+def store_quantized_weights(model: Any, module: torch.nn.Module, weights: Mapping[str, QuantizedWeight]) -> None:
+    """Replace weights by quantized ones.
 
     Args:
         model: the float model as a `ModelT`; it is changed.
         module: what it was converted from.
-        weights: names of the module's layers → integers.
+        weights: names of the module's layers → quantized weight.
 
     Raises:
         EnvironmentFailure: a layer's weights are not in the model.
@@ -66,8 +66,8 @@ def round_inputs_with_zero_points(model: Any) -> None:
 def multiply_in_float(model: Any) -> None:
     """Put a DEQUANTIZE behind the integer weights of every linear layer."""
     for graph in model.subgraphs:
-        integers = {o.inputs[1] for g, o, name in operators(model) if g is graph and name == "FULLY_CONNECTED"}
-        _dequantize(model, graph, [i for i in integers if type_name(graph.tensors[i]) in {"INT8", "INT4"}])
+        quantized = {o.inputs[1] for g, o, name in operators(model) if g is graph and name == "FULLY_CONNECTED"}
+        _dequantize(model, graph, [i for i in quantized if type_name(graph.tensors[i]) in {"INT8", "INT4"}])
 
 
 def halve_floats(model: Any) -> None:
@@ -78,7 +78,7 @@ def halve_floats(model: Any) -> None:
         halved = []
         for index, tensor in enumerate(graph.tensors):
             values = constant_of(model, tensor) if tensor.type == schema.TensorType.FLOAT32 else None
-            if values is None or values.size < _LEAST_HALVED:
+            if values is None or values.size < _MIN_HALVED:
                 continue
             model.buffers[tensor.buffer].data = _bytes(values.astype(np.float16))
             tensor.type = schema.TensorType.FLOAT16
@@ -111,7 +111,7 @@ def _store(model: Any, graph: Any, tensor: Any, weight: QuantizedWeight) -> None
 
 
 def check_symmetric(weight: QuantizedWeight) -> None:
-    """Refuse integers that LiteRT has no kernels for.
+    """Refuse quantized weights that LiteRT has no kernels for.
 
     Raises:
         EnvironmentFailure: they have zero points.
@@ -130,15 +130,15 @@ def packed(values: NDArray[np.int8]) -> NDArray[np.uint8]:
 
 
 def stored_blocks(weight: QuantizedWeight) -> tuple[NDArray[np.int8], NDArray[np.float16]]:
-    """Return integers and scales of blocks as a file holds them.
+    """Return quantized weights and scales of blocks as a file holds them.
 
     XNNPACK rounds the float16 scales of linear layers to bfloat16's eight bits; the scheme says so, and here it is done
     again where a scale was multiplied since. A block whose weights are too small for a normal float16 is rounded to the
     least one.
     """
     rows, groups = weight.scale.shape
-    scale = stored_scale(np.maximum(weight.scale, _LEAST_BLOCK_SCALE), weight.scheme)
-    grown = np.where(weight.scale < _LEAST_BLOCK_SCALE, weight.scale / scale, np.float32(1))
+    scale = stored_scale(np.maximum(weight.scale, _MIN_BLOCK_SCALE), weight.scheme)
+    grown = np.where(weight.scale < _MIN_BLOCK_SCALE, weight.scale / scale, np.float32(1))
     blocks = np.rint(weight.values.reshape(rows, groups, -1) * grown[..., None])
     return blocks.reshape(rows, -1).astype(np.int8), scale.astype(np.float16)
 

@@ -1,7 +1,7 @@
 """Leaving in float what 8-bit activations cost most, until the model is near enough to its float original.
 
-An operator is restored by taking QuantizeLinear and DequantizeLinear off its inputs, so that it multiplies the weights
-that SmoothQuant made, in float. What is worth most is found by restoring each operator alone. NNCF's own accuracy
+An operator is kept in float by taking QuantizeLinear and DequantizeLinear off its inputs, so that it multiplies the
+weights that SmoothQuant made. What is worth most is found by keeping each operator in float alone. NNCF's own accuracy
 control is of no use here: NNCF 3.4.0 puts back the weights from before SmoothQuant and leaves its factors on the input.
 """
 
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fastserve_converters.artifact import RESTORED
+from fastserve_converters.artifact import KEPT_IN_FLOAT
 from fastserve_converters.formats.onnx.quantizers import QuantizedGroup, quantized_groups
 from fastserve_converters.models.model import TracedPart
 from fastserve_converters.models.outputs import Outputs, joined_outputs
@@ -25,44 +25,44 @@ from fastserve_converters.models.samples import Samples, first, single_samples
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-LEAST_ACCURACY = 0.99
-"""Of the outputs; see `accuracy`. all-MiniLM-L6-v2 has 0.996 with nothing restored."""
-_MOST_RESTORED = 8
+MIN_ACCURACY = 0.99
+"""Of the outputs; see `accuracy`. all-MiniLM-L6-v2 has 0.996 with nothing kept in float."""
+_MAX_KEPT_IN_FLOAT = 8
 _RANKING_SAMPLES = 16
 
 
 @dataclass(frozen=True)
-class Restoration:
+class KeptInFloat:
     """What was left in float, and what for.
 
     Attributes:
-        least_accuracy: the bar that decides whether anything is restored.
+        min_accuracy: the bar that decides whether anything is kept in float.
         quantized_accuracy: with all operators quantized.
         accuracy: of what ships.
         samples: so many held-out samples both rest on.
-        restored: torch modules whose operators were left in float, those that gain most first.
+        kept_in_float: torch modules whose operators were left in float, those that gain most first.
     """
 
-    least_accuracy: float
+    min_accuracy: float
     quantized_accuracy: float
     accuracy: float
     samples: int
-    restored: tuple[str, ...]
+    kept_in_float: tuple[str, ...]
 
     def write(self, folder: Path) -> None:
         """Write it beside an artifact."""
-        (folder / RESTORED).write_text(json.dumps(asdict(self), indent=1))
+        (folder / KEPT_IN_FLOAT).write_text(json.dumps(asdict(self), indent=1))
 
 
-def restore(
+def keep_in_float(
     model: ir.Model,
     original: ir.Model,
     part: TracedPart,
     samples: Samples,
     modules: Mapping[str, str],
-    least_accuracy: float = LEAST_ACCURACY,
-) -> Restoration:
-    """Restore the operators that cost most, in place, until the accuracy is reached; at most eight groups of them.
+    min_accuracy: float = MIN_ACCURACY,
+) -> KeptInFloat:
+    """Keep the costliest operators in float, in place, until the accuracy is reached; at most eight groups of them.
 
     Args:
         model: quantized, with weights in float in front of their QuantizeLinear.
@@ -70,10 +70,10 @@ def restore(
         part: what that was exported from.
         samples: held-out inputs by name, shape [samples, ...], texts padded.
         modules: tensor → torch module, for the names of operators that no layer has.
-        least_accuracy: what the model must have on the samples; see `accuracy`.
+        min_accuracy: what the model must have on the samples; see `accuracy`.
 
     Returns:
-        What was restored. The bar may be missed still: then what was restored brought it nearest.
+        What was kept in float. The bar may be missed still: then this brought it nearest.
     """
     expected = outputs(original, part, samples)
 
@@ -83,20 +83,20 @@ def restore(
     count = len(next(iter(expected.values())))
     before = best = score(count)
     kept: list[QuantizedGroup] = []
-    if before < least_accuracy:
+    if before < min_accuracy:
         ranked = _ranked(quantized_groups(model, original, modules), lambda: score(_RANKING_SAMPLES))
-        for group in ranked[:_MOST_RESTORED]:
-            group.restore()
+        for group in ranked[:_MAX_KEPT_IN_FLOAT]:
+            group.keep_in_float()
             found = score(count)
             if not found > best:
                 group.quantize()
                 continue
             best = found
             kept.append(group)
-            if best >= least_accuracy:
+            if best >= min_accuracy:
                 break
     names = tuple(dict.fromkeys(name for group in kept for name in group.modules))
-    return Restoration(least_accuracy, before, best, count, names)
+    return KeptInFloat(min_accuracy, before, best, count, names)
 
 
 def accuracy(expected: Outputs, actual: Outputs) -> float:
@@ -129,10 +129,10 @@ def outputs(model: ir.Model, part: TracedPart, samples: Samples) -> dict[str, ND
 
 
 def _ranked(groups: Iterable[QuantizedGroup], score: Callable[[], float]) -> list[QuantizedGroup]:
-    """Return groups in the order of what restoring each alone gains, the most first."""
+    """Return groups in the order of what each gains alone in float, the most first."""
     gained: list[tuple[float, QuantizedGroup]] = []
     for group in groups:
-        group.restore()
+        group.keep_in_float()
         gained.append((score(), group))
         group.quantize()
     return [group for _, group in sorted(gained, key=lambda pair: -pair[0])]

@@ -15,34 +15,34 @@ from fastserve_converters.quantization.weights import QuantizedWeight, pair_sums
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-_MOST = 127
-_LEAST_HALF, _MOST_HALF = 2.0**-14, 65504.0
+_MAX = 127
+_MIN_HALF, _MAX_HALF = 2.0**-14, 65504.0
 """The range in which float16 has its full precision."""
 
 
-def unsigned(integers: NDArray[np.int8], bits: int) -> NDArray[np.uint8]:
+def unsigned(quantized: NDArray[np.int8], bits: int) -> NDArray[np.uint8]:
     """Move integers from the signed grid to the unsigned one that ONNX Runtime's grouped operators take."""
-    moved: NDArray[np.uint8] = (integers.astype(np.int16) + 2 ** (bits - 1)).astype(np.uint8)
+    moved: NDArray[np.uint8] = (quantized.astype(np.int16) + 2 ** (bits - 1)).astype(np.uint8)
     return moved
 
 
-def packed(integers: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
+def packed(quantized: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
     """Put two 4-bit integers into a byte along the last axis, the first in the lower half; an odd end is filled up."""
     if bits == 8:
-        return integers
-    if integers.shape[-1] % 2:
-        integers = np.concatenate([integers, np.zeros_like(integers[..., :1])], axis=-1)
-    return (integers[..., 0::2] | (integers[..., 1::2] << 4)).astype(np.uint8)
+        return quantized
+    if quantized.shape[-1] % 2:
+        quantized = np.concatenate([quantized, np.zeros_like(quantized[..., :1])], axis=-1)
+    return (quantized[..., 0::2] | (quantized[..., 1::2] << 4)).astype(np.uint8)
 
 
 def compact(scale: NDArray[np.float32]) -> NDArray[np.floating[Any]]:
     """Return scales as float16 where that loses no more than its eleven bits, else as they are."""
-    fits = bool(np.all((scale >= _LEAST_HALF) & (scale <= _MOST_HALF)))
+    fits = bool(np.all((scale >= _MIN_HALF) & (scale <= _MAX_HALF)))
     return scale.astype(np.float16) if fits else scale
 
 
 def has_one_scale_a_row(weight: QuantizedWeight) -> bool:
-    """Whether the integers can be multiplied as they are: int8, symmetric, a scale for each output channel."""
+    """Whether the quantized weights can be multiplied as they are: int8, symmetric, a scale for each output channel."""
     return weight.scheme.bits == 8 and weight.scale.shape[1] == 1 and not weight.zero_point.any()
 
 
@@ -58,12 +58,12 @@ class Initializers:
 
         return self._register(name, ir.tensor(np.asarray(array, order="C"), name=name))
 
-    def add_nibbles(self, name: str, integers: NDArray[np.uint8]) -> ir.Value:
+    def add_nibbles(self, name: str, quantized: NDArray[np.uint8]) -> ir.Value:
         """Add integers of 0..15 as UINT4."""
         import onnx_ir as ir
 
-        content = packed(integers.reshape(-1), 4)
-        tensor = ir.PackedTensor(content, ir.DataType.UINT4, shape=ir.Shape(integers.shape), name=name)
+        content = packed(quantized.reshape(-1), 4)
+        tensor = ir.PackedTensor(content, ir.DataType.UINT4, shape=ir.Shape(quantized.shape), name=name)
         return self._register(name, tensor)
 
     def _register(self, name: str, tensor: Any) -> ir.Value:
@@ -116,7 +116,7 @@ def int8_matrix(
     import onnx_ir as ir
 
     rows, columns = weight.values.shape
-    limit = scheme.pair_limit or 2 * _MOST
+    limit = scheme.pair_limit or 2 * _MAX
     if weight.scheme.bits == 8:
         is_kept = has_one_scale_a_row(weight) and factors is None and pair_sums(weight.values).max() <= limit
         reals = weight.dequantized() if factors is None else weight.dequantized() * factors
@@ -141,12 +141,12 @@ def int8_matrix(
         scaled = tape.op("Mul", [scaled, initializers.add(f"{name}.factors", by_group)])
     shape = initializers.add(f"{name}.shape", np.array([rows, columns], np.int64))
     flat = tape.op("Reshape", [tape.op("Round", [scaled]), shape])
-    integers = tape.op("Cast", [tape.op("Clip", [flat, *_limits(initializers)])], {"to": ir.DataType.INT8})
-    return Int8Matrix(tape.op("Transpose", [integers], {"perm": [1, 0]}), scale)
+    quantized = tape.op("Cast", [tape.op("Clip", [flat, *_limits(initializers)])], {"to": ir.DataType.INT8})
+    return Int8Matrix(tape.op("Transpose", [quantized], {"perm": [1, 0]}), scale)
 
 
 def _scale_of_loaded(weight: QuantizedWeight, factors: NDArray[np.float32] | None, limit: int) -> NDArray[np.float32]:
-    """Return the scale of each row whose integers, as they are once ONNX Runtime has loaded them, keep to a limit.
+    """Return the scale of each row whose values, as they are once ONNX Runtime has loaded them, keep to a limit.
 
     Args:
         weight: of fewer than eight bits.
@@ -161,13 +161,13 @@ def _scale_of_loaded(weight: QuantizedWeight, factors: NDArray[np.float32] | Non
 
     def loaded(scale: NDArray[np.float32]) -> NDArray[np.float32]:
         scaled = centred * compact(weight.scale / scale[:, None])[..., None].astype(np.float32)
-        integers = np.rint(scaled if factors is None else scaled * factors)
-        return np.clip(integers.reshape(rows, columns), -_MOST, _MOST)
+        quantized = np.rint(scaled if factors is None else scaled * factors)
+        return np.clip(quantized.reshape(rows, columns), -_MAX, _MAX)
 
-    least = np.maximum(np.abs(reals).max(axis=(1, 2)) / _MOST, np.float32(1e-12)).astype(np.float32)
-    return widened(least, limit, loaded)
+    minimum = np.maximum(np.abs(reals).max(axis=(1, 2)) / _MAX, np.float32(1e-12)).astype(np.float32)
+    return widened(minimum, limit, loaded)
 
 
 def _limits(initializers: Initializers) -> list[ir.Value]:
     """The ends of int8: a compact scale may be rounded up past them."""
-    return [initializers.add(f"int8{end:+d}", np.array(end, np.float32)) for end in (-_MOST, _MOST)]
+    return [initializers.add(f"int8{end:+d}", np.array(end, np.float32)) for end in (-_MAX, _MAX)]

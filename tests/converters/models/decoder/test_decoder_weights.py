@@ -1,4 +1,4 @@
-"""Which scheme each layer of a decoder gets, and which integers."""
+"""Which scheme each layer of a decoder gets, and which quantized weights."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 from fastserve_converters.formats.onnx.decoder import PRECISIONS
 from fastserve_converters.models.cached_part import CachedPart
-from fastserve_converters.models.decoder.own_integers import own_integers
+from fastserve_converters.models.decoder.own_quantized_weights import own_quantized_weights
 from fastserve_converters.models.decoder.reading import read_decoder
 from fastserve_converters.models.layer_groups import weight_of
 from fastserve_converters.precisions import FP32, Precision, WeightScheme
@@ -22,7 +22,7 @@ from fastserve_runtime.errors import EnvironmentFailure, UsageError
 from random_decoders import CONFIGS, random_decoder
 
 LINEAR, TABLE = WeightScheme(4, 32), WeightScheme(8, 32)
-PLAN = Precision(LINEAR, TABLE, "dynamic-int8")
+PRECISION_SPEC = Precision(LINEAR, TABLE, "dynamic-int8")
 TOKENS = np.random.default_rng(0).integers(0, 256, (4, 16)).astype(np.int32)
 
 
@@ -32,25 +32,25 @@ def form_of(kind: str):
     return read_decoder(random_decoder(config), 32)
 
 
-def assigned(form, plan, given=None):
-    return assignment(CachedPart(form), plan, given)
+def assigned(form, precision_spec, given=None):
+    return assignment(CachedPart(form), precision_spec, given)
 
 
-def weights_of(form, plan, source=None):
+def weights_of(form, precision_spec, source=None):
     part = CachedPart(form)
     return quantized_weights(
         part,
-        assignment(part, plan),
-        plan.rounding,
+        assignment(part, precision_spec),
+        precision_spec.rounding,
         rounder=lambda: Rounder(part, {"input_ids": TOKENS}),
-        stored=lambda: own_integers(form, source),
+        stored=lambda: own_quantized_weights(form, source),
     )
 
 
 @pytest.mark.parametrize(("kind", "tables"), [("llama", ["embedding", "head"]), ("gpt-2", ["embedding"])])
 def test_the_head_has_the_tables_scheme_and_positions_stay_in_float(kind: str, tables: list[str]) -> None:
     form = form_of(kind)
-    found = assigned(form, PLAN)
+    found = assigned(form, PRECISION_SPEC)
     assert [name for name in found if not name.startswith("blocks.")] == tables
     assert {found[name] for name in tables} == {TABLE}
     blocks = {name for name, m in form.named_modules() if isinstance(m, torch.nn.Linear) and name != "head"}
@@ -85,63 +85,63 @@ def test_a_mixed_precision_gives_each_layer_its_own(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["llama", "llama-tied-biased"])
-def test_integers_are_rounded_to_nearest_unless_the_precision_says_otherwise(kind: str) -> None:
+def test_quantized_weights_are_rounded_to_nearest_unless_the_precision_says_otherwise(kind: str) -> None:
     form = form_of(kind)
-    schemes = assigned(form, PLAN)
-    nearest = weights_of(form, PLAN)
+    schemes = assigned(form, PRECISION_SPEC)
+    nearest = weights_of(form, PRECISION_SPEC)
     assert nearest.keys() == schemes.keys()
     for name, weight in nearest.items():
         expected = quantize_nearest(weight_of(form, name).numpy(), schemes[name])
         np.testing.assert_array_equal(weight.values, expected.values)
-    gptq = weights_of(form, replace(PLAN, rounding="gptq"))
+    gptq = weights_of(form, replace(PRECISION_SPEC, rounding="gptq"))
     differing = {name for name in schemes if not np.array_equal(gptq[name].values, nearest[name].values)}
     # Eight bits lose next to nothing either way.
     assert differing == {name for name, scheme in schemes.items() if scheme.bits == 4}
 
 
-@pytest.mark.parametrize(("kind", "is_table_rounded"), [("llama", False), ("llama-tied-biased", True)])
-def test_a_table_of_four_bits_is_rounded_for_the_head_that_it_is(kind: str, is_table_rounded: bool) -> None:
+@pytest.mark.parametrize(("kind", "is_embedding_rounded"), [("llama", False), ("llama-tied-biased", True)])
+def test_a_table_of_four_bits_is_rounded_for_the_head_that_it_is(kind: str, is_embedding_rounded: bool) -> None:
     form = form_of(kind)
-    plan = Precision(LINEAR, LINEAR, "dynamic-int8", rounding="gptq")
-    found = weights_of(form, plan)
+    precision_spec = Precision(LINEAR, LINEAR, "dynamic-int8", rounding="gptq")
+    found = weights_of(form, precision_spec)
     nearest = quantize_nearest(weight_of(form, "embedding").numpy(), LINEAR)
-    assert np.array_equal(found["embedding"].values, nearest.values) is not is_table_rounded
-    assert ("head" in found) is not is_table_rounded
+    assert np.array_equal(found["embedding"].values, nearest.values) is not is_embedding_rounded
+    assert ("head" in found) is not is_embedding_rounded
 
 
 def test_gptq_needs_no_data_where_nothing_has_four_bits() -> None:
     form = form_of("llama")
-    plan = Precision(TABLE, TABLE, "dynamic-int8", rounding="gptq")
-    assert weights_of(form, plan)
+    precision_spec = Precision(TABLE, TABLE, "dynamic-int8", rounding="gptq")
+    assert weights_of(form, precision_spec)
 
 
-def test_a_checkpoint_of_floats_has_no_integers_of_its_own() -> None:
+def test_a_checkpoint_of_floats_has_no_quantized_weights_of_its_own() -> None:
     form = form_of("llama")
-    plan = PRECISIONS["source"]
+    precision_spec = PRECISIONS["source"]
     with pytest.raises(UsageError, match="this one has floats") as failure:
-        weights_of(form, plan)
+        weights_of(form, precision_spec)
     assert "GGUF" in failure.value.remedy
 
 
-def test_a_file_without_a_layer_of_integers_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastserve_converters.models.decoder.gguf_grids.gguf_grids", lambda *_: {})
+def test_a_file_without_a_layer_of_quantized_weights_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastserve_converters.models.decoder.gguf_weights.gguf_weights", lambda *_: {})
     form = form_of("llama")
-    plan = PRECISIONS["source"]
-    with pytest.raises(UsageError, match=r"No layer of 'model-f16\.gguf' has integers"):
-        weights_of(form, plan, Path("somewhere/model-f16.gguf"))
+    precision_spec = PRECISIONS["source"]
+    with pytest.raises(UsageError, match=r"No layer of 'model-f16\.gguf' has quantized weights"):
+        weights_of(form, precision_spec, Path("somewhere/model-f16.gguf"))
 
 
-def test_a_files_own_integers_are_kept_and_the_rest_is_rounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_files_own_quantized_weights_are_kept_and_the_rest_is_rounded(monkeypatch: pytest.MonkeyPatch) -> None:
     form = form_of("llama")
     own = quantize_nearest(weight_of(form, "blocks.0.attention.qkv").numpy(), WeightScheme(4, 32, symmetric=False))
-    grids = {"blocks.0.attention.qkv": own}
-    monkeypatch.setattr("fastserve_converters.models.decoder.gguf_grids.gguf_grids", lambda *_: grids)
-    plan = PRECISIONS["source"]
-    schemes = assigned(form, plan)
-    found = weights_of(form, plan, Path("model.gguf"))
+    found_weights = {"blocks.0.attention.qkv": own}
+    monkeypatch.setattr("fastserve_converters.models.decoder.gguf_weights.gguf_weights", lambda *_: found_weights)
+    precision_spec = PRECISIONS["source"]
+    schemes = assigned(form, precision_spec)
+    found = weights_of(form, precision_spec, Path("model.gguf"))
     assert found["blocks.0.attention.qkv"] is own
     assert found.keys() == schemes.keys()
-    assert found["head"].scheme == plan.embedding
+    assert found["head"].scheme == precision_spec.embedding
 
 
 def test_a_weight_that_is_not_finite_is_named() -> None:
@@ -149,4 +149,4 @@ def test_a_weight_that_is_not_finite_is_named() -> None:
     with torch.no_grad():
         form.layers[1].attention.output.weight[0, 0] = float("nan")
     with pytest.raises(EnvironmentFailure, match=r"weight of the layer 'blocks\.1\.attention\.output'"):
-        weights_of(form, PLAN)
+        weights_of(form, PRECISION_SPEC)

@@ -1,4 +1,4 @@
-"""The integers of a GGUF file as its model's layers have them, so that nothing is rounded twice.
+"""The quantized weights of a GGUF file as its model's layers have them, so that nothing is rounded twice.
 
 Types are those of `ggml-quants.h`: Q4_0 and Q8_0 are scale x integer in groups of 32 columns, Q4_1 is scale x integer +
 minimum; scales and minima are float16.
@@ -30,7 +30,7 @@ _FEED_FORWARD = {f"feed_forward.{name}": (f"ffn_{name}",) for name in ("gate", "
 
 
 @dataclass(frozen=True)
-class _Grid:
+class _BlockLayout:
     """How a type's blocks are laid out: scale, minimum if any, integers."""
 
     scheme: WeightScheme
@@ -43,12 +43,12 @@ class _Grid:
         size = reals * _HALF_BYTES + _GROUP * self.scheme.bits // 8
         parted = blocks.reshape(rows, -1, size)
         halves = np.ascontiguousarray(parted[..., : reals * _HALF_BYTES]).view("<f2").astype(np.float32)
-        integers = parted[..., reals * _HALF_BYTES :]
+        quantized = parted[..., reals * _HALF_BYTES :]
         if self.scheme.bits == 4:
             # The first half of a group lies in the low nibbles, the second in the high ones.
-            values = np.concatenate([integers & 0x0F, integers >> 4], axis=-1).astype(np.int8) - np.int8(8)
+            values = np.concatenate([quantized & 0x0F, quantized >> 4], axis=-1).astype(np.int8) - np.int8(8)
         else:
-            values = np.ascontiguousarray(integers).view(np.int8)
+            values = np.ascontiguousarray(quantized).view(np.int8)
         return QuantizedWeight(
             values=values.reshape(rows, -1),
             scale=halves[..., 0],
@@ -58,19 +58,19 @@ class _Grid:
         )
 
 
-_GRIDS: Mapping[str, _Grid] = {
-    "Q4_0": _Grid(WeightScheme(4, _GROUP, scale="float16"), 0),
-    # Its integers count from the minimum upwards: from 0, which is -8 here.
-    "Q4_1": _Grid(WeightScheme(4, _GROUP, scale="float16", minimum=True), -8),
-    "Q8_0": _Grid(WeightScheme(8, _GROUP, scale="float16"), 0),
+_BLOCK_LAYOUTS: Mapping[str, _BlockLayout] = {
+    "Q4_0": _BlockLayout(WeightScheme(4, _GROUP, scale="float16"), 0),
+    # Its quantized weights count from the minimum upwards: from 0, which is -8 here.
+    "Q4_1": _BlockLayout(WeightScheme(4, _GROUP, scale="float16", minimum=True), -8),
+    "Q8_0": _BlockLayout(WeightScheme(8, _GROUP, scale="float16"), 0),
 }
 
 
-def gguf_grids(file: Path, form: DecoderForm) -> dict[str, QuantizedWeight]:
-    """Return the integers of every layer that has them on a grid that can be kept.
+def gguf_weights(file: Path, form: DecoderForm) -> dict[str, QuantizedWeight]:
+    """Return the quantized weights of every layer that has some that can be kept.
 
-    A layer counts if its integers stand for its weights to the last bit; others are left out, as are those of other
-    types, or of parts of several types. A head that is tied to the embedding is the embedding's.
+    A layer counts if its quantized weights stand for its weights to the last bit; others are left out, as are those of
+    other types, or of parts of several types. A head that is tied to the embedding is the embedding's.
 
     Args:
         file: the GGUF file.
@@ -85,7 +85,7 @@ def gguf_grids(file: Path, form: DecoderForm) -> dict[str, QuantizedWeight]:
     found = {}
     for layer, names in _stored_names(form, header).items():
         tensors = [header.tensors.get(f"{name}.weight") for name in names]
-        weight = _joined_grid(config, [t for t in tensors if t is not None])
+        weight = _joined_rows(config, [t for t in tensors if t is not None])
         if weight is not None and weight.is_exactly(weight_of(form, layer).numpy()):
             found[layer] = weight
     return found
@@ -106,15 +106,15 @@ def _stored_names(form: DecoderForm, header: GgufHeader) -> dict[str, tuple[str,
     return names
 
 
-def _joined_grid(config: Mapping[str, Any], tensors: Sequence[StoredTensor]) -> QuantizedWeight | None:
-    """Return the rows of several tensors below each other, or None where they have no common grid."""
+def _joined_rows(config: Mapping[str, Any], tensors: Sequence[StoredTensor]) -> QuantizedWeight | None:
+    """Return the rows of several tensors below each other, or None where they have no common type."""
     kinds = {tensor.kind for tensor in tensors}
-    if len(kinds) != 1 or not kinds <= set(_GRIDS):
+    if len(kinds) != 1 or not kinds <= set(_BLOCK_LAYOUTS):
         return None
-    grid = _GRIDS[kinds.pop()]
+    layout = _BLOCK_LAYOUTS[kinds.pop()]
     blocks = []
     for tensor in tensors:
         stored = stored_blocks(tensor)
         order = original_rows(tensor.name, config)
         blocks.append(stored if order is None else stored[order])
-    return grid.read(np.concatenate(blocks))
+    return layout.read(np.concatenate(blocks))

@@ -10,13 +10,13 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from fastserve_converters.layer_map import Place, innermost_module
+from fastserve_converters.layer_map import ProgramNode, innermost_module
 
 if TYPE_CHECKING:
     import torch
 
 RESHAPED = "view"
-"""The one kind of place that computes nothing."""
+"""The one kind of node that computes nothing."""
 _MOVING = frozenset(
     {
         "alias", "cat", "chunk", "clone", "contiguous", "detach", "dropout", "expand", "flatten", "getitem", "permute",
@@ -28,7 +28,7 @@ _ONE_NAME = {"rsub": "sub", "reshape": RESHAPED, "_softmax": "softmax", "native_
 
 
 def operator_kind(target: str) -> str:
-    """Return what a place is called after: `linear` of `aten.linear.default`."""
+    """Return what a node is called after: `linear` of `aten.linear.default`."""
     parts = target.split(".")
     name = parts[1] if len(parts) > 1 and parts[0] == "aten" else parts[-1]
     return _ONE_NAME.get(name, name)
@@ -47,8 +47,8 @@ def module_of(node: torch.fx.Node, modules: Collection[str]) -> str | None:
     return innermost_module(scopes, modules)
 
 
-def program_places(graph_module: torch.fx.GraphModule, modules: Collection[str]) -> dict[torch.fx.Node, Place]:
-    """Return the places of an unlifted program, in its order.
+def nodes_of_program(graph_module: torch.fx.GraphModule, modules: Collection[str]) -> dict[torch.fx.Node, ProgramNode]:
+    """Return the nodes of an unlifted program, in its order.
 
     Args:
         graph_module: the program; nodes carry their values' shapes.
@@ -60,11 +60,11 @@ def program_places(graph_module: torch.fx.GraphModule, modules: Collection[str])
     return dict(zip((node for node, *_ in found), numbered((m, kind) for _, m, kind in found), strict=True))
 
 
-def numbered(pairs: Iterator[tuple[str, str]]) -> Iterator[Place]:
-    """Return places for (module, operator) in the order of the program."""
+def numbered(pairs: Iterator[tuple[str, str]]) -> Iterator[ProgramNode]:
+    """Return nodes for (module, operator) in the order of the program."""
     calls: Counter[tuple[str, str]] = Counter()
     for module, operator in pairs:
-        yield Place(module, operator, calls[module, operator])
+        yield ProgramNode(module, operator, calls[module, operator])
         calls[module, operator] += 1
 
 

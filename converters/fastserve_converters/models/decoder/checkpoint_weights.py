@@ -1,4 +1,4 @@
-"""The integers of a quantized checkpoint as a decoder's layers have them, so that nothing is rounded twice."""
+"""The quantized weights of a quantized checkpoint as a decoder's layers have them, so that nothing is rounded twice."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from fastserve_converters.checkpoints.quantized.integer_grid import IntegerGrid
+from fastserve_converters.checkpoints.quantized.grouped_weight import GroupedWeight
 from fastserve_converters.checkpoints.quantized.weights import StoredLayers
 from fastserve_converters.models.decoder.form import DecoderForm
 from fastserve_converters.models.layer_groups import weight_of
@@ -22,15 +22,15 @@ _PARTS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "feed_forward.up": (("mlp.up_proj",), ("mlp.c_fc",)),
     "feed_forward.down": (("mlp.down_proj",), ("mlp.c_proj",)),
 }
-_MOST_GROUP, _LEAST_GROUP = 256, 16
+_MAX_GROUP, _MIN_GROUP = 256, 16
 _HEAD = "lm_head"
 
 
-def checkpoint_grids(layers: StoredLayers, form: DecoderForm) -> dict[str, QuantizedWeight]:
-    """Return the integers of every layer that has them in groups of neighbouring columns.
+def checkpoint_weights(layers: StoredLayers, form: DecoderForm) -> dict[str, QuantizedWeight]:
+    """Return the quantized weights of every layer that has them in groups of neighbouring columns.
 
-    A layer counts if its integers stand for its weights to the last bit. Groups that an engine has no operator for are
-    cut into smaller ones, which share a scale; integers of fewer than 4 bits are stored as ones of 4.
+    A layer counts if its quantized weights stand for its weights to the last bit. Groups that an engine has no operator
+    for are cut into smaller ones, which share a scale; integers of fewer than 4 bits are stored as ones of 4.
 
     Args:
         layers: of the checkpoint.
@@ -39,15 +39,17 @@ def checkpoint_grids(layers: StoredLayers, form: DecoderForm) -> dict[str, Quant
     Raises:
         UsageError: a layer cannot be read.
     """
-    grids: dict[str, IntegerGrid] = {}
+    found_weights: dict[str, GroupedWeight] = {}
     for name, weight in layers.quantized():
-        if isinstance(weight, IntegerGrid):
+        if isinstance(weight, GroupedWeight):
             match = _PLACE.search(name)
             short = ".".join(name.split(".")[-2:])
-            grids[f"{match.group(1)}.{short}" if match else name] = weight
+            found_weights[f"{match.group(1)}.{short}" if match else name] = weight
     found = {}
     for layer, candidates in _candidates(form):
-        parts = next(([grids[n] for n in names] for names in candidates if all(n in grids for n in names)), None)
+        parts = next(
+            ([found_weights[n] for n in names] for names in candidates if all(n in found_weights for n in names)), None
+        )
         joined = None if parts is None else _joined(parts)
         if joined is not None and joined.is_exactly(weight_of(form, layer).numpy()):
             found[layer] = joined
@@ -64,8 +66,8 @@ def _candidates(form: DecoderForm) -> list[tuple[str, list[tuple[str, ...]]]]:
     return found if form.is_tied else [*found, ("head", [(_HEAD,)])]
 
 
-def _joined(parts: Sequence[IntegerGrid]) -> QuantizedWeight | None:
-    """Return the rows of several layers below each other, or None where they have no common grid of neighbours."""
+def _joined(parts: Sequence[GroupedWeight]) -> QuantizedWeight | None:
+    """Return the rows of several layers below each other, or None where they have no common groups of neighbours."""
     sizes = {_group_size(part) for part in parts}
     bits = {part.bits for part in parts}
     columns = {part.values.shape[1] for part in parts}
@@ -84,12 +86,12 @@ def _joined(parts: Sequence[IntegerGrid]) -> QuantizedWeight | None:
     return QuantizedWeight(values.astype(np.int8), np.ascontiguousarray(scale), zero.astype(np.int8), scheme)
 
 
-def _group_size(grid: IntegerGrid) -> int | None:
+def _group_size(weight: GroupedWeight) -> int | None:
     """Return the largest power of two of columns that lie in one group each, or None where groups are no neighbours."""
-    columns = len(grid.group_of)
-    size = _MOST_GROUP
-    while size >= _LEAST_GROUP:
-        if columns % size == 0 and bool((grid.group_of.reshape(-1, size) == grid.group_of[::size, None]).all()):
+    columns = len(weight.group_of)
+    size = _MAX_GROUP
+    while size >= _MIN_GROUP:
+        if columns % size == 0 and bool((weight.group_of.reshape(-1, size) == weight.group_of[::size, None]).all()):
             return size
         size //= 2
     return None

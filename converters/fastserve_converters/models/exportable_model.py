@@ -66,7 +66,7 @@ class TokenTypeRows(torch.nn.Module):
         return self.first + types.to(torch.float32).unsqueeze(-1) * self.difference
 
 
-class EdgeForm(torch.nn.Module):
+class ExportableModel(torch.nn.Module):
     """An encoder, with its head, for sequences up to a length and batches of one."""
 
     def __init__(
@@ -121,7 +121,7 @@ class EdgeForm(torch.nn.Module):
         return values
 
 
-def build_edge_form(model: torch.nn.Module, checkpoint: Checkpoint, length: int) -> EdgeForm:
+def build_exportable_model(model: torch.nn.Module, checkpoint: Checkpoint, length: int) -> ExportableModel:
     """Rewrite a loaded model in place. Take the reference's outputs before.
 
     Args:
@@ -131,43 +131,43 @@ def build_edge_form(model: torch.nn.Module, checkpoint: Checkpoint, length: int)
     """
     head = checkpoint.sentence_head
     pooling = build_sentence_pooling(checkpoint.root, head, length) if head else None
-    edge_form = EdgeForm(model, checkpoint, length, pooling).eval()
-    edge_form.mask_penalty = sufficient_penalty(edge_form, embedding_rows(model), length)
-    return edge_form
+    exportable_model = ExportableModel(model, checkpoint, length, pooling).eval()
+    exportable_model.mask_penalty = sufficient_penalty(exportable_model, embedding_rows(model), length)
+    return exportable_model
 
 
-def sufficient_penalty(edge_form: EdgeForm, vocabulary: int, length: int) -> float:
+def sufficient_penalty(exportable_model: ExportableModel, vocabulary: int, length: int) -> float:
     """Return the first of `MASK_PENALTIES` with which padding changes nothing; the last where none is enough.
 
     Seen on made-up texts, always the same, so that every job makes the same form; real texts prove it.
 
     Args:
-        edge_form: the rewritten model.
+        exportable_model: the rewritten model.
         vocabulary: how many ids it knows.
         length: tokens a sequence, at most.
     """
     generator = np.random.default_rng(0)
-    samples = [sample_inputs(length, max(1, length // part), edge_form.more_inputs) for part in (2, 4)]
+    samples = [sample_inputs(length, max(1, length // part), exportable_model.more_inputs) for part in (2, 4)]
     inputs = {name: torch.from_numpy(np.concatenate([s[name] for s in samples])) for name in samples[0]}
     ids = generator.integers(0, vocabulary, inputs["input_ids"].shape, dtype=np.int32)
     inputs["input_ids"] = torch.from_numpy(ids)
     for penalty in MASK_PENALTIES:
-        edge_form.mask_penalty = penalty
-        if _shown_padding(edge_form, inputs) <= TOLERANCE:
+        exportable_model.mask_penalty = penalty
+        if _shown_padding(exportable_model, inputs) <= TOLERANCE:
             return penalty
     return MASK_PENALTIES[-1]
 
 
-def _shown_padding(edge_form: EdgeForm, inputs: Mapping[str, torch.Tensor]) -> float:
+def _shown_padding(exportable_model: ExportableModel, inputs: Mapping[str, torch.Tensor]) -> float:
     """Return the largest difference that padding makes, relative to the largest output where that is above 1."""
     largest = 0.0
     with torch.no_grad():
         for row, mask in enumerate(inputs["attention_mask"]):
             counted = int(mask.sum())
             one = {name: value[row : row + 1] for name, value in inputs.items()}
-            alone = edge_form(**{name: value[:, :counted] for name, value in one.items()})
-            padded = edge_form(**one)
-            for output in edge_form.outputs:
+            alone = exportable_model(**{name: value[:, :counted] for name, value in one.items()})
+            padded = exportable_model(**one)
+            for output in exportable_model.outputs:
                 wanted, found = alone[output.name][0], padded[output.name][0]
                 found = found[:counted] if output.by_token else found
                 difference = float((found - wanted).abs().max()) / max(1.0, float(wanted.abs().max()))
@@ -194,13 +194,13 @@ def fold_embeddings(model: torch.nn.Module, checkpoint: Checkpoint, length: int)
                 module.token_type_embeddings = ConstantRows(types.weight[:1].detach().clone()[None])
 
 
-def prove_equal(edge_form: EdgeForm, inputs: Tensors, reference: Tensors) -> float:
-    """Compare the edge form with the original's outputs on real inputs and return the largest difference.
+def prove_equal(exportable_model: ExportableModel, inputs: Tensors, reference: Tensors) -> float:
+    """Compare the exportable model with the original's outputs on real inputs and return the largest difference.
 
     Hidden states of padding are not compared: the families differ in what they compute there, and nobody reads it.
 
     Args:
-        edge_form: the rewritten model.
+        exportable_model: the rewritten model.
         inputs: by name, shape [n, length].
         reference: the original's outputs by name, shape [n, ...].
 
@@ -209,13 +209,14 @@ def prove_equal(edge_form: EdgeForm, inputs: Tensors, reference: Tensors) -> flo
         UsageError: they do so only with padding, which attention scores as large as the model's outweigh.
     """
     scales = {name: max(1.0, float(values.abs().max())) for name, values in reference.items()}
-    differences = _differences(edge_form, inputs, reference)
+    differences = _differences(exportable_model, inputs, reference)
     largest = max(differences.values(), default=0.0)
     if not are_within(differences, scales, TOLERANCE):
-        if are_within(_differences(edge_form, inputs, reference, cut_padding=True), scales, TOLERANCE):
+        if are_within(_differences(exportable_model, inputs, reference, cut_padding=True), scales, TOLERANCE):
             raise UsageError(
-                f"The model's attention scores are so large that padding, masked by {edge_form.mask_penalty:g}, is not "
-                f"hidden beside them: outputs with and without padding differ by {largest:.2g}.",
+                f"The model's attention scores are so large that padding, masked by "
+                f"{exportable_model.mask_penalty:g}, is not hidden beside them: outputs with and without padding "
+                f"differ by {largest:.2g}.",
                 "Such weights are rare in trained models; check them, or train with a limit on their size.",
             )
         remedy = "This architecture is not handled right; please report it with the checkpoint's config."
@@ -224,13 +225,13 @@ def prove_equal(edge_form: EdgeForm, inputs: Tensors, reference: Tensors) -> flo
 
 
 def _differences(
-    edge_form: EdgeForm, inputs: Tensors, reference: Tensors, *, cut_padding: bool = False
+    exportable_model: ExportableModel, inputs: Tensors, reference: Tensors, *, cut_padding: bool = False
 ) -> dict[str, float]:
-    return largest_differences(_pairs(edge_form, inputs, reference, cut_padding=cut_padding))
+    return largest_differences(_pairs(exportable_model, inputs, reference, cut_padding=cut_padding))
 
 
 def _pairs(
-    edge_form: EdgeForm, inputs: Tensors, reference: Tensors, *, cut_padding: bool
+    exportable_model: ExportableModel, inputs: Tensors, reference: Tensors, *, cut_padding: bool
 ) -> Iterator[tuple[Tensors, Tensors]]:
     """Give the outputs of each text beside the original's, those by token without their padding."""
     for row in range(len(inputs["attention_mask"])):
@@ -238,9 +239,9 @@ def _pairs(
         if not bool(mask.any()):  # an empty text, to which the tokenizer adds nothing: nobody can say what it gives
             continue
         counted = int(mask.sum()) if cut_padding else mask.shape[1]
-        actual = edge_form(**{name: value[row : row + 1, :counted] for name, value in inputs.items()})
+        actual = exportable_model(**{name: value[row : row + 1, :counted] for name, value in inputs.items()})
         expected = {name: values[row] for name, values in reference.items()}
-        own = {o.name: actual[o.name][0] for o in edge_form.outputs}
-        for name in (o.name for o in edge_form.outputs if o.by_token):
+        own = {o.name: actual[o.name][0] for o in exportable_model.outputs}
+        for name in (o.name for o in exportable_model.outputs if o.by_token):
             expected[name], own[name] = expected[name][mask[0] > 0], own[name][mask[0, :counted] > 0]
         yield expected, own
