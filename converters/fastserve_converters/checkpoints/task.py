@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from fastserve_converters.columns import Columns
 from fastserve_runtime.bundle.axes import TOKENS
 from fastserve_runtime.conformance.quality import Quality
 from fastserve_runtime.plugins import PartFolder
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fastserve_converters.checkpoints.checkpoint import Checkpoint
-    from fastserve_converters.data import Columns, LabelKind, Sample
+    from fastserve_converters.data import LabelKind, Sample
     from fastserve_runtime.conformance.comparison import Comparison
     from fastserve_runtime.preprocessors.text import Windows
 
@@ -113,8 +114,6 @@ class Task(Protocol):
 
 def usual_columns(task: Task) -> Columns:
     """Return what the columns of a task's data are called, where the user names no others: its `COLUMNS`, if any."""
-    from fastserve_converters.data.samples import Columns
-
     own: Columns | None = getattr(task, "COLUMNS", None)
     return Columns() if own is None else own
 

@@ -39,11 +39,12 @@ def find_task(config: Mapping[str, Any], family: Family, weights: Collection[str
     head = _task_of_weights(tasks, family, weights)
     found = head if architecture is None and head else _task_of_name(tasks, architecture or _unnamed(config))
     if wanted != AUTO:
-        return FoundTask(_checked(tasks, architecture or _unnamed(config), found, head, wanted))
+        return FoundTask(_checked(tasks, family, architecture or _unnamed(config), found, head, wanted))
     if found is None:
         raise UsageError(
             f"The checkpoint's architecture {architecture} has a head that is not supported.",
-            f"Supported are heads for {', '.join(tasks)}; its encoder alone is exported with {_anyway(tasks)}.",
+            f"Supported are heads for {', '.join(_fitting(tasks, family))}; "
+            f"its encoder alone is exported with {_anyway(tasks)}.",
         )
     if tasks[found].IN_ANY_MODEL:
         _refuse_head_unspoken_of(tasks, architecture, head, weights)
@@ -70,12 +71,17 @@ def _task_of_name(tasks: Mapping[str, Task], architecture: str) -> str | None:
 
 def _task_of_weights(tasks: Mapping[str, Task], family: Family, weights: Collection[str]) -> str | None:
     """Return the task whose head the weights have; decoders may have theirs in their embedding."""
-    fitting = {name: task for name, task in tasks.items() if family.model == task.MODEL}
+    fitting = _fitting(tasks, family)
     for name, task in fitting.items():
         for parts in getattr(task, "HEAD_WEIGHTS", ()):
             if all(_is_among(part, weights) for part in parts):
                 return name
     return next(iter(fitting)) if family.generates else None
+
+
+def _fitting(tasks: Mapping[str, Task], family: Family) -> dict[str, Task]:
+    """Return the tasks for models of the family's kind."""
+    return {name: task for name, task in tasks.items() if family.model == task.MODEL}
 
 
 def _is_among(part: str, weights: Collection[str]) -> bool:
@@ -84,9 +90,13 @@ def _is_among(part: str, weights: Collection[str]) -> bool:
     return any(weight.endswith(part) or weight == part[1:] for weight in weights)
 
 
-def _checked(tasks: Mapping[str, Task], architecture: str, found: str | None, head: str | None, wanted: str) -> str:
+def _checked(
+    tasks: Mapping[str, Task], family: Family, architecture: str, found: str | None, head: str | None, wanted: str
+) -> str:
     if wanted not in tasks:
-        raise UsageError(f"The task '{wanted}' is not supported.", f"Supported are: {', '.join(tasks)}.")
+        raise UsageError(
+            f"The task '{wanted}' is not supported.", f"Supported are: {', '.join(_fitting(tasks, family))}."
+        )
     if wanted not in (found, head) and not tasks[wanted].IN_ANY_MODEL:
         raise UsageError(
             f"The checkpoint is a {architecture}, which has no head for {wanted}.",

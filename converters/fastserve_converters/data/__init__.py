@@ -4,14 +4,13 @@ A kind of file is one module here: `delimited`, `json_file`, `parquet`, `plain_t
 every value is the text that the file spells; nothing is guessed from it. `samples` makes samples of tables.
 """
 
+from fastserve_converters.columns import DEFAULT_LABEL_COLUMN, Columns
 from fastserve_converters.data.labels import Answers, ClassLabels, Label, LabelKind, LabelSets, Numbers
 from fastserve_converters.data.pairs import unused_texts
 from fastserve_converters.data.samples import (
-    DEFAULT_LABEL_COLUMN,
     DEFAULT_TEXTS,
     MIN_EVALUATION,
     MIN_TEXTS,
-    Columns,
     Sample,
     read_samples,
     read_tables,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, cast
 
+from fastserve_converters.columns import DEFAULT_LABEL_COLUMN, Columns
 from fastserve_converters.data.labels import ClassLabels, Label, LabelKind, has_labels, labels_of
 from fastserve_converters.data.pairs import pairs_of
 from fastserve_converters.data.plain_text import COLUMN
@@ -18,7 +19,6 @@ from fastserve_runtime.errors import EnvironmentFailure, UsageError
 MIN_TEXTS = 4
 MIN_EVALUATION = 200
 """Fewer judge a model too roughly; see `splitting`."""
-DEFAULT_LABEL_COLUMN = "label"
 DEFAULT_TEXTS = Path(__file__).parent.parent / "texts" / "default_texts.jsonl"
 READERS: Mapping[str, str] = {
     ".csv": "delimited",
@@ -30,27 +30,6 @@ READERS: Mapping[str, str] = {
     ".txt": "plain_text",
 }
 """Ending of a file's name → the module here that reads it."""
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Which columns of the data are read.
-
-    Attributes:
-        text: of the text; plain text files have one text a line.
-        pair: of the second text, for a model that takes pairs of texts.
-        label: of the label.
-        usual_label: what that is usually called: a column of this name alone may be absent everywhere.
-    """
-
-    text: str = "text"
-    pair: str | None = None
-    label: str = DEFAULT_LABEL_COLUMN
-    usual_label: str = DEFAULT_LABEL_COLUMN
-
-    def named(self, text: str | None, pair: str | None, label: str | None) -> Columns:
-        """Return a task's columns with those that the user names."""
-        return replace(self, text=text or self.text, pair=pair or self.pair, label=label or self.label)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastserve_converters.checkpoints.task import ModelOutput, Pairs
-from fastserve_converters.data.samples import Columns
+from fastserve_converters.columns import Columns
 from fastserve_runtime.bundle.axes import BATCH, TOKENS
 from fastserve_runtime.conformance.quality import Quality
 

@@ -37,7 +37,7 @@ class SavedSession:
     """What a model holds.
 
     Attributes:
-        model_id: which model, of which precision; see `fastserve_runtime.sessions.session.Session.model_id`.
+        model_id: which model, of which precision; see `fastserve_runtime.variants.model_id`.
         context: how many tokens its decoder takes.
         tokens: those that it holds, at most as many.
         cached: what the decoder keeps of them, by name; empty where it does not give it away.

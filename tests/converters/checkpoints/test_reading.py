@@ -78,13 +78,13 @@ def test_the_task_is_found_from_the_architecture(folder, architectures, task: st
 
 
 def test_a_head_that_is_not_supported_is_named_with_the_way_out(folder) -> None:
-    with pytest.raises(UsageError, match="BertForQuestionAnswering has a head that is not supported") as failure:
-        read_checkpoint(folder(architectures=["BertForQuestionAnswering"]))
-    assert "text-classification" in failure.value.remedy
+    with pytest.raises(UsageError, match="BertForMultipleChoice has a head that is not supported") as failure:
+        read_checkpoint(folder(architectures=["BertForMultipleChoice"]))
+    assert "question-answering, text-classification" in failure.value.remedy
     assert "--task feature-extraction" in failure.value.remedy
 
 
-@pytest.mark.parametrize("name", ["BertForQuestionAnswering", "BertForSequenceClassification"])
+@pytest.mark.parametrize("name", ["BertForMultipleChoice", "BertForQuestionAnswering", "BertForSequenceClassification"])
 def test_the_encoder_inside_any_head_can_be_had_alone(folder, name: str) -> None:
     checkpoint = read_checkpoint(folder(architectures=[name]), task="feature-extraction")
     assert checkpoint.task == "feature-extraction"
@@ -99,7 +99,7 @@ def test_a_task_without_a_head_for_it_is_refused(folder) -> None:
 def test_an_unknown_task_names_those_there_are(folder) -> None:
     with pytest.raises(UsageError, match="The task 'summarization' is not supported") as failure:
         read_checkpoint(folder(), task="summarization")
-    assert "feature-extraction, text-classification" in failure.value.remedy
+    assert "feature-extraction, question-answering, text-classification" in failure.value.remedy
 
 
 def test_a_task_may_be_named_though_it_would_be_found(folder) -> None:

@@ -65,9 +65,9 @@ def test_a_head_that_the_config_denies_is_not_left_out_unasked(tiny_copy) -> Non
 
 def test_a_head_of_another_task_is_named(tiny_copy) -> None:
     folder = without_architecture(tiny_copy("bert"))
-    weights = load_file(folder / "model.safetensors") | {"qa_outputs.weight": torch.zeros(2, 32)}
+    weights = load_file(folder / "model.safetensors") | {"logits_proj.weight": torch.zeros(2, 32)}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(UsageError, match=r"'qa_outputs\.weight'.*names no architecture"):
+    with pytest.raises(UsageError, match=r"'logits_proj\.weight'.*names no architecture"):
         read_checkpoint(folder)
 
 

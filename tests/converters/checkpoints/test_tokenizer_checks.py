@@ -104,7 +104,7 @@ def test_a_vocabulary_of_another_model_is_refused(tiny) -> None:
     checkpoint = read_checkpoint(tiny("bert"))
     tokenizer = load_tokenizer(checkpoint)
     with pytest.raises(
-        UsageError, match=r"vocabulary has ids up to 799, and .* table has 150 rows: the token .* 150\."
+        UsageError, match=r"vocabulary has ids up to 799, and .* embedding has 150 rows: the token .* 150\."
     ):
         check_vocabulary(tokenizer, 150)
     assert check_vocabulary(tokenizer, embedding_rows(load_model(checkpoint))) == ""

@@ -347,8 +347,8 @@ def attention(*, window: int | None, softcap: float | None = None, is_last: bool
         from fastserve_converters.formats.executorch.decoder_attention import (
             CappedAttention,
             FusedAttention,
-            Place,
             Sight,
+            TokenSpan,
             needs_mask,
         )
         from fastserve_converters.models.decoder.form import AttentionSettings
@@ -371,7 +371,7 @@ def attention(*, window: int | None, softcap: float | None = None, is_last: bool
                 mask = None if self.sight is None else self.sight(places.to(torch.float32).view(-1, 1))
                 if is_last:
                     query, mask = query[:, -1:], None if mask is None else mask[-1:]
-                return self.attend(query, key, value, Place(start, count), mask) * self.one
+                return self.attend(query, key, value, TokenSpan(start, count), mask) * self.one
 
         return Attention().eval()
 

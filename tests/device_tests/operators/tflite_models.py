@@ -174,7 +174,7 @@ def linear(kind: str, *, has_bias: bool, is_rectified: bool = False) -> Case:
     bias = numbers(OUTPUTS, seed=6) if has_bias else None
 
     def write(graph: GraphWriter) -> Value:
-        weight = graph.constant("w", real) if made is None else graph.integers("w", made)
+        weight = graph.constant("w", real) if made is None else graph.quantized_weight("w", made)
         added = None if bias is None else graph.constant("b", bias)
         x = graph.input("x", [OPEN, WIDTH])
         return product_with(graph, x, weight, added, is_integer=made is not None, is_rectified=is_rectified)
@@ -216,7 +216,7 @@ def static_linear(bits: int, *, has_bias: bool, is_rectified: bool = False) -> C
 
     def write(graph: GraphWriter) -> Value:
         x = quantized_matrix(graph, graph.input("x", [OPEN, WIDTH], f"INT{bits}"), step, zero)
-        weight = graph.integers("w", made)
+        weight = graph.quantized_weight("w", made)
         bias = _integer_bias(graph, whole, scales, bits) if has_bias else None
         result = graph.operator(
             "FULLY_CONNECTED",
@@ -263,7 +263,7 @@ def look_up(kind: str) -> Case:
     real, made = weights(kind, ROWS)
 
     def write(graph: GraphWriter) -> Value:
-        table = graph.constant("w", real) if made is None else graph.integers("w", made)
+        table = graph.constant("w", real) if made is None else graph.quantized_weight("w", made)
         return Operators(graph).look_up(table, graph.input("x", [OPEN], "INT32"))
 
     return Case(
@@ -344,7 +344,7 @@ def dequantized_linear(kind: str, *, has_bias: bool, is_rectified: bool = False)
     bias = numbers(OUTPUTS, seed=6) if has_bias else None
 
     def write(graph: GraphWriter) -> Value:
-        stored = graph.constant("w", real.astype(np.float16)) if made is None else graph.integers("w", made)
+        stored = graph.constant("w", real.astype(np.float16)) if made is None else graph.quantized_weight("w", made)
         weight = graph.operator("DEQUANTIZE", [stored], (OUTPUTS, WIDTH), "DequantizeOptions", version=3)
         added = None if bias is None else graph.constant("b", bias)
         x = graph.input("x", [OPEN, WIDTH])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fastserve_runtime.bundle.golden import Golden
 from fastserve_runtime.bundle.raw_inputs import POOLING_MASK
 from fastserve_runtime.errors import BundleError, UsageError
 from fastserve_runtime.preprocessors.text import TextPreprocessor, TokenizerSettings
@@ -80,9 +81,9 @@ def test_tokens_are_counted_with_the_default_prompt() -> None:
 
 
 def test_texts_are_compared_with_the_prompt_that_the_pipeline_takes() -> None:
-    given = preprocessor(PROMPTS)([TEXT])
-    assert preprocessor(PROMPTS).differing([TEXT], given) == []
-    assert preprocessor(None).differing([TEXT], given) == ["input_ids", "attention_mask"]
+    given = Golden(np.array([TEXT]), np.array(["short"]), np.array([True]), preprocessor(PROMPTS)([TEXT]), {}, {})
+    assert preprocessor(PROMPTS).differing(given) == []
+    assert preprocessor(None).differing(given) == ["input_ids", "attention_mask"]
 
 
 @pytest.mark.parametrize(("prompts", "remedy"), [(PROMPTS, "Its prompts are: query, document."), (None, "It has none")])

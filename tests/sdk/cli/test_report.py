@@ -91,7 +91,9 @@ def test_both_figures_of_a_ratio_stand_beside_it(make_candidate: Make) -> None:
     plain = make_candidate("tflite-fp32", quality=1.0)
     assert plain.quality is not None
     beside = {"accuracy": 0.9125, reference_name("accuracy"): 0.8996, "top-1 agreement": 0.97}
-    better = replace(plain, id="onnx-int8", quality=replace(plain.quality, value=1.0144, beside=beside))
+    better = replace(
+        make_candidate("onnx-int8", quality=1.0), quality=replace(plain.quality, value=1.0144, beside=beside)
+    )
     text = printed(result_of([better, plain]))
     assert "accuracy (reference)" in text
     assert "0.9125 (0.8996)" in row_of(text, "onnx-int8")

@@ -326,7 +326,8 @@ def test_the_pareto_front_compares_quality_as_the_table_shows_it(make_candidate:
 def test_what_was_made_for_a_target_is_never_chosen_and_displaces_nothing(make_candidate: Make) -> None:
     portable = make_candidate("onnx-fp32", quality=0.9)
     own = replace(make_candidate("onnx-qnn-htp-fp32", quality=1.0, size=5), target="onnx:qnn-htp", measurement=None)
-    large = replace(own, id="onnx-rk3588-fp32", target="onnx:rk3588", size=10**9)
+    large = make_candidate("onnx-rk3588-fp32", quality=1.0, size=10**9)
+    large = replace(large, target="onnx:rk3588", measurement=None)
     judged = judge([own, portable, large], budget_from_flags(max_size="20MB"))
     assert ids(rank(judged)) == ["onnx-fp32"]
     assert all(ids(shipped(rank(judged), keep)) == ["onnx-fp32"] for keep in KEEP)

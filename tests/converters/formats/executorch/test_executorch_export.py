@@ -104,7 +104,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
         job = job_of(precision)
         return SimpleNamespace(job=job, path=job.out / executorch.MODEL, artifact=executorch.export(job))
 
-    return SimpleNamespace(module=module, job_of=job_of, artifact=artifact)
+    return SimpleNamespace(module=module, part=part, job_of=job_of, artifact=artifact)
 
 
 def computed(module: ExportableModel, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -245,7 +245,7 @@ def test_int16_activations_are_rounded_beside_xnnpack(exported: SimpleNamespace)
 
 @pytest.mark.parametrize("scheme", [{"bits": 4, "group": 16}, {"bits": 8, "group": 32}])
 def test_a_layer_in_groups_that_xnnpack_has_not_is_named(exported: SimpleNamespace, scheme: dict[str, Any]) -> None:
-    schemes = assignment(exported.module, executorch.PRECISIONS["mixed"], {DENSE: scheme})
+    schemes = assignment(exported.part, executorch.PRECISIONS["mixed"], {DENSE: scheme})
     weight = exported.module.get_submodule(DENSE).weight.detach().numpy()
     job = exported.job_of("mixed", {DENSE: quantize_nearest(weight, schemes[DENSE])})
     with pytest.raises(UsageError, match=f"which '{DENSE}' was given"):
