@@ -56,27 +56,20 @@ def test_what_the_model_says_changes_less_than_with_nearest(kind: str) -> None:
     assert distance(form, found) < 0.6 * distance(form, nearest)
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        pytest.param(k, marks=[pytest.mark.xfail(reason="numbers of its last block differ by up to 16 %")])
-        if k == "gemma-2"
-        else k
-        for k in KINDS
-    ],
-)
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_results_are_nearly_those_of_the_form_as_one_stage(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # It looks at the inputs of several layers in one pass, before those in between are rounded.
     monkeypatch.setattr("fastserve_converters.quantization.gptq._GROUPS_A_PASS", 1)
     form = form_of(kind)
     schemes = dict.fromkeys(linear_layers(form), INT4)
-    found = Rounder(CachedPart(form), SAMPLES).round(schemes)
-    whole = TracedPart(form, {}, Signature((), ()), batch=8)
+    # Sums over the same batches: those of others tip over numbers, and what follows with them.
+    found = Rounder(CachedPart(form, batch=len(TOKENS)), SAMPLES).round(schemes)
+    whole = TracedPart(form, {}, Signature((), ()), batch=len(TOKENS))
     generic = Rounder(whole, {**SAMPLES, "attention_mask": np.ones(TOKENS.shape, np.float32)}).round(schemes)
     for name in schemes:
         # Sums in another order may tip a number over to its neighbour, and what follows with it.
         assert np.mean(found[name].values != generic[name].values) < 0.02, name
-        assert np.mean(np.abs(found[name].scale / generic[name].scale - 1) > 1e-2) < 0.02, name
+        np.testing.assert_allclose(found[name].scale, generic[name].scale, rtol=1e-3)
 
 
 @pytest.mark.parametrize("kind", ["llama", "llama-tied-biased"])
