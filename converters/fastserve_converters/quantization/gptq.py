@@ -207,7 +207,9 @@ def second_moments(
                 f"The input of the layer '{name}' has values that are not finite on calibration data.",
                 "Such a model cannot be quantized; look for the first layer that gives them.",
             )
-        product = (real.T @ real).double()
+        # In single precision, how the samples are cut into batches would tip numbers over.
+        wide = real.double()
+        product = wide.T @ wide
         sums[name] = sums[name] + product if name in sums else product
         if name not in seen:  # a layer that is called again sees the same tokens
             rows[name] = rows.get(name, 0) + len(real)
