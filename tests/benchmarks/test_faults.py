@@ -29,7 +29,7 @@ from injecting.locating import block_of, locate, place_of
 from injecting.network_faults import open_network, struck
 from injecting.search import first_that, has_changed, search
 from injecting.subjects import held_out_texts
-from injecting.tables import bound, cell, honest_sentence, missed, strength, summary, table
+from injecting.tables import bound, cell, honest_sentence, missed, overview, strength, table
 
 VARIANTS = ("onnx-fp32", pytest.param("tflite-fp32", marks=pytest.mark.slow))
 LENGTH = 32
@@ -283,7 +283,9 @@ def test_the_table_shows_what_is_missed() -> None:
     )
     assert not honest_sentence({})
     assert missed(document) == [("onnx-fp32", "missed")]
-    assert summary(document).endswith(" Missed: missed (ONNX Runtime fp32).")
-    assert "|" not in summary(document)
+    told = overview({**document, "models": {"m": document}})
+    assert "2 of them change the task's metric by 1% at some strength; 1 of these are caught" in told
+    assert "Missed: missed (ONNX Runtime fp32)." in told
+    assert "|" not in told
     assert (strength(None), strength(1.0), strength(0.1), strength(3.2e-5)) == ("–", "1", "0.1", "3e-5")
     assert cell(None) == ""
