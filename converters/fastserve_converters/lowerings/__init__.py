@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fastserve_converters.formats import missing_modules
+from fastserve_converters.models.model import TRACED_ALONE
 from fastserve_runtime.errors import EnvironmentFailure
 from fastserve_runtime.plugins import PartFolder
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from fastserve_converters.artifact import Artifact
     from fastserve_converters.formats import ExportJob
-    from fastserve_converters.models.model import TracedPart
+    from fastserve_converters.models.model import Form
     from fastserve_converters.models.outputs import Outputs
     from fastserve_converters.precisions import Precision
 
@@ -57,6 +58,8 @@ class Lowering(Protocol):
         TOOLS: distributions whose versions decide the result.
         MODULES: import names that must be there.
         PRECISIONS: what it has, by name as users write it.
+
+    A module may also offer TAKES_PARTS: the forms of the parts that it takes; see `parts_taken`.
     """
 
     TARGET: str
@@ -65,7 +68,7 @@ class Lowering(Protocol):
     MODULES: tuple[str, ...]
     PRECISIONS: Mapping[str, Precision]
 
-    def lower(self, job: ExportJob[TracedPart]) -> Lowered:
+    def lower(self, job: ExportJob[Any]) -> Lowered:
         """Write the artifact's files into `job.out`; `job.precision_spec` is the lowering's, `job.base` is None.
 
         Raises:
@@ -86,6 +89,11 @@ def load_lowering(target: str) -> Lowering:
     """
     lowering: Lowering = LOWERINGS.load(target.replace(":", "-", 1))
     return lowering
+
+
+def parts_taken(lowering: Lowering) -> tuple[Form, ...]:
+    """Return the forms of the parts that a lowering takes: its `TAKES_PARTS`, or traced ones alone."""
+    return getattr(lowering, "TAKES_PARTS", TRACED_ALONE)
 
 
 def check_lowering_installed(target: str) -> Lowering:

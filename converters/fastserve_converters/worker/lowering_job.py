@@ -15,7 +15,6 @@ from fastserve_converters.quantization.recipe import recipe_document
 if TYPE_CHECKING:
     from fastserve_converters.formats import ExportJob
     from fastserve_converters.lowerings import Lowering
-    from fastserve_converters.models.model import TracedPart
 
 TRUSTED_OUTPUTS = "outputs.npz"
 """Beside a lowered artifact: what the trusted executor gives for all inputs, in the form of a measurement's outputs."""
@@ -23,7 +22,7 @@ REPORT = "report.json"
 """Beside a lowered artifact: what its compiler told."""
 
 
-def lower(lowering: Lowering, job: ExportJob[TracedPart], inputs_file: Path) -> dict[str, Any]:
+def lower(lowering: Lowering, job: ExportJob[Any], inputs_file: Path) -> dict[str, Any]:
     """Make a target's artifact and run the same quantized graph on all inputs of the reference.
 
     Args:

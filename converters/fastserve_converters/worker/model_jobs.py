@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from fastserve_converters.formats import (
     ExportJob,
@@ -19,6 +19,7 @@ from fastserve_converters.formats import (
     exported,
     plan_of,
 )
+from fastserve_converters.models.model import TRACED_ALONE, check_takes
 from fastserve_converters.models.reference import CALIBRATION, INPUTS
 from fastserve_runtime.bundle.manifest import signature_document
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
@@ -135,11 +136,11 @@ class ModelJobs:
 
     def _lowering(self, request: Mapping[str, Any], out: Path) -> Any:
         """Make a target's own artifact, and run the same quantized graph on an executor that is trusted."""
-        from fastserve_converters.lowerings import check_lowering_installed
+        from fastserve_converters.lowerings import check_lowering_installed, parts_taken
         from fastserve_converters.worker.lowering_job import lower
 
         lowering = check_lowering_installed(request["target"])
-        self._traced(f"The lowering for {lowering.TARGET}")
+        check_takes(f"The lowering for {lowering.TARGET}", parts_taken(lowering), self._part.form)
         check_precision(lowering.TARGET, lowering.PRECISIONS, request["precision"])
         job = self._export_job(lowering.PRECISIONS[request["precision"]], request, out)
         return _written(lower(lowering, job, Path(request["reference"]) / INPUTS), out / ARTIFACT)
@@ -275,12 +276,8 @@ class ModelJobs:
             UsageError: it is not; `what` says who asked for its torch program.
         """
         part = self._part
-        if part.form == "cached":
-            raise UsageError(
-                f"{what} needs a torch program, which the part '{part.name}' has not: it generates with a cache.",
-                "It works for models whose parts are all traced, such as encoders.",
-            )
-        return part
+        check_takes(what, TRACED_ALONE, part.form)
+        return cast("TracedPart", part)
 
 
 def _calibration_file(request: Mapping[str, Any]) -> Path:

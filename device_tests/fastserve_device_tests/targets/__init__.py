@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 from fastserve_device_tests.needs import Needs
 from fastserve_device_tests.targets._broken_target import checked_target, not_importable
@@ -66,6 +66,8 @@ class CompilingTarget(Target, Protocol):
 
     Attributes:
         COMPILED_BY: distributions whose versions decide the result.
+
+    A module may also offer COMPILES_PARTS: the forms of the parts whose files it takes; see `parts_compiled`.
     """
 
     COMPILED_BY: tuple[str, ...]
@@ -124,6 +126,15 @@ def as_computed(target: Target, variant: Variant) -> Variant:
 def compiles(target: Target) -> bool:
     """Whether a target has a compiler from a portable file."""
     return hasattr(target, "compile_model")
+
+
+def parts_compiled(target: Target) -> tuple[Literal["traced", "cached"], ...]:
+    """Return the forms of the model's parts whose portable files a target's compiler takes: its `COMPILES_PARTS`.
+
+    `traced` are those of a plain graph, `cached` those of decoders, whose graph keeps keys and values. Where it says
+    nothing, traced ones.
+    """
+    return getattr(target, "COMPILES_PARTS", ("traced",))
 
 
 def compiler_of(target: Target) -> CompilingTarget:

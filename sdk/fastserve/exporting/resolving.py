@@ -16,7 +16,7 @@ from fastserve.exporting.programs import checked_program, is_program
 from fastserve.exporting.request import ExportRequest, check_data, check_places, check_request
 from fastserve.exporting.workbench import Workbench
 from fastserve.makers import Maker
-from fastserve.makers.choosing import check_targets, chosen_for, portable_makers, target_makers
+from fastserve.makers.choosing import chosen_for, portable_makers, target_makers
 from fastserve.pipeline.steps import DataSettings, ModelSteps
 from fastserve.pipeline.subject import ModelSubject, checkpoint_subject
 from fastserve.search.budget import check_applies
@@ -121,9 +121,8 @@ def resolve(request: ExportRequest) -> Resolved:
     form = form_of_task(checkpoint.task)
     generates = form == "cached"
     check_applies(request.budget, generates=generates)
-    check_targets(request.targets, generates=generates)
     portable, format_notes = portable_makers(request.formats, form)
-    for_targets, target_notes = target_makers(request.targets, portable)
+    for_targets, target_notes = target_makers(request.targets, portable, form)
     makers: list[Maker] = [*portable, *for_targets]
     wanted, precision_notes = chosen_for(makers, request.precisions)
     device: Device = DEVICES.load(request.device)

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from fastserve.cache.records import Entry
 from fastserve.pipeline.step import Step
 from fastserve.pipeline.steps import ModelSteps
+from fastserve_converters.models.model import Form
 from fastserve_converters.precisions import Precision
 from fastserve_converters.recipe import Recipe
 
@@ -31,6 +32,10 @@ class Maker(Protocol):
     @property
     def target(self) -> str | None:
         """The one target that its artifacts are for; None where they are portable."""
+
+    @property
+    def takes_parts(self) -> tuple[Form, ...]:
+        """The forms of the model's parts that it takes."""
 
     @property
     def precisions(self) -> Mapping[str, Precision]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from fastserve.makers import Maker
-from fastserve.makers.for_target import CompilingMaker, LoweringMaker
+from fastserve.makers.for_target import CompilingMaker, LoweringMaker, TargetMaker
 from fastserve.makers.portable import PortableMaker
 from fastserve_converters.formats import (
     FORMATS,
@@ -16,12 +16,10 @@ from fastserve_converters.formats import (
     precisions_of,
 )
 from fastserve_converters.lowerings import check_lowering_installed, lowering_targets
-from fastserve_converters.models.model import Form
+from fastserve_converters.models.model import Form, check_takes
 from fastserve_device_tests.suite.compiling import check_there
-from fastserve_device_tests.targets import PROCESSORS, Target, chosen_targets, compiles
+from fastserve_device_tests.targets import PROCESSORS, Target, chosen_targets, compiles, parts_compiled
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
-
-TargetMaker = CompilingMaker | LoweringMaker
 
 
 def portable_makers(wanted: Sequence[str] | None, form: Form) -> tuple[list[PortableMaker], list[str]]:
@@ -42,8 +40,8 @@ def portable_makers(wanted: Sequence[str] | None, form: Form) -> tuple[list[Port
 
 
 def target_makers(
-    words: Sequence[str] | None, portable: Sequence[PortableMaker]
-) -> tuple[list[TargetMaker], list[str]]:
+    words: Sequence[str] | None, portable: Sequence[PortableMaker], form: Form
+) -> tuple[list[CompilingMaker | LoweringMaker], list[str]]:
     """Return what makes the named targets' artifacts, and notes on targets for which nothing does.
 
     A target that was named must have all that it needs. Of a class (`npu`) or `all`, those that lack something are left
@@ -52,48 +50,33 @@ def target_makers(
     Args:
         words: names of targets, classes of processors, or `all`; None for no targets.
         portable: the formats to be exported.
+        form: of the part of the model that is exported.
 
     Raises:
-        UsageError: a word is no target, or its compiler takes a format that is not to be exported.
+        UsageError: there are no words, a word is no target, its compiler takes a format that is not to be exported, or
+            what makes its artifacts takes no parts of that form.
         EnvironmentFailure: a target that was named lacks something on this machine.
     """
-    makers: list[TargetMaker] = []
+    if words is None:
+        return [], []
+    if not words:
+        raise UsageError("No target was named.", f"Name some, such as onnx:qnn-htp, or {', '.join(PROCESSORS)}, all.")
+    makers: list[CompilingMaker | LoweringMaker] = []
     notes = []
     lowered = set(lowering_targets())
-    for target in chosen_targets(words or ()) if words else ():
-        is_named = target.NAME in (words or ())
+    for target in chosen_targets(words):
+        is_named = target.NAME in words
         if not compiles(target) and target.NAME not in lowered:
             if is_named:
                 notes.append(f"{target.NAME} needs no artifact of its own: it takes the portable {target.FORMAT} ones.")
             continue
         try:
-            makers.append(_maker(target, portable, is_named=is_named))
+            makers.append(_maker(target, portable, form, is_named=is_named))
         except (UsageError, EnvironmentFailure) as error:
             if is_named:
                 raise
             notes.append(f"Nothing was made for {target.NAME}: {error}")
     return makers, notes
-
-
-def check_targets(words: Sequence[str] | None, *, generates: bool) -> None:
-    """Refuse targets where there can be none.
-
-    Args:
-        words: what was asked for; None for nothing.
-        generates: whether the model generates text.
-
-    Raises:
-        UsageError: the list is empty, or the model generates text.
-    """
-    if words is None:
-        return
-    if not words:
-        raise UsageError("No target was named.", f"Name some, such as onnx:qnn-htp, or {', '.join(PROCESSORS)}, all.")
-    if generates:
-        raise UsageError(
-            f"--target {','.join(words)} was given for a model that generates text.",
-            "Artifacts of a target's own are made of encoders only: leave it out.",
-        )
 
 
 def chosen_for(
@@ -111,7 +94,7 @@ def chosen_for(
     wanted = chosen_precisions({maker.name: maker.precisions for maker in makers}, precisions)
     notes = [f"{name} has none of the precisions that were named." for name, chosen in wanted.items() if not chosen]
     for maker in makers:
-        if isinstance(maker, CompilingMaker | LoweringMaker) and maker.is_named and not wanted[maker.name]:
+        if isinstance(maker, TargetMaker) and maker.is_named and not wanted[maker.name]:
             raise UsageError(
                 f"The target {maker.name} takes none of the precisions that were named.",
                 f"It takes: {', '.join(maker.precisions)}.",
@@ -129,23 +112,26 @@ def _with_bases(makers: Sequence[Maker], wanted: Mapping[str, tuple[str, ...]]) 
     return made
 
 
-def _maker(target: Target, portable: Sequence[PortableMaker], *, is_named: bool) -> TargetMaker:
-    maker: TargetMaker
+def _maker(
+    target: Target, portable: Sequence[PortableMaker], form: Form, *, is_named: bool
+) -> CompilingMaker | LoweringMaker:
     if not compiles(target):
+        lowering = LoweringMaker(target, is_named=is_named)
+        check_takes(f"The lowering for {target.NAME}", lowering.takes_parts, form)
         check_lowering_installed(target.NAME)
-        maker = LoweringMaker(target, is_named)
-    else:
-        base = next((maker for maker in portable if maker.name == target.FORMAT), None)
-        if base is None:
-            check_installed(target.FORMAT)
-            names = [maker.name for maker in portable]
-            raise UsageError(
-                f"The target {target.NAME} is made from {target.FORMAT}, which is not to be exported.",
-                f"Add it: --format {','.join((*names, target.FORMAT))}.",
-            )
-        maker = CompilingMaker(target, base.precisions, is_named)
+        check_there(target)
+        return lowering
+    check_takes(f"The compiler for {target.NAME}", parts_compiled(target), form)
+    base = next((maker for maker in portable if maker.name == target.FORMAT), None)
+    if base is None:
+        check_installed(target.FORMAT)
+        names = [maker.name for maker in portable]
+        raise UsageError(
+            f"The target {target.NAME} is made from {target.FORMAT}, which is not to be exported.",
+            f"Add it: --format {','.join((*names, target.FORMAT))}.",
+        )
     check_there(target)
-    return maker
+    return CompilingMaker(target, base.precisions, is_named=is_named)
 
 
 def _formats(wanted: Sequence[str] | None) -> tuple[list[str], list[str]]:

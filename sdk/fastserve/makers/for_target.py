@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from fastserve.cache.keys import tool_versions
 from fastserve.pipeline.step import Step
 from fastserve.pipeline.steps import ModelSteps
-from fastserve_converters.lowerings import load_lowering
+from fastserve_converters.lowerings import load_lowering, parts_taken
+from fastserve_converters.models.model import Form
 from fastserve_converters.precisions import Precision
 from fastserve_converters.recipe import Recipe
 from fastserve_device_tests.suite.compiling import compiler_versions
-from fastserve_device_tests.targets import Target, compiler_of
+from fastserve_device_tests.targets import Target, compiler_of, parts_compiled
 
 
 @dataclass(frozen=True)
-class CompilingMaker:
-    """A target whose compiler starts from a portable artifact; see `Maker`.
+class TargetMaker:
+    """What makes a target's artifacts, as far as all that do are alike; see `Maker`.
 
     Attributes:
         made_for: the target.
-        portable: what its base format has, by name.
         is_named: whether the user named it, rather than a class of processors.
     """
 
     made_for: Target
-    portable: Mapping[str, Precision]
-    is_named: bool = True
+    is_named: bool = field(default=True, kw_only=True)
 
     @property
     def name(self) -> str:
@@ -38,6 +37,22 @@ class CompilingMaker:
     def target(self) -> str:
         """The same."""
         return self.made_for.NAME
+
+
+@dataclass(frozen=True)
+class CompilingMaker(TargetMaker):
+    """A target whose compiler starts from a portable artifact; see `Maker`.
+
+    Attributes:
+        portable: what its base format has, by name.
+    """
+
+    portable: Mapping[str, Precision]
+
+    @property
+    def takes_parts(self) -> tuple[Form, ...]:
+        """Those that its compiler takes."""
+        return parts_compiled(self.made_for)
 
     @property
     def format(self) -> str:
@@ -70,26 +85,13 @@ class CompilingMaker:
 
 
 @dataclass(frozen=True)
-class LoweringMaker:
-    """A target whose artifacts are lowered from the model; see `Maker`.
-
-    Attributes:
-        made_for: the target.
-        is_named: whether the user named it, rather than a class of processors.
-    """
-
-    made_for: Target
-    is_named: bool = True
+class LoweringMaker(TargetMaker):
+    """A target whose artifacts are lowered from the model; see `Maker`."""
 
     @property
-    def name(self) -> str:
-        """The target's name."""
-        return self.made_for.NAME
-
-    @property
-    def target(self) -> str:
-        """The same."""
-        return self.made_for.NAME
+    def takes_parts(self) -> tuple[Form, ...]:
+        """The lowering's."""
+        return parts_taken(load_lowering(self.name))
 
     @property
     def format(self) -> str:

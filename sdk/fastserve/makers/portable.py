@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import get_args
 
 from fastserve.pipeline.step import Step
 from fastserve.pipeline.steps import ModelSteps
+from fastserve_converters.formats import FORMATS, Format, precisions_of
+from fastserve_converters.models.model import Form
 from fastserve_converters.precisions import Precision
 from fastserve_converters.recipe import Recipe
 
@@ -23,6 +26,12 @@ class PortableMaker:
     def format(self) -> str:
         """The format itself."""
         return self.name
+
+    @property
+    def takes_parts(self) -> tuple[Form, ...]:
+        """Those for which the format has precisions."""
+        exporter: Format = FORMATS.load(self.name)
+        return tuple(form for form in get_args(Form) if precisions_of(exporter, form))
 
     def base(self, recipe: Recipe) -> Recipe | None:
         """Return the recipe of the precision that this one is made from."""

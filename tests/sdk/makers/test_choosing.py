@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fastserve.makers.choosing import check_targets, chosen_for, portable_makers, target_makers
+from fastserve.makers.choosing import chosen_for, portable_makers, target_makers
 from fastserve.makers.for_target import CompilingMaker, LoweringMaker
 from fastserve.makers.portable import PortableMaker
 from fastserve_converters.formats.onnx import PRECISIONS as ONNX
@@ -38,7 +38,7 @@ class Compiling:
 
 
 def maker_of(target: Any = None, *, is_named: bool = True) -> CompilingMaker:
-    return CompilingMaker(target or Compiling(), ONNX, is_named)
+    return CompilingMaker(target or Compiling(), ONNX, is_named=is_named)
 
 
 @pytest.fixture
@@ -80,11 +80,11 @@ def test_a_target_that_takes_none_of_the_named_precisions_is_refused_if_it_was_n
 
 @pytest.mark.usefixtures("chips")
 def test_what_a_named_target_lacks_is_an_error_and_of_a_class_a_note() -> None:
-    (maker,), notes = target_makers(["onnx:chip"], PORTABLE)
+    (maker,), notes = target_makers(["onnx:chip"], PORTABLE, "traced")
     assert (maker.name, maker.format, maker.is_named, notes) == ("onnx:chip", "onnx", True, [])
     with pytest.raises(EnvironmentFailure, match="onnx:far lacks the package no_such_module"):
-        target_makers(["onnx:far"], PORTABLE)
-    (maker,), (note,) = target_makers(["npu"], PORTABLE)
+        target_makers(["onnx:far"], PORTABLE, "traced")
+    (maker,), (note,) = target_makers(["npu"], PORTABLE, "traced")
     assert (maker.name, maker.is_named) == ("onnx:chip", False)
     assert note.startswith("Nothing was made for onnx:far: The target onnx:far lacks the package no_such_module.")
 
@@ -92,33 +92,63 @@ def test_what_a_named_target_lacks_is_an_error_and_of_a_class_a_note() -> None:
 @pytest.mark.usefixtures("chips")
 def test_the_format_that_a_compiler_takes_must_be_exported() -> None:
     with pytest.raises(UsageError, match="onnx:chip is made from onnx, which is not to be exported") as failure:
-        target_makers(["onnx:chip"], PORTABLE[1:])
+        target_makers(["onnx:chip"], PORTABLE[1:], "traced")
     assert failure.value.remedy == "Add it: --format tflite,onnx."
-    makers, notes = target_makers(["npu"], PORTABLE[1:])
+    makers, notes = target_makers(["npu"], PORTABLE[1:], "traced")
     assert makers == []
     assert len(notes) == 2
 
 
 def test_a_target_that_takes_portable_files_needs_nothing_and_says_so_if_it_was_named() -> None:
-    assert target_makers(["onnx:cpu"], PORTABLE) == (
+    assert target_makers(["onnx:cpu"], PORTABLE, "traced") == (
         [],
         ["onnx:cpu needs no artifact of its own: it takes the portable onnx ones."],
     )
-    assert target_makers(["cpu"], PORTABLE) == target_makers(None, PORTABLE) == ([], [])
+    assert target_makers(["cpu"], PORTABLE, "traced") == target_makers(None, PORTABLE, "traced") == ([], [])
 
 
 def test_an_unknown_target_suggests_the_nearest() -> None:
     with pytest.raises(UsageError, match="Did you mean 'onnx:qnn-htp'"):
-        target_makers(["onnx:qnn-http"], PORTABLE)
+        target_makers(["onnx:qnn-http"], PORTABLE, "traced")
 
 
-def test_targets_are_for_encoders_and_an_empty_list_is_no_choice() -> None:
-    check_targets(None, generates=True)
-    check_targets(["onnx:qnn-htp"], generates=False)
-    with pytest.raises(UsageError, match="--target onnx:qnn-htp was given for a model that generates text"):
-        check_targets(["onnx:qnn-htp"], generates=True)
+def test_an_empty_list_of_targets_is_no_choice() -> None:
     with pytest.raises(UsageError, match="No target was named"):
-        check_targets([], generates=False)
+        target_makers([], PORTABLE, "traced")
+
+
+@pytest.mark.usefixtures("chips")
+def test_a_decoder_is_refused_by_the_part_that_takes_none_and_left_out_of_a_class() -> None:
+    with pytest.raises(UsageError, match="The compiler for onnx:chip takes no cached part") as refusal:
+        target_makers(["onnx:chip"], PORTABLE, "cached")
+    assert refusal.value.remedy == "It takes traced parts, such as those of encoders."
+    makers, notes = target_makers(["npu"], PORTABLE, "cached")
+    assert makers == []
+    assert [note.partition(":")[0] for note in notes] == ["Nothing was made for onnx", "Nothing was made for onnx"]
+
+
+def test_a_compiler_that_takes_decoders_gets_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    @dataclass
+    class TakesBoth(Compiling):
+        COMPILES_PARTS: tuple[str, ...] = ("traced", "cached")
+
+    monkeypatch.setattr("fastserve.makers.choosing.chosen_targets", lambda _: [TakesBoth()])
+    (maker,), notes = target_makers(["onnx:chip"], PORTABLE, "cached")
+    assert (maker.name, maker.takes_parts, notes) == ("onnx:chip", ("traced", "cached"), [])
+
+
+def test_a_lowering_says_which_parts_it_takes_before_it_is_looked_for() -> None:
+    with pytest.raises(UsageError, match="The lowering for executorch:vulkan takes no cached part"):
+        target_makers(["executorch:vulkan"], PORTABLE, "cached")
+
+
+def test_a_target_of_portable_files_is_as_good_for_decoders() -> None:
+    _, (note,) = target_makers(["onnx:cpu"], PORTABLE, "cached")
+    assert note == "onnx:cpu needs no artifact of its own: it takes the portable onnx ones."
+
+
+def test_a_format_takes_the_parts_that_it_has_precisions_for() -> None:
+    assert all(maker.takes_parts == ("traced", "cached") for maker in PORTABLE)
 
 
 def test_a_lowering_has_precisions_of_its_own() -> None:
