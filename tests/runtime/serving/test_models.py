@@ -49,7 +49,7 @@ def test_what_cannot_be_served_is_refused_and_all_is_closed(tmp_path) -> None:
     other = write_directory(tmp_path / "other.fsb", *text_bundle("last_hidden_state"))
     with pytest.raises(UsageError, match="hidden states"), opened_models([good, other], remembered, waiting=1):
         pass
-    with pytest.raises(UsageError, match="of the task tensor-to-tensor; only .*feature-extraction.* are served"):
+    with pytest.raises(UsageError, match=r"of the task tensor-to-tensor; only .*feature-extraction.* are served"):
         check_served("tensors", SimpleNamespace(task="tensor-to-tensor"))
     for pipeline in opened:
         with pytest.raises(UsageError, match="closed"):
