@@ -27,7 +27,7 @@ demo: setup
 	@$(PY) examples/demo.py
 
 test: setup
-	@OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not apart"
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --maxfail 30 --dist loadfile --no-loadscope-reorder -m "not slow and not apart"
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -q -m "not slow and apart"
 
 coverage: setup

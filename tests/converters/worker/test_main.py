@@ -1,8 +1,7 @@
-"""The converter process itself: JSON lines in and out, whatever a converter does, until its input ends."""
+"""The converter process itself: messages in and out, whatever a converter does, until its input ends."""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -16,18 +15,24 @@ from typing import Any
 import pytest
 
 from fastserve_runtime.errors import EXIT_ENVIRONMENT, EXIT_USAGE
+from fastserve_runtime.processes.framing import read_message, write_message
+from fastserve_runtime.processes.lifeline import Lifeline, lifeline
 
 PATIENCE = 120
 
-Start = Callable[[str], "subprocess.Popen[str]"]
+Start = Callable[..., "subprocess.Popen[bytes]"]
+
+
+def path_with(folder: Path) -> str:
+    return os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts a worker for which a scratch package adds the format `scratch`, whose module is the given code."""
+    """Starts a worker, held by a lifeline or by none, with a scratch package's format `scratch`: the given code."""
     processes = []
 
-    def run(code: str = "") -> subprocess.Popen[str]:
+    def run(code: str = "", line: Lifeline | None = None) -> subprocess.Popen[bytes]:
         information = tmp_path / "packages" / "scratch-1.0.dist-info"
         information.mkdir(parents=True)
         (information / "METADATA").write_text("Metadata-Version: 2.1\nName: scratch\nVersion: 1.0\n")
@@ -39,8 +44,13 @@ def start(tmp_path: Path) -> Iterator[Start]:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                text=True,
-                env={**os.environ, "PYTHONPATH": str(tmp_path / "packages")},
+                env={
+                    **os.environ,
+                    **(line.environment if line else {}),
+                    "PYTHONPATH": path_with(tmp_path / "packages"),
+                },
+                pass_fds=(line.descriptor,) if line else (),
+                start_new_session=line is not None,
             )
         )
         return processes[-1]
@@ -57,17 +67,20 @@ def job(tmp_path: Path) -> dict[str, Any]:
     return {**job, "source": {"task": "feature-extraction"}}
 
 
-def ask(process: subprocess.Popen[str], job: dict[str, Any]) -> dict[str, Any]:
+def ask(process: subprocess.Popen[bytes], job: dict[str, Any]) -> dict[str, Any]:
     send(process, job)
+    return answer_of(process)
+
+
+def answer_of(process: subprocess.Popen[bytes]) -> dict[str, Any]:
     assert process.stdout is not None
-    answer: dict[str, Any] = json.loads(process.stdout.readline())
+    answer, _ = read_message(process.stdout)
     return answer
 
 
-def send(process: subprocess.Popen[str], job: dict[str, Any]) -> None:
+def send(process: subprocess.Popen[bytes], job: dict[str, Any]) -> None:
     assert process.stdin is not None
-    process.stdin.write(json.dumps(job) + "\n")
-    process.stdin.flush()
+    write_message(process.stdin, job)
 
 
 def wait_for(file: Path) -> None:
@@ -81,22 +94,28 @@ def test_the_process_ends_when_its_input_ends(start: Start) -> None:
     process = start("")
     out, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
-    assert out == ""
+    assert out == b""
 
 
-def test_the_process_ends_when_its_input_ends_in_the_middle_of_a_job(start: Start, tmp_path: Path, job) -> None:
-    process = start(f"""
-        import time
-        from pathlib import Path
-        Path({str(tmp_path / "begun")!r}).touch()
-        time.sleep(3600)
-    """)
-    send(process, job)
-    wait_for(tmp_path / "begun")
-    assert process.poll() is None
-    out, _ = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 0
-    assert out == ""
+@pytest.mark.skipif(os.name != "posix", reason="descriptors are passed on as POSIX does")
+def test_the_process_ends_with_the_one_that_started_it_in_the_middle_of_a_job(
+    start: Start, tmp_path: Path, job
+) -> None:
+    with lifeline() as line:
+        process = start(
+            f"""
+            import time
+            from pathlib import Path
+            Path({str(tmp_path / "begun")!r}).touch()
+            time.sleep(3600)
+            """,
+            line,
+        )
+        send(process, job)
+        wait_for(tmp_path / "begun")
+        assert process.poll() is None
+    # The pipe is closed now, as it is when its holder is killed.
+    assert process.wait(PATIENCE) == -signal.SIGKILL
 
 
 def test_jobs_are_answered_one_after_the_other_also_after_failures(start: Start, job) -> None:
@@ -121,9 +140,9 @@ def test_what_a_converter_prints_does_not_get_between_the_answers(start: Start, 
     """)
     assert "not installed" in ask(process, job)["problem"]
     out, error = process.communicate(timeout=PATIENCE)
-    assert out == ""
+    assert out == b""
     for words in ("{}", "from below", "from a child"):
-        assert words in error
+        assert words.encode() in error
 
 
 @pytest.mark.parametrize(
@@ -153,8 +172,8 @@ def test_the_log_has_the_traceback_of_what_nobody_expected(start: Start, job) ->
     process = start("raise ZeroDivisionError('by nought')")
     ask(process, job)
     _, error = process.communicate(timeout=PATIENCE)
-    assert "Traceback" in error
-    assert "by nought" in error
+    assert b"Traceback" in error
+    assert b"by nought" in error
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are those of POSIX")
@@ -171,8 +190,7 @@ def test_an_interruption_of_the_terminal_is_left_to_the_process_that_asked(start
     wait_for(tmp_path / "begun")
     process.send_signal(signal.SIGINT)
     (tmp_path / "go on").touch()
-    assert process.stdout is not None
-    assert "not installed" in json.loads(process.stdout.readline())["problem"]
+    assert "not installed" in answer_of(process)["problem"]
 
 
 def test_no_library_may_use_the_network(start: Start, job) -> None:
