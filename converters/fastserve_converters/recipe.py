@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 from fastserve_converters.precisions import RANGE_METHODS, RangeMethod, WeightScheme
 from fastserve_runtime.bundle.canonical_json import digest
 
+_BETWEEN = re.compile(r"[^\w.]+")
+"""What stands between the words of a pass, and in no file's name."""
 Assignment = tuple[tuple[str, "WeightScheme | None"], ...]
 """Layer and scheme (None: kept in float), in the order of the layers' names."""
 
@@ -34,7 +37,7 @@ class Recipe:
     @property
     def words(self) -> str:
         """The id that users see, such as `onnx-int8-dynamic`."""
-        after = "".join(f"-after-{name.replace(':', '-').replace('=', '-')}" for name in self.passes)
+        after = "".join(f"-after-{_BETWEEN.sub('-', words)}" for words in self.passes)
         return f"{self.maker.replace(':', '-')}-{self.precision}{after}"
 
     @property

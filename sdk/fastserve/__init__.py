@@ -107,6 +107,7 @@ def export(
     text_pair_column: str | None = None,
     pairs: bool = False,
     range_method: str = "min-max",
+    passes: Sequence[str] = (),
     planners: Sequence[str] | None = None,
     device: str = "local",
     threads: int = 1,
@@ -155,6 +156,7 @@ def export(
             left out where questions are answered.
         pairs: export a classifier for pairs of texts, also without such a column; what ranks texts always is.
         range_method: how static precisions find the ranges of activations: `min-max`, `percentile` or `mse`.
+        passes: what changes the checkpoint before it is exported, in order, such as `drop-layers:keep=3`.
         planners: what proposes the variants that are tried: `exhaustive` and `mixed-precision` if left out.
         device: where variants are measured: this machine if left out.
         threads: how many threads one inference may use.
@@ -216,6 +218,7 @@ def export(
         text_pair_column=text_pair_column,
         pairs=pairs,
         range_method=range_method,
+        passes=tuple(passes),
         planners=DEFAULT_PLANNERS if planners is None else tuple(planners),
         device=device,
         threads=threads,

@@ -71,8 +71,9 @@ FACES = {
     "fastserve.api": "Budget Candidate CannotPropose Device EngineThere MeasurementJob OUTPUTS Planner Space",
     "fastserve_converters.api": (
         "Answers Artifact CachedExporter CachedPart Checkpoint ClassLabels ExportJob FP32 Format LabelSets Lowered "
-        "Lowering ModelOutput Numbers Precision Recipe IntermediateOutput FormatWithIntermediates Task TracedPart "
-        "WeightScheme count_operators record_layer_sqnr write_layer_map"
+        "Lowering ModelOutput Numbers Pass PassJob PassModule PassReport Precision Recipe Sample IntermediateOutput "
+        "FormatWithIntermediates Task TracedPart WeightScheme count_operators load_model record_layer_sqnr "
+        "write_checkpoint write_layer_map"
     ),
     "fastserve_device_tests.api": (
         "Compiled CompilingTarget ESTIMATES Needs Target graphs_in native_words nothing_executes separate_environment"
@@ -141,6 +142,7 @@ def test_the_signature_of_export() -> None:
         "text_pair_column": None,
         "pairs": False,
         "range_method": "min-max",
+        "passes": (),
         "planners": None,
         "device": "local",
         "threads": 1,

@@ -21,6 +21,7 @@ from fastserve_converters.formats import (
 )
 from fastserve_converters.models.model import TRACED_ALONE, check_takes
 from fastserve_converters.models.reference import CALIBRATION, INPUTS
+from fastserve_converters.worker.pass_job import run_pass
 from fastserve_runtime.bundle.manifest import signature_document
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
 from fastserve_runtime.measurement.memory import read_memory
@@ -59,6 +60,7 @@ class ModelJobs:
         self._rounder_of = lru_cache(maxsize=1)(self._rounder)
         self._weights_of = lru_cache(maxsize=_KEPT_WEIGHTS)(self._made_weights)
         self.handlers: Mapping[str, Handler] = {
+            "pass": run_pass,
             "reference": self._source.reference,
             "program": self._program,
             "sensitivity": self._sensitivity,

@@ -17,6 +17,7 @@ from fastserve_converters.checkpoints.checkpoint import file_sha256
 from fastserve_converters.formats import FORMATS
 from fastserve_converters.layer_map import IntermediateOutput, intermediate_of
 from fastserve_converters.models.reference import INPUTS
+from fastserve_converters.pass_words import asked_pass
 from fastserve_converters.precisions import RANGE_METHODS, Precision
 from fastserve_converters.recipe import Recipe, parse_assignment
 from fastserve_device_tests.executors.event_trace import trace_events
@@ -84,7 +85,7 @@ def recipe_of(variant: Variant) -> Recipe:
     return Recipe(
         variant.format,
         variant.precision,
-        passes=tuple(told.get("passes", ())),
+        passes=tuple(asked_pass(document).words for document in told.get("passes", ())),
         assignment=parse_assignment(told.get("assignment")),
         range_method=next((method for method in RANGE_METHODS if method == written), RANGE_METHODS[0]),
     )

@@ -19,6 +19,7 @@ from fastserve.pipeline.workshop import Workshop
 from fastserve_converters.checkpoints.checkpoint import Checkpoint
 from fastserve_converters.checkpoints.reading import read_checkpoint
 from fastserve_converters.layer_map import IntermediateOutput
+from fastserve_converters.pass_words import asked_pass
 from fastserve_runtime.bundle.axes import TOKENS, dim_of
 from fastserve_runtime.bundle.manifest import Dim, Variant, bounds
 from fastserve_runtime.bundle.reader import Bundle
@@ -111,6 +112,7 @@ class ReferenceModel(ClosedAtEnd):
         Raises:
             UsageError: there is no such model, or it is not the one that the bundle was made from.
         """
+        _refuse_passes(variant)
         found = self._found_for(bundle)
         length = _length_of(variant)
         _, longest = bounds(length)
@@ -154,6 +156,21 @@ class ReferenceModel(ClosedAtEnd):
                 "Name that model, or say --other-reference to compare with this one all the same.",
             )
         return found
+
+
+def _refuse_passes(variant: Variant) -> None:
+    """Refuse a variant whose checkpoint is not the one that users can name.
+
+    Raises:
+        UsageError: naming the passes that changed it.
+    """
+    passes = [asked_pass(document).words for document in variant.recipe.get("passes", ())]
+    if passes:
+        raise UsageError(
+            f"'{variant.id}' was made after passes ({', '.join(passes)}), and bisect compares with the model as it was "
+            "given.",
+            "Bisect a bundle that was exported without --pass.",
+        )
 
 
 def _length_of(variant: Variant) -> Dim:

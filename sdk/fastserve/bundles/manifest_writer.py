@@ -18,6 +18,7 @@ from fastserve_converters.checkpoints.checkpoint import Checkpoint
 from fastserve_converters.checkpoints.licences import MODEL_CARD
 from fastserve_converters.layer_map import LAYER_MAP
 from fastserve_converters.models.reference import TOKENIZER, TOKENIZER_CONFIG
+from fastserve_converters.pass_words import parse_pass
 from fastserve_converters.programs.torch_program import TorchProgram
 from fastserve_runtime.bundle.evaluation import MAX_SAMPLES, PLACE, ROLE, Evaluation, compared_values, write_evaluation
 from fastserve_runtime.bundle.golden import Arrays, Golden, write_golden
@@ -166,7 +167,7 @@ def _variant(candidate: Candidate, reference: Entry) -> tuple[dict[str, Any], li
         **candidate.artifact,
         "id": candidate.id,
         "recipe": {
-            "passes": list(candidate.recipe.passes),
+            "passes": [parse_pass(words).as_document() for words in candidate.recipe.passes],
             "format": candidate.format,
             "precision": candidate.precision,
             **candidate.artifact["recipe"],

@@ -83,6 +83,14 @@ def export(
     range_method: Annotated[
         str, typer.Option(help="How static precisions find activations' ranges: min-max, percentile or mse.")
     ] = "min-max",
+    passes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--pass",
+            help="Change the checkpoint before it is exported, such as drop-layers:keep=3; may be repeated, in order.",
+            metavar="NAME[:SETTING=VALUE]",
+        ),
+    ] = None,
     planners: Annotated[
         list[str] | None,
         typer.Option(
@@ -136,6 +144,7 @@ def export(
             text_pair_column=text_pair_column,
             pairs=pairs,
             range_method=range_method,
+            passes=tuple(passes or ()),
             planners=DEFAULT_PLANNERS if planners is None else listed_words(planners) or (),
             device=device,
             threads=threads,

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from fastserve.cache.cache import Cache
 from fastserve.exporting.notes import unmeasured_notes
+from fastserve.exporting.passing import after_passes
 from fastserve.exporting.request import ExportRequest
 from fastserve.exporting.resolving import Resolved, resolve
 from fastserve.exporting.shipping import ship, write_debug
@@ -82,12 +83,13 @@ def run_export(request: ExportRequest, reporter: Reporter | None = None) -> Expo
     with Cache(asked.cache_dir) as cache, Workshop(cache, asked.device, debug=request.debug) as workshop:
         runner = Runner(cache, workshop, reporter or SilentReporter())
         makers = {maker.name: maker for maker in asked.makers}
+        after = after_passes(asked, runner)
         bench = Workbench(
-            runner, asked.steps(), makers, asked.device, request.threads, request.remeasure, request.quality
+            runner, after.steps, makers, asked.device, request.threads, request.remeasure, request.quality
         )
         planners = asked.planners(bench)
         runner.plan([bench.steps.judged_against, bench.steps.program])
-        reference = runner.run(bench.steps.judged_against)
+        original, reference = runner.run(bench.steps.judged_against), runner.run(bench.steps.reference)
         program = runner.run(bench.steps.program)
         candidates = _ordered(search(planners, bench, request.budget), asked)
         _check_any_made(candidates)
@@ -111,9 +113,9 @@ def run_export(request: ExportRequest, reporter: Reporter | None = None) -> Expo
         threads=request.threads,
         length=asked.length,
         generates=asked.generates,
-        notes=(*asked.notes(reference), *unmeasured_notes(candidates)),
-        stages=tuple(_with_loading(runner.times, reference.result["load_seconds"])),
-        reference=reference.folder,
+        notes=(*asked.notes(original), *after.notes(original, reference), *unmeasured_notes(candidates)),
+        stages=tuple(_with_loading(runner.times, original.result["load_seconds"])),
+        reference=original.folder,
         seconds=time.perf_counter() - started,
     )
 

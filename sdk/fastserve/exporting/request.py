@@ -18,6 +18,7 @@ from fastserve.search.ranking import KEEP
 from fastserve_converters.checkpoints.checkpoint import Checkpoint
 from fastserve_converters.checkpoints.task import TASKS, Task, usual_columns
 from fastserve_converters.data import Columns, Table, samples_of
+from fastserve_converters.pass_words import parse_passes
 from fastserve_converters.precisions import RANGE_METHODS, RangeMethod
 from fastserve_runtime.errors import UsageError
 
@@ -43,6 +44,7 @@ class ExportRequest:
     text_pair_column: str | None = None
     pairs: bool = False
     range_method: str = "min-max"
+    passes: tuple[str, ...] = ()
     device: str = "local"
     planners: tuple[str, ...] = DEFAULT_PLANNERS
     threads: int = 1
@@ -88,6 +90,7 @@ def check_request(request: ExportRequest) -> None:
     for name in request.planners:
         PLANNERS.load(name)
     DEVICES.load(request.device)
+    parse_passes(request.passes)
     if request.threads < 1:
         raise UsageError(f"{request.threads} threads were asked for.", "Ask for at least 1.")
     if request.truncate_dim is not None and request.truncate_dim < 1:

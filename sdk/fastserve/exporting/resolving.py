@@ -12,6 +12,7 @@ from fastserve.devices import DEVICES, Device
 from fastserve.exporting.length import export_length
 from fastserve.exporting.model_source import ModelSource, find_model
 from fastserve.exporting.notes import data_notes, quality_notes
+from fastserve.exporting.pass_checks import check_passes
 from fastserve.exporting.programs import checked_program, is_program
 from fastserve.exporting.request import ExportRequest, check_data, check_places, check_request
 from fastserve.exporting.workbench import Workbench
@@ -26,6 +27,7 @@ from fastserve_converters.checkpoints.reading import read_checkpoint
 from fastserve_converters.checkpoints.task import TASKS, Task, usual_columns
 from fastserve_converters.data import Table, read_tables
 from fastserve_converters.models.sources import form_of_task
+from fastserve_converters.pass_words import AskedPass, parse_passes
 from fastserve_converters.programs.torch_program import TorchProgram
 
 
@@ -45,6 +47,7 @@ class Resolved:
         wanted: what each of them makes.
         device: where they are measured.
         made_notes: what the user should know of what is made and left out.
+        passes: what changes the checkpoint before anything is exported, in order.
     """
 
     request: ExportRequest
@@ -58,23 +61,26 @@ class Resolved:
     wanted: Mapping[str, Sequence[str]]
     device: Device
     made_notes: tuple[str, ...]
+    passes: tuple[AskedPass, ...] = ()
 
     def steps(self) -> ModelSteps:
-        """Describe the steps on the model."""
+        """Describe the steps on the model that the user gave."""
         asked = self.request
         if isinstance(self.checkpoint, TorchProgram):
             subject = ModelSubject(self.checkpoint, self.checkpoint.job_source())
         else:
-            subject = checkpoint_subject(
-                self.checkpoint,
-                self.length,
-                allow_pickle=asked.allow_pickle,
-                trust_remote_code=asked.trust_remote_code,
-            )
+            subject = self.subject_of(self.checkpoint)
         task: Task = TASKS.load(self.checkpoint.task)
         columns = asked.columns(usual_columns(task))
         data = DataSettings(asked.data, columns.text, columns.pair, columns.label, asked.seed)
         return ModelSteps(subject, data)
+
+    def subject_of(self, checkpoint: Checkpoint) -> ModelSubject:
+        """Return a checkpoint as steps work on it: the user's, or what passes made of it."""
+        asked = self.request
+        return checkpoint_subject(
+            checkpoint, self.length, allow_pickle=asked.allow_pickle, trust_remote_code=asked.trust_remote_code
+        )
 
     def planners(self, bench: Workbench) -> list[Planner]:
         """Return what proposes recipes, in the order in which they are asked.
@@ -85,7 +91,7 @@ class Resolved:
         space = Space(
             precisions={maker.name: maker.precisions for maker in self.makers},
             wanted=self.wanted,
-            passes=(),
+            passes=tuple(asked.words for asked in self.passes),
             range_method=self.request.checked_range_method,
             scores=bench.scores,
             size=bench.size,
@@ -114,7 +120,9 @@ def resolve(request: ExportRequest) -> Resolved:
     check_request(request)
     cache_dir = request.cache_dir or default_cache_dir()
     check_places(request, cache_dir)
+    passes = parse_passes(request.passes)
     source, checkpoint, tables = _model(request)
+    check_passes(passes, checkpoint)
     length = 0
     if not isinstance(checkpoint, TorchProgram):
         length = export_length(checkpoint, request.sequence_length, request.context)
@@ -127,7 +135,9 @@ def resolve(request: ExportRequest) -> Resolved:
     wanted, precision_notes = chosen_for(makers, request.precisions)
     device: Device = DEVICES.load(request.device)
     notes = (*format_notes, *target_notes, *precision_notes)
-    return Resolved(request, cache_dir, source, checkpoint, tables, length, generates, makers, wanted, device, notes)
+    return Resolved(
+        request, cache_dir, source, checkpoint, tables, length, generates, makers, wanted, device, notes, passes
+    )
 
 
 def _model(request: ExportRequest) -> tuple[ModelSource, Checkpoint | TorchProgram, Sequence[Table]]:

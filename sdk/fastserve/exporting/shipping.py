@@ -22,7 +22,7 @@ def ship(asked: Resolved, kept: Sequence[Candidate], candidates: Sequence[Candid
         asked: of the export.
         kept: what goes into it, best first.
         candidates: all that there are.
-        reference: of the model that the user gave.
+        reference: of the model that is exported: its tokenizer and goldens ship.
     """
     manifest, files = bundle_content(kept, reference, asked.checkpoint, asked.source)
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")

@@ -131,7 +131,7 @@ class Workbench:
 
     def room(self) -> int:
         """Return the bytes that a device must hold whatever the artifact."""
-        return shared_bytes(self.runner.run(self.steps.judged_against))
+        return shared_bytes(self.runner.run(self.steps.reference))
 
     def _artifact(self, recipe: Recipe) -> Step:
         if recipe not in self._artifacts:
@@ -224,8 +224,8 @@ class Workbench:
     def _quality(self, steps: RecipeSteps) -> Quality:
         assert steps.ran is not None
         if self.own_quality is not None:
-            ran, reference = self.runner.run(steps.ran), self.runner.run(self.steps.judged_against)
-            return quality_of_own(self.own_quality, ran, reference)
+            needed = (steps.ran, self.steps.reference, self.steps.judged_against)
+            return quality_of_own(self.own_quality, *(self.runner.run(step) for step in needed))
         assert steps.quality is not None
         return Quality(**self.runner.run(steps.quality).result)
 

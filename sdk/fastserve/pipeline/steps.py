@@ -26,6 +26,7 @@ from fastserve_converters.models.model import Form
 from fastserve_converters.models.reference import CALIBRATION, INPUTS
 from fastserve_converters.models.reference import OUTPUTS as REFERENCE_OUTPUTS
 from fastserve_converters.models.sources import form_of_task, kind_of_task
+from fastserve_converters.pass_words import AskedPass
 from fastserve_converters.precisions import Precision
 from fastserve_converters.recipe import Recipe
 from fastserve_device_tests.targets import CompilingTarget, Target
@@ -53,6 +54,22 @@ class DataSettings:
     label_column: str = "label"
     seed: int = 0
 
+    def in_key(self) -> dict[str, Any]:
+        """Return what decides which texts a job is given; their files by content."""
+        digests = files_sha256(self.files)
+        return {
+            # The ending says how a file is read.
+            "data_sha256": [[file.suffix.lower(), digest] for file, digest in zip(self.files, digests, strict=True)],
+            "text_column": self.text_column,
+            "text_pair_column": self.text_pair_column,
+            "label_column": self.label_column,
+            "seed": self.seed,
+        }
+
+    def places(self) -> dict[str, Any]:
+        """Return where a job finds the files."""
+        return {"data": [str(file.absolute()) for file in self.files]}
+
 
 @dataclass(frozen=True)
 class ModelSteps:
@@ -77,20 +94,23 @@ class ModelSteps:
     @cached_property
     def reference(self) -> Step:
         """Run the model on evaluation and golden texts."""
-        data = self.data
-        job = {
-            "job": "reference",
-            # The ending says how a file is read.
-            "data_sha256": [[f.suffix.lower(), d] for f, d in zip(data.files, files_sha256(data.files), strict=True)],
-            "text_column": data.text_column,
-            "text_pair_column": data.text_pair_column,
-            "label_column": data.label_column,
-            "seed": data.seed,
-        }
-        places = {"data": [str(f.absolute()) for f in data.files]}
-        title = REFERENCE if self.original is None else f"{REFERENCE} after the passes"
+        job = {"job": "reference", **self.data.in_key()}
+        places = self.data.places()
+        title = REFERENCE if self.original is None else f"{REFERENCE} after passes"
         work = ConverterJob(self.subject, job, self._code(), REFERENCE_TOOLS, places=lambda _: places)
         return Step("reference", title, 15, work)
+
+    def passed(self, asked: AskedPass) -> Step:
+        """Make another checkpoint of the model's."""
+        module = asked.module
+        job = {"job": "pass", "pass": asked.as_document(), "seed": self.data.seed}
+        places: Mapping[str, Any] = {}
+        if module.READS_SAMPLES:
+            job |= self.data.in_key()
+            places = self.data.places()
+        tools = (*REFERENCE_TOOLS, "safetensors", *module.TOOLS)
+        work = ConverterJob(self.subject, job, self._code(module), tools, places=lambda _: places)
+        return Step("pass", f"Pass {asked.words}", 10, work)
 
     @cached_property
     def judged_against(self) -> Step:
@@ -224,7 +244,7 @@ class ModelSteps:
             f"Measure {recipe.maker} {recipe.precision}",
             12,
             Measuring(device, self.subject.task, format_name, threads),
-            {measuring.ARTIFACT: artifact, measuring.REFERENCE: self.judged_against},
+            {measuring.ARTIFACT: artifact, measuring.REFERENCE: self.reference},
             is_fresh=is_fresh,
             attempts=_MEASURING_ATTEMPTS,
         )
@@ -236,7 +256,7 @@ class ModelSteps:
             f"Quality of {recipe.maker} {recipe.precision}",
             2,
             Judging(self.subject.task, self.data.seed),
-            {judging.RAN: ran, judging.REFERENCE: self.judged_against},
+            {judging.RAN: ran, judging.REFERENCE: self.reference, judging.ORIGINAL: self.judged_against},
         )
 
     def fake_quant_comparison(self, recipe: Recipe, artifact: Step, ran: Step) -> Step:

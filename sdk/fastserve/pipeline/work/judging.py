@@ -19,10 +19,14 @@ from fastserve_converters.models.reference import INPUTS, KNOWN
 from fastserve_converters.models.reference import OUTPUTS as REFERENCE_OUTPUTS
 from fastserve_runtime.conformance.comparison import Comparison
 from fastserve_runtime.conformance.quality import Quality
+from fastserve_runtime.errors import EnvironmentFailure
 from fastserve_runtime.plugins import PIPELINES
 
-RAN, REFERENCE = "ran", "reference"
-"""What it needs: the step that has the outputs, and the reference of the model that the user gave."""
+RAN, REFERENCE, ORIGINAL = "ran", "reference", "original"
+"""What it needs: the step that has the outputs, the reference whose inputs these are of, and that of the model that the
+user gave. They differ after passes, which may have changed the tokenizer."""
+Arrays = dict[str, Any]
+"""NumPy arrays by name, samples along the first axis."""
 _COMPARISON = "fastserve_runtime.conformance.comparison"
 
 
@@ -40,10 +44,10 @@ class Judging:
 
     def key(self, made: Made) -> dict[str, Any]:
         """Return the contents of the outputs and of what they are compared with. When they were made counts not."""
-        reference = made[REFERENCE]
+        reference, original = made[REFERENCE], made[ORIGINAL]
         return {
             "outputs": made[RAN].files[OUTPUTS],
-            "reference": {name: reference.files[name] for name in (INPUTS, REFERENCE_OUTPUTS)},
+            "reference": {INPUTS: reference.files[INPUTS], REFERENCE_OUTPUTS: original.files[REFERENCE_OUTPUTS]},
             "evaluation": reference.result["evaluation"],
             "labels": reference.result["labels"],
             "known": reference.files.get(KNOWN),
@@ -57,25 +61,40 @@ class Judging:
         """Compare them in this process."""
         task: Task = TASKS.load(self.task)
         reference = made[REFERENCE]
-        count, labels = reference.result["evaluation"], reference.result["labels"]
-        files = (reference.folder / REFERENCE_OUTPUTS, made[RAN].folder / OUTPUTS, reference.folder / INPUTS)
-        expected, actual, inputs = ({n: v[:count] for n, v in read_arrays(file).items()} for file in files)
-        settings = reference.result["task_settings"]
+        labels, settings = reference.result["labels"], reference.result["task_settings"]
+        inputs, expected, actual = compared_arrays(made[RAN], reference, made[ORIGINAL])
         compared = Comparison(expected, actual, inputs | known_of_windows(reference), labels, self.seed, settings)
         return asdict(task.quality(compared))
 
 
-def quality_of_own(judge: OwnQuality, ran: Entry, reference: Entry) -> Quality:
+def quality_of_own(judge: OwnQuality, ran: Entry, reference: Entry, original: Entry) -> Quality:
     """Return what the user's function makes of outputs on the evaluation samples.
 
     Raises:
         UsageError: it fails, or gives no finite number.
     """
-    count = reference.result["evaluation"]
-    files = (reference.folder / INPUTS, reference.folder / REFERENCE_OUTPUTS, ran.folder / OUTPUTS)
-    inputs, expected, actual = ({n: v[:count] for n, v in read_arrays(file).items()} for file in files)
+    inputs, expected, actual = compared_arrays(ran, reference, original)
     value = judged_quality(judge, inputs, expected, actual)
-    return Quality(OWN_QUALITY_NAME, value, value, value, count)
+    return Quality(OWN_QUALITY_NAME, value, value, value, reference.result["evaluation"])
+
+
+def compared_arrays(ran: Entry, reference: Entry, original: Entry) -> tuple[Arrays, Arrays, Arrays]:
+    """Return the inputs, the original's outputs and a variant's on the evaluation samples, each by name.
+
+    Raises:
+        EnvironmentFailure: what passes left of the model gives other outputs than the original.
+    """
+    count = reference.result["evaluation"]
+    files = (reference.folder / INPUTS, original.folder / REFERENCE_OUTPUTS, ran.folder / OUTPUTS)
+    inputs, expected, actual = ({n: v[:count] for n, v in read_arrays(file).items()} for file in files)
+    shapes = ({name: values.shape for name, values in arrays.items()} for arrays in (expected, actual))
+    if reference is not original and (original.result["evaluation"] != count or next(shapes) != next(shapes)):
+        raise EnvironmentFailure(
+            "After the passes, the model gives outputs of other shapes than the original, so its quality cannot be "
+            "judged by it.",
+            "Leave out the pass that changes them.",
+        )
+    return inputs, expected, actual
 
 
 def known_of_windows(reference: Entry) -> dict[str, Any]:

@@ -1,0 +1,87 @@
+"""Exports with passes: what they write, what is proven against it, what is judged against the original."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import fastserve
+from command_line import FASTSERVE
+from fastserve_runtime.bundle.reader import open_bundle
+from fastserve_runtime.conformance.quality import Quality
+
+OPTIONS: dict[str, Any] = {"formats": ["onnx"], "precisions": ["fp32"], "sequence_length": 16}
+
+
+def quality_of(result: fastserve.ExportResult) -> Quality:
+    (candidate,) = result.candidates
+    assert candidate.quality is not None
+    return candidate.quality
+
+
+@pytest.fixture(scope="module")
+def plain(tiny_bert: Path, cache_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> fastserve.ExportResult:
+    output = tmp_path_factory.mktemp("plain") / "plain.fsb"
+    return fastserve.export(tiny_bert, output, cache_dir=cache_dir, **OPTIONS)
+
+
+@pytest.fixture(scope="module")
+def dropped(tiny_bert: Path, cache_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> fastserve.ExportResult:
+    output = tmp_path_factory.mktemp("dropped") / "dropped.fsb"
+    return fastserve.export(tiny_bert, output, cache_dir=cache_dir, passes=["drop-layers:keep=1"], **OPTIONS)
+
+
+def test_quality_is_judged_against_the_original_and_the_artifact_proven_against_its_own_checkpoint(
+    plain: fastserve.ExportResult, dropped: fastserve.ExportResult
+) -> None:
+    assert quality_of(plain).value == pytest.approx(1, abs=1e-3)
+    # Half of a random model computes something else.
+    assert quality_of(dropped).value < 0.9
+    assert dropped.bundle is not None
+    checked = fastserve.verify(dropped.bundle)
+    assert checked.has_run
+    assert not checked.failures
+
+
+def test_the_manifest_and_the_ids_say_which_passes(dropped: fastserve.ExportResult) -> None:
+    assert dropped.shipped == ("onnx-fp32-after-drop-layers-keep-1",)
+    assert dropped.bundle is not None
+    with open_bundle(dropped.bundle) as bundle:
+        (variant,) = bundle.manifest.variants
+        assert variant.id == "onnx-fp32-after-drop-layers-keep-1"
+        assert variant.recipe["passes"] == [{"name": "drop-layers", "settings": {"keep": 1}}]
+    assert "drop-layers kept 1 of 2 layers: 1." in dropped.notes
+
+
+def test_the_same_again_is_served_from_the_cache(
+    tiny_bert: Path, cache_dir: Path, tmp_path: Path, dropped: fastserve.ExportResult
+) -> None:
+    words = ["-o", tmp_path / "again.fsb", "--format", "onnx", "--precision", "fp32", "--seq-len", "16", "--json"]
+    words += ["--pass", "drop-layers:keep=1", "--cache-dir", cache_dir]
+    done = subprocess.run(
+        [*FASTSERVE, "export", str(tiny_bert), *map(str, words)], capture_output=True, text=True, check=True
+    )
+    document = json.loads(done.stdout)
+    assert {stage["stage"] for stage in document["stages"]} >= {"Pass drop-layers:keep=1", "Reference outputs"}
+    assert all(stage["cached"] for stage in document["stages"])
+    assert document["digest"] == dropped.digest
+
+
+@pytest.mark.parametrize(
+    ("word", "problem"),
+    [
+        ("drop-layer:keep=1", "There is no pass 'drop-layer'. Did you mean 'drop-layers'?"),
+        ("drop-layers:keep=3", "was to keep 3 layers, and the model has 2"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_before_anything_is_loaded(
+    tiny_bert: Path, tmp_path: Path, word: str, problem: str
+) -> None:
+    with pytest.raises(fastserve.UsageError) as refusal:
+        fastserve.export(tiny_bert, tmp_path / "none.fsb", cache_dir=tmp_path / "cache", passes=[word], **OPTIONS)
+    assert problem in str(refusal.value)
+    assert not any((tmp_path / "cache").glob("*/??/*"))
