@@ -41,7 +41,7 @@ class Ours:
 
     def __init__(self, model: str, threads: int, context: int) -> None:
         from fastserve_runtime.bundle.reader import open_bundle
-        from fastserve_runtime.pipelines.text_generation import open_decoder
+        from fastserve_runtime.pipelines.text_generation.pipeline import open_decoder
         from fastserve_runtime.variants import open_variant, usable_engine
 
         location, _, variant = model.rpartition("#")

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from fastserve.cache.cache import Cache
-from fastserve_converters.checkpoints.task import TASKS, Task
 from fastserve_runtime.bundle.canonical_json import digest
 from fastserve_runtime.conformance.comparison import Comparison
 from fastserve_runtime.conformance.quality import Quality
+from fastserve_runtime.plugins import PIPELINES
 from quantized import child
 from quantized.processes import child_environment
 from quantized.subjects import SEED, Texts
@@ -223,5 +223,5 @@ def _quality(process: Child, result: Measured, texts: Texts, cases: Mapping[str,
     with np.load(cases["sentences"]) as arrays:
         inputs = {name: arrays[name] for name in arrays.files}
     labels = None if texts.labels is None else np.array(texts.labels, np.int64)
-    task: Task = TASKS.load(texts.task)
-    return task.quality(Comparison(expected, actual, inputs, labels, SEED))
+    found: Quality = PIPELINES.load(texts.task).quality(Comparison(expected, actual, inputs, labels, SEED))
+    return found

@@ -1,15 +1,14 @@
-"""What makes a model's logits the scores that people see."""
+"""What makes a model's logits the scores that people see. Without numpy until it does, since tasks' modules name it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from fastserve_runtime.errors import BundleError
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     Activation = Callable[[NDArray[np.float64]], NDArray[np.float64]]
@@ -20,12 +19,16 @@ SETTING = "activation"
 
 def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return probabilities over the last axis."""
+    import numpy as np
+
     powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
 
 
 def sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return each logit's own probability."""
+    import numpy as np
+
     return np.asarray(1 / (1 + np.exp(-np.clip(logits, -500, 500))))
 
 

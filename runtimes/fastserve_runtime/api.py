@@ -23,16 +23,19 @@ if TYPE_CHECKING:
         TensorSpec,
         Variant,
     )
+    from fastserve_runtime.bundle.task_checks import check_encoder, not_of_task
     from fastserve_runtime.conformance.comparison import Comparison
     from fastserve_runtime.conformance.quality import Quality
     from fastserve_runtime.errors import BundleError, EnvironmentFailure, FastServeError, InputError, UsageError
     from fastserve_runtime.measurement.machine import Machine, this_machine
     from fastserve_runtime.measurement.measurement import Measurement, measurement_document, parse_measurement
     from fastserve_runtime.measurement.measuring import MeasuredModel, measured_model
-    from fastserve_runtime.pipelines import Pipeline
+    from fastserve_runtime.pipelines import Pipeline, PipelineModule
     from fastserve_runtime.pipelines._text_pipeline import TextPipeline
+    from fastserve_runtime.pipelines._text_run import add_text_flags, given_samples, text_options
     from fastserve_runtime.preprocessors.kinds import Preprocessor, PreprocessorKind
     from fastserve_runtime.preprocessors.text import TextPreprocessor
+    from fastserve_runtime.results import Results, Table, result_documents, result_table
     from fastserve_runtime.sessions.named_session import NamedSession
     from fastserve_runtime.sessions.session import Engine, ModelSource, Placement, Session
     from fastserve_runtime.sessions.workload import FirstTokenCall, OpenWorkload, Workload
@@ -58,24 +61,34 @@ __all__ = [
     "OpenWorkload",
     "OperatorCount",
     "Pipeline",
+    "PipelineModule",
     "Placement",
     "Preprocessing",
     "Preprocessor",
     "PreprocessorKind",
     "Quality",
     "Requirement",
+    "Results",
     "Session",
     "Signature",
     "SymbolicDim",
+    "Table",
     "TensorSpec",
     "TextPipeline",
     "TextPreprocessor",
     "UsageError",
     "Variant",
     "Workload",
+    "add_text_flags",
+    "check_encoder",
+    "given_samples",
     "measured_model",
     "measurement_document",
+    "not_of_task",
     "parse_measurement",
+    "result_documents",
+    "result_table",
+    "text_options",
     "this_machine",
     "usable_engine",
 ]
@@ -90,16 +103,19 @@ __getattr__ = attributes_of(
                 "ExpectedPlacement Graph Manifest OperatorCount Preprocessing Requirement Signature SymbolicDim "
                 "TensorSpec Variant"
             ),
+            "bundle.task_checks": "check_encoder not_of_task",
             "conformance.comparison": "Comparison",
             "conformance.quality": "Quality",
             "errors": "BundleError EnvironmentFailure FastServeError InputError UsageError",
             "measurement.machine": "Machine this_machine",
             "measurement.measurement": "Measurement measurement_document parse_measurement",
             "measurement.measuring": "MeasuredModel measured_model",
-            "pipelines": "Pipeline",
+            "pipelines": "Pipeline PipelineModule",
             "pipelines._text_pipeline": "TextPipeline",
+            "pipelines._text_run": "add_text_flags given_samples text_options",
             "preprocessors.kinds": "Preprocessor PreprocessorKind",
             "preprocessors.text": "TextPreprocessor",
+            "results": "Results Table result_documents result_table",
             "sessions.named_session": "NamedSession",
             "sessions.session": "Engine ModelSource Placement Session",
             "sessions.workload": "FirstTokenCall OpenWorkload Workload",

@@ -1,13 +1,38 @@
-"""What pipelines give, as JSON, in the same form for every command."""
+"""What pipelines give, as JSON and as tables, in the same form for every command."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from fastserve_runtime.bundle.raw_inputs import Text
+
+Tone = Literal["good", "doubtful", "bad", "absent"]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells under headings.
+
+    Attributes:
+        headings: of the columns.
+        rows: as many cells each.
+        numbers: headings of the columns that hold numbers.
+        title: what stands above it.
+        tones: of each row, what it says; none for a table that says nothing good or bad.
+        toned: the heading of the column that shows the tone; None for the whole row.
+        of_texts: whether cells are the user's own texts, which may be as long as they like.
+    """
+
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    numbers: tuple[str, ...] = ()
+    title: str = ""
+    tones: tuple[Tone | None, ...] = ()
+    toned: str | None = None
+    of_texts: bool = False
 
 
 @dataclass(frozen=True)
@@ -16,15 +41,11 @@ class Results:
 
     Attributes:
         documents: as JSON.
-        headings: of the columns that show them.
-        rows: as many cells each.
-        numbers: headings of the columns that hold numbers.
+        tables: how they are shown.
     """
 
     documents: list[dict[str, Any]]
-    headings: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    numbers: tuple[str, ...] = ()
+    tables: tuple[Table, ...]
 
 
 def shown_score(value: float) -> str:
@@ -38,6 +59,26 @@ def result_documents(texts: Sequence[Text], results: Iterable[Any]) -> list[dict
     Of a pair the second text stands beside the first as `text_pair`.
     """
     return [{**_named(text), "output": _plain(result)} for text, result in zip(texts, results, strict=True)]
+
+
+def result_table(
+    documents: Sequence[dict[str, Any]],
+    headings: Sequence[str],
+    cells: Iterable[Sequence[str]],
+    numbers: Sequence[str] = (),
+) -> Table:
+    """Return the table of what `result_documents` gave: each text, or both texts of a pair, and cells of its output.
+
+    Args:
+        documents: at least one.
+        headings: of the cells.
+        cells: of each document, as many.
+        numbers: headings of those that are numbers.
+    """
+    ways = [name for name in ("text", "text_pair") if name in documents[0]]
+    rows = tuple((*(d[way] for way in ways), *own) for d, own in zip(documents, cells, strict=True))
+    named = ("text", "second text")[: len(ways)]
+    return Table((*named, *headings), rows, tuple(numbers), of_texts=True)
 
 
 def _named(text: Text) -> dict[str, str]:

@@ -15,9 +15,9 @@ from decoder_checkpoints import save_decoder_checkpoint
 from fastserve_converters.checkpoints.reading import read_checkpoint
 from fastserve_converters.tasks import text_generation
 from fastserve_runtime.conformance.comparison import Comparison
-from fastserve_runtime.conformance.task_quality.text_generation import PERPLEXITY_RATIO, divergence
 from fastserve_runtime.errors import UsageError
 from fastserve_runtime.generation.traces import log_softmax
+from fastserve_runtime.pipelines.text_generation._quality import PERPLEXITY_RATIO, divergence, quality
 
 VOCABULARY = 9
 RANDOM = np.random.default_rng(3)
@@ -73,7 +73,7 @@ INPUTS = {"scored": np.arange(64)[None] >= RANDOM.integers(2, 20, 5)[:, None]}
 
 def judged(scores: np.ndarray, *, inputs=INPUTS, seed: int = 0):
     expected, actual = outputs_of(REFERENCE, FOLLOWING), outputs_of(scores, FOLLOWING)
-    return text_generation.quality(Comparison(expected, actual, inputs, seed=seed))
+    return quality(Comparison(expected, actual, inputs, seed=seed))
 
 
 def test_the_reference_itself_is_as_good_as_the_reference() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
@@ -22,7 +21,6 @@ import pytest
 from checkpoints import save_checkpoint, texts
 from decoder_checkpoints import save_decoder_checkpoint
 from fastserve_converters.programs.saving import save_program
-from fastserve_runtime.plugins import PIPELINES
 from torch_modules import TOWERS_EXAMPLE, TwoTowers, tower_samples
 
 ROOT = Path(__file__).parents[2]
@@ -93,19 +91,9 @@ def test_commands_are_known(page: Path) -> None:
         assert program in NOT_RUN | {"make"} | set(MODULES), words
         if program in MODULES:
             help_text = help_of(program, *words[1 : 3 if words[1] in GROUPS else 2])
-            help_text += flags_of_tasks() if words[1] == "run" else ""
             for word in words[2:]:
                 if word.startswith("--"):
                     assert word.partition("=")[0] in help_text, words
-
-
-@cache
-def flags_of_tasks() -> str:
-    """What bundles of some tasks add to the help of `run`."""
-    parser = argparse.ArgumentParser()
-    for name in PIPELINES.built_in():
-        getattr(PIPELINES.load(name), "add_run_flags", lambda _: None)(parser)
-    return parser.format_help()
 
 
 @cache

@@ -20,10 +20,9 @@ OURS = re.compile(r"^\s*(?:from|import) (fastserve\w*(?:\.[\w.]+)?)", re.MULTILI
 FACES = {"fastserve.api", "fastserve_converters.api", "fastserve_device_tests.api", "fastserve_runtime.api"}
 
 TASK = '''
-"""Hidden states, judged by how far the worst value is off."""
+"""Hidden states."""
 
 from fastserve_converters.api import ModelOutput
-from fastserve_runtime.api import Quality
 
 HEADS = ()
 IN_ANY_MODEL = True
@@ -48,20 +47,24 @@ def label_kind(checkpoint):
 
 def reference_outputs(model, checkpoint, inputs):
     return {"last_hidden_state": model(**inputs).last_hidden_state}
-
-
-def quality(compared):
-    reference, actual = compared.first_outputs()
-    value = 1 - float(abs(reference - actual)[:, 0].max())  # what padding gives means nothing
-    return Quality("one less the worst", value, value, value, len(reference))
 '''
 
 PIPELINE = '''
-"""Gives each text the number of its tokens."""
+"""Gives each text the number of its tokens, and is judged by how far the worst hidden state is off."""
 
 from dataclasses import dataclass
 
-from fastserve_runtime.api import TextPipeline
+from fastserve_runtime.api import (
+    Quality,
+    Results,
+    TextPipeline,
+    add_text_flags,
+    check_encoder,
+    given_samples,
+    result_documents,
+    result_table,
+    text_options,
+)
 
 OUTPUT_KINDS = {"last_hidden_state": "hidden"}
 
@@ -88,6 +91,31 @@ class Counting(TextPipeline):
 
 def open_pipeline(session, preprocessor, settings):
     return Counting(session, preprocessor, settings)
+
+
+def check_manifest(manifest):
+    check_encoder(manifest, OUTPUT_KINDS)
+
+
+def quality(compared):
+    reference, actual = compared.first_outputs()
+    value = 1 - float(abs(reference - actual)[:, 0].max())  # what padding gives means nothing
+    return Quality("one less the worst", value, value, value, len(reference))
+
+
+def add_run_flags(parser):
+    add_text_flags(parser)
+    parser.add_argument("--whisper", action="store_true", help="In small letters.")
+
+
+def run_arguments(pipeline, arguments):
+    samples = given_samples(arguments)
+    documents = result_documents(samples, pipeline(samples, **text_options(arguments)))
+    outputs = [document["output"] for document in documents]
+    for output in outputs if arguments.whisper else ():
+        output["shout"] = output["shout"].lower()
+    cells = [(str(output["tokens"]), output["shout"]) for output in outputs]
+    return Results(documents, (result_table(documents, ("tokens", "shout"), cells, ("tokens",)),))
 '''
 
 LOWERING = '''
@@ -272,6 +300,7 @@ def test_a_format_an_engine_a_task_and_its_pipeline(bundle: Path, environment: d
     found = command(environment, "run", bundle, "one", "a longer text", "--json")
     assert [d["output"]["shout"] for d in found] == ["BERT", "BERT"]
     assert 0 < found[0]["output"]["tokens"] < found[1]["output"]["tokens"]
+    assert command(environment, "run", bundle, "one", "--whisper", "--json")[0]["output"]["shout"] == "bert"
     shown = subprocess.run(
         [*FASTSERVE, "run", str(bundle), "one"], capture_output=True, text=True, check=True, env=environment
     )

@@ -81,9 +81,11 @@ FACES = {
     "fastserve_runtime.api": (
         "BundleError Comparison Engine EnvironmentFailure ExpectedPlacement FastServeError FirstTokenCall "
         "Golden Graph InputError Machine Manifest MeasuredModel Measurement ModelSource NamedSession "
-        "OpenWorkload OperatorCount Pipeline Placement Preprocessing Preprocessor PreprocessorKind Quality "
-        "Requirement Session Signature SymbolicDim TensorSpec TextPipeline TextPreprocessor UsageError "
-        "Variant Workload measured_model measurement_document parse_measurement this_machine usable_engine"
+        "OpenWorkload OperatorCount Pipeline PipelineModule Placement Preprocessing Preprocessor "
+        "PreprocessorKind Quality Requirement Results Session Signature SymbolicDim Table TensorSpec TextPipeline "
+        "TextPreprocessor UsageError Variant Workload add_text_flags check_encoder given_samples measured_model "
+        "measurement_document not_of_task parse_measurement result_documents result_table text_options this_machine "
+        "usable_engine"
     ),
 }
 """What packages of others are written with."""

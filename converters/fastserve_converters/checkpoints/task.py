@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from fastserve_converters.columns import Columns
 from fastserve_runtime.bundle.axes import TOKENS
-from fastserve_runtime.conformance.quality import Quality
 from fastserve_runtime.plugins import PartFolder
 
 if TYPE_CHECKING:
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 
     from fastserve_converters.checkpoints.checkpoint import Checkpoint
     from fastserve_converters.data import LabelKind, Sample
-    from fastserve_runtime.conformance.comparison import Comparison
     from fastserve_runtime.preprocessors.text import Windows
 
 Pairs = Literal["never", "optional", "always"]
@@ -108,9 +106,6 @@ class Task(Protocol):
             The task's `outputs` by name, shape [n, ...].
         """
 
-    def quality(self, compared: Comparison) -> Quality:
-        """Judge a variant by its outputs on the evaluation samples and the reference's."""
-
 
 def usual_columns(task: Task) -> Columns:
     """Return what the columns of a task's data are called, where the user names no others: its `COLUMNS`, if any."""
@@ -130,7 +125,7 @@ def reads_contexts(task: Task) -> bool:
 
 
 def known_of_windows(task: Task, samples: Sequence[Sample], windows: Windows) -> dict[str, NDArray[np.generic]]:
-    """Return what a task's `quality` needs to know beside inputs: what its `known(samples, windows)` gives, if any.
+    """Return what a task's quality is judged by beside inputs: what its `known(samples, windows)` gives, if any.
 
     Args:
         task: the task.

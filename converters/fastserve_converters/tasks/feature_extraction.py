@@ -7,14 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from fastserve_converters.checkpoints.task import ModelOutput, Pairs
 from fastserve_runtime.bundle.axes import BATCH, CHANNELS, TOKENS
-from fastserve_runtime.conformance.task_quality.feature_extraction import quality
 
 if TYPE_CHECKING:
     import torch
 
     from fastserve_converters.checkpoints.checkpoint import Checkpoint
-
-__all__ = ["quality"]
 
 HEADS = ("Model", "ForMaskedLM", "ForPreTraining")
 HEAD_WEIGHTS: tuple[tuple[str, ...], ...] = ()

@@ -1,8 +1,4 @@
-"""Task `question-answering`: where the answer to a question begins and ends in its context (SQuAD).
-
-Quality is, with answers in the data, the variant's F1 divided by the reference's, with exact match beside; without, the
-F1 that the reference expects of the variant's answers. Both stand in the runtime's conformance, for every command.
-"""
+"""Task `question-answering`: where the answer to a question begins and ends in its context (SQuAD)."""
 
 from __future__ import annotations
 
@@ -12,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from fastserve_converters.checkpoints.task import ModelOutput, Pairs
 from fastserve_converters.columns import Columns
 from fastserve_runtime.bundle.axes import BATCH, TOKENS
-from fastserve_runtime.conformance.quality import Quality
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,7 +16,6 @@ if TYPE_CHECKING:
 
     from fastserve_converters.checkpoints.checkpoint import Checkpoint
     from fastserve_converters.data import LabelKind, Sample
-    from fastserve_runtime.conformance.comparison import Comparison
     from fastserve_runtime.preprocessors.text import Windows
 
 HEADS = ("ForQuestionAnswering",)
@@ -64,7 +58,7 @@ def label_kind(checkpoint: Checkpoint) -> LabelKind:
 
 def known(samples: Sequence[Sample], windows: Windows) -> dict[str, NDArray[np.generic]]:
     """Return where the tokens of windows stand in their contexts, and what stands there."""
-    from fastserve_runtime.conformance.task_quality.question_answering import known_of_windows
+    from fastserve_runtime.pipelines.question_answering import known_of_windows
 
     return known_of_windows(windows, [sample.content for sample in samples])
 
@@ -75,10 +69,3 @@ def reference_outputs(
     """Return both outputs, shape [n, tokens]."""
     result = model(**inputs)
     return {output.name: getattr(result, output.field) for output in outputs(checkpoint)}
-
-
-def quality(compared: Comparison) -> Quality:
-    """Compare answers; see the runtime's conformance."""
-    from fastserve_runtime.conformance.task_quality import question_answering
-
-    return question_answering.quality(compared)

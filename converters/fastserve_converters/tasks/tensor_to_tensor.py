@@ -1,7 +1,4 @@
-"""Task `tensor-to-tensor`: any torch module, by its named tensors.
-
-Quality is what the worst output keeps of its signal's energy; see the pipeline's `task_metric`.
-"""
+"""Task `tensor-to-tensor`: any torch module, by its named tensors."""
 
 from __future__ import annotations
 
@@ -9,13 +6,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from fastserve_converters.checkpoints.task import ModelOutput, Pairs
-from fastserve_runtime.conformance.quality import Quality
 
 if TYPE_CHECKING:
     import torch
 
     from fastserve_converters.checkpoints.checkpoint import Checkpoint
-    from fastserve_runtime.conformance.comparison import Comparison
 
 HEADS: tuple[str, ...] = ()
 HEAD_WEIGHTS: tuple[tuple[str, ...], ...] = ()
@@ -49,10 +44,3 @@ def reference_outputs(
     """Run a module that takes its inputs by name."""
     found: Mapping[str, torch.Tensor] = model(**inputs)
     return found
-
-
-def quality(compared: Comparison) -> Quality:
-    """Return how much of its signal the worst output keeps."""
-    from fastserve_runtime.pipelines.tensor_to_tensor import task_metric
-
-    return task_metric(compared)

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from fastserve_converters.checkpoints.task import ModelOutput, Pairs
 from fastserve_runtime.bundle.axes import BATCH, CLASSES
-from fastserve_runtime.conformance.task_quality.text_classification import (
+from fastserve_runtime.pipelines.text_classification.problem_types import (
     MULTI_LABEL,
     REGRESSION,
+    USUAL_ACTIVATIONS,
     problem_type,
-    quality,
 )
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from fastserve_converters.checkpoints.checkpoint import Checkpoint
     from fastserve_converters.data import LabelKind
-
-__all__ = ["quality"]
 
 HEADS = ("ForSequenceClassification",)
 HEAD_WEIGHTS = (
@@ -48,8 +46,6 @@ def outputs(checkpoint: Checkpoint) -> tuple[ModelOutput, ...]:
 
 def settings(checkpoint: Checkpoint) -> dict[str, Any]:
     """Return the class names in the order of the logits, the problem type, and an activation other than softmax."""
-    from fastserve_runtime.pipelines.text_classification import USUAL_ACTIVATIONS
-
     labels = list(checkpoint.labels)
     problem = problem_type(checkpoint.config.get("problem_type"), len(labels))
     found = {"labels": labels, "problem_type": problem}

@@ -7,14 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from fastserve_converters.checkpoints.task import ModelOutput, Pairs
 from fastserve_runtime.bundle.axes import BATCH, TOKENS, VOCABULARY
-from fastserve_runtime.conformance.task_quality.text_generation import quality
 
 if TYPE_CHECKING:
     import torch
 
     from fastserve_converters.checkpoints.checkpoint import Checkpoint
-
-__all__ = ["quality"]
 
 HEADS = ("ForCausalLM", "LMHeadModel")
 HEAD_WEIGHTS = (("lm_head.weight",),)

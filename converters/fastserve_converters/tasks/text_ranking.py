@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from fastserve_converters.checkpoints.task import Pairs
 from fastserve_converters.tasks.text_classification import LOGITS, outputs, reference_outputs
-from fastserve_runtime.conformance.task_quality.text_ranking import quality
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from fastserve_converters.data import LabelKind, Sample
     from fastserve_runtime.preprocessors.text import Windows
 
-__all__ = ["LOGITS", "outputs", "quality", "reference_outputs"]
+__all__ = ["LOGITS", "outputs", "reference_outputs"]
 
 HEADS: tuple[str, ...] = ()
 # What architecture a config names does not tell a reranker from a classifier; marks of sentence-transformers do.

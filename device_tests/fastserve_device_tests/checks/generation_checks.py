@@ -26,7 +26,7 @@ from fastserve_runtime.conformance.widths import width_of
 from fastserve_runtime.errors import FastServeError, InputError
 from fastserve_runtime.generation.token_decoder import TokenDecoder
 from fastserve_runtime.generation.traces import log_softmax, traces
-from fastserve_runtime.pipelines.text_generation import open_decoder
+from fastserve_runtime.pipelines.text_generation.pipeline import open_decoder
 
 STEPS = "prefill against decoding"
 CHUNKS = "padding of chunks"

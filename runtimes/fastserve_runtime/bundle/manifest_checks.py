@@ -15,7 +15,6 @@ from fastserve_runtime.bundle.generation_description import cache_bytes, cache_t
 from fastserve_runtime.bundle.manifest import UNBOUNDED, Dim, Manifest, TensorSpec, Variant, bounds, describe_dims
 from fastserve_runtime.bundle.raw_inputs import PROMPTS, TOKENIZER
 from fastserve_runtime.bundle.task_checks import REMEDY
-from fastserve_runtime.bundle.task_manifests import TASK_MANIFESTS
 from fastserve_runtime.errors import BundleError, UsageError
 from fastserve_runtime.parsing import Fields
 from fastserve_runtime.plugins import PIPELINES
@@ -134,9 +133,6 @@ def _largest(dim: Dim) -> int:
 
 
 def _check_task(manifest: Manifest) -> None:
-    if manifest.task in TASK_MANIFESTS.built_in():
-        TASK_MANIFESTS.load(manifest.task).check_manifest(manifest)
-        return
     try:
         pipeline = PIPELINES.load(manifest.task)
     except UsageError as error:

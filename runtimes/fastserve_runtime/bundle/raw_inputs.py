@@ -11,6 +11,8 @@ TOKENIZER = "tokenizer"
 """The kind of preprocessing of models that read whole texts."""
 PROMPTS = "prompt-tokenizer"
 """That of models that continue prompts."""
+TENSORS = "tensors"
+"""That of models of any kind, whose users make their tensors themselves."""
 TOKEN_TYPES = "token_type_ids"  # noqa: S105 -- the name of an input
 POOLING_MASK = "pooling_mask"
 """The attention mask without the tokens of a prompt, for a model that does not pool them."""

@@ -1,8 +1,8 @@
-"""What the modules of `task_manifests` check a manifest with: whether its models do what their task says."""
+"""What pipelines check a manifest with: whether its models do what their task says. It needs no numpy."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from fastserve_runtime.bundle.axes import BATCH, TOKENS
 from fastserve_runtime.bundle.manifest import Manifest, TensorSpec, bounds, describe_dims
@@ -15,7 +15,7 @@ _OF_TEXTS_ALWAYS = {"input_ids", _MASK}
 REMEDY = "Export the bundle again, or get it from where it was made."
 
 
-def check_encoder(manifest: Manifest, outputs: Sequence[str]) -> None:
+def check_encoder(manifest: Manifest, outputs: Collection[str]) -> None:
     """Refuse a bundle of texts whose variants do not take what texts become, or do not give what its pipeline reads.
 
     Args:

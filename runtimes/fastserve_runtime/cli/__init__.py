@@ -11,18 +11,19 @@ import argparse
 import importlib
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from fastserve_runtime._version import __version__
+from fastserve_runtime.bundle.reader import open_bundle
 from fastserve_runtime.cli.failures import run_with_failures_told
-from fastserve_runtime.cli.generation_options import add_flags
 from fastserve_runtime.cli.server_options import add_server_flags
 from fastserve_runtime.cli.streams import flush_streams, prepare_streams
-from fastserve_runtime.cli.task_flags import AddFlags, task_flags
+from fastserve_runtime.cli.task_flags import COMMAND, add_task_flags, refuse_flags_of_others, run_task
 from fastserve_runtime.cli.view import PlainView, View
-from fastserve_runtime.preprocessors.text import LONG_TEXT
 
 Command = Callable[[argparse.Namespace, View], int]
+AddFlags = Callable[[argparse.ArgumentParser], None]
 
 PROGRAM = "fastserve-runtime"
 
@@ -46,24 +47,45 @@ def run_words(words: Sequence[str] | None, view: View, program: str = PROGRAM) -
         program: the name under which wrong usage and help are told.
     """
     given = sys.argv[1:] if words is None else words
+    # Flags of a task are known once its bundle is.
+    flags = partial(add_task_flags, task=run_task(given)) if given[:1] == [COMMAND] else None
+    top = parser(program, flags)
+
+    def command() -> int:
+        if unknown:
+            _refuse(unknown, arguments, top)
+        return _command(arguments.command)(arguments, view)
+
     try:
-        arguments = parser(program, task_flags(given)).parse_args(given)
+        arguments, unknown = top.parse_known_args(given)
         if arguments.bundle is None and not arguments.machine:  # of `inspect`; all others want a bundle
             arguments.wrong_usage("a BUNDLE is wanted, or --machine")
+        return run_with_failures_told(command, view, as_json=arguments.as_json, debug=arguments.debug)
     except SystemExit as end:  # --help, --version, and wrong usage, which was told already
         flush_streams()
         return end.code if isinstance(end.code, int) else 0
-    return run_with_failures_told(
-        lambda: _command(arguments.command)(arguments, view), view, as_json=arguments.as_json, debug=arguments.debug
-    )
 
 
-def parser(program: str = PROGRAM, add_task_flags: AddFlags | None = None) -> argparse.ArgumentParser:
+def _refuse(unknown: Sequence[str], arguments: argparse.Namespace, top: argparse.ArgumentParser) -> None:
+    """Refuse words that mean nothing; a bundle that cannot be opened, or is of another task, says more than argparse.
+
+    Raises:
+        FastServeError: see `open_bundle` and `refuse_flags_of_others`.
+        SystemExit: after argparse told wrong usage.
+    """
+    if arguments.command == COMMAND:
+        with open_bundle(arguments.bundle) as bundle:
+            task = bundle.manifest.task
+        refuse_flags_of_others(unknown, task)
+    top.error(f"unrecognized arguments: {' '.join(unknown)}")
+
+
+def parser(program: str = PROGRAM, add_run_flags: AddFlags | None = None) -> argparse.ArgumentParser:
     """Return the parser of the command line.
 
     Args:
         program: the name under which wrong usage and help are told.
-        add_task_flags: adds to `run` what a bundle's task has beside; see `task_flags`.
+        add_run_flags: adds to `run` what a bundle's task has beside; see `task_flags`.
     """
     top = argparse.ArgumentParser(
         prog=program,
@@ -92,30 +114,12 @@ def parser(program: str = PROGRAM, add_task_flags: AddFlags | None = None) -> ar
         nargs="+",
         default=[],
         metavar="TEXT",
-        help="One text or several; '-' stands for the lines of standard input. None with --chat. Of a model that takes "
-        "tensors, one .npz file.",
+        help="One text or several; '-' stands for the lines of standard input. Of a model that takes tensors, one .npz "
+        "file.",
     )
     texts.required = False  # nargs="*" would be satisfied by no text before a flag, and refuse those behind it
-    run.add_argument(
-        "--long-text",
-        choices=LONG_TEXT,
-        help="Truncate texts with too many tokens (if left out), or split them; not for text generation.",
-    )
-    run.add_argument(
-        "--pair",
-        action="store_true",
-        help="Take the texts two by two, for a model of pairs; in lines with a tab between.",
-    )
-    run.add_argument("--query", metavar="TEXT", help="Rank the texts for this query, with a model that ranks texts.")
-    run.add_argument(
-        "--prompt",
-        metavar="NAME",
-        help="Put this prompt of the model's before each text, '' none; its default one if left out.",
-    )
-    run.add_argument("--output", type=Path, metavar="FILE", help="Write a model's output tensors to this .npz file.")
-    add_flags(run)
-    if add_task_flags is not None:
-        add_task_flags(run)
+    if add_run_flags is not None:
+        add_run_flags(run)
     verify = _add(commands, "verify", "Check a bundle's files, and that its variants compute what they should here.")
     bench = _add(commands, "bench", "Measure latency, memory and start-up of a variant on the bundle's own texts.")
     bench.add_argument(

@@ -14,7 +14,7 @@ from fastserve_runtime.generation.conversation import Messages, answered, asked,
 
 if TYPE_CHECKING:
     from fastserve_runtime.generation.finish import Generation
-    from fastserve_runtime.pipelines.text_generation import TextGeneration
+    from fastserve_runtime.pipelines.text_generation.pipeline import TextGeneration
 
 
 class Dialogue:
@@ -84,7 +84,7 @@ class Dialogue:
         """Make room in the context where that is wanted: by whole turns, and only then inside of the last message."""
         if self.options.overflow != "window":
             return messages, self.options
-        from fastserve_runtime.pipelines.text_generation import MAX_NEW_TOKENS
+        from fastserve_runtime.pipelines.text_generation.pipeline import MAX_NEW_TOKENS
 
         context = self.pipeline.context
         wanted = self.options.max_new_tokens

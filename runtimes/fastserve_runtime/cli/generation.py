@@ -3,21 +3,40 @@
 from __future__ import annotations
 
 import sys
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from fastserve_runtime.cli.dialogue import Dialogue
-from fastserve_runtime.cli.generation_options import GenerationOptions, check_combination
+from fastserve_runtime.cli.generation_options import GenerationOptions, add_flags, check_combination
 from fastserve_runtime.cli.generation_summary import summary
-from fastserve_runtime.cli.given_texts import given_texts, is_list
 from fastserve_runtime.cli.streams import ShownText, is_terminal, show_document, tell
+from fastserve_runtime.cli.view import View
 from fastserve_runtime.errors import EXIT_OK
-from fastserve_runtime.generation.saved_session import check_place
 from fastserve_runtime.loading import load
+from fastserve_runtime.pipelines._given_texts import given_texts, is_list
 
 if TYPE_CHECKING:
-    from fastserve_runtime.pipelines.text_generation import TextGeneration
+    from fastserve_runtime.cli.dialogue import Dialogue
+    from fastserve_runtime.pipelines.text_generation.pipeline import TextGeneration
+
+
+def add_run_flags(parser: ArgumentParser) -> None:
+    """Add the flags that `run` has for a model that generates text."""
+    add_flags(parser)
+
+
+def run(arguments: Namespace, view: View) -> int:  # noqa: ARG001 -- a text is shown while it comes
+    """Generate a text for each prompt of a command line, or talk; see `generate`."""
+    return generate(
+        arguments.bundle,
+        arguments.texts,
+        GenerationOptions.of_arguments(arguments),
+        variant=arguments.variant,
+        engine=arguments.engine,
+        threads=arguments.threads,
+        as_json=arguments.as_json,
+    )
 
 
 def generate(
@@ -46,6 +65,9 @@ def generate(
             `TextGeneration.restore_session` and `save_session`.
         OSError: a result or the session cannot be written.
     """
+    from fastserve_runtime.cli.dialogue import Dialogue
+    from fastserve_runtime.generation.saved_session import check_place
+
     check_combination(options, words, as_json=as_json)
     if options.session is not None:
         check_place(options.session)  # before there is something to lose

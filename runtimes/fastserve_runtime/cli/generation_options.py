@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from fastserve_runtime.bundle.generation_description import TASK
-from fastserve_runtime.bundle.reader import open_bundle
 from fastserve_runtime.errors import UsageError
 
 _OF_STREAM = (
@@ -67,11 +65,6 @@ class GenerationOptions:
         values = {field.name: getattr(arguments, field.name) for field in fields(cls)}
         return cls(**{**values, "stop": tuple(values["stop"])})
 
-    def given_flags(self) -> list[str]:
-        """Return the flags that were given."""
-        defaults = {field.name: field.default for field in fields(self) if field.default is not MISSING}
-        return [flag_of(name) for name, default in defaults.items() if getattr(self, name) != default]
-
     def for_stream(self) -> dict[str, Any]:
         """Return those for `TextGeneration.stream` that were given."""
         values = {name: getattr(self, name) for name in _OF_STREAM}
@@ -81,30 +74,6 @@ class GenerationOptions:
 def flag_of(name: str) -> str:
     """Return the flag of an option: `max_new_tokens` is `--max-new-tokens`."""
     return f"--{name.replace('_', '-')}"
-
-
-def is_generation(bundle: Path, options: GenerationOptions, others: Sequence[str]) -> bool:
-    """Return whether a bundle generates text.
-
-    Args:
-        bundle: which.
-        options: those for generating text.
-        others: the flags that were given for models that do not.
-
-    Raises:
-        UsageError: an option was given that says nothing to this bundle, or there is no bundle.
-        BundleError: the bundle is damaged.
-    """
-    with open_bundle(bundle) as source:
-        task = source.manifest.task
-    generates = task == TASK
-    strange = others if generates else options.given_flags()
-    if strange:
-        raise UsageError(
-            f"{', '.join(strange)} cannot be used with a bundle of the task '{task}'.",
-            "Leave it out." if len(strange) == 1 else "Leave them out.",
-        )
-    return generates
 
 
 def check_combination(options: GenerationOptions, words: Sequence[str], *, as_json: bool) -> None:

@@ -19,9 +19,10 @@ from fastserve_runtime.cli.inspection import (
     variant_rows,
 )
 from fastserve_runtime.cli.streams import show_document
-from fastserve_runtime.cli.view import Table, Tone, View
+from fastserve_runtime.cli.view import View
 from fastserve_runtime.errors import EXIT_ENVIRONMENT, EXIT_OK
 from fastserve_runtime.measurement.machine import this_machine
+from fastserve_runtime.results import Table, Tone
 
 if TYPE_CHECKING:
     from fastserve_runtime.measurement.engine_trials import EngineTrial

@@ -7,7 +7,8 @@ import io
 import sys
 from collections.abc import Callable
 
-from fastserve_runtime.cli.streams import is_terminal, standard_input_lines, tell
+from fastserve_runtime.cli.streams import is_terminal, tell
+from fastserve_runtime.standard_input import standard_input_lines
 
 ReadLine = Callable[[str], "str | None"]
 """Shows a prompt and returns a line without its end, None after the last one."""

@@ -10,7 +10,6 @@ import json
 import os
 import sys
 import unicodedata
-from collections.abc import Iterator
 from typing import Any, TextIO
 
 _STEERING_CATEGORIES = {"Cc", "Cs", "Zl", "Zp"}
@@ -94,17 +93,6 @@ def printable(text: str) -> str:
 def printable_lines(text: str) -> str:
     """Return a text as `printable` does, with its line ends and tabs as they are."""
     return "".join(c if c in "\n\t" else printable(c) for c in text)
-
-
-def standard_input_lines() -> Iterator[str]:
-    """Yield the lines of standard input, without their ends. Bytes that are no UTF-8 become replacement characters."""
-    stream = sys.stdin
-    if stream is None:
-        return
-    if isinstance(stream, io.TextIOWrapper):
-        stream.reconfigure(encoding="utf-8-sig", errors="replace")
-    for line in stream:
-        yield line.rstrip("\r\n")
 
 
 def _is_steering(character: str) -> bool:

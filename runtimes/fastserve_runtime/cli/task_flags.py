@@ -1,21 +1,34 @@
-"""Flags of `run` that a task brings: its pipeline's module says them, so they are known once the bundle is."""
+"""What the command `run` knows of a bundle's task: its pipeline says which flags there are, and what is done."""
 
 from __future__ import annotations
 
+import importlib
 from argparse import ArgumentParser
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from fastserve_runtime.bundle.reader import open_bundle
-from fastserve_runtime.errors import FastServeError
+from fastserve_runtime.errors import FastServeError, UsageError
+from fastserve_runtime.pipelines._text_run import add_text_flags
 from fastserve_runtime.plugins import PIPELINES
 
-AddFlags = Callable[[ArgumentParser], None]
 COMMAND = "run"
 
 
-def task_flags(words: Sequence[str]) -> AddFlags | None:
-    """Return what adds the flags of a task to the command `run`; None for others, and where there are none.
+def run_face(task: str) -> Any:
+    """Return the module that says what `run` does for a task: its pipeline's, or that which it names.
+
+    Raises:
+        UsageError: there is no such task.
+    """
+    pipeline = PIPELINES.load(task)
+    named: str | None = getattr(pipeline, "RUN_MODULE", None)
+    return pipeline if named is None else importlib.import_module(named)
+
+
+def run_task(words: Sequence[str]) -> str | None:
+    """Return the task of the bundle that a command line runs; None where it runs none that can be opened.
 
     Args:
         words: of the command line. The first that is a bundle is taken for the one that is run.
@@ -27,8 +40,38 @@ def task_flags(words: Sequence[str]) -> AddFlags | None:
             continue
         try:
             with open_bundle(word) as bundle:
-                add: AddFlags | None = getattr(PIPELINES.load(bundle.manifest.task), "add_run_flags", None)
+                return bundle.manifest.task
         except FastServeError:
             continue  # a file that a flag names; or the command tells what is wrong with its bundle
-        return add
     return None
+
+
+def add_task_flags(parser: ArgumentParser, task: str | None) -> None:
+    """Add the flags of a task to those of `run`; of every task of ours where it is not known.
+
+    Raises:
+        UsageError: there is no such task.
+    """
+    for name in PIPELINES.built_in() if task is None else (task,):
+        getattr(run_face(name), "add_run_flags", add_text_flags)(parser)
+
+
+def refuse_flags_of_others(unknown: Iterable[str], task: str) -> None:
+    """Refuse words that are flags of other tasks.
+
+    Args:
+        unknown: words of a command line that mean nothing for the bundle's task.
+        task: the bundle's.
+
+    Raises:
+        UsageError: some are, naming them.
+    """
+    others = ArgumentParser(add_help=False, conflict_handler="resolve")
+    add_task_flags(others, None)
+    known = {flag for action in others._actions for flag in action.option_strings}
+    strange = [flag for word in unknown if (flag := word.partition("=")[0]) in known]
+    if strange:
+        raise UsageError(
+            f"{', '.join(strange)} cannot be used with a bundle of the task '{task}'.",
+            "Leave it out." if len(strange) == 1 else "Leave them out.",
+        )

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastserve_runtime.bundle.task_manifests.tensor_to_tensor import TENSORS
 from fastserve_runtime.cli.streams import show_document
-from fastserve_runtime.cli.view import Table, View
+from fastserve_runtime.cli.view import View
 from fastserve_runtime.errors import EXIT_OK, InputError, UsageError, one_line
+from fastserve_runtime.results import Table
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,12 +23,23 @@ _SUFFIX = ".npz"
 _FIRST = 4
 
 
-def takes_tensors(bundle: Path) -> bool:
-    """Whether a bundle's model takes tensors."""
-    from fastserve_runtime.bundle.reader import open_bundle
+def add_run_flags(parser: ArgumentParser) -> None:
+    """Add the flags that `run` has for a model that takes tensors."""
+    parser.add_argument("--output", type=Path, metavar="FILE", help="Write a model's output tensors to this .npz file.")
 
-    with open_bundle(bundle) as opened:
-        return opened.manifest.preprocessing.kind == TENSORS
+
+def run(arguments: Namespace, view: View) -> int:
+    """Run a bundle on the samples of a file; see `run_tensors`."""
+    return run_tensors(
+        arguments.bundle,
+        arguments.texts,
+        arguments.output,
+        view,
+        as_json=arguments.as_json,
+        variant=arguments.variant,
+        engine=arguments.engine,
+        threads=arguments.threads,
+    )
 
 
 def run_tensors(
@@ -36,7 +48,6 @@ def run_tensors(
     output: Path | None,
     view: View,
     *,
-    given_flags: Sequence[str],
     as_json: bool,
     **opening: Any,
 ) -> int:
@@ -47,7 +58,6 @@ def run_tensors(
         words: the path of the file, alone.
         output: where outputs are written; None shows them.
         view: shows them.
-        given_flags: flags of texts that were given, none of which means anything here.
         as_json: whether they are shown as JSON.
         opening: of `fastserve_runtime.load`.
 
@@ -57,8 +67,6 @@ def run_tensors(
     """
     from fastserve_runtime.loading import load
 
-    if given_flags:
-        raise UsageError(f"{given_flags[0]} was given, and the bundle's model takes tensors.", "Leave it out.")
     if len(words) != 1 or not words[0].endswith(_SUFFIX):
         raise UsageError(
             f"The bundle's model takes tensors, and {len(words)} texts were given.",

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 
 from fastserve_runtime.bundle.reader import open_bundle
 from fastserve_runtime.cli.streams import show_document
-from fastserve_runtime.cli.view import Table, Tone, View
+from fastserve_runtime.cli.view import View
 from fastserve_runtime.conformance.verdict import Outcome, Verdict
 from fastserve_runtime.conformance.verification import exit_code, reasons, verdicts_document, verify
 from fastserve_runtime.errors import EXIT_ENVIRONMENT
 from fastserve_runtime.failure import Failure
+from fastserve_runtime.results import Table, Tone
 
 
 def run(arguments: Namespace, view: View) -> int:

@@ -6,38 +6,14 @@ steer a terminal as escapes. Programs get the same JSON whatever the view.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 from fastserve_runtime.cli.streams import printable, show, tell
 from fastserve_runtime.cli.text_table import shortened, text_table
 from fastserve_runtime.failure import Failure
+from fastserve_runtime.results import Table
 
-Tone = Literal["good", "doubtful", "bad", "absent"]
 _MAX_CHARACTERS = 60
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of cells under headings.
-
-    Attributes:
-        headings: of the columns.
-        rows: as many cells each.
-        numbers: headings of the columns that hold numbers.
-        title: what stands above it.
-        tones: of each row, what it says; none for a table that says nothing good or bad.
-        toned: the heading of the column that shows the tone; None for the whole row.
-        of_texts: whether cells are the user's own texts, which may be as long as they like.
-    """
-
-    headings: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    numbers: tuple[str, ...] = ()
-    title: str = ""
-    tones: tuple[Tone | None, ...] = ()
-    toned: str | None = None
-    of_texts: bool = False
 
 
 class View(Protocol):

@@ -11,9 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from fastserve_runtime.generation.token_decoder import TokenDecoder
@@ -76,6 +75,8 @@ def run_traces(decoder: TokenDecoder, inputs: Tensors) -> dict[str, Tensor]:
 
 def empty_outputs(inputs: Tensors) -> dict[str, Tensor]:
     """Return outputs for traces, all zeros, to be filled by `record`."""
+    import numpy as np
+
     count, positions, candidates = inputs[CANDIDATES].shape
     return {
         LOG_PROBABILITIES: np.zeros((count, positions, candidates + 1), np.float32),
@@ -93,6 +94,8 @@ def record(outputs: Tensors, row: int, position: int, scores: NDArray[np.floatin
         scores: of every token of the vocabulary, shape [vocabulary].
         trace: the trace.
     """
+    import numpy as np
+
     likelihoods = log_softmax(scores)
     candidates = trace.candidates[position]
     outputs[NEXT_TOKEN][row, position, 0] = likelihoods[trace.tokens[position + 1]]
@@ -103,12 +106,16 @@ def record(outputs: Tensors, row: int, position: int, scores: NDArray[np.floatin
 
 def log_softmax(scores: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return natural logarithms of probabilities over the last axis, in double precision."""
+    import numpy as np
+
     shifted = np.asarray(scores, np.float64) - np.max(scores, axis=-1, keepdims=True)
     return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
 
 
 def scored_positions(inputs: Tensors) -> NDArray[np.bool_]:
     """Return where traces of some lengths and prompts are looked at, shape [traces, positions]."""
+    import numpy as np
+
     places = np.arange(inputs[TOKENS].shape[1])
     prompt, length = (np.asarray(inputs[name], np.int64)[:, None] for name in (PROMPT, LENGTH))
     return np.asarray((places >= prompt - 1) & (places < length - 1))

@@ -1,20 +1,23 @@
 """Pipelines: one module a task, found by the task's name and imported when used.
 
-Third parties add theirs by the entry-point group `fastserve_runtime.pipelines`. A module offers
-`open_pipeline(session, preprocessor, settings)` and `OUTPUT_KINDS`, which says by what kind of policy each output is
-judged (`embedding`, `hidden`, `logits`); `DEFAULT_OUTPUT_KIND` says it of all that are not named (`hidden` if left
-out). It may offer what the command `run` is to know of its task: `add_run_flags(parser)` adds flags, and
-`run_arguments(pipeline, arguments)` returns the `Results`.
+All that the runtime knows of a task stands in its module, or in its folder where that is much; what a module offers is
+`PipelineModule`. Looking at a bundle imports it, so that a module takes nothing but the standard library until it is
+used: numpy comes inside functions. Third parties add theirs by the entry-point group `fastserve_runtime.pipelines`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fastserve_runtime.preprocessors.text import LongText
 from fastserve_runtime.preprocessors.text_pairs import Inputs
 from fastserve_runtime.sessions.session import Session
+
+if TYPE_CHECKING:
+    from fastserve_runtime.conformance.comparison import Comparison
+    from fastserve_runtime.conformance.quality import Quality
 
 
 class Pipeline(Protocol):
@@ -42,3 +45,33 @@ class Pipeline(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+class PipelineModule(Protocol):
+    """What the module of a task offers.
+
+    It may also offer:
+
+    - `DEFAULT_OUTPUT_KIND`: by which kind of policy outputs that `OUTPUT_KINDS` does not name are judged; `hidden` if
+      left out.
+    - `check_manifest(manifest)`: refuses a bundle whose model does not do what the task says.
+    - `task_metric(compared)`: the quality that `conform` judges by the samples that ship with a bundle, without
+      labels; none ship if left out. `compared_values(outputs, inputs)` says what it compares, if less than outputs.
+    - `add_run_flags(parser)` and `run_arguments(pipeline, arguments)`, which returns `Results`: the flags of the
+      command `run`, and what it does; those of any model of texts if left out. `RUN_MODULE` names another module with
+      `add_run_flags(parser)` and `run(arguments, view)` where there is more to it than a table.
+    - `ROUTE` and `served(pipeline, document)`: what the server answers, and where.
+    - `open_workload` and `GOLDEN_INPUTS`, where a sample is more than one call of the model; see `sessions.workload`.
+    - `rehearse(pipeline, inputs)`: how a golden's inputs are tried by `verify`.
+
+    Attributes:
+        OUTPUT_KINDS: output → by which kind of policy it is judged: `embedding`, `hidden`, `logits`, ….
+    """
+
+    OUTPUT_KINDS: Mapping[str, str]
+
+    def open_pipeline(self, session: Session, preprocessor: Any, settings: Mapping[str, Any]) -> Pipeline:
+        """Make the pipeline of a model; `settings` are the manifest's `task_settings`."""
+
+    def quality(self, compared: Comparison) -> Quality:
+        """Judge a variant by its outputs on evaluation samples and the reference's, with labels where there are any."""

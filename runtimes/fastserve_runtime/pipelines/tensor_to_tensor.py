@@ -8,17 +8,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from fastserve_runtime.bundle.manifest import Manifest
+from fastserve_runtime.bundle.raw_inputs import TENSORS
+from fastserve_runtime.bundle.task_checks import not_of_task
 from fastserve_runtime.closing import ClosedAtEnd
-from fastserve_runtime.conformance.metrics import bootstrap
 from fastserve_runtime.conformance.quality import Quality
 from fastserve_runtime.errors import InputError
 from fastserve_runtime.preprocessors.kinds.tensors import Tensors
-from fastserve_runtime.sessions.batching import run_samples
 from fastserve_runtime.sessions.session import Session
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from fastserve_runtime.conformance.comparison import Comparison
@@ -31,6 +31,7 @@ OUTPUT_KINDS: Mapping[str, str] = {}
 DEFAULT_OUTPUT_KIND = "tensor"
 """By which policies outputs of any name are judged."""
 QUALITY_NAME = "worst output's kept energy"
+RUN_MODULE = "fastserve_runtime.cli.tensor_run"
 SQNR = "SQNR in dB"
 RELATIVE_ERROR = "relative error"
 
@@ -57,6 +58,10 @@ class TensorToTensor(ClosedAtEnd):
             InputError: an input is missing or unknown, has no samples or others have another number of them, or is of
                 a shape or type that the model does not take.
         """
+        import numpy as np
+
+        from fastserve_runtime.sessions.batching import run_samples
+
         given = {name: np.asarray(value) for name, value in inputs.items()}
         self._check(given)
         return run_samples(self.session, given)
@@ -91,12 +96,27 @@ def open_pipeline(
     return TensorToTensor(session)
 
 
-def task_metric(compared: Comparison) -> Quality:
+def check_manifest(manifest: Manifest) -> None:
+    """Refuse a bundle whose model takes something else than tensors, or whose variants differ in what they take.
+
+    Raises:
+        BundleError: naming what it takes.
+    """
+    if manifest.preprocessing.kind != TENSORS:
+        raise not_of_task(manifest, f"its model takes what '{manifest.preprocessing.kind:.60}' makes")
+    names = {tuple(t.name for graph in v.graphs.values() for t in graph.signature.inputs) for v in manifest.variants}
+    if len(names) > 1:
+        raise not_of_task(manifest, "its variants take inputs of different names")
+
+
+def quality(compared: Comparison) -> Quality:
     """Return how much of its signal the worst output keeps: 1 less the energy of its error by its own energy.
 
     That is the signal-to-quantization-noise ratio on a scale that ends at 1: 10 dB are 0.9, 20 dB 0.99, 30 dB 0.999. Of
     integers and truth values it is the share of those that are equal. The interval is a bootstrap over samples.
     """
+    import numpy as np
+
     worst: Quality | None = None
     for name, values in compared.reference.items():
         found = _kept(name, np.asarray(values), np.asarray(compared.actual[name]), compared.seed)
@@ -106,7 +126,15 @@ def task_metric(compared: Comparison) -> Quality:
     return worst
 
 
+task_metric = quality
+"""What `conform` judges."""
+
+
 def _kept(name: str, reference: Tensor, actual: Tensor, seed: int) -> Quality:
+    import numpy as np
+
+    from fastserve_runtime.conformance.metrics import bootstrap
+
     count = len(reference)
     if reference.dtype.kind in "iub":
         lost = (reference != actual).reshape(count, -1).mean(1)

@@ -47,6 +47,8 @@ _PART_FOLDER = "PartFolder"
 _BY_NAME = "import_module"
 _LAZY = "__getattr__"
 """PEP 562: hands on names of other modules when they are asked for, and each user of one names it."""
+_OF_COMMANDS = frozenset({"add_run_flags", "run_arguments", "served"})
+"""What only the command `run` or the server calls of a pipeline's module."""
 
 
 @dataclass(frozen=True)
@@ -272,7 +274,7 @@ def _is_left_out(node: ast.AST, *, with_functions: bool) -> bool:
     if isinstance(node, ast.ClassDef):
         return node.name == _PART_FOLDER  # it imports the parts that others name
     is_function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-    return is_function and (not with_functions or getattr(node, "name", "") == _LAZY)
+    return is_function and (not with_functions or getattr(node, "name", "") in {_LAZY, *_OF_COMMANDS})
 
 
 def _is_for_type_checkers(test: ast.expr) -> bool:

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from rich.table import Table as RichTable
 
 from fastserve.cli.consoles import error_console, output_console, plain
-from fastserve_runtime.cli.view import Table, Tone
 from fastserve_runtime.failure import Failure
+from fastserve_runtime.results import Table, Tone
 
 STYLES: Mapping[Tone | None, str | None] = {
     "good": "green", "doubtful": "yellow", "bad": "bold red", "absent": "dim", None: None,

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from fastserve.cli import app
 from fastserve_runtime.generation.shared_cache import SharedCacheDecoder
-from fastserve_runtime.pipelines.text_generation import TextGeneration
+from fastserve_runtime.pipelines.text_generation.pipeline import TextGeneration
 from generation_bundles import ids, text_of
 from interrupts import press_ctrl_c
 

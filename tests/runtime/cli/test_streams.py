@@ -13,9 +13,9 @@ from fastserve_runtime.cli.streams import (
     printable_lines,
     show,
     show_document,
-    standard_input_lines,
     tell,
 )
+from fastserve_runtime.standard_input import standard_input_lines
 
 
 class Failing(io.TextIOBase):

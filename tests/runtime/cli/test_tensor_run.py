@@ -30,9 +30,9 @@ class Doubling:
 def run(monkeypatch, tmp_path):
     monkeypatch.setattr("fastserve_runtime.loading.load", lambda *_, **__: Doubling())
 
-    def call(*words, output=None, flags=(), as_json=False):
+    def call(*words, output=None, as_json=False):
         bundle, view = tmp_path / "a.fsb", PlainView()
-        return run_tensors(bundle, words, output, view, given_flags=flags, as_json=as_json)
+        return run_tensors(bundle, words, output, view, as_json=as_json)
 
     return call
 
@@ -65,7 +65,6 @@ def test_outputs_are_written_and_given_as_json(run, samples, tmp_path, capsys) -
         (("a text",), {}, "1 texts were given"),
         (("a.npz", "b.npz"), {}, "2 texts were given"),
         (("absent.npz",), {}, "There is no file at 'absent.npz'"),
-        (("absent.npz",), {"flags": ["--pair"]}, "--pair was given, and the bundle's model takes tensors"),
         (("absent.npz",), {"output": Path("y.txt")}, "cannot be written to 'y.txt'"),
     ],
 )

@@ -7,10 +7,10 @@ from onnx import TensorProto, external_data_helper, helper, numpy_helper, save_m
 
 from fastserve_runtime.bundle.manifest import SymbolicDim, TensorSpec, check_stated, parse_signature
 from fastserve_runtime.bundle.reader import open_bundle
-from fastserve_runtime.bundle.task_manifests.feature_extraction import SENTENCE_EMBEDDING
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, InputError
 from fastserve_runtime.loading import open_model
 from fastserve_runtime.parsing import Fields
+from fastserve_runtime.pipelines.feature_extraction import SENTENCE_EMBEDDING
 from fastserve_runtime.variants import choose_variant, open_variant
 from manifests import (
     LENGTH,

@@ -13,7 +13,7 @@ from fastserve_runtime.generation.sampling import Sampler, Sampling
 from fastserve_runtime.generation.sliced_cache import CACHED_POSITIONS, SlicedCacheDecoder, has_sliced_cache
 from fastserve_runtime.generation.token_loop import TokenLoop
 from fastserve_runtime.loading import open_model
-from fastserve_runtime.pipelines.text_generation import open_decoder
+from fastserve_runtime.pipelines.text_generation.pipeline import open_decoder
 
 CONTEXT = 64
 TOKENS = [int(t) for t in np.random.default_rng(0).integers(0, 256, CONTEXT)]

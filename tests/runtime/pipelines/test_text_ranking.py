@@ -12,10 +12,9 @@ import pytest
 import fastserve_runtime
 from fastserve_runtime.conformance.comparison import Comparison
 from fastserve_runtime.conformance.retrieval import QUERY
-from fastserve_runtime.conformance.task_quality.text_ranking import NDCG
 from fastserve_runtime.errors import BundleError, UsageError
 from fastserve_runtime.pipelines import text_ranking
-from fastserve_runtime.pipelines.text_ranking import RankedDocument, TextRanking
+from fastserve_runtime.pipelines.text_ranking import NDCG, RankedDocument, TextRanking
 from manifests import write_directory
 from pair_bundles import expected_logits, pair_bundle
 

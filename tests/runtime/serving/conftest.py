@@ -14,7 +14,8 @@ import pytest
 from fastserve_runtime.generation.finish import Generation
 from fastserve_runtime.generation.prompt_tokenizer import PromptSettings, PromptTokenizer
 from fastserve_runtime.loading import load, open_model
-from fastserve_runtime.pipelines.text_generation import TextStream, open_pipeline
+from fastserve_runtime.pipelines.text_generation import open_pipeline
+from fastserve_runtime.pipelines.text_generation.pipeline import TextStream
 from fastserve_runtime.serving.models import ServedModel
 from fastserve_runtime.serving.server import HttpServer, listening, url_of
 from fastserve_runtime.serving.settings import ServerSettings

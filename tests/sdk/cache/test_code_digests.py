@@ -24,8 +24,12 @@ MEASURING = (
     "fastserve.devices.local",
 )
 MEASURING_A_DECODER = (MEASURING[0], "fastserve_runtime.pipelines.text_generation", *MEASURING[2:])
-JUDGING = ("fastserve_runtime.conformance.comparison", "fastserve_converters.tasks.feature_extraction")
-WORKER = ("fastserve_converters.worker.__main__", "fastserve_converters.models.sources.encoder", JUDGING[1])
+JUDGING = ("fastserve_runtime.conformance.comparison", MEASURING[1])
+WORKER = (
+    "fastserve_converters.worker.__main__",
+    "fastserve_converters.models.sources.encoder",
+    "fastserve_converters.tasks.feature_extraction",
+)
 ONNX, TFLITE = (*WORKER, "fastserve_converters.formats.onnx"), (*WORKER, "fastserve_converters.formats.tflite")
 STEPS = {
     "measuring": MEASURING,
@@ -84,9 +88,14 @@ MEASURED = {"measuring", "measuring a decoder"}
         ("fastserve_converters/models/exportable_model.py", CONVERTING),
         ("fastserve_converters/data/parquet.py", CONVERTING),
         ("fastserve_converters/checkpoints/quantized/awq_layout.py", CONVERTING),
-        ("fastserve_converters/texts/default_texts.jsonl", CONVERTING | {"judging"}),
+        ("fastserve_converters/texts/default_texts.jsonl", CONVERTING),
         ("fastserve_converters/tasks/text_classification.py", set()),
-        ("fastserve_converters/tasks/feature_extraction.py", CONVERTING | {"judging"}),
+        ("fastserve_converters/tasks/feature_extraction.py", CONVERTING),
+        ("fastserve_runtime/pipelines/feature_extraction.py", {"measuring", "judging"}),
+        ("fastserve_runtime/pipelines/text_generation/_quality.py", {"measuring a decoder"}),
+        # The command line of a task is part of its pipeline, and measuring runs none of it.
+        ("fastserve_runtime/pipelines/_text_run.py", set()),
+        ("fastserve_runtime/cli/chat.py", set()),
         ("fastserve_device_tests/suite/suite.py", set()),
         ("fastserve/exporting/export.py", set()),
         ("fastserve/search/ranking.py", set()),

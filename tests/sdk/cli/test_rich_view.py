@@ -17,10 +17,10 @@ from fastserve_runtime.bundle.reader import open_bundle
 from fastserve_runtime.cli.inspect_command import show_bundle, trials_table
 from fastserve_runtime.cli.inspection import device_size, inspection
 from fastserve_runtime.cli.verify_command import verdict_table
-from fastserve_runtime.cli.view import Table
 from fastserve_runtime.conformance.verdict import Outcome, Verdict
 from fastserve_runtime.measurement.engine_trials import EngineTrial
 from fastserve_runtime.measurement.measurement import measurement_document
+from fastserve_runtime.results import Table
 
 HOSTILE = "odd [/b] name [red]"
 

@@ -14,7 +14,6 @@ from fastserve.devices import OUTPUTS
 from fastserve.pipeline.own_quality import OWN_QUALITY_NAME, OwnQuality, judged_quality
 from fastserve.pipeline.step import Made
 from fastserve.pipeline.workshop import Workshop
-from fastserve_converters.checkpoints.task import TASKS, Task
 from fastserve_converters.models.reference import INPUTS, KNOWN
 from fastserve_converters.models.reference import OUTPUTS as REFERENCE_OUTPUTS
 from fastserve_runtime.conformance.comparison import Comparison
@@ -54,17 +53,17 @@ class Judging:
             "settings": reference.result["task_settings"],
             "seed": self.seed,
             "task": self.task,
-            "code": code_digest(_COMPARISON, TASKS.load(self.task), PIPELINES.load(self.task)),
+            "code": code_digest(_COMPARISON, PIPELINES.load(self.task)),
         }
 
     def do(self, made: Made, out: Path, workshop: Workshop) -> Any:  # noqa: ARG002
         """Compare them in this process."""
-        task: Task = TASKS.load(self.task)
         reference = made[REFERENCE]
         labels, settings = reference.result["labels"], reference.result["task_settings"]
         inputs, expected, actual = compared_arrays(made[RAN], reference, made[ORIGINAL])
         compared = Comparison(expected, actual, inputs | known_of_windows(reference), labels, self.seed, settings)
-        return asdict(task.quality(compared))
+        quality: Quality = PIPELINES.load(self.task).quality(compared)
+        return asdict(quality)
 
 
 def quality_of_own(judge: OwnQuality, ran: Entry, reference: Entry, original: Entry) -> Quality:

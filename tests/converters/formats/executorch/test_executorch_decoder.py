@@ -25,7 +25,7 @@ from fastserve_runtime.bundle.manifest import Signature, SymbolicDim, TensorSpec
 from fastserve_runtime.engines import executorch as engine
 from fastserve_runtime.errors import BundleError, InputError, UsageError
 from fastserve_runtime.generation.stateful import StatefulDecoder, keeps_cache_inside
-from fastserve_runtime.pipelines.text_generation import open_decoder
+from fastserve_runtime.pipelines.text_generation.pipeline import open_decoder
 from random_decoders import CONFIGS, HEAD_SIZES, heads_of, random_decoder, random_tokens
 
 pytestmark = pytest.mark.apart

@@ -2,36 +2,39 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from fastserve_runtime.activations import activation_of, softmax
-from fastserve_runtime.conformance.task_quality.text_classification import (
-    MULTI_LABEL,
-    REGRESSION,
-    problem_type,
-    task_metric,
-)
+from fastserve_runtime.bundle.axes import CLASSES, dim_of
+from fastserve_runtime.bundle.manifest import Manifest
+from fastserve_runtime.bundle.task_checks import check_encoder, not_of_task, tensors_named
+from fastserve_runtime.conformance.quality import Quality
 from fastserve_runtime.errors import BundleError
 from fastserve_runtime.parsing import Fields
 from fastserve_runtime.pipelines._text_pipeline import TextPipeline
+from fastserve_runtime.pipelines.text_classification.problem_types import (
+    MULTI_LABEL,
+    REGRESSION,
+    USUAL_ACTIVATIONS,
+    problem_type,
+)
 from fastserve_runtime.preprocessors.text import LongText, TextPreprocessor
+from fastserve_runtime.results import Results, result_documents, result_table, shown_score
 from fastserve_runtime.sessions.session import Session
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from fastserve_runtime.activations import Activation
+    from fastserve_runtime.conformance.comparison import Comparison
     from fastserve_runtime.preprocessors.text_pairs import Inputs
-
-__all__ = ["Classification", "MultiLabelClassification", "TextClassification", "task_metric"]
 
 LOGITS = "logits"
 OUTPUT_KINDS: Mapping[str, str] = {LOGITS: "logits"}
-USUAL_ACTIVATIONS: Mapping[str, str] = {REGRESSION: "identity", MULTI_LABEL: "sigmoid"}
 THRESHOLD = 0.5
 """Labels with this score or more are given, where several may be right."""
 
@@ -96,7 +99,7 @@ class TextClassification(TextPipeline):
         """
         texts, is_one = self._samples(inputs)
         windows, outputs = self._outputs(texts, long_text, prompt)
-        logits = outputs[LOGITS].astype(np.float64)
+        logits = outputs[LOGITS].astype("float64")
         if logits.shape[-1] != len(self.labels):
             raise BundleError(f"The model scores {logits.shape[-1]} labels; its bundle names {len(self.labels)}.")
         scores = self._activation(logits)
@@ -109,7 +112,7 @@ class TextClassification(TextPipeline):
         named = {label: float(score) for label, score in zip(self.labels, scores, strict=True)}
         if self.problem_type != MULTI_LABEL:
             return Classification(self.labels[best], float(scores[best]), named)
-        order = np.argsort(-scores, kind="stable")
+        order = (-scores).argsort(kind="stable")
         likely = tuple(self.labels[i] for i in order if scores[i] >= THRESHOLD)
         return MultiLabelClassification(self.labels[best], float(scores[best]), named, likely)
 
@@ -126,3 +129,54 @@ def open_pipeline(session: Session, preprocessor: TextPreprocessor, settings: Ma
         problem_type=problem,
         activation=activation_of(settings, USUAL_ACTIVATIONS.get(str(problem), "softmax")),
     )
+
+
+def check_manifest(manifest: Manifest) -> None:
+    """Refuse a bundle whose model gives no logits, or not one for each label; see `task_checks`.
+
+    Raises:
+        BundleError: naming what it gives.
+    """
+    check_encoder(manifest, OUTPUT_KINDS)
+    labels = Fields(dict(manifest.task_settings), "task_settings").texts("labels")
+    for scores in tensors_named(manifest, LOGITS):
+        classes = dim_of(scores, CLASSES)
+        if isinstance(classes, int) and classes != len(labels):
+            raise not_of_task(manifest, f"its model scores {classes} labels and {len(labels)} are named")
+
+
+def quality(compared: Comparison) -> Quality:
+    """Compare what both say of each text: its class, its labels, or its value."""
+    from fastserve_runtime.pipelines.text_classification._quality import quality as judged
+
+    return judged(compared)
+
+
+def task_metric(compared: Comparison) -> Quality:
+    """Compare accuracies without labels, by the reference's own probabilities."""
+    from fastserve_runtime.pipelines.text_classification._quality import task_metric as judged
+
+    return judged(compared)
+
+
+def run_arguments(pipeline: TextClassification, arguments: Namespace) -> Results:
+    """Classify the texts of a command line, or its pairs; its flags are those of every model of texts.
+
+    Raises:
+        UsageError: there is no text, or they are not given as the model takes them.
+    """
+    from fastserve_runtime.pipelines._text_run import given_samples, text_options
+
+    samples = given_samples(arguments)
+    found: Any = pipeline(samples, **text_options(arguments))
+    documents = result_documents(samples, found)
+    outputs = [document["output"] for document in documents]
+    if pipeline.problem_type == REGRESSION:
+        names = tuple(outputs[0]["scores"]) if len(outputs[0]["scores"]) > 1 else ("value",)
+        cells = [tuple(map(shown_score, o["scores"].values())) for o in outputs]
+        return Results(documents, (result_table(documents, names, cells, names),))
+    if pipeline.problem_type == MULTI_LABEL:
+        cells = [(", ".join(f"{label} {o['scores'][label]:.3f}" for label in o["labels"]) or "none",) for o in outputs]
+        return Results(documents, (result_table(documents, ("labels",), cells),))
+    cells = [(o["label"], f"{o['score']:.3f}") for o in outputs]
+    return Results(documents, (result_table(documents, ("label", "score"), cells, ("score",)),))

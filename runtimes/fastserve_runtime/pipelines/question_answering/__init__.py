@@ -17,7 +17,8 @@ from fastserve_runtime.bundle.task_checks import check_encoder, not_of_task, ten
 from fastserve_runtime.conformance.answers import END, LONGEST_ANSWER, START
 from fastserve_runtime.conformance.quality import Quality
 from fastserve_runtime.errors import BundleError, InputError, UsageError
-from fastserve_runtime.pipelines._questions import (
+from fastserve_runtime.pipelines._text_pipeline import TextPipeline
+from fastserve_runtime.pipelines.question_answering.questions import (
     CONTEXT,
     QUESTION,
     QuestionInputs,
@@ -26,11 +27,10 @@ from fastserve_runtime.pipelines._questions import (
     given_pairs,
     served_options,
 )
-from fastserve_runtime.pipelines._text_pipeline import TextPipeline
 from fastserve_runtime.preprocessors.context_windows import ContextSettings, checked_context_settings, context_tokens
-from fastserve_runtime.preprocessors.text import LongText, TextPreprocessor, Windows, checked_long_text
+from fastserve_runtime.preprocessors.text import LongText, TextPreprocessor, Windows
 from fastserve_runtime.preprocessors.text_pairs import Inputs, is_pair
-from fastserve_runtime.results import Results, shown_score
+from fastserve_runtime.results import Results, Table, shown_score
 from fastserve_runtime.sessions.session import Session
 
 if TYPE_CHECKING:
@@ -175,16 +175,20 @@ def _check_at_min_1(**numbers: int) -> None:
 
 def known_of_windows(windows: Windows, samples: Sequence[Text]) -> dict[str, NDArray[np.generic]]:
     """Return what quality is judged by beside a model's inputs and outputs, shape [windows, ...]."""
-    from fastserve_runtime.conformance.task_quality import question_answering
+    from fastserve_runtime.pipelines.question_answering._quality import known_of_windows as known
 
-    return question_answering.known_of_windows(windows, samples)
+    return known(windows, samples)
 
 
-def task_metric(compared: Comparison) -> Quality:
+def quality(compared: Comparison) -> Quality:
     """Compare answers: with labels by their F1, without by that which the reference expects of them."""
-    from fastserve_runtime.conformance.task_quality import question_answering
+    from fastserve_runtime.pipelines.question_answering._quality import quality as judged
 
-    return question_answering.task_metric(compared)
+    return judged(compared)
+
+
+task_metric = quality
+"""What `conform` judges."""
 
 
 def add_run_flags(parser: ArgumentParser) -> None:
@@ -199,17 +203,17 @@ def run_arguments(pipeline: QuestionAnswering, arguments: Namespace) -> Results:
         UsageError: nothing is asked, or questions and contexts are not given as they must be.
         InputError: a file is no text or has a line that is no question.
     """
+    from fastserve_runtime.pipelines._text_run import text_options
+
     pairs = asked_pairs(arguments)
-    long_text: LongText = checked_long_text(arguments.long_text or "split")
     found = pipeline(
         pairs,
-        top_k=arguments.answers,
+        top_k=arguments.top_k,
         handle_impossible_answer=arguments.handle_impossible_answer,
         max_answer_len=arguments.max_answer_len,
         max_question_len=arguments.max_question_len,
         doc_stride=arguments.doc_stride,
-        long_text=long_text,
-        prompt=arguments.prompt,
+        **text_options(arguments),
     )
     documents, rows = [], []
     for (question, context), own in zip(pairs, found, strict=True):
@@ -217,7 +221,8 @@ def run_arguments(pipeline: QuestionAnswering, arguments: Namespace) -> Results:
         output = [asdict(answer) for answer in answers] if isinstance(own, list) else asdict(own)
         documents.append({QUESTION: question, CONTEXT: context, "output": output})
         rows += [(question, a.answer or "(none)", f"{a.start}–{a.end}", shown_score(a.score)) for a in answers]
-    return Results(documents, (QUESTION, "answer", "characters", "score"), tuple(rows), ("characters", "score"))
+    headings = (QUESTION, "answer", "characters", "score")
+    return Results(documents, (Table(headings, tuple(rows), ("characters", "score"), of_texts=True),))
 
 
 def served(pipeline: QuestionAnswering, document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -16,6 +16,7 @@ from fastserve_runtime.activations import sigmoid, softmax
 from fastserve_runtime.conformance.metrics import bootstrap, mean_interval, micro_f1, ratio_interval
 from fastserve_runtime.conformance.quality import Quality, reference_name
 from fastserve_runtime.conformance.scores import mean_pearson, mean_spearman, score_quality
+from fastserve_runtime.pipelines.text_classification.problem_types import MULTI_LABEL, REGRESSION, problem_type
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,17 +25,10 @@ if TYPE_CHECKING:
 
 EXPECTED_ACCURACY = "expected accuracy ÷ reference's"
 EXPECTED_LABEL_ACCURACY = "expected accuracy per label ÷ reference's"
-REGRESSION, MULTI_LABEL = "regression", "multi_label_classification"
-"""Values of `problem_type`, as Transformers' configs have them; any other one means labels that exclude each other."""
 AGREEMENT = "top-1 agreement"
 ACCURACY_RATIO = "accuracy ÷ reference's"
 LABEL_AGREEMENT = "agreement per label"
 MICRO_F1_RATIO = "micro-F1 ÷ reference's"
-
-
-def problem_type(named: str | None, labels: int) -> str | None:
-    """Return the problem type that a config means: one output is a value unless it says otherwise."""
-    return REGRESSION if labels == 1 and named != MULTI_LABEL else named
 
 
 def task_metric(compared: Comparison) -> Quality:

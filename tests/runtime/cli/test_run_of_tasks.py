@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastserve_runtime.cli.given_texts import given_pairs
 from fastserve_runtime.errors import UsageError
+from fastserve_runtime.pipelines._given_texts import given_pairs
 from manifests import text_bundle, write_directory
 from pair_bundles import expected_logits, pair_bundle
 

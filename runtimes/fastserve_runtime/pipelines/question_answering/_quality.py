@@ -51,11 +51,6 @@ def known_of_windows(windows: Windows, samples: Sequence[Text]) -> dict[str, NDA
 
 
 def quality(compared: Comparison) -> Quality:
-    """Compare answers: by their F1 where the data has some, else as conform does; see `task_metric`."""
-    return task_metric(compared)
-
-
-def task_metric(compared: Comparison) -> Quality:
     """Compare answers: with labels by their F1, without by that which the reference expects of them.
 
     Labels are a sequence of right answers for each question; an empty one says that it has none, and then models are

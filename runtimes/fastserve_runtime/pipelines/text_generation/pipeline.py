@@ -1,17 +1,16 @@
-"""Task `text-generation`: the continuation of a text, or the answer in a conversation."""
+"""Generates text: the continuation of one, or the answer in a conversation."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fastserve_runtime.closing import ClosedAtEnd
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, UsageError, one_line
 from fastserve_runtime.generation.context import Overflow, fit
-from fastserve_runtime.generation.decoding_workload import GenerationWorkload
 from fastserve_runtime.generation.detokenization import TokenStream
 from fastserve_runtime.generation.finish import FinishReason, Generation
 from fastserve_runtime.generation.grammar import Grammar
@@ -26,15 +25,10 @@ from fastserve_runtime.generation.stopping import StopStrings
 from fastserve_runtime.generation.token_decoder import TokenDecoder
 from fastserve_runtime.generation.token_loop import TokenLoop
 from fastserve_runtime.generation.tools import ToolCall, ToolUse
-from fastserve_runtime.generation.traces import INPUTS, LOG_PROBABILITIES, NEXT_TOKEN
 from fastserve_runtime.sessions.session import Session
 
 if TYPE_CHECKING:
     from fastserve_runtime.generation.logits_processors import LogitsProcessor
-    from fastserve_runtime.sessions.session import Tensors
-
-OUTPUT_KINDS: Mapping[str, str] = {LOG_PROBABILITIES: "log-probabilities", NEXT_TOKEN: "log-probabilities"}
-GOLDEN_INPUTS = INPUTS
 MAX_NEW_TOKENS = 256
 """As many tokens are generated at most where the caller does not say."""
 
@@ -324,13 +318,13 @@ def open_decoder(session: Session, context: int | None = None) -> TokenDecoder:
     )
 
 
-def rehearse(pipeline: TextGeneration, texts: Sequence[str]) -> object:
-    """Generate one token behind the first text; see `fastserve_runtime.conformance.verification.Rehearsal`."""
-    return pipeline.generate(texts[0], max_new_tokens=1)
+def open_generation(session: Session, preprocessor: PromptTokenizer) -> TextGeneration:
+    """Make the pipeline of a model.
 
-
-def open_pipeline(session: Session, preprocessor: PromptTokenizer, settings: Mapping[str, Any]) -> TextGeneration:  # noqa: ARG001
-    """Make the pipeline of this task."""
+    Raises:
+        BundleError: the bundle's context does not fit its model.
+        EnvironmentFailure: see `open_decoder`.
+    """
     context = preprocessor.settings.context
     try:
         decoder = open_decoder(session, context)
@@ -341,8 +335,3 @@ def open_pipeline(session: Session, preprocessor: PromptTokenizer, settings: Map
             "Export the bundle again.",
         ) from error
     return TextGeneration(session, preprocessor, decoder)
-
-
-def open_workload(session: Session, inputs: Tensors, timed: int | None = None) -> GenerationWorkload:
-    """Make what is measured of this task; see `fastserve_runtime.sessions.workload.OpenWorkload`."""
-    return GenerationWorkload(open_decoder(session), inputs, timed)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from fastserve_runtime.bundle.raw_inputs import TextPair
 from fastserve_runtime.conformance.answers import LONGEST_ANSWER
 from fastserve_runtime.errors import InputError, UsageError
 from fastserve_runtime.preprocessors.text_pairs import Inputs, is_pair
+from fastserve_runtime.standard_input import standard_input_text
 
 QUESTION, CONTEXT = "question", "context"
 _OPTIONS: Mapping[str, type] = {
@@ -63,14 +63,16 @@ def _pair(given: object, number: int) -> TextPair:
 
 def add_question_flags(parser: ArgumentParser) -> None:
     """Add the flags that the command `run` has for bundles of this task."""
-    parser.set_defaults(top_k=None)  # the flag of generated text, in whose place another comes
+    from fastserve_runtime.pipelines._text_run import add_text_flags
+
+    add_text_flags(parser, usual="split")
     parser.add_argument("--question", action="append", metavar="TEXT", help="Answer this; may be given again.")
     parser.add_argument("--context", metavar="TEXT", help="Look for the answers here; '-' is standard input.")
     parser.add_argument("--context-file", type=Path, metavar="FILE", help="Look for the answers in this text file.")
     parser.add_argument(
         "--questions-file", type=Path, metavar="FILE", help='Answer each line of it: {"question": …, "context": …}.'
     )
-    parser.add_argument("--top-k", type=int, default=1, dest="answers", metavar="K", help="Show the K best answers.")
+    parser.add_argument("--top-k", type=int, default=1, metavar="K", help="Show the K best answers.")
     parser.add_argument("--handle-impossible-answer", action="store_true", help="Say so where a context has no answer.")
     parser.add_argument("--max-answer-len", type=int, default=LONGEST_ANSWER, metavar="N", help="Tokens of an answer.")
     parser.add_argument("--max-question-len", type=int, metavar="N", help="Tokens after which questions are cut.")
@@ -110,7 +112,7 @@ def asked_pairs(arguments: Namespace) -> list[TextPair]:
     if arguments.context_file is not None:
         context = _text_of(arguments.context_file)
     else:
-        context = sys.stdin.read() if arguments.context == "-" else arguments.context
+        context = standard_input_text() if arguments.context == "-" else arguments.context
     return [(question, context) for question in questions]
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fastserve_runtime.bundle.raw_inputs import TextPair
-from fastserve_runtime.cli.streams import standard_input_lines
 from fastserve_runtime.errors import UsageError
+from fastserve_runtime.standard_input import standard_input_lines
 
 STANDARD_INPUT = "-"
 
