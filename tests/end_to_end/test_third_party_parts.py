@@ -8,6 +8,8 @@ import subprocess
 import textwrap
 from pathlib import Path
 
+import pytest
+
 from command_line import FASTSERVE
 
 FORMAT = '''
@@ -67,6 +69,7 @@ def open_session(model, graphs, *, threads):
 '''
 
 
+@pytest.mark.slow  # parts of all kinds are in `test_extensions`; here the engine is missing afterwards
 def test_format_of_another_package_is_exported_measured_and_run(tiny_bert: Path, tmp_path: Path) -> None:
     site = tmp_path / "site"
     package = site / "scratch_parts"

@@ -1,11 +1,13 @@
 """Small programs, made once per test session by the official ExecuTorch package in a child process."""
 
 import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 
 def pytest_collection_modifyitems(items):
@@ -18,24 +20,31 @@ def _installed():
     pytest.importorskip("fastserve_executorch", reason="fastserve-executorch is not installed")
 
 
-def made(folder, script, *arguments):
-    """The folder, with the programs that a script beside this file makes."""
+def made(tmp_path_factory, script, *arguments):
+    """The folder with the programs that a script beside this file makes: once for all processes that run tests."""
     if importlib.util.find_spec("executorch") is None:
         pytest.skip("the official executorch package, which makes the programs, is not installed")
-    command = [sys.executable, str(Path(__file__).with_name(script)), str(folder), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-4000:]
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / Path(script).stem
+    with FileLock(folder.with_suffix(".lock")):
+        if not folder.exists():
+            unfinished = folder.with_suffix(".unfinished")
+            unfinished.mkdir()
+            command = [sys.executable, str(Path(__file__).with_name(script)), str(unfinished), *arguments]
+            done = subprocess.run(command, capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr[-4000:]
+            unfinished.rename(folder)
     return folder
 
 
 @pytest.fixture(scope="session")
 def programs(tmp_path_factory):
-    return made(tmp_path_factory.mktemp("programs"), "make_programs.py")
+    return made(tmp_path_factory, "make_programs.py")
 
 
 @pytest.fixture(scope="session")
 def lookups(tmp_path_factory):
-    return made(tmp_path_factory.mktemp("lookups"), "make_lookups.py")
+    return made(tmp_path_factory, "make_lookups.py")
 
 
 # Heads, heads of keys, size of a head, and the scale if it is given.
@@ -49,4 +58,4 @@ def shape(request):
 
 @pytest.fixture(scope="session")
 def generation(tmp_path_factory):
-    return made(tmp_path_factory.mktemp("generation"), "make_generation_programs.py", *GENERATION_SHAPES)
+    return made(tmp_path_factory, "make_generation_programs.py", *GENERATION_SHAPES)
