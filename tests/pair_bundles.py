@@ -117,6 +117,7 @@ def pair_bundle(task: str = "text-ranking", **settings: Any) -> tuple[Document, 
     }
     document["variants"] = [variant(graphs={"main": graph})]
     document |= {"task": task, "task_settings": settings}
-    document["preprocessing"]["settings"]["pairs"] = {"token_types": True}
+    document["preprocessing"]["kind"] = "text-pair"
+    document["preprocessing"]["settings"]["token_types"] = True
     document["files"] = file_entries(contents)
     return document, contents

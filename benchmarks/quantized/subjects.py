@@ -110,6 +110,7 @@ def write_texts(subject: Subject, out: Path) -> dict[str, Any]:
     from fastserve_converters.checkpoints.model_loading import load_model
     from fastserve_converters.checkpoints.reading import read_checkpoint
     from fastserve_converters.data import ClassLabels, Columns, Split, read_samples, split_samples
+    from fastserve_converters.inputs import LoadedCheckpoint, tokenizer
     from fastserve_converters.models.reference import build_reference
 
     checkpoint = read_checkpoint(subject.checkpoint)
@@ -120,7 +121,8 @@ def write_texts(subject: Subject, out: Path) -> dict[str, Any]:
         seen = {s.text for s in split.calibration}
         unique = {s.text: s for s in samples if s.text not in seen}
         split = Split(split.calibration, tuple(unique.values())[:_MAX_EVALUATION])
-    description = build_reference(out, checkpoint, load_model(checkpoint), split, subject.length)
+    loaded = LoadedCheckpoint(checkpoint, load_model(checkpoint), subject.length)
+    description = build_reference(out, loaded, tokenizer.prepare(split, loaded, out))
     return {**description, "task": checkpoint.task}
 
 

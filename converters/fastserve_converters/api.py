@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fastserve_converters.checkpoints.writing import write_checkpoint
     from fastserve_converters.data import Answers, ClassLabels, LabelSets, Numbers, Sample
     from fastserve_converters.formats import CachedExporter, ExportJob, Format, FormatWithIntermediates
+    from fastserve_converters.inputs import GivenData, InputKind, LoadedCheckpoint, PreparedInputs
     from fastserve_converters.layer_map import IntermediateOutput, write_layer_map
     from fastserve_converters.lowerings import Lowered, Lowering
     from fastserve_converters.models.cached_part import CachedPart
@@ -37,8 +38,11 @@ __all__ = [
     "ExportJob",
     "Format",
     "FormatWithIntermediates",
+    "GivenData",
+    "InputKind",
     "IntermediateOutput",
     "LabelSets",
+    "LoadedCheckpoint",
     "Lowered",
     "Lowering",
     "ModelOutput",
@@ -48,6 +52,7 @@ __all__ = [
     "PassModule",
     "PassReport",
     "Precision",
+    "PreparedInputs",
     "Recipe",
     "Sample",
     "Task",
@@ -72,6 +77,7 @@ __getattr__ = attributes_of(
             "checkpoints.writing": "write_checkpoint",
             "data": "Answers ClassLabels LabelSets Numbers Sample",
             "formats": "CachedExporter ExportJob Format FormatWithIntermediates",
+            "inputs": "GivenData InputKind LoadedCheckpoint PreparedInputs",
             "layer_map": "IntermediateOutput write_layer_map",
             "lowerings": "Lowered Lowering",
             "models.cached_part": "CachedPart",

@@ -71,7 +71,8 @@ def test_pairs_run_in_every_format_as_in_transformers(family: str, has_types: bo
     jobs, reference = Jobs(), tmp_path / "reference"
     columns = {"data": [], "text_column": "text", "text_pair_column": None, "label_column": "label", "seed": 0}
     description = jobs.run({"job": "reference", "source": source, "out": str(reference), **columns})
-    assert description["preprocessing"]["settings"]["pairs"] == {"token_types": has_types}
+    assert description["preprocessing"]["kind"] == "text-pair"
+    assert description["preprocessing"]["settings"]["token_types"] is has_types
     assert [g["kind"] for g in description["goldens"]].count("full") == 1
     # The tokenizer's class is one that gives them only if asked.
     assert any("have the type 1" in note for note in description["notes"]) is has_types

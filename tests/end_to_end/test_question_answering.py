@@ -107,7 +107,7 @@ def test_a_bundle_is_judged_by_squads_figures_and_verified(exported) -> None:
     assert not fastserve_runtime.verify(bundle).failures
     manifest = json.loads((bundle / "manifest.json").read_text())
     assert manifest["task"] == "question-answering"
-    assert manifest["preprocessing"]["settings"]["pairs"]["context"] == {"stride": 24, "question_tokens": 22}
+    assert manifest["preprocessing"]["settings"]["context"] == {"stride": 24, "question_tokens": 22}
     (graph,) = manifest["variants"][0]["graphs"].values()
     assert [(t["name"], t["axes"]) for t in graph["outputs"]] == [
         ("start_logits", ["batch", "tokens"]),

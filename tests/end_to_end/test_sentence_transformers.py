@@ -21,9 +21,11 @@ from fastserve.exporting.length import export_length
 from fastserve_converters.checkpoints.model_loading import load_model
 from fastserve_converters.checkpoints.reading import read_checkpoint
 from fastserve_converters.checkpoints.task import TASKS
+from fastserve_converters.checkpoints.tokenizer_loading import TOKENIZER_FILE
 from fastserve_converters.data import Sample, Split
+from fastserve_converters.inputs import LoadedCheckpoint, tokenizer
 from fastserve_converters.models.exportable_model import build_exportable_model
-from fastserve_converters.models.reference import OUTPUTS, TOKENIZER, build_reference, run_original
+from fastserve_converters.models.reference import OUTPUTS, build_reference, run_original
 from fastserve_runtime.preprocessors.text import TextPreprocessor, TokenizerSettings
 from sentence_models import MODELS, RECORDED, TEXTS, save_sentence_model
 
@@ -46,9 +48,10 @@ def ours(root: Path, out: Path, prompts: tuple[str | None, ...]) -> list[tuple[n
     length = export_length(checkpoint, None, None)
     model = load_model(checkpoint)
     samples = tuple(Sample(text) for text in TEXTS)
-    description = build_reference(out, checkpoint, model, Split(samples, samples), length)
+    loaded = LoadedCheckpoint(checkpoint, model, length)
+    description = build_reference(out, loaded, tokenizer.prepare(Split(samples, samples), loaded, out))
     settings = TokenizerSettings.from_document(description["preprocessing"]["settings"])
-    preprocessor = TextPreprocessor((out / TOKENIZER).read_bytes(), settings)
+    preprocessor = TextPreprocessor((out / TOKENIZER_FILE).read_bytes(), settings)
     inputs = [preprocessor.windows(TEXTS, prompt=prompt).tensors for prompt in prompts]
     task = TASKS.load(checkpoint.task)
     references = [run_original(task, model, checkpoint, own)["sentence_embedding"] for own in inputs]

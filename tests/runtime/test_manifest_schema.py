@@ -77,7 +77,8 @@ def full(manifest: dict[str, Any]) -> dict[str, Any]:
     """The small bundle's manifest with what it does not have: state, a symbolic dimension, pairs of texts."""
     document = copy.deepcopy(manifest)
     context = {"stride": 8, "question_tokens": 16}
-    document["preprocessing"]["settings"]["pairs"] = {"token_types": True, "context": context}
+    document["preprocessing"]["kind"] = "text-pair"
+    document["preprocessing"]["settings"] |= {"token_types": True, "context": context}
     for variant in document["variants"]:
         variant["state"] = [{**copy.deepcopy(TENSOR), "reset": "every call"}]
         for graph in variant["graphs"].values():

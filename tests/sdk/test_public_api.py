@@ -72,7 +72,8 @@ FACES = {
     "fastserve_converters.api": (
         "Answers Artifact CachedExporter CachedPart Checkpoint ClassLabels ExportJob FP32 Format LabelSets Lowered "
         "Lowering ModelOutput Numbers Pass PassJob PassModule PassReport Precision Recipe Sample IntermediateOutput "
-        "FormatWithIntermediates Task TracedPart WeightScheme count_operators load_model record_layer_sqnr "
+        "FormatWithIntermediates GivenData InputKind LoadedCheckpoint PreparedInputs Task TracedPart WeightScheme "
+        "count_operators load_model record_layer_sqnr "
         "write_checkpoint write_layer_map"
     ),
     "fastserve_device_tests.api": (

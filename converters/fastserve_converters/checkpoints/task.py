@@ -67,7 +67,8 @@ class Task(Protocol):
         RANKS: whether it orders texts for a query, so that a query's documents are judged together.
         PAIRS: whether it takes pairs of texts: `never`, `optional` (where the user says so) or `always`.
 
-    It may also offer what `usual_columns`, `usual_length`, `reads_contexts` and `known_of_windows` look for.
+    It may also offer `INPUTS`, the kind of its inputs (see `inputs`), and what `usual_columns`, `usual_length`,
+    `reads_contexts` and `known_of_windows` look for.
     """
 
     HEADS: tuple[str, ...]

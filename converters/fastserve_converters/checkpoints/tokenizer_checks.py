@@ -10,10 +10,8 @@ from fastserve_converters.checkpoints.checkpoint import Checkpoint
 from fastserve_converters.checkpoints.sentence_transformers import read_json
 from fastserve_converters.checkpoints.tokenizer_loading import TOKENIZER_CONFIG, TOKENIZER_FILE
 from fastserve_runtime.errors import UsageError, one_line
-from fastserve_runtime.preprocessors.context_windows import ContextSettings
 from fastserve_runtime.preprocessors.text import TokenizerSettings
 from fastserve_runtime.preprocessors.text_encoding import Side
-from fastserve_runtime.preprocessors.text_pairs import PairSettings
 
 if TYPE_CHECKING:
     import torch
@@ -37,7 +35,7 @@ class Padding:
 def text_settings(
     checkpoint: Checkpoint, tokenizer: Any, rows: int, length: int
 ) -> tuple[TokenizerSettings, list[str]]:
-    """Return how texts are made into tensors, and what the user should know of it, in sentences.
+    """Return how single texts are made into tensors, and what the user should know of it, in sentences.
 
     Args:
         checkpoint: the model's description.
@@ -51,15 +49,12 @@ def text_settings(
     vocabulary_note = check_vocabulary(tokenizer, rows)
     check_takes_any_text(tokenizer)
     padding, padding_note = padding_of(tokenizer, rows)
-    special = tokenizer.num_special_tokens_to_add(pair=True)
-    context = ContextSettings.usual(length, special) if checkpoint.reads_contexts else None
     settings = TokenizerSettings(
         sequence_length=length,
         pad_id=padding.id,
         pad_token=padding.token,
         vocabulary_size=rows,
         truncation_side=truncation_side(tokenizer),
-        pairs=PairSettings(checkpoint.has_token_types, context) if checkpoint.takes_pairs else None,
         reserved_id=checkpoint.family.padding_in_positions(checkpoint.config),
         # Not in a tokenizer.json: every library is told at run time.
         split_special_tokens=bool(getattr(tokenizer, "split_special_tokens", False)) or None,

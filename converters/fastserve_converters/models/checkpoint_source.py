@@ -1,4 +1,4 @@
-"""A job's `source` that is a checkpoint, and the texts that a job names: what models of texts have in common."""
+"""A job's `source` that is a checkpoint, and the data that a job names: what models of checkpoints have in common."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fastserve_converters.checkpoints.checkpoint import Checkpoint
 from fastserve_converters.checkpoints.reading import read_checkpoint
 from fastserve_converters.checkpoints.task import TASKS, Task, usual_columns
-from fastserve_converters.data import Split, read_samples, split_samples
+from fastserve_converters.inputs import DataFiles, GivenData, InputKind, LoadedCheckpoint, PreparedInputs, input_kind
 
 if TYPE_CHECKING:
     from fastserve_converters.checkpoints.model_loading import LoadedModel
@@ -55,8 +55,8 @@ def checkpoint_of(source: Mapping[str, Any]) -> Checkpoint:
     return checkpoint
 
 
-def requested_texts(request: Mapping[str, Any], checkpoint: Checkpoint) -> Split:
-    """Return the texts that a request names, for evaluation and calibration.
+def divided_data(request: Mapping[str, Any], checkpoint: Checkpoint) -> Any:
+    """Return the samples that a request names, divided as their kind does; see `InputKind`.
 
     Raises:
         UsageError: they cannot be read.
@@ -65,9 +65,14 @@ def requested_texts(request: Mapping[str, Any], checkpoint: Checkpoint) -> Split
     columns = usual_columns(task).named(
         request["text_column"], request.get("text_pair_column"), request["label_column"]
     )
-    files = [Path(f) for f in request["data"]]
-    samples = read_samples(files, columns, task.label_kind(checkpoint), takes_pairs=checkpoint.takes_pairs)
-    return split_samples(samples, request["seed"], by_query=task.RANKS)
+    files = DataFiles(tuple(Path(file) for file in request["data"]))
+    kind = kind_of_inputs(checkpoint)
+    return kind.divide(kind.read(GivenData(files, columns), checkpoint), checkpoint, request["seed"])
+
+
+def kind_of_inputs(checkpoint: Checkpoint) -> InputKind[Any, Any, Any, Any]:
+    """Return the kind of a checkpoint's inputs."""
+    return input_kind(TASKS.load(checkpoint.task), takes_pairs=checkpoint.takes_pairs)
 
 
 class CheckpointSource:
@@ -99,6 +104,24 @@ class CheckpointSource:
         """Return the same, and the seconds that it took."""
         started = time.perf_counter()
         return self.original(), time.perf_counter() - started
+
+    def loaded_checkpoint(self) -> LoadedCheckpoint:
+        """Return the untouched model with what its inputs are made for."""
+        return LoadedCheckpoint(self.checkpoint, self.original().model, self.length)
+
+    def prepared_inputs(self, request: Mapping[str, Any], out: Path) -> PreparedInputs:
+        """Return the inputs that a reference is made with, of the data that a request names.
+
+        Args:
+            request: the job's.
+            out: gets the files that a bundle needs for them.
+
+        Raises:
+            UsageError: the data, or what the model brings for its inputs, cannot be used.
+            EnvironmentFailure: the bundle's preprocessing and the original's disagree.
+        """
+        divided = divided_data(request, self.checkpoint)
+        return kind_of_inputs(self.checkpoint).prepare(divided, self.loaded_checkpoint(), out)
 
     def load(self) -> LoadedModel:
         """Load the model."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fastserve_converters.data.tensor_samples import (
-    checked_samples,
-    golden_tensors,
-    read_tensor_samples,
-    split_tensors,
-)
+from fastserve_converters.checkpoints.task import TASKS
+from fastserve_converters.inputs import DataFiles, GivenData, input_kind
+from fastserve_converters.inputs.tensors import Tensors
 from fastserve_converters.models.model import Model
-from fastserve_converters.models.reference import CALIBRATION, DESCRIPTION, INPUTS, OUTPUTS
+from fastserve_converters.models.reference import INPUTS, OUTPUTS, write_reference
 from fastserve_converters.models.samples import Samples, count, single_samples
 from fastserve_converters.models.traced_part import TracedPart
 from fastserve_converters.programs.archive import read_archive
@@ -33,7 +30,6 @@ from fastserve_converters.quantization.weights import QuantizedWeight
 from fastserve_runtime.bundle.manifest import Signature
 from fastserve_runtime.conformance.metrics import largest_error
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
-from fastserve_runtime.preprocessors.kinds.tensors import KIND
 from fastserve_runtime.sessions.sample_axes import as_call, as_samples
 
 _TOLERANCE = 1e-6
@@ -51,28 +47,16 @@ class ProgramSource:
         started = time.perf_counter()
         _ = self._program
         load_seconds = time.perf_counter() - started
-        files = [Path(file) for file in request["data"]]
-        samples = checked_samples(read_tensor_samples(files) if files else self._example_samples(), self._signature)
-        split = split_tensors(samples, request["seed"])
-        goldens = golden_tensors(split.evaluation)
-        inputs = {n: np.concatenate([v, goldens.inputs[n]]) for n, v in split.evaluation.items()}
-        outputs = self._run(inputs)
-        evaluation, descriptions = count(split.evaluation), list(goldens.descriptions)
-        inputs, outputs, descriptions = _without_last(inputs, outputs, descriptions, evaluation)
-        _save(out / INPUTS, inputs)
-        _save(out / OUTPUTS, outputs)
-        _save(out / CALIBRATION, dict(split.calibration))
-        description = {
-            "task_settings": {},
-            "preprocessing": {"kind": KIND, "settings": {}},
-            "evaluation": evaluation,
-            "calibration": count(split.calibration),
-            "labels": None,
-            "queries": None,
-            "goldens": descriptions,
-            "notes": self._notes(evaluation),
-        }
-        (out / DESCRIPTION).write_text(json.dumps(description))
+        kind = input_kind(TASKS.load(request["source"]["task"]))
+        given = GivenData(DataFiles(tuple(Path(file) for file in request["data"])))
+        samples = kind.read(given, Tensors(self._signature))
+        loaded = Tensors(self._signature, {} if samples else self._example_samples())
+        prepared = kind.prepare(kind.divide(samples, loaded, request["seed"]), loaded, out)
+        outputs = self._run(prepared.joined)
+        if not all(value.dtype.kind != "f" or bool(np.isfinite(value[-1]).all()) for value in outputs.values()):
+            prepared = prepared.without_last_golden()  # zeros, for which the model gives values that are not finite
+            outputs = {name: value[:-1] for name, value in outputs.items()}
+        description = write_reference(out, replace(prepared, notes=(*self._notes(), *prepared.notes)), outputs, {})
         return {**description, "load_seconds": load_seconds}
 
     def model(self) -> Model:
@@ -171,13 +155,11 @@ class ProgramSource:
                 found.append(outputs)
         return {name: np.concatenate([outputs[name] for outputs in found]) for name in found[0]}
 
-    def _notes(self, evaluation: int) -> list[str]:
+    def _notes(self) -> list[str]:
         notes = []
         version = self._archive.torch_version
         if version.partition("+")[0] != torch.__version__.partition("+")[0]:
             notes.append(f"The program was written by PyTorch {version}; it was read by {torch.__version__}.")
-        if evaluation == 1:
-            notes.append("Quality was judged on one sample: give more with --data, as an .npz file.")
         return notes
 
 
@@ -188,17 +170,3 @@ def _check_finite(outputs: Mapping[str, NDArray[np.generic]], row: int) -> None:
                 f"The model's output '{name}' has values that are not finite on sample {row}.",
                 "Check the weights and what the samples hold.",
             )
-
-
-def _without_last(
-    inputs: dict[str, NDArray[Any]], outputs: dict[str, NDArray[Any]], descriptions: list[Any], evaluation: int
-) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]], list[Any]]:
-    """Leave zeros out of the goldens where the model gives values for them that are not finite."""
-    if all(value.dtype.kind != "f" or bool(np.isfinite(value[-1]).all()) for value in outputs.values()):
-        return inputs, outputs, descriptions
-    end = evaluation + len(descriptions) - 1
-    return {n: v[:end] for n, v in inputs.items()}, {n: v[:end] for n, v in outputs.items()}, descriptions[:-1]
-
-
-def _save(file: Path, arrays: Mapping[str, Any]) -> None:
-    np.savez(file, **arrays)

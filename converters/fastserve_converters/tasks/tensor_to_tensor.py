@@ -21,6 +21,7 @@ HAS_LABELS = False
 POOLS = False
 RANKS = False
 MODEL = "program"
+INPUTS = "tensors"
 PAIRS: Pairs = "never"
 
 

@@ -21,6 +21,7 @@ UNUSED: tuple[str, ...] = ()
 HAS_LABELS = False
 POOLS = False
 MODEL = "decoder"
+INPUTS = "prompt-tokenizer"
 RANKS = False
 PAIRS: Pairs = "never"
 

@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from fastserve_runtime.bundle.axes import is_valid, named
+from fastserve_runtime.bundle.older_names import current_preprocessing
 from fastserve_runtime.errors import BundleError, UsageError
 from fastserve_runtime.parsing import Fields
 
@@ -245,6 +246,7 @@ def _manifest(document: Any) -> Manifest:
     _check_version(version)
     files = {path: _file(path, entry) for path, entry in fields.objects("files").items()}
     preprocessing = fields.object("preprocessing")
+    kind, settings = current_preprocessing(preprocessing.text("kind"), preprocessing.mapping("settings"))
     source = fields.object("source")
     return Manifest(
         document=document,
@@ -252,9 +254,7 @@ def _manifest(document: Any) -> Manifest:
         task=fields.text("task"),
         task_settings=fields.mapping("task_settings"),
         files=files,
-        preprocessing=Preprocessing(
-            preprocessing.text("kind"), preprocessing.texts("files"), preprocessing.mapping("settings")
-        ),
+        preprocessing=Preprocessing(kind, preprocessing.texts("files"), settings),
         variants=tuple(parse_variant(v) for v in fields.list_of_objects("variants")),
         chosen=fields.text("chosen"),
         source=Source(

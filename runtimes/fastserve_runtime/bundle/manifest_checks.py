@@ -13,7 +13,7 @@ from typing import Any
 from fastserve_runtime.bundle.axes import TOKENS, dim_of
 from fastserve_runtime.bundle.generation_description import cache_bytes, cache_tensors
 from fastserve_runtime.bundle.manifest import UNBOUNDED, Dim, Manifest, TensorSpec, Variant, bounds, describe_dims
-from fastserve_runtime.bundle.raw_inputs import PROMPTS, TOKENIZER
+from fastserve_runtime.bundle.raw_inputs import OF_TEXTS, PROMPTS
 from fastserve_runtime.bundle.task_checks import REMEDY
 from fastserve_runtime.errors import BundleError, UsageError
 from fastserve_runtime.parsing import Fields
@@ -49,7 +49,7 @@ def check_manifest(manifest: Manifest) -> None:
             _check_tensor(f"{where} '{tensor.name}' of variant '{variant.id}'", tensor)
     settings = manifest.preprocessing.settings
     _check_number(settings, "vocabulary_size", 1, MAX_VOCABULARY, optional=True)
-    if manifest.preprocessing.kind == TOKENIZER:
+    if manifest.preprocessing.kind in OF_TEXTS:
         _check_sequence_length(manifest, _check_number(settings, "sequence_length", 1, MAX_TOKENS))
     elif manifest.preprocessing.kind == PROMPTS:
         _check_context(manifest, _check_number(settings, "context", 2, MAX_CONTEXT))

@@ -9,6 +9,9 @@ from typing import TypeAlias
 
 TOKENIZER = "tokenizer"
 """The kind of preprocessing of models that read whole texts."""
+TEXT_PAIR = "text-pair"
+"""That of models that read two texts together."""
+OF_TEXTS = (TOKENIZER, TEXT_PAIR)
 PROMPTS = "prompt-tokenizer"
 """That of models that continue prompts."""
 TENSORS = "tensors"

@@ -6,12 +6,12 @@ from collections.abc import Collection, Sequence
 
 from fastserve_runtime.bundle.axes import BATCH, TOKENS
 from fastserve_runtime.bundle.manifest import Manifest, TensorSpec, bounds, describe_dims
-from fastserve_runtime.bundle.raw_inputs import POOLING_MASK, PROMPTS, TOKEN_TYPES, TOKENIZER
+from fastserve_runtime.bundle.raw_inputs import OF_TEXTS, POOLING_MASK, PROMPTS, TOKEN_TYPES
 from fastserve_runtime.errors import BundleError
 
 _MASK = "attention_mask"
-_OF_TEXTS = {"input_ids": "int32", _MASK: "float32", TOKEN_TYPES: "int32", POOLING_MASK: "float32"}
-_OF_TEXTS_ALWAYS = {"input_ids", _MASK}
+_INPUTS = {"input_ids": "int32", _MASK: "float32", TOKEN_TYPES: "int32", POOLING_MASK: "float32"}
+_INPUTS_ALWAYS = {"input_ids", _MASK}
 REMEDY = "Export the bundle again, or get it from where it was made."
 
 
@@ -33,7 +33,7 @@ def check_encoder(manifest: Manifest, outputs: Collection[str]) -> None:
             given = ", ".join(sorted(names)) or "nothing"
             raise not_of_task(manifest, f"variant '{variant.id}' gives {given:.200}, not {' or '.join(outputs)}")
         # What a chip's compiler makes may take its inputs in another form.
-        if manifest.preprocessing.kind == TOKENIZER and variant.target is None:
+        if manifest.preprocessing.kind in OF_TEXTS and variant.target is None:
             for graph in variant.graphs.values():
                 _check_text_inputs(f"variant '{variant.id}'", graph.signature.inputs)
 
@@ -42,14 +42,14 @@ def _check_text_inputs(what: str, inputs: Sequence[TensorSpec]) -> None:
     """Compare a graph's inputs with the tensors that texts become; see `TextPreprocessor`."""
     found = {tensor.name: tensor for tensor in inputs}
     given = ", ".join(found) or "nothing"
-    if len(found) != len(inputs) or not _OF_TEXTS_ALWAYS <= found.keys() <= _OF_TEXTS.keys():
+    if len(found) != len(inputs) or not _INPUTS_ALWAYS <= found.keys() <= _INPUTS.keys():
         raise BundleError(f"manifest.json has {what} take {given:.200}, which is not what texts become.", REMEDY)
     for name, tensor in found.items():
         is_by_token = tensor.axes == (BATCH, TOKENS)
-        if tensor.dtype != _OF_TEXTS[name] or not is_by_token or _bounds(tensor) != _bounds(found[_MASK]):
+        if tensor.dtype != _INPUTS[name] or not is_by_token or _bounds(tensor) != _bounds(found[_MASK]):
             stated = f"{tensor.dtype} {describe_dims(tensor.dims):.200}"
             raise BundleError(
-                f"manifest.json gives the input '{name}' of {what} as {stated}; texts become {_OF_TEXTS[name]} "
+                f"manifest.json gives the input '{name}' of {what} as {stated}; texts become {_INPUTS[name]} "
                 "[samples, tokens].",
                 REMEDY,
             )

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fastserve_runtime.preprocessors.text import LongText
-from fastserve_runtime.preprocessors.text_pairs import Inputs
+from fastserve_runtime.preprocessors.text_samples import Inputs
 from fastserve_runtime.sessions.session import Session
 
 if TYPE_CHECKING:

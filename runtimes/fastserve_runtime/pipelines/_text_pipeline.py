@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from fastserve_runtime.bundle.raw_inputs import Text
 from fastserve_runtime.closing import ClosedAtEnd
 from fastserve_runtime.preprocessors.text import LongText, TextPreprocessor, Windows
-from fastserve_runtime.preprocessors.text_pairs import Inputs, as_samples
+from fastserve_runtime.preprocessors.text_samples import Inputs, as_samples
 from fastserve_runtime.sessions.session import Session
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from fastserve_runtime.bundle.task_checks import check_encoder
 from fastserve_runtime.conformance.quality import Quality
 from fastserve_runtime.pipelines._text_pipeline import TextPipeline
 from fastserve_runtime.preprocessors.text import LongText, TextPreprocessor, Windows
-from fastserve_runtime.preprocessors.text_pairs import Inputs
+from fastserve_runtime.preprocessors.text_samples import Inputs
 from fastserve_runtime.sessions.session import Session
 
 if TYPE_CHECKING:

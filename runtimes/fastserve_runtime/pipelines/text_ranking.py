@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 from fastserve_runtime.activations import activation_of, sigmoid
 from fastserve_runtime.bundle.axes import CLASSES, dim_of
 from fastserve_runtime.bundle.manifest import Manifest
+from fastserve_runtime.bundle.raw_inputs import TEXT_PAIR
 from fastserve_runtime.bundle.task_checks import check_encoder, not_of_task, tensors_named
 from fastserve_runtime.conformance.quality import Quality
 from fastserve_runtime.errors import BundleError, UsageError
 from fastserve_runtime.pipelines._text_pipeline import TextPipeline
 from fastserve_runtime.preprocessors.text import LongText, TextPreprocessor
-from fastserve_runtime.preprocessors.text_pairs import Inputs
+from fastserve_runtime.preprocessors.text_samples import Inputs
 from fastserve_runtime.results import Results, Table, result_documents, result_table, shown_score
 from fastserve_runtime.sessions.session import Session
 
@@ -126,7 +127,7 @@ def check_manifest(manifest: Manifest) -> None:
         classes = dim_of(scores, CLASSES)
         if isinstance(classes, int) and classes != 1:
             raise not_of_task(manifest, f"its model gives {classes} scores for a document")
-    if manifest.preprocessing.settings.get("pairs") is None:
+    if manifest.preprocessing.kind != TEXT_PAIR:
         raise not_of_task(manifest, "its preprocessing takes no pairs of texts")
 
 

@@ -5,23 +5,24 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
-from fastserve_runtime.bundle.raw_inputs import POOLING_MASK, TOKEN_TYPES, Text
+from fastserve_runtime.bundle.raw_inputs import POOLING_MASK, Text
 from fastserve_runtime.errors import BundleError, UsageError
 from fastserve_runtime.parsing import Fields
-from fastserve_runtime.preprocessors.context_windows import ContextSettings, context_windows
 from fastserve_runtime.preprocessors.text_encoding import SIDES, Side, check_tokens, encode_texts
-from fastserve_runtime.preprocessors.text_pairs import PairSettings, checked_samples
 from fastserve_runtime.preprocessors.text_prompts import Prompts, chosen_prompt, unpooled_tokens, with_prompt
+from fastserve_runtime.preprocessors.text_samples import checked_samples
 from fastserve_runtime.sessions.token_ids import vocabulary_size
 from fastserve_runtime.tokenizer_library import open_tokenizer
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from typing_extensions import Self
 
     from fastserve_runtime.bundle.golden import Golden
+    from fastserve_runtime.preprocessors.context_windows import ContextSettings
     from fastserve_runtime.sessions.session import Tensors
 
 LongText = Literal["truncate", "split"]
@@ -39,7 +40,6 @@ class TokenizerSettings:
         pad_id: the id that fills the rest.
         pad_token: its text.
         add_special_tokens: whether the tokenizer's template ([CLS] … [SEP]) is applied.
-        pairs: how pairs of texts are given to a model that takes them; None for one that takes single texts.
         prompts: what may be put before a text, or None.
         vocabulary_size: how many rows the model's embedding has; None where unknown.
         truncation_side: where a text that is too long loses tokens; None means at its end.
@@ -51,7 +51,6 @@ class TokenizerSettings:
     pad_id: int
     pad_token: str
     add_special_tokens: bool = True
-    pairs: PairSettings | None = None
     prompts: Prompts | None = None
     vocabulary_size: int | None = None
     truncation_side: Side | None = None
@@ -59,26 +58,35 @@ class TokenizerSettings:
     split_special_tokens: bool | None = None
 
     @classmethod
-    def from_document(cls, document: Mapping[str, Any]) -> TokenizerSettings:
-        """Read the settings of a manifest's preprocessing."""
+    def from_document(cls, document: Mapping[str, Any]) -> Self:
+        """Read the settings of a manifest's preprocessing.
+
+        Raises:
+            BundleError: one is missing, or not of the kind that it must be.
+        """
+        return cls(**cls.fields_of(document))
+
+    @classmethod
+    def fields_of(cls, document: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the fields of a manifest's preprocessing by name."""
         fields = Fields(dict(document), "preprocessing.settings")
-        return cls(
-            fields.count("sequence_length"),
-            fields.count("pad_id"),
-            fields.text("pad_token"),
-            bool(document.get("add_special_tokens", True)),
-            PairSettings.from_document(document.get("pairs")),
-            Prompts.from_document(document, fields.where),
-            vocabulary_size(document),
-            _side(document.get("truncation_side")),
-            fields.count("reserved_id") if document.get("reserved_id") is not None else None,
-            fields.flag("split_special_tokens") if document.get("split_special_tokens") is not None else None,
-        )
+        return {
+            "sequence_length": fields.count("sequence_length"),
+            "pad_id": fields.count("pad_id"),
+            "pad_token": fields.text("pad_token"),
+            "add_special_tokens": bool(document.get("add_special_tokens", True)),
+            "prompts": Prompts.from_document(document, fields.where),
+            "vocabulary_size": vocabulary_size(document),
+            "truncation_side": _side(document.get("truncation_side")),
+            "reserved_id": fields.count("reserved_id") if document.get("reserved_id") is not None else None,
+            "split_special_tokens": (
+                fields.flag("split_special_tokens") if document.get("split_special_tokens") is not None else None
+            ),
+        }
 
     def as_document(self) -> dict[str, Any]:
         """Return the settings as a manifest has them; `from_document` reads them back."""
         own = {name: value for name, value in asdict(self).items() if value is not None and name != "prompts"}
-        own |= {"pairs": self.pairs.as_document()} if self.pairs is not None else {}
         return own | (self.prompts.as_document() if self.prompts is not None else {})
 
 
@@ -116,15 +124,24 @@ class Windows:
 class TextPreprocessor:
     """Makes `input_ids` (int32) and `attention_mask` (float32), both of shape [n, sequence_length], from texts.
 
-    From pairs of texts, where the settings say that a model takes such; then also `token_type_ids` (int32) for a model
-    that has token types. A pair that is too long loses the last tokens of whichever text is longer (`longest_first`);
-    of a question and its context only the context is cut, or split into windows (`context_windows`).
+    Pairs of texts are for `TextPairPreprocessor`.
+
+    Attributes:
+        takes_pairs: whether the model takes pairs of texts, and no single ones.
+        noun: what it is given, in messages.
+        settings: how it makes them.
     """
+
+    takes_pairs: ClassVar[bool] = False
+    noun: ClassVar[str] = "texts"
+    settings: TokenizerSettings
 
     def __init__(self, tokenizer_json: bytes, settings: TokenizerSettings) -> None:
         tokenizer = open_tokenizer(tokenizer_json)
         length = settings.sequence_length
-        special = tokenizer.num_special_tokens_to_add(settings.pairs is not None) if settings.add_special_tokens else 0
+        self._tokenizer = tokenizer
+        self.settings = settings
+        special = self._special_tokens()
         if length <= special:
             raise BundleError(f"A sequence length of {length} leaves no room beside {special} special tokens.")
         tokenizer.encode_special_tokens = bool(settings.split_special_tokens)
@@ -132,10 +149,6 @@ class TextPreprocessor:
             side = settings.truncation_side or "right"
             tokenizer.enable_truncation(length, strategy="longest_first", direction=side)
             tokenizer.enable_padding(length=length, pad_id=settings.pad_id, pad_token=settings.pad_token)
-            if settings.pairs is not None and settings.pairs.context is not None:
-                # Its windows are cut and padded one by one.
-                tokenizer.no_truncation()
-                tokenizer.no_padding()
         except OverflowError as error:
             raise BundleError(f"The tokenizer cannot take the bundle's settings {settings}: {error}.") from error
         if settings.vocabulary_size is not None and settings.pad_id >= settings.vocabulary_size:
@@ -144,13 +157,6 @@ class TextPreprocessor:
                 f"{settings.vocabulary_size - 1}.",
                 "Export it again.",
             )
-        self._tokenizer = tokenizer
-        self.settings = settings
-
-    @property
-    def takes_pairs(self) -> bool:
-        """Whether the model takes pairs of texts, and no single ones."""
-        return self.settings.pairs is not None
 
     def __call__(self, texts: Sequence[Text]) -> Tensors:
         """Tokenize, with the default prompt, truncate with a warning, and pad; see `windows`."""
@@ -187,26 +193,21 @@ class TextPreprocessor:
             with_prompt(self.settings.prompts, name, text)
             for text in checked_samples(texts, takes_pairs=self.takes_pairs)
         ]
-        own_context = self._context(context)
-        if checked_long_text(long_text) == "split" and self.takes_pairs and own_context is None:
-            raise UsageError(
-                "Pairs of texts cannot be split into windows.",
-                "Leave --long-text out, or give shorter texts, such as the passages of a document one by one.",
-            )
+        if checked_long_text(long_text) == "split":
+            self._check_splits()
         length = self.settings.sequence_length
-        found = self._encoded(clean) if own_context is None else self._with_contexts(clean, own_context)
+        found = self._encoded(clean, context)
         cut = sum(len(parts) > 1 for parts in found)
         if cut and long_text == "truncate":
-            what = "pairs" if self.takes_pairs else "texts"
-            warnings.warn(f"{cut} of {len(clean)} {what} have more than {length} tokens and are cut off.", stacklevel=2)
+            what = f"{cut} of {len(clean)} {self.noun}"
+            warnings.warn(f"{what} have more than {length} tokens and are cut off.", stacklevel=2)
         parts = [self._in_order(whole) if long_text == "split" else whole[:1] for whole in found]
         rows = [part for text in parts for part in text]
         tensors: dict[str, NDArray[np.generic]] = {
             "input_ids": np.array([e.ids for e in rows], np.int32),
             "attention_mask": np.array([e.attention_mask for e in rows], np.float32),
         }
-        if self.settings.pairs is not None and self.settings.pairs.token_types:
-            tensors[TOKEN_TYPES] = np.array([e.type_ids for e in rows], np.int32)
+        tensors |= self._further_tensors(rows)
         unpooled = unpooled_tokens(self.settings.prompts, name)
         if unpooled is not None:
             pooled = tensors["attention_mask"].copy()
@@ -219,32 +220,32 @@ class TextPreprocessor:
             encodings=rows,
         )
 
-    def _context(self, asked: ContextSettings | None) -> ContextSettings | None:
-        own = None if self.settings.pairs is None else self.settings.pairs.context
-        return own if own is None or asked is None else asked
+    def _encoded(self, texts: Sequence[Any], context: ContextSettings | None) -> list[list[Any]]:  # noqa: ARG002
+        """Return each text's encoding, followed by what overflows it.
 
-    def _encoded(self, texts: Sequence[Any]) -> list[list[Any]]:
-        """Return each text's encoding, followed by what overflows it."""
+        Args:
+            texts: with their prompts.
+            context: as `windows` was asked for it; of texts that have one.
+        """
         encodings = encode_texts(self._tokenizer, texts, add_special_tokens=self.settings.add_special_tokens)
         return self._checked([[e, *e.overflowing] for e in encodings], texts)
 
-    def _with_contexts(self, pairs: Sequence[Any], context: ContextSettings) -> list[list[Any]]:
-        """Return the windows of each question and context, those that come first in front."""
-        settings = self.settings
-        found = []
-        for pair in pairs:
-            windows = context_windows(
-                self._tokenizer,
-                pair,
-                settings.sequence_length,
-                context,
-                side=settings.truncation_side or "right",
-                add_special_tokens=settings.add_special_tokens,
-            )
-            for window in windows:
-                window.pad(settings.sequence_length, pad_id=settings.pad_id, pad_token=settings.pad_token)
-            found.append(windows)
-        return self._checked(found, pairs)
+    def _check_splits(self) -> None:
+        """Refuse to split what cannot be.
+
+        Raises:
+            UsageError: it cannot.
+        """
+
+    def _further_tensors(self, rows: Sequence[Any]) -> dict[str, NDArray[np.generic]]:  # noqa: ARG002
+        """Return what the model takes beside ids and mask, of the encodings of all windows."""
+        return {}
+
+    def _special_tokens(self) -> int:
+        """Return how many special tokens a sample gets."""
+        if not self.settings.add_special_tokens:
+            return 0
+        return int(self._tokenizer.num_special_tokens_to_add(self.takes_pairs))
 
     def _checked(self, parts: list[list[Any]], texts: Sequence[Any]) -> list[list[Any]]:
         settings = self.settings
@@ -279,19 +280,13 @@ class TextPreprocessor:
         """
         (clean,) = checked_samples([text], takes_pairs=self.takes_pairs)
         clean = with_prompt(self.settings.prompts, chosen_prompt(self.settings.prompts, prompt), clean)
-        both = (clean,) if isinstance(clean, str) else clean
-        encoding = self._tokenizer.encode(*both, add_special_tokens=self.settings.add_special_tokens)
-        if len(both) == 1:
-            # Each overflowing part has special tokens of its own; padding is marked as special too.
-            rest = sum(is_special == 0 for part in encoding.overflowing for is_special in part.special_tokens_mask)
-            return int(sum(encoding.attention_mask) + rest)
-        if not encoding.overflowing:
-            return int(sum(encoding.attention_mask))
-        # The parts of a pair repeat one another's texts.
-        alone = [self._tokenizer.encode(part, add_special_tokens=False) for part in both]
-        own = sum(sum(e.attention_mask) + sum(sum(p.attention_mask) for p in e.overflowing) for e in alone)
-        special = self._tokenizer.num_special_tokens_to_add(True) if self.settings.add_special_tokens else 0  # noqa: FBT003
-        return int(own + special)
+        return self._counted(clean)
+
+    def _counted(self, text: Any) -> int:
+        encoding = self._tokenizer.encode(text, add_special_tokens=self.settings.add_special_tokens)
+        # Each overflowing part has special tokens of its own; padding is marked as special too.
+        rest = sum(is_special == 0 for part in encoding.overflowing for is_special in part.special_tokens_mask)
+        return int(sum(encoding.attention_mask) + rest)
 
 
 def _side(value: Any) -> Side | None:

@@ -1,23 +1,25 @@
-"""What a text model is given: single texts, or pairs of texts that are read together (NLI, STS, reranking)."""
+"""Pairs of texts to tensors: two texts that are read together (NLI, STS, reranking), or a question and its context."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, TypeAlias, TypeGuard
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from fastserve_runtime.bundle.raw_inputs import Text, tokenizable
+from fastserve_runtime.bundle.raw_inputs import TOKEN_TYPES, TextPair
 from fastserve_runtime.errors import UsageError
 from fastserve_runtime.parsing import Fields
-from fastserve_runtime.preprocessors.context_windows import ContextSettings
+from fastserve_runtime.preprocessors.context_windows import ContextSettings, context_windows
+from fastserve_runtime.preprocessors.text import TextPreprocessor, TokenizerSettings
 
-Inputs: TypeAlias = Text | Sequence[Text]
-"""One sample or several."""
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
-class PairSettings:
-    """How pairs are made into tensors.
+class TextPairSettings(TokenizerSettings):
+    """How pairs of texts are made into tensors.
 
     Attributes:
         token_types: whether the model has an input `token_type_ids`: 1 for the second text's tokens, else 0.
@@ -25,66 +27,76 @@ class PairSettings:
             cut to fit.
     """
 
-    token_types: bool
+    token_types: bool = False
     context: ContextSettings | None = None
 
     @classmethod
-    def from_document(cls, document: Any) -> PairSettings | None:
-        """Read the setting `pairs` of a manifest's preprocessing; None where there is none."""
-        if document is None:
-            return None
-        fields = Fields(document, "preprocessing.settings.pairs")
-        context = ContextSettings.from_document(document.get("context"), f"{fields.where}.context")
-        return cls(fields.flag("token_types"), context)
-
-    def as_document(self) -> dict[str, Any]:
-        """Return the settings as a manifest has them; `from_document` reads them back."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+    def fields_of(cls, document: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the fields of a manifest's preprocessing by name."""
+        fields = Fields(dict(document), "preprocessing.settings")
+        own = {
+            "token_types": fields.flag("token_types"),
+            "context": ContextSettings.from_document(document.get("context"), f"{fields.where}.context"),
+        }
+        return super().fields_of(document) | own
 
 
-def is_pair(value: object) -> TypeGuard[tuple[str, str] | list[str]]:
-    """Whether a value is a pair of texts: a tuple, or a list as JSON has it, of two strings."""
-    return isinstance(value, (tuple, list)) and len(value) == 2 and all(isinstance(part, str) for part in value)
+class TextPairPreprocessor(TextPreprocessor):
+    """Makes tensors of pairs of texts: those of single texts, and `token_type_ids` (int32) for a model that has them.
 
-
-def as_samples(inputs: Inputs, *, takes_pairs: bool) -> tuple[list[Text], bool]:
-    """Return the samples of a call, and whether it was one sample rather than several.
-
-    A tuple of two strings is one pair where pairs are taken, and two texts elsewhere.
+    A pair that is too long loses the last tokens of whichever text is longer (`longest_first`); of a question and its
+    context only the context is cut, or split into windows (`context_windows`).
     """
-    if isinstance(inputs, str):
-        return [inputs], True
-    if takes_pairs and isinstance(inputs, tuple) and is_pair(inputs):
-        return [(inputs[0], inputs[1])], True
-    return list(inputs), False
 
+    takes_pairs: ClassVar[bool] = True
+    noun: ClassVar[str] = "pairs"
+    settings: TextPairSettings
 
-def checked_samples(samples: Sequence[object], *, takes_pairs: bool) -> list[Text]:
-    """Return the samples as a tokenizer takes them.
+    def __init__(self, tokenizer_json: bytes, settings: TextPairSettings) -> None:
+        super().__init__(tokenizer_json, settings)
+        if settings.context is not None:
+            # Its windows are cut and padded one by one.
+            self._tokenizer.no_truncation()
+            self._tokenizer.no_padding()
 
-    Raises:
-        UsageError: there is none, or one of them is not what the model takes.
-    """
-    if not samples:
-        raise UsageError("A text is wanted; no text was given.", "Give one string or several.")
-    return [_checked(sample, takes_pairs=takes_pairs) for sample in samples]
-
-
-def _checked(sample: object, *, takes_pairs: bool) -> Text:
-    if isinstance(sample, str):
-        if takes_pairs:
-            raise UsageError(
-                f"The model takes pairs of texts; the single text {sample!r:.60} was given.",
-                'Give pairs: ("one text", "another"); on the command line --pair.',
+    def _encoded(self, texts: Sequence[Any], context: ContextSettings | None) -> list[list[Any]]:
+        """Return the windows of each question and context, those that come first in front; else each pair's parts."""
+        settings = self.settings
+        if settings.context is None:
+            return super()._encoded(texts, None)
+        found = []
+        for pair in texts:
+            windows = context_windows(
+                self._tokenizer,
+                pair,
+                settings.sequence_length,
+                context or settings.context,
+                side=settings.truncation_side or "right",
+                add_special_tokens=settings.add_special_tokens,
             )
-        return tokenizable(sample)
-    if not is_pair(sample):
-        wanted = "A pair of texts" if takes_pairs else "A text"
-        remedy = 'Give one pair ("one text", "another") or several.' if takes_pairs else "Give one string or several."
-        raise UsageError(f"{wanted} is wanted; {sample!r:.60} was given.", remedy)
-    if not takes_pairs:
-        raise UsageError(
-            f"The bundle was exported for single texts; the pair {sample!r:.60} was given.",
-            "Export the model for pairs: fastserve export --pairs, or --text-pair-column with your data.",
-        )
-    return tokenizable(sample[0]), tokenizable(sample[1])
+            for window in windows:
+                window.pad(settings.sequence_length, pad_id=settings.pad_id, pad_token=settings.pad_token)
+            found.append(windows)
+        return self._checked(found, texts)
+
+    def _check_splits(self) -> None:
+        if self.settings.context is None:
+            raise UsageError(
+                "Pairs of texts cannot be split into windows.",
+                "Leave --long-text out, or give shorter texts, such as the passages of a document one by one.",
+            )
+
+    def _further_tensors(self, rows: Sequence[Any]) -> dict[str, NDArray[np.generic]]:
+        import numpy as np
+
+        return {TOKEN_TYPES: np.array([e.type_ids for e in rows], np.int32)} if self.settings.token_types else {}
+
+    def _counted(self, text: Any) -> int:
+        both: TextPair = text
+        encoding = self._tokenizer.encode(*both, add_special_tokens=self.settings.add_special_tokens)
+        if not encoding.overflowing:
+            return int(sum(encoding.attention_mask))
+        # The parts of a pair repeat one another's texts.
+        alone = [self._tokenizer.encode(part, add_special_tokens=False) for part in both]
+        own = sum(sum(e.attention_mask) + sum(sum(p.attention_mask) for p in e.overflowing) for e in alone)
+        return int(own + self._special_tokens())

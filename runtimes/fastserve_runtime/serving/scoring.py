@@ -14,7 +14,7 @@ from typing import Any
 
 from fastserve_runtime.bundle.raw_inputs import Text
 from fastserve_runtime.pipelines.text_classification import Classification, MultiLabelClassification
-from fastserve_runtime.preprocessors.text_pairs import is_pair
+from fastserve_runtime.preprocessors.text_samples import is_pair
 from fastserve_runtime.serving.openai_requests import MAX_TEXTS, OF_OTHER_SERVERS_FOR_TEXTS, texts_of
 from fastserve_runtime.serving.openai_responses import Document
 from fastserve_runtime.serving.refusal import Refusal

@@ -22,6 +22,7 @@ from fastserve_converters.layer_map import IntermediateOutput
 from fastserve_converters.pass_words import asked_pass
 from fastserve_runtime.bundle.axes import TOKENS, dim_of
 from fastserve_runtime.bundle.manifest import Dim, Variant, bounds
+from fastserve_runtime.bundle.raw_inputs import TEXT_PAIR
 from fastserve_runtime.bundle.reader import Bundle
 from fastserve_runtime.closing import ClosedAtEnd
 from fastserve_runtime.errors import UsageError
@@ -132,7 +133,7 @@ class ReferenceModel(ClosedAtEnd):
     def _found_for(self, bundle: Bundle) -> _Found:
         """Return the model, after comparing its weights with what the bundle says that it was made from."""
         manifest = bundle.manifest
-        takes_pairs = manifest.preprocessing.settings.get("pairs") is not None
+        takes_pairs = manifest.preprocessing.kind == TEXT_PAIR
         truncate_dim = manifest.task_settings.get("truncate_dim")
         described = manifest.task, takes_pairs, truncate_dim
         if described not in self._found:

@@ -16,14 +16,15 @@ from fastserve.search.candidate import Candidate
 from fastserve_converters.artifact import GENAI_CONFIG
 from fastserve_converters.checkpoints.checkpoint import Checkpoint
 from fastserve_converters.checkpoints.licences import MODEL_CARD
+from fastserve_converters.checkpoints.tokenizer_loading import TOKENIZER_CONFIG
+from fastserve_converters.checkpoints.tokenizer_loading import TOKENIZER_FILE as TOKENIZER
 from fastserve_converters.layer_map import LAYER_MAP
-from fastserve_converters.models.reference import TOKENIZER, TOKENIZER_CONFIG
 from fastserve_converters.pass_words import parse_pass
 from fastserve_converters.programs.torch_program import TorchProgram
 from fastserve_runtime.bundle.evaluation import MAX_SAMPLES, PLACE, ROLE, Evaluation, compared_values, write_evaluation
 from fastserve_runtime.bundle.golden import Arrays, Golden, write_golden
 from fastserve_runtime.bundle.manifest import SCHEMA_VERSION
-from fastserve_runtime.bundle.raw_inputs import TOKENIZER as TEXTS
+from fastserve_runtime.bundle.raw_inputs import OF_TEXTS
 from fastserve_runtime.plugins import PIPELINES
 from fastserve_runtime.sessions.lengths import MASK
 
@@ -178,7 +179,7 @@ def _variant(candidate: Candidate, reference: Entry) -> tuple[dict[str, Any], li
         "golden": golden,
         "graphs": graphs,
         "target": candidate.target,
-        **({"padding": padding_of(graphs)} if reference.result["preprocessing"]["kind"] == TEXTS else {}),
+        **({"padding": padding_of(graphs)} if reference.result["preprocessing"]["kind"] in OF_TEXTS else {}),
     }
     return document, files
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fastserve.exporting.request import ExportRequest
-from fastserve_converters.data.tensor_samples import checked_samples, read_tensor_samples
+from fastserve_converters.inputs import DataFiles, GivenData, tensors
 from fastserve_converters.programs.archive import SUFFIX
 from fastserve_converters.programs.torch_program import TASK, TorchProgram, read_program
 from fastserve_runtime.errors import UsageError
@@ -35,6 +35,5 @@ def checked_program(request: ExportRequest) -> TorchProgram:
     if request.task not in {"auto", TASK}:
         raise UsageError(f"A program is of the task {TASK}; {request.task} was asked for.", "Leave --task out.")
     program = read_program(Path(request.model).expanduser())
-    if request.data:
-        checked_samples(read_tensor_samples(request.data), program.signature)
+    tensors.read(GivenData(DataFiles(request.data)), tensors.Tensors(program.signature))
     return program

@@ -18,9 +18,14 @@ from fastserve.search.ranking import KEEP
 from fastserve_converters.checkpoints.checkpoint import Checkpoint
 from fastserve_converters.checkpoints.task import TASKS, Task, usual_columns
 from fastserve_converters.data import Columns, Table, samples_of
+from fastserve_converters.inputs import DataFiles, GivenData, input_kind, inputs_of_task
 from fastserve_converters.pass_words import parse_passes
 from fastserve_converters.precisions import RANGE_METHODS, RangeMethod
+from fastserve_runtime.bundle.raw_inputs import OF_TEXTS, PROMPTS
 from fastserve_runtime.errors import UsageError
+
+_OF_TABLES = (*OF_TEXTS, PROMPTS)
+"""Kinds of inputs that are made of the columns of tables."""
 
 
 @dataclass(frozen=True)
@@ -112,18 +117,21 @@ def check_places(request: ExportRequest, cache_dir: Path) -> None:
         check_writable(request.debug_dir, "The folder", "Name another with --debug-dir.", make=True)
 
 
-def check_data(request: ExportRequest, tables: Sequence[Table], checkpoint: Checkpoint | None) -> None:
+def check_data(request: ExportRequest, files: DataFiles, checkpoint: Checkpoint | None) -> None:
     """Refuse data that the steps would refuse, while nothing is loaded; without a checkpoint, what no model takes.
+
+    A task that was asked for and reads something else than tables is not judged without one.
 
     Raises:
         UsageError: naming the file and the row.
     """
     if checkpoint is None:
-        _check_for_any_task(request, tables)
+        if request.task == "auto" or inputs_of_task(TASKS.load(request.task)) in _OF_TABLES:
+            _check_for_any_task(request, files.tables)
         return
     task: Task = TASKS.load(checkpoint.task)
-    columns = request.columns(usual_columns(task))
-    samples_of(tables, columns, task.label_kind(checkpoint), takes_pairs=checkpoint.takes_pairs)
+    kind = input_kind(task, takes_pairs=checkpoint.takes_pairs)
+    kind.read(GivenData(files, request.columns(usual_columns(task))), checkpoint)
 
 
 def _check_for_any_task(request: ExportRequest, tables: Sequence[Table]) -> None:

@@ -25,7 +25,8 @@ from fastserve.search.planners import PLANNERS, OpenPlanner, Planner, Space
 from fastserve_converters.checkpoints.checkpoint import Checkpoint
 from fastserve_converters.checkpoints.reading import read_checkpoint
 from fastserve_converters.checkpoints.task import TASKS, Task, usual_columns
-from fastserve_converters.data import Table, read_tables
+from fastserve_converters.data import Table
+from fastserve_converters.inputs import DataFiles
 from fastserve_converters.models.sources import form_of_task
 from fastserve_converters.pass_words import AskedPass, parse_passes
 from fastserve_converters.programs.torch_program import TorchProgram
@@ -145,8 +146,8 @@ def _model(request: ExportRequest) -> tuple[ModelSource, Checkpoint | TorchProgr
     options = {"allow_pickle": request.allow_pickle, "trust_remote_code": request.trust_remote_code}
     if is_program(request.model):
         return find_model(request.model, **options), checked_program(request), ()
-    tables = read_tables(request.data)
-    check_data(request, tables, None)
+    files = DataFiles(request.data)
+    check_data(request, files, None)
     source = find_model(request.model, **options)
     checkpoint = read_checkpoint(
         source.directory,
@@ -155,5 +156,5 @@ def _model(request: ExportRequest) -> tuple[ModelSource, Checkpoint | TorchProgr
         pairs=request.wants_pairs,
         **options,
     )
-    check_data(request, tables, checkpoint)
-    return source, checkpoint, tables
+    check_data(request, files, checkpoint)
+    return source, checkpoint, files.tables

@@ -21,6 +21,7 @@ from fastserve.pipeline.work.measuring import Measuring
 from fastserve_converters.artifact import FAKE_QUANT_OUTPUTS
 from fastserve_converters.checkpoints.task import TASKS
 from fastserve_converters.formats import FORMATS, Format, cached_exporter, precisions_of
+from fastserve_converters.inputs import INPUTS as INPUT_KINDS
 from fastserve_converters.lowerings import Lowering
 from fastserve_converters.models.model import Form
 from fastserve_converters.models.reference import CALIBRATION, INPUTS
@@ -97,7 +98,8 @@ class ModelSteps:
         job = {"job": "reference", **self.data.in_key()}
         places = self.data.places()
         title = REFERENCE if self.original is None else f"{REFERENCE} after passes"
-        work = ConverterJob(self.subject, job, self._code(), REFERENCE_TOOLS, places=lambda _: places)
+        code = self._code(INPUT_KINDS.load(self.subject.inputs))
+        work = ConverterJob(self.subject, job, code, REFERENCE_TOOLS, places=lambda _: places)
         return Step("reference", title, 15, work)
 
     def passed(self, asked: AskedPass) -> Step:

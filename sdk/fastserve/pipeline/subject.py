@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 from fastserve.pipeline.step_inputs import InputFolders, StepInputs, user_inputs
 from fastserve_converters.checkpoints.checkpoint import Checkpoint
+from fastserve_converters.checkpoints.task import TASKS
+from fastserve_converters.inputs import inputs_of_task
 from fastserve_converters.models.checkpoint_source import source_of
 from fastserve_converters.programs.torch_program import TorchProgram
 from fastserve_runtime.errors import FastServeError
@@ -20,6 +22,10 @@ class Subject(Protocol):
     @property
     def task(self) -> str:
         """The model's task."""
+
+    @property
+    def inputs(self) -> str:
+        """The kind of its inputs; see `fastserve_converters.inputs`."""
 
     def key(self) -> dict[str, Any]:
         """Return what decides what is loaded: settings, and digests of all files that may be read."""
@@ -49,6 +55,11 @@ class ModelSubject:
     def task(self) -> str:
         """The model's task."""
         return self.model.task
+
+    @property
+    def inputs(self) -> str:
+        """The kind of its inputs."""
+        return inputs_of_task(TASKS.load(self.task), takes_pairs=bool(self._source.get("pairs")))
 
     @cached_property
     def _inputs(self) -> StepInputs:

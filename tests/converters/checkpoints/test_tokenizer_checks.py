@@ -16,9 +16,10 @@ from checkpoints import VOCABULARY, texts
 from fastserve_converters.checkpoints.model_loading import load_model
 from fastserve_converters.checkpoints.reading import read_checkpoint
 from fastserve_converters.checkpoints.tokenizer_checks import check_vocabulary, embedding_rows, text_settings
-from fastserve_converters.checkpoints.tokenizer_loading import load_tokenizer
+from fastserve_converters.checkpoints.tokenizer_loading import TOKENIZER_FILE, load_tokenizer
 from fastserve_converters.data import Sample, Split
-from fastserve_converters.models.reference import INPUTS, OUTPUTS, TOKENIZER, build_reference
+from fastserve_converters.inputs import LoadedCheckpoint, tokenizer
+from fastserve_converters.models.reference import INPUTS, OUTPUTS, build_reference
 from fastserve_runtime.errors import InputError, UsageError
 from fastserve_runtime.preprocessors.text import TextPreprocessor, TokenizerSettings
 
@@ -43,7 +44,8 @@ def built(folder: Path, out: Path, given: list[str] | None = None) -> dict[str, 
     checkpoint = read_checkpoint(folder)
     samples = tuple(Sample(text) for text in given or TEXTS)
     out.mkdir()
-    return build_reference(out, checkpoint, load_model(checkpoint), Split(samples[-2:], samples), LENGTH)
+    loaded = LoadedCheckpoint(checkpoint, load_model(checkpoint), LENGTH)
+    return build_reference(out, loaded, tokenizer.prepare(Split(samples[-2:], samples), loaded, out))
 
 
 def original(folder: Path, text: str) -> np.ndarray:
@@ -89,7 +91,7 @@ def test_added_tokens_without_rows_are_noted_and_refused_in_texts(tiny_copy, tmp
     (note,) = described["notes"]
     assert f"2 added tokens without a row in the model's embedding of {VOCABULARY} rows: '<url>' (800)" in note
     settings = TokenizerSettings.from_document(described["preprocessing"]["settings"])
-    preprocess = TextPreprocessor((tmp_path / "out" / TOKENIZER).read_bytes(), settings)
+    preprocess = TextPreprocessor((tmp_path / "out" / TOKENIZER_FILE).read_bytes(), settings)
     with pytest.raises(InputError, match=r"Text 2 \('see <url> now'\) has the token '<url>' with the id 800"):
         preprocess(["a good film", "see <url> now"])
 

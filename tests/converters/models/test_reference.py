@@ -15,17 +15,18 @@ from checkpoints import texts
 from fastserve_converters.checkpoints.model_loading import load_model
 from fastserve_converters.checkpoints.reading import read_checkpoint
 from fastserve_converters.checkpoints.task import TASKS
-from fastserve_converters.checkpoints.tokenizer_loading import load_tokenizer
+from fastserve_converters.checkpoints.tokenizer_loading import TOKENIZER_FILE, load_tokenizer
 from fastserve_converters.data import Sample, Split
-from fastserve_converters.data.golden_texts import golden_texts
+from fastserve_converters.inputs import LoadedCheckpoint, tokenizer
+from fastserve_converters.inputs._golden_texts import golden_texts
+from fastserve_converters.inputs._texts import prove_same_tokens
+from fastserve_converters.inputs.tokenizer import SingleTexts
 from fastserve_converters.models.reference import (
     CALIBRATION,
     DESCRIPTION,
     INPUTS,
     OUTPUTS,
-    TOKENIZER,
     build_reference,
-    prove_same_tokens,
     run_original,
 )
 from fastserve_converters.tasks import feature_extraction
@@ -40,15 +41,20 @@ SPLIT = Split(calibration=SAMPLES[30:], evaluation=SAMPLES[:30])
 @pytest.fixture(scope="module")
 def built(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     out = tmp_path_factory.mktemp("reference")
-    checkpoint = read_checkpoint(tiny_bert)
-    return out, build_reference(out, checkpoint, load_model(checkpoint), SPLIT, LENGTH)
+    return out, build(out, tiny_bert, SPLIT)
+
+
+def build(out: Path, folder: Path, split: Split) -> dict[str, Any]:
+    checkpoint = read_checkpoint(folder)
+    loaded = LoadedCheckpoint(checkpoint, load_model(checkpoint), LENGTH)
+    return build_reference(out, loaded, tokenizer.prepare(split, loaded, out))
 
 
 @pytest.fixture(scope="module")
 def preprocessor(built: tuple[Path, dict[str, Any]]) -> TextPreprocessor:
     out, description = built
     settings = TokenizerSettings.from_document(description["preprocessing"]["settings"])
-    return TextPreprocessor((out / TOKENIZER).read_bytes(), settings)
+    return TextPreprocessor((out / TOKENIZER_FILE).read_bytes(), settings)
 
 
 def arrays(file: Path) -> dict[str, np.ndarray]:
@@ -72,7 +78,6 @@ def test_everything_that_later_steps_need_is_written(built) -> None:
 def test_the_description_says_what_was_done(built) -> None:
     out, description = built
     assert json.loads((out / DESCRIPTION).read_text()) == json.loads(json.dumps(description))
-    assert description["outputs"] == {"sentence_embedding": [1, 32]}
     assert description["task_settings"] == {"pooling": ["mean"], "normalize": True}
     assert description["preprocessing"]["settings"]["sequence_length"] == LENGTH
     assert (description["evaluation"], description["calibration"]) == (30, 10)
@@ -80,9 +85,8 @@ def test_the_description_says_what_was_done(built) -> None:
 
 
 def test_labels_count_only_where_every_text_has_one(tiny_bert: Path, tmp_path: Path) -> None:
-    checkpoint = read_checkpoint(tiny_bert)
     some = Split(SPLIT.calibration, (*SPLIT.evaluation[:9], Sample("no label")))
-    assert build_reference(tmp_path, checkpoint, load_model(checkpoint), some, LENGTH)["labels"] is None
+    assert build(tmp_path, tiny_bert, some)["labels"] is None
 
 
 def test_the_written_tokenizer_gives_the_written_inputs(built, preprocessor: TextPreprocessor) -> None:
@@ -115,7 +119,7 @@ def test_goldens_are_of_every_kind_and_only_degenerate_ones_do_not_count(built, 
 @pytest.mark.parametrize("length", [8, 24, 64])
 def test_one_golden_fills_all_tokens_and_some_go_beyond(built, preprocessor, length: int) -> None:
     settings = TokenizerSettings(length, preprocessor.settings.pad_id, preprocessor.settings.pad_token)
-    shorter = TextPreprocessor((built[0] / TOKENIZER).read_bytes(), settings)
+    shorter = TextPreprocessor((built[0] / TOKENIZER_FILE).read_bytes(), settings)
     goldens = golden_texts(SPLIT.evaluation, shorter)
     (full,) = [g for g in goldens if g.kind == "full"]
     assert shorter.count_tokens(full.text) == length
@@ -151,13 +155,13 @@ def test_outputs_that_are_not_finite_are_refused(built, tiny) -> None:
 
 
 def test_tokens_that_transformers_would_give_otherwise_are_found(preprocessor, tiny_bert: Path) -> None:
-    tokenizer = load_tokenizer(read_checkpoint(tiny_bert))
+    kind = SingleTexts(load_tokenizer(read_checkpoint(tiny_bert)), preprocessor)
     chosen = ["one text", "another text"]
     windows = preprocessor.windows(chosen)
-    prove_same_tokens(tokenizer, chosen, windows, preprocessor.settings)
+    prove_same_tokens(kind, chosen, windows)
     windows.tensors["input_ids"][1, 2] += 1
     with pytest.raises(EnvironmentFailure, match="give different tokens for 'another text'"):
-        prove_same_tokens(tokenizer, chosen, windows, preprocessor.settings)
+        prove_same_tokens(kind, chosen, windows)
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta"])

@@ -17,8 +17,7 @@ from fastserve_runtime.pipelines.question_answering import (
     task_metric,
 )
 from fastserve_runtime.preprocessors.context_windows import ContextSettings
-from fastserve_runtime.preprocessors.text import TextPreprocessor, TokenizerSettings
-from fastserve_runtime.preprocessors.text_pairs import PairSettings
+from fastserve_runtime.preprocessors.text_pairs import TextPairPreprocessor, TextPairSettings
 from questions import LENGTH, QUESTIONS, RECORDED, SETTINGS, TOKENIZERS, logits, save_own_tokenizer
 
 
@@ -40,8 +39,8 @@ def pipelines(tmp_path_factory: pytest.TempPathFactory) -> dict[str, QuestionAns
 
 def opened(tokenizer: bytes, length: int) -> QuestionAnswering:
     context = ContextSettings.usual(length, 3)
-    settings = TokenizerSettings(length, 0, "[PAD]", pairs=PairSettings(token_types=True, context=context))
-    return QuestionAnswering(Session(), TextPreprocessor(tokenizer, settings))
+    settings = TextPairSettings(length, 0, "[PAD]", token_types=True, context=context)
+    return QuestionAnswering(Session(), TextPairPreprocessor(tokenizer, settings))
 
 
 @pytest.fixture(autouse=True)

@@ -12,8 +12,7 @@ from tokenizers import Tokenizer
 
 from fastserve_runtime.errors import BundleError, UsageError
 from fastserve_runtime.preprocessors.context_windows import ContextSettings, context_tokens, fitting_stride
-from fastserve_runtime.preprocessors.text import TextPreprocessor, TokenizerSettings
-from fastserve_runtime.preprocessors.text_pairs import PairSettings
+from fastserve_runtime.preprocessors.text_pairs import TextPairPreprocessor, TextPairSettings
 from manifests import WORDS
 from pair_bundles import pair_tokenizer_json
 
@@ -22,9 +21,10 @@ texts = st.lists(st.sampled_from(WORDS), max_size=4).map(" ".join)
 contexts = st.lists(st.sampled_from(WORDS), max_size=40).map(" ".join)
 
 
-def preprocessor(stride: int = 2, question: int = 4, **settings) -> TextPreprocessor:
-    pairs = PairSettings(token_types=True, context=ContextSettings(stride, question))
-    return TextPreprocessor(pair_tokenizer_json(), TokenizerSettings(LENGTH, 0, "[PAD]", pairs=pairs, **settings))
+def preprocessor(stride: int = 2, question: int = 4, **settings) -> TextPairPreprocessor:
+    context = ContextSettings(stride, question)
+    own = TextPairSettings(LENGTH, 0, "[PAD]", token_types=True, context=context, **settings)
+    return TextPairPreprocessor(pair_tokenizer_json(), own)
 
 
 @given(texts, contexts, st.integers(0, 2))
@@ -84,13 +84,13 @@ def test_a_stride_that_leaves_nothing_new_is_halved() -> None:
 
 def test_settings_are_read_back_and_checked() -> None:
     settings = preprocessor().settings
-    assert TokenizerSettings.from_document(settings.as_document()) == settings
+    assert TextPairSettings.from_document(settings.as_document()) == settings
     assert ContextSettings.usual(384, 3) == ContextSettings(128, 64)
     assert ContextSettings.usual(32, 3) == ContextSettings(16, 14)
     for broken in ({"stride": 1}, {"stride": -1, "question_tokens": 4}, {"stride": 1, "question_tokens": "4"}, 3):
-        document = settings.as_document() | {"pairs": {"token_types": True, "context": broken}}
+        document = settings.as_document() | {"context": broken}
         with pytest.raises(BundleError):
-            TokenizerSettings.from_document(document)
+            TextPairSettings.from_document(document)
 
 
 def test_tokens_are_counted_before_anything_is_cut() -> None:
@@ -98,8 +98,6 @@ def test_tokens_are_counted_before_anything_is_cut() -> None:
 
 
 def test_pairs_without_contexts_cannot_be_split() -> None:
-    plain = TextPreprocessor(
-        pair_tokenizer_json(), TokenizerSettings(LENGTH, 0, "[PAD]", pairs=PairSettings(token_types=True))
-    )
+    plain = TextPairPreprocessor(pair_tokenizer_json(), TextPairSettings(LENGTH, 0, "[PAD]", token_types=True))
     with pytest.raises(UsageError, match="Pairs of texts cannot be split"):
         plain.windows([("a", "b")], "split")

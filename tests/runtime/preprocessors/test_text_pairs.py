@@ -13,17 +13,16 @@ from tokenizers import Tokenizer
 
 from fastserve_runtime.errors import BundleError, UsageError
 from fastserve_runtime.preprocessors.text import TextPreprocessor, TokenizerSettings
-from fastserve_runtime.preprocessors.text_pairs import PairSettings, as_samples
+from fastserve_runtime.preprocessors.text_pairs import TextPairPreprocessor, TextPairSettings
+from fastserve_runtime.preprocessors.text_samples import as_samples
 from manifests import LENGTH, VOCABULARY, WORDS
 from pair_bundles import pair_tokenizer_json
 
 texts = st.lists(st.sampled_from(WORDS), max_size=12).map(" ".join)
 
 
-def preprocessor(*, token_types: bool = True, length: int = LENGTH) -> TextPreprocessor:
-    return TextPreprocessor(
-        pair_tokenizer_json(), TokenizerSettings(length, 0, "[PAD]", pairs=PairSettings(token_types))
-    )
+def preprocessor(*, token_types: bool = True, length: int = LENGTH) -> TextPairPreprocessor:
+    return TextPairPreprocessor(pair_tokenizer_json(), TextPairSettings(length, 0, "[PAD]", token_types=token_types))
 
 
 def ids(*tokens: str) -> list[int]:
@@ -110,10 +109,11 @@ def test_one_pair_is_told_from_several_texts() -> None:
 
 
 def test_settings_are_written_as_they_are_read_and_single_texts_have_none() -> None:
-    settings = TokenizerSettings(LENGTH, 0, "[PAD]", pairs=PairSettings(token_types=True))
+    settings = TextPairSettings(LENGTH, 0, "[PAD]", token_types=True)
     document = json.loads(json.dumps(settings.as_document()))
-    assert document["pairs"] == {"token_types": True}
-    assert TokenizerSettings.from_document(document) == settings
-    assert "pairs" not in TokenizerSettings(LENGTH, 0, "[PAD]").as_document()
-    with pytest.raises(BundleError, match=r"pairs\.token_types is 1, not true or false"):
-        TokenizerSettings.from_document({**document, "pairs": {"token_types": 1}})
+    assert document["token_types"] is True
+    assert "context" not in document
+    assert TextPairSettings.from_document(document) == settings
+    assert "token_types" not in TokenizerSettings(LENGTH, 0, "[PAD]").as_document()
+    with pytest.raises(BundleError, match=r"settings\.token_types is 1, not true or false"):
+        TextPairSettings.from_document({**document, "token_types": 1})

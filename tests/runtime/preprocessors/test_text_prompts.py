@@ -9,7 +9,7 @@ from fastserve_runtime.bundle.golden import Golden
 from fastserve_runtime.bundle.raw_inputs import POOLING_MASK
 from fastserve_runtime.errors import BundleError, UsageError
 from fastserve_runtime.preprocessors.text import TextPreprocessor, TokenizerSettings
-from fastserve_runtime.preprocessors.text_pairs import PairSettings
+from fastserve_runtime.preprocessors.text_pairs import TextPairPreprocessor, TextPairSettings
 from fastserve_runtime.preprocessors.text_prompts import Prompts
 from manifests import LENGTH, WORDS, tokenizer_json
 from pair_bundles import pair_tokenizer_json
@@ -68,10 +68,10 @@ def test_without_a_default_nothing_is_put_before_a_text() -> None:
 
 
 def test_a_prompt_is_put_before_the_first_text_of_a_pair() -> None:
-    settings = TokenizerSettings(LENGTH, 0, "[PAD]", pairs=PairSettings(token_types=True), prompts=PROMPTS)
-    plain = TokenizerSettings(LENGTH, 0, "[PAD]", pairs=PairSettings(token_types=True))
-    found = TextPreprocessor(pair_tokenizer_json(), settings)([(WORDS[2], WORDS[3])])
-    expected = TextPreprocessor(pair_tokenizer_json(), plain)([(f"{WORDS[0]} {WORDS[1]} {WORDS[2]}", WORDS[3])])
+    settings = TextPairSettings(LENGTH, 0, "[PAD]", token_types=True, prompts=PROMPTS)
+    plain = TextPairSettings(LENGTH, 0, "[PAD]", token_types=True)
+    found = TextPairPreprocessor(pair_tokenizer_json(), settings)([(WORDS[2], WORDS[3])])
+    expected = TextPairPreprocessor(pair_tokenizer_json(), plain)([(f"{WORDS[0]} {WORDS[1]} {WORDS[2]}", WORDS[3])])
     for name, value in expected.items():
         np.testing.assert_array_equal(found[name], value)
 

@@ -7,8 +7,7 @@ import pytest
 
 from fastserve_runtime.pipelines.question_answering import QuestionAnswering
 from fastserve_runtime.preprocessors.context_windows import ContextSettings
-from fastserve_runtime.preprocessors.text import TextPreprocessor, TokenizerSettings
-from fastserve_runtime.preprocessors.text_pairs import PairSettings
+from fastserve_runtime.preprocessors.text_pairs import TextPairPreprocessor, TextPairSettings
 from pair_bundles import pair_tokenizer_json
 from questions import logits
 
@@ -24,8 +23,8 @@ class Reader(QuestionAnswering):
 
 @pytest.fixture
 def reader() -> Reader:
-    pairs = PairSettings(token_types=True, context=ContextSettings(2, 4))
-    return Reader(object(), TextPreprocessor(pair_tokenizer_json(), TokenizerSettings(12, 0, "[PAD]", pairs=pairs)))
+    settings = TextPairSettings(12, 0, "[PAD]", token_types=True, context=ContextSettings(2, 4))
+    return Reader(object(), TextPairPreprocessor(pair_tokenizer_json(), settings))
 
 
 def test_questions_get_answers(start, reader) -> None:

@@ -74,7 +74,7 @@ def runner(tmp_path: Path) -> Told:
 def bench(runner: Told, monkeypatch: pytest.MonkeyPatch) -> Workbench:
     monkeypatch.setattr(ModelSteps, "precisions", lambda *_: PRECISIONS)
     monkeypatch.setattr("fastserve.makers.for_target.compiler_versions", lambda _: {"chip-compiler": "3"})
-    subject: Any = SimpleNamespace(task="feature-extraction")
+    subject: Any = SimpleNamespace(task="feature-extraction", inputs="tokenizer")
     target: Any = SimpleNamespace(NAME="onnx:chip", FORMAT="onnx", PRECISIONS=None, compile_model=None)
     device: Any = None
     made: Any = runner

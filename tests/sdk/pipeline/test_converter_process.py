@@ -250,7 +250,7 @@ def test_a_real_job_answers_with_its_result(
         "seed": 0,
     }
     result = converter.run(job)
-    assert result["outputs"] == {"sentence_embedding": [1, 32]}
+    assert result["task_settings"] == {"pooling": ["mean"], "normalize": True}
     assert result["evaluation"] >= 200
     assert (tmp_path / "reference" / "reference.npz").is_file()
     with pytest.raises(UsageError, match="A sequence length of 67 was asked for") as failure:

@@ -47,6 +47,7 @@ class Nothing:
     """A subject without files."""
 
     task = "feature-extraction"
+    inputs = "tokenizer"
 
     def key(self) -> dict[str, Any]:
         return {"model": "none"}

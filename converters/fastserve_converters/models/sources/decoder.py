@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastserve_converters.models.checkpoint_source import CheckpointSource, requested_texts
+from fastserve_converters.models.checkpoint_source import CheckpointSource
 from fastserve_runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -36,21 +36,13 @@ class DecoderSource(CheckpointSource):
     def reference(self, request: Mapping[str, Any], out: Path) -> dict[str, Any]:
         """Run the original on traces and golden prompts; see `ModelSource`."""
         from fastserve_converters.checkpoints.longrope import longrope_notes
-        from fastserve_converters.checkpoints.tokenizer_checks import check_vocabulary, embedding_rows
-        from fastserve_converters.checkpoints.tokenizer_loading import load_tokenizer
         from fastserve_converters.models.decoder.reference import build_reference
 
         loaded, seconds = self.timed_original()
-        split = requested_texts(request, self.checkpoint)
-        tokenizer = load_tokenizer(self.checkpoint)
-        vocabulary_note = check_vocabulary(tokenizer, embedding_rows(loaded.model))
-        description = build_reference(
-            out, self.checkpoint, loaded.model, tokenizer, self.checkpoint.generation(), split, self.length
-        )
+        description = build_reference(out, self.loaded_checkpoint(), self.prepared_inputs(request, out))
         notes = [
             *description["notes"],
             *loaded.notes,
-            *filter(None, [vocabulary_note]),
             *longrope_notes(self.checkpoint.config, self.length),
         ]
         return {**description, "notes": notes, "load_seconds": seconds}

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastserve_converters.models.checkpoint_source import CheckpointSource, requested_texts
+from fastserve_converters.models.checkpoint_source import CheckpointSource
 
 if TYPE_CHECKING:
     from fastserve_converters.models.exportable_model import ExportableModel
@@ -33,8 +33,7 @@ class EncoderSource(CheckpointSource):
         from fastserve_converters.models.reference import build_reference
 
         loaded, seconds = self.timed_original()
-        split = requested_texts(request, self.checkpoint)
-        description = build_reference(out, self.checkpoint, loaded.model, split, self.length)
+        description = build_reference(out, self.loaded_checkpoint(), self.prepared_inputs(request, out))
         return {**description, "notes": [*loaded.notes, *description["notes"]], "load_seconds": seconds}
 
     def model(self) -> Model:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from fastserve_runtime.bundle.manifest import Manifest
-from fastserve_runtime.bundle.raw_inputs import Text
+from fastserve_runtime.bundle.raw_inputs import TEXT_PAIR, Text
 from fastserve_runtime.bundle.task_checks import check_encoder, not_of_task, tensors_named
 from fastserve_runtime.conformance.answers import END, LONGEST_ANSWER, START
 from fastserve_runtime.conformance.quality import Quality
@@ -29,7 +29,8 @@ from fastserve_runtime.pipelines.question_answering.questions import (
 )
 from fastserve_runtime.preprocessors.context_windows import ContextSettings, checked_context_settings, context_tokens
 from fastserve_runtime.preprocessors.text import LongText, TextPreprocessor, Windows
-from fastserve_runtime.preprocessors.text_pairs import Inputs, is_pair
+from fastserve_runtime.preprocessors.text_pairs import TextPairSettings
+from fastserve_runtime.preprocessors.text_samples import Inputs, is_pair
 from fastserve_runtime.results import Results, Table, shown_score
 from fastserve_runtime.sessions.session import Session
 
@@ -129,12 +130,12 @@ class QuestionAnswering(TextPipeline):
         return answers[0] if is_one else answers
 
     def _contexts(self) -> ContextSettings:
-        pairs = self.preprocessor.settings.pairs
-        if pairs is None or pairs.context is None:
+        settings = self.preprocessor.settings
+        if not isinstance(settings, TextPairSettings) or settings.context is None:
             raise BundleError(
                 "The bundle answers questions, and its preprocessing says nothing of contexts.", "Export it again."
             )
-        return pairs.context
+        return settings.context
 
 
 def open_pipeline(
@@ -156,8 +157,7 @@ def check_manifest(manifest: Manifest) -> None:
     for name in (START, END):
         if len(tensors_named(manifest, name)) < sum(len(variant.graphs) for variant in manifest.variants):
             raise not_of_task(manifest, f"a graph of it gives no {name}")
-    pairs = manifest.preprocessing.settings.get("pairs")
-    if not isinstance(pairs, Mapping) or pairs.get("context") is None:
+    if manifest.preprocessing.kind != TEXT_PAIR or manifest.preprocessing.settings.get("context") is None:
         raise not_of_task(manifest, "its preprocessing takes no questions with contexts")
 
 

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from fastserve_runtime.bundle.raw_inputs import TextPair
 from fastserve_runtime.conformance.answers import LONGEST_ANSWER
 from fastserve_runtime.errors import InputError, UsageError
-from fastserve_runtime.preprocessors.text_pairs import Inputs, is_pair
+from fastserve_runtime.preprocessors.text_samples import Inputs, is_pair
 from fastserve_runtime.standard_input import standard_input_text
 
 QUESTION, CONTEXT = "question", "context"

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from fastserve_runtime.activations import Activation
     from fastserve_runtime.conformance.comparison import Comparison
-    from fastserve_runtime.preprocessors.text_pairs import Inputs
+    from fastserve_runtime.preprocessors.text_samples import Inputs
 
 LOGITS = "logits"
 OUTPUT_KINDS: Mapping[str, str] = {LOGITS: "logits"}

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastserve_runtime.bundle.manifest import Manifest
-from fastserve_runtime.bundle.raw_inputs import TOKENIZER
+from fastserve_runtime.bundle.raw_inputs import OF_TEXTS
 from fastserve_runtime.bundle.task_checks import not_of_task
 from fastserve_runtime.conformance.quality import Quality
 from fastserve_runtime.generation.traces import INPUTS, LOG_PROBABILITIES, NEXT_TOKEN
@@ -54,7 +54,7 @@ def check_manifest(manifest: Manifest) -> None:
     Raises:
         BundleError: naming what they are.
     """
-    if manifest.preprocessing.kind == TOKENIZER:
+    if manifest.preprocessing.kind in OF_TEXTS:
         raise not_of_task(manifest, "its model takes whole texts and continues none")
 
 

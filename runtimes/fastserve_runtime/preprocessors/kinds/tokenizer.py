@@ -1,4 +1,4 @@
-"""Kind `tokenizer`: texts, or pairs of texts, to token ids with their mask."""
+"""Kind `tokenizer`: texts to token ids with their mask."""
 
 from __future__ import annotations
 

@@ -16,16 +16,15 @@ from hypothesis import strategies as st
 from checkpoints import texts
 from fastserve_converters.checkpoints.model_loading import load_model
 from fastserve_converters.checkpoints.reading import read_checkpoint
-from fastserve_converters.checkpoints.tokenizer_loading import load_tokenizer
+from fastserve_converters.checkpoints.tokenizer_loading import TOKENIZER_FILE
 from fastserve_converters.data import Sample, Split
+from fastserve_converters.inputs import LoadedCheckpoint, prompt_tokenizer
+from fastserve_converters.inputs.prompt_tokenizer import golden_prompts, new_tokens, windows
 from fastserve_converters.models.decoder.reference import (
     CANDIDATES,
     build_reference,
-    golden_prompts,
-    new_tokens,
-    windows,
 )
-from fastserve_converters.models.reference import CALIBRATION, DESCRIPTION, INPUTS, OUTPUTS, TOKENIZER
+from fastserve_converters.models.reference import CALIBRATION, DESCRIPTION, INPUTS, OUTPUTS
 from fastserve_runtime.errors import UsageError
 from fastserve_runtime.generation import traces
 from fastserve_runtime.generation.prompt_tokenizer import PromptSettings, PromptTokenizer
@@ -44,9 +43,8 @@ def model(tiny_decoder):
 def built(tiny_decoder, model, tmp_path_factory: pytest.TempPathFactory):
     out = tmp_path_factory.mktemp("reference")
     checkpoint = read_checkpoint(tiny_decoder())
-    tokenizer = load_tokenizer(checkpoint)
-    generation = checkpoint.generation()
-    return out, build_reference(out, checkpoint, model, tokenizer, generation, SPLIT, CONTEXT)
+    loaded = LoadedCheckpoint(checkpoint, model, CONTEXT)
+    return out, build_reference(out, loaded, prompt_tokenizer.prepare(SPLIT, loaded, out))
 
 
 def arrays(file: Path) -> dict[str, np.ndarray]:
@@ -105,7 +103,7 @@ def test_evaluation_traces_are_real_text_of_full_length_that_calibration_does_no
     assert 0 < count <= 8
     assert (inputs["length"][:count] == CONTEXT).all()
     assert (inputs["prompt"][:count] == CONTEXT // 4).all()
-    tokenizer = PromptTokenizer((out / TOKENIZER).read_bytes(), PromptSettings(CONTEXT))
+    tokenizer = PromptTokenizer((out / TOKENIZER_FILE).read_bytes(), PromptSettings(CONTEXT))
     text = tokenizer.tokenizer.decode(inputs["tokens"][0].tolist())
     assert "\n\n".join(s.text for s in SPLIT.evaluation).startswith(text)
     calibration = arrays(out / CALIBRATION)["input_ids"]
@@ -149,7 +147,7 @@ def test_an_empty_prompt_is_the_beginning_alone(built) -> None:
 def test_the_runtimes_tokenizer_gives_the_goldens_prompts(built) -> None:
     out, description = built
     settings = PromptSettings.from_document(description["preprocessing"]["settings"])
-    tokenizer = PromptTokenizer((out / TOKENIZER).read_bytes(), settings)
+    tokenizer = PromptTokenizer((out / TOKENIZER_FILE).read_bytes(), settings)
     inputs = {name: a[description["evaluation"] :] for name, a in arrays(out / INPUTS).items()}
     given = [g["text"] for g in description["goldens"]]
     assert tokenizer.differing(SimpleNamespace(samples=given, inputs=inputs)) == []
@@ -204,5 +202,7 @@ def test_a_model_that_gives_nan_is_refused(tiny_decoder, tmp_path: Path) -> None
     model = load_model(checkpoint)
     with torch.no_grad():
         model.model.norm.weight[0] = float("nan")
+    loaded = LoadedCheckpoint(checkpoint, model, CONTEXT)
+    prepared = prompt_tokenizer.prepare(SPLIT, loaded, tmp_path)
     with pytest.raises(UsageError, match="not finite on the evaluation texts"):
-        build_reference(tmp_path, checkpoint, model, load_tokenizer(checkpoint), {}, SPLIT, CONTEXT)
+        build_reference(tmp_path, loaded, prepared)

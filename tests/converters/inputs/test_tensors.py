@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastserve_converters.data.tensor_samples import (
+from fastserve_converters.inputs.tensors import (
     checked_samples,
     golden_tensors,
     read_tensor_samples,

@@ -1,18 +1,20 @@
-"""Samples of a model's named tensors: `.npz` files, read, held against the model's inputs, and divided."""
+"""Kind `tensors`: a model's named tensors, read of `.npz` files and held against the model's inputs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastserve_converters.inputs import GivenData, PreparedInputs
 from fastserve_runtime.bundle.axes import batch_place
 from fastserve_runtime.bundle.manifest import Signature
 from fastserve_runtime.errors import InputError, UsageError
+from fastserve_runtime.preprocessors.kinds.tensors import KIND
 from fastserve_runtime.sessions.sample_axes import as_call
 from fastserve_runtime.sessions.tensors import checked_inputs
 
@@ -22,6 +24,46 @@ GOLDENS = 10
 _EVALUATION_SHARE = 0.6
 _MAX_EVALUATION = 400
 _MAX_CALIBRATION = 256
+
+
+@dataclass(frozen=True)
+class Tensors:
+    """A model of named tensors, as its inputs are made for it.
+
+    Attributes:
+        signature: what it takes.
+        example: the inputs that it was exported with, shape [1, ...] each, which are taken where no data was given;
+            empty before the model is loaded.
+    """
+
+    signature: Signature
+    example: Arrays = field(default_factory=dict)
+
+
+def read(data: GivenData, model: Tensors) -> dict[str, NDArray[np.generic]]:
+    """Read samples and hold them against the model's inputs; without files, none. See `InputKind`."""
+    return checked_samples(read_tensor_samples(data.files.paths), model.signature) if data.files.paths else {}
+
+
+def divide(samples: Arrays, model: Tensors, seed: int) -> TensorSplit:
+    """Divide samples, or the example where there are none; see `InputKind`."""
+    return split_tensors(samples or checked_samples(model.example, model.signature), seed)
+
+
+def prepare(divided: TensorSplit, model: Tensors, out: Path) -> PreparedInputs:  # noqa: ARG001 -- needs no files
+    """Take tensors as they are, and choose golden ones; see `InputKind`."""
+    goldens = golden_tensors(divided.evaluation)
+    count = len(next(iter(divided.evaluation.values())))
+    return PreparedInputs(
+        preprocessing={"kind": KIND, "settings": {}},
+        evaluation=divided.evaluation,
+        golden=goldens.inputs,
+        calibration=divided.calibration,
+        goldens=goldens.descriptions,
+        samples=count,
+        calibration_samples=len(next(iter(divided.calibration.values()))),
+        notes=() if count > 1 else ("Quality was judged on one sample: give more with --data, as an .npz file.",),
+    )
 
 
 @dataclass(frozen=True)

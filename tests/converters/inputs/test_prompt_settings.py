@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fastserve_converters.checkpoints.generation_config import read_advice
-from fastserve_converters.models.decoder.prompts import (
+from fastserve_converters.inputs._prompt_settings import (
     prompt_settings,
     prove_same_prompts,
     settings_document,

@@ -8,9 +8,8 @@ from collections import Counter
 import pytest
 
 from fastserve_converters.data import Columns, read_samples
-from fastserve_converters.data.golden_texts import GoldenText, golden_texts
-from fastserve_runtime.preprocessors.text import TextPreprocessor, TokenizerSettings
-from fastserve_runtime.preprocessors.text_pairs import PairSettings
+from fastserve_converters.inputs._golden_texts import GoldenText, golden_pairs
+from fastserve_runtime.preprocessors.text_pairs import TextPairPreprocessor, TextPairSettings
 from manifests import VOCABULARY
 from pair_bundles import pair_tokenizer_json
 
@@ -19,9 +18,9 @@ SAMPLES = read_samples([], Columns(), None, takes_pairs=True)[:60]
 
 @pytest.mark.parametrize("length", [12, 48])
 def test_goldens_of_pairs_fill_the_length_and_go_beyond_it_on_both_sides(length: int) -> None:
-    settings = TokenizerSettings(length, VOCABULARY["[PAD]"], "[PAD]", pairs=PairSettings(token_types=True))
-    preprocessor = TextPreprocessor(pair_tokenizer_json(), settings)
-    goldens = golden_texts(SAMPLES, preprocessor)
+    settings = TextPairSettings(length, VOCABULARY["[PAD]"], "[PAD]", token_types=True)
+    preprocessor = TextPairPreprocessor(pair_tokenizer_json(), settings)
+    goldens = golden_pairs(SAMPLES, preprocessor)
     kinds = Counter(g.kind for g in goldens)
     assert kinds == {"short": 2, "padded": 3, "full": 1, "non-latin": 4, "empty": 3, "extreme": 2}
     assert all(isinstance(g.content, tuple) for g in goldens)

@@ -38,23 +38,14 @@ class GoldenText:
 
 
 def golden_texts(evaluation: Sequence[Sample], preprocessor: TextPreprocessor) -> list[GoldenText]:
-    """Choose golden inputs: short, padded, exactly full and non-Latin ones, and degenerate ones.
+    """Choose golden texts: short, padded, exactly full and non-Latin ones, and degenerate ones.
 
-    Realistic texts come from the evaluation data, so that they look like what the model will see. Of a model that takes
-    pairs of texts, each is a pair: in the full one the second text fills what the first leaves, and in the degenerate
-    ones either or both are empty or too long.
+    Realistic texts come from the evaluation data, so that they look like what the model will see.
     """
-    samples = [s.content for s in evaluation]
-    tokens = np.array([preprocessor.count_tokens(t) for t in samples])
-    order = np.argsort(tokens, kind="stable")
-    chosen = [("short", i) for i in order[:2]] + [("padded", order[len(order) * part // 4]) for part in (1, 2, 3)]
-    realistic = [_golden(samples[i], kind, realistic=True) for kind, i in chosen]
-    if preprocessor.takes_pairs:
-        return [*realistic, *_more_pairs(evaluation, preprocessor)]
     length = preprocessor.settings.sequence_length
     full = _filling([s.text for s in evaluation], preprocessor.count_tokens, length)
     return [
-        *realistic,
+        *_short_and_padded(evaluation, preprocessor),
         GoldenText(full, "full", realistic=True),
         *(GoldenText(t, "non-latin", realistic=True) for t in non_latin_texts()),
         GoldenText("", "empty", realistic=False),
@@ -64,7 +55,12 @@ def golden_texts(evaluation: Sequence[Sample], preprocessor: TextPreprocessor) -
     ]
 
 
-def _more_pairs(evaluation: Sequence[Sample], preprocessor: TextPreprocessor) -> list[GoldenText]:
+def golden_pairs(evaluation: Sequence[Sample], preprocessor: TextPreprocessor) -> list[GoldenText]:
+    """Choose golden pairs, of the same kinds.
+
+    In the full one the second text fills what the first leaves, and in the degenerate ones either or both are empty or
+    too long.
+    """
     length = preprocessor.settings.sequence_length
     first = min((s.text for s in evaluation), key=len)
     seconds = [s.pair or "" for s in evaluation]
@@ -78,6 +74,7 @@ def _more_pairs(evaluation: Sequence[Sample], preprocessor: TextPreprocessor) ->
         ("extreme", first, _odd_signs(length)),
     ]
     return [
+        *_short_and_padded(evaluation, preprocessor),
         GoldenText(first, "full", realistic=True, pair=full),
         *(
             GoldenText(a, "non-latin", realistic=True, pair=b)
@@ -85,6 +82,14 @@ def _more_pairs(evaluation: Sequence[Sample], preprocessor: TextPreprocessor) ->
         ),
         *(GoldenText(a, kind, realistic=False, pair=b) for kind, a, b in degenerate),
     ]
+
+
+def _short_and_padded(evaluation: Sequence[Sample], preprocessor: TextPreprocessor) -> list[GoldenText]:
+    samples = [s.content for s in evaluation]
+    tokens = np.array([preprocessor.count_tokens(t) for t in samples])
+    order = np.argsort(tokens, kind="stable")
+    chosen = [("short", i) for i in order[:2]] + [("padded", order[len(order) * part // 4]) for part in (1, 2, 3)]
+    return [_golden(samples[i], kind, realistic=True) for kind, i in chosen]
 
 
 def _golden(content: Text, kind: str, *, realistic: bool) -> GoldenText:

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from fastserve_converters.checkpoints.generation_config import GenerationAdvice, sampling_document
-from fastserve_converters.models.reference import different_tokens
+from fastserve_converters.inputs._texts import different_tokens
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, FastServeError, UsageError, one_line
 from fastserve_runtime.generation.prompt_tokenizer import (
     LOGITS_PROCESSORS,
