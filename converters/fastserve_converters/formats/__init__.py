@@ -95,15 +95,15 @@ class Format(Protocol):
 
 
 class FormatWithIntermediates(Protocol):
-    """What a module in `formats` offers beside, if its files keep to themselves what they compute inside.
+    """What a module in `formats`, or its `decoder`, offers beside, if its files keep what they compute to themselves.
 
     Attributes:
-        TAPPED_MODEL: name of the file that does not.
+        INTERMEDIATES_MODEL: name of the file that does not.
     """
 
     INTERMEDIATES_MODEL: str
 
-    def export_with_intermediates(self, job: ExportJob[TracedPart]) -> list[IntermediateOutput]:
+    def export_with_intermediates(self, job: ExportJob[Any]) -> list[IntermediateOutput]:
         """Write a file of that name into `job.out`, whose outputs are followed by these intermediate outputs."""
 
 
@@ -112,6 +112,8 @@ class CachedExporter(Protocol):
 
     Attributes:
         PRECISIONS: what it has for cached parts, by name. The head has the scheme of the embedding, if none of its own.
+
+    A module whose layer maps name intermediate outputs also offers NAMES_INTERMEDIATES, which is True.
     """
 
     PRECISIONS: Mapping[str, Precision]
@@ -138,6 +140,20 @@ def precisions_of(format_module: Format, form: Form) -> Mapping[str, Precision]:
         return format_module.PRECISIONS
     exporter = cached_exporter(format_module)
     return {} if exporter is None else exporter.PRECISIONS
+
+
+def intermediates_exporter(format_module: Format, form: Form) -> FormatWithIntermediates | None:
+    """Return what exports parts of a form so that what the file keeps inside becomes outputs; None if nothing does."""
+    exporter: Any = format_module if form == "traced" else cached_exporter(format_module)
+    return exporter if hasattr(exporter, "export_with_intermediates") else None
+
+
+def shows_inside(format_module: Format, form: Form) -> bool:
+    """Whether what a format's files compute inside can be compared: their layer maps name it, or an export shows it."""
+    if form == "traced":
+        return True
+    names_it = getattr(cached_exporter(format_module), "NAMES_INTERMEDIATES", False)
+    return names_it or intermediates_exporter(format_module, form) is not None
 
 
 def plan_of(format_module: Format, form: Form, precision: str) -> Precision:

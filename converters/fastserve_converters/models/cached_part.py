@@ -55,6 +55,20 @@ class CachedPart:
     name: str = "decoder"
 
     @cached_property
+    def program(self) -> torch.export.ExportedProgram:
+        """The part over whole sequences, without a cache, as `torch.export` traces it.
+
+        It is what an artifact's values inside are compared with; artifacts are made of the module.
+        """
+        from fastserve_converters.models.decoder.next_token import whole_program
+
+        return whole_program(self.module)
+
+    def with_axes(self, *, is_open: bool) -> CachedPart:  # noqa: ARG002 -- a traced part needs it
+        """Return the part itself: how many tokens it takes is always open."""
+        return self
+
+    @cached_property
     def layers(self) -> dict[str, str]:
         """Names of the layers that can be quantized → `linear` or `embedding`, whose scheme of a precision they have.
 

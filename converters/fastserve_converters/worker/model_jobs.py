@@ -1,6 +1,6 @@
 """The jobs of an export on one model; what was loaded and made stays in memory for the next.
 
-They ask the model's parts for what they need. What only a traced part has, a torch program, is asked for in one place.
+They ask the model's parts for what they need.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ import json
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from fastserve_converters.formats import (
     ExportJob,
-    FormatWithIntermediates,
     check_installed,
     check_precision,
     exported,
+    intermediates_exporter,
     plan_of,
 )
-from fastserve_converters.models.model import TRACED_ALONE, check_takes
+from fastserve_converters.models.model import check_takes
 from fastserve_converters.models.reference import CALIBRATION, INPUTS
 from fastserve_converters.worker.pass_job import run_pass
 from fastserve_runtime.bundle.manifest import signature_document
@@ -28,7 +28,7 @@ from fastserve_runtime.measurement.memory import read_memory
 
 if TYPE_CHECKING:
     from fastserve_converters.formats import Format
-    from fastserve_converters.models.model import Part, TracedPart
+    from fastserve_converters.models.model import Part
     from fastserve_converters.models.samples import Samples
     from fastserve_converters.models.sources import ModelSource
     from fastserve_converters.precisions import Precision, WeightScheme
@@ -123,10 +123,10 @@ class ModelJobs:
 
     def _with_intermediates_artifact(self, request: Mapping[str, Any], out: Path) -> Any:
         """Export again: as it was exported, and so that what the file keeps inside becomes outputs."""
-        self._traced("Looking inside an artifact")
         exporter, precision_spec = self._format_and_plan(request)
         job = self._export_job(precision_spec, request, out)
-        with_intermediates: FormatWithIntermediates = exporter  # type: ignore[assignment]  # asked for of those that offer it
+        with_intermediates = intermediates_exporter(exporter, self._part.form)
+        assert with_intermediates is not None  # asked for of those that offer it
         artifact = exported(exporter, job)
         return {
             "model": artifact.files[0],
@@ -159,7 +159,7 @@ class ModelJobs:
             )
         few = max(evidence.SAMPLES, fake_quant_reference.SAMPLES)
         return ExportJob(
-            part=part.with_axes(is_open=precision_spec.has_dynamic_length) if part.form == "traced" else part,
+            part=part.with_axes(is_open=precision_spec.has_dynamic_length),
             precision=request["precision"],
             precision_spec=precision_spec,
             weights=self._quantized(precision_spec, request),
@@ -215,7 +215,7 @@ class ModelJobs:
             )
             for r in request["recordings"]
         ]
-        part = self._traced("Comparing layers").with_axes(is_open=request["has_dynamic_length"])
+        part = self._part.with_axes(is_open=request["has_dynamic_length"])
         graph_module: Any = part.program.module(check_guards=False)
         modules = [name for name, _ in part.module.named_modules()]
         found = layer_errors(graph_module, modules, recordings, request["samples"], out / TRACE)
@@ -270,16 +270,6 @@ class ModelJobs:
     @property
     def _part(self) -> Part:
         return self._source.model().only_part
-
-    def _traced(self, what: str) -> TracedPart:
-        """Return the part, where it is traced.
-
-        Raises:
-            UsageError: it is not; `what` says who asked for its torch program.
-        """
-        part = self._part
-        check_takes(what, TRACED_ALONE, part.form)
-        return cast("TracedPart", part)
 
 
 def _calibration_file(request: Mapping[str, Any]) -> Path:

@@ -2,7 +2,8 @@
 
 A run opens the model with some tensors as further outputs, and writes one file for each
 sample (`fastserve_runtime.conformance.recorded_samples`), of which nothing stays in memory; the tensors' values are
-real numbers.
+real numbers. A decoder's samples are traces, whose tokens it takes at once, with nothing before them; where no tensors
+are asked for, it also follows them step by step, and what it gives then is among the outputs.
 """
 
 from __future__ import annotations
@@ -17,10 +18,13 @@ from typing import TYPE_CHECKING, Any
 from fastserve_device_tests.intermediates import INTERMEDIATES, Instrumented, Intermediates
 from fastserve_device_tests.processes.target_child import ask_target
 from fastserve_device_tests.targets import Target, load_target
+from fastserve_runtime.bundle.axes import HEADS
 from fastserve_runtime.bundle.manifest import Graph, Signature, TensorSpec, Variant
 from fastserve_runtime.bundle.reader import open_bundle
 from fastserve_runtime.conformance.recorded_samples import INPUT, OUTPUT, TENSOR, sample_file
 from fastserve_runtime.errors import EnvironmentFailure, FastServeError
+from fastserve_runtime.generation.shared_cache import INPUT_IDS, SharedCacheDecoder, has_shared_cache, whole_call
+from fastserve_runtime.generation.traces import fed_at_once, run_traces, traces
 from fastserve_runtime.measurement.memory import read_memory
 from fastserve_runtime.processes.answering import answer_requests
 from fastserve_runtime.processes.child import ChildEnded
@@ -174,8 +178,9 @@ def _record_run(
 ) -> Mapping[int, str]:
     import numpy as np
 
-    # Encoders have one graph.
+    # Encoders have one graph, as have the decoders whose layer maps name what is inside.
     name, graph = next(iter(variant.graphs.items()))
+    is_decoder = has_shared_cache(graph.signature)
     module: Intermediates = INTERMEDIATES.load(variant.format)
     found = module.instrumented(model, graph.entry, tensors)
     numbers = {number: tensor for number, tensor in enumerate(tensors) if tensor in found.outputs}
@@ -185,16 +190,34 @@ def _record_run(
     del found, model  # engines take models from files in less memory
     with engine.open_session(opened, graphs, threads=1) as session:
         for row, sample in samples:
-            given = sample if row in padded else fitted(session, sample)
             signature = session.graphs[name]
-            outputs = session.run(as_call(given, signature))
+            if is_decoder:
+                given, call = decoder_call(signature, sample)
+            else:
+                given = dict(sample) if row in padded else fitted(session, sample)
+                call = as_call(given, signature)
+            outputs = session.run(call)
             arrays: dict[str, Any] = {f"{INPUT}{n}": value for n, value in given.items()}
-            arrays |= {f"{OUTPUT}{spec.name}": outputs[spec.name] for spec in graph.signature.outputs}
+            arrays |= {f"{OUTPUT}{s.name}": outputs[s.name] for s in graph.signature.outputs if HEADS not in s.axes}
             for number, tensor in numbers.items():
                 inside = outputs_inside[tensor]
                 arrays[f"{TENSOR}{number}"] = inside.real(outputs[inside.name])
+            if is_decoder and not tensors:
+                arrays |= {f"{OUTPUT}{n}": v for n, v in run_traces(SharedCacheDecoder(session), sample).items()}
             np.savez(sample_file(folder, row), **arrays)
     return numbers
+
+
+def decoder_call(signature: Signature, sample: Tensors) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what a reference gets of a trace, and the call of a decoder's graph that takes the same at once.
+
+    Args:
+        signature: of a graph with a shared cache.
+        sample: one trace (`fastserve_runtime.generation.traces`).
+    """
+    (trace,) = traces(sample)
+    tokens = fed_at_once(trace)
+    return {INPUT_IDS: tokens[None].astype("int64")}, whole_call(signature, tokens.tolist())
 
 
 def _on_disk(model: ModelSource, place: Path) -> Path:

@@ -35,6 +35,22 @@ def has_shared_cache(signature: Signature) -> bool:
     return {INPUT_IDS, ATTENTION_MASK} <= inputs and LOGITS in outputs and bool(_pairs(signature))
 
 
+def whole_call(signature: Signature, tokens: Sequence[int]) -> dict[str, Tensor]:
+    """Return the inputs of one call of such a graph that takes tokens with nothing before them.
+
+    Args:
+        signature: the graph's.
+        tokens: ids, no more than its context takes.
+    """
+    ids, mask = (_named(signature, name) for name in (INPUT_IDS, ATTENTION_MASK))
+    count = len(tokens)
+    return {
+        INPUT_IDS: np.array([tokens], ids.dtype),
+        ATTENTION_MASK: np.ones((1, count), mask.dtype),
+        **{past.name: np.zeros(_shape(past, count), past.dtype) for past, _ in _pairs(signature)},
+    }
+
+
 class SharedCacheDecoder:
     """A `TokenDecoder` over such a graph."""
 

@@ -52,6 +52,11 @@ def traces(inputs: Tensors) -> Iterator[Trace]:
         yield Trace(tokens[: int(length)], int(prompt), candidates)
 
 
+def fed_at_once(trace: Trace) -> NDArray[np.int32]:
+    """Return a trace's tokens but the last, so that what is scored behind them is in its outputs; one alone stays."""
+    return trace.tokens[: max(1, len(trace.tokens) - 1)]
+
+
 def run_traces(decoder: TokenDecoder, inputs: Tensors) -> dict[str, Tensor]:
     """Make a decoder follow traces.
 

@@ -12,10 +12,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-MIN_SQNR_DB: Mapping[str, float] = {"fp32": 80.0, "fp16": 50.0, "int16": 5.0, "int8": 10.0, "int4": 8.0}
+from fastserve_runtime.conformance.widths import HALF_ARITHMETIC, Width
+
+MIN_SQNR_DB: Mapping[Width, float] = {
+    "fp32": 80.0, "fp16": 50.0, HALF_ARITHMETIC: 30.0, "int16": 5.0, "int8": 10.0, "int4": 8.0,
+}  # fmt: skip
 """Of a layer's own error. The least of honest layers of MiniLM and of random encoders, in ONNX Runtime and LiteRT, were
-130 dB in fp32, 67 in fp16, 7 in a16w8 (squares of an embedding, in one scale), 17 in int8 and 20 in int4."""
-_MIN_OF_SUMS_DB: Mapping[str, float] = {"fp32": 80.0, "int16": 28.0, "int8": 28.0, "int4": 12.0}
+130 dB in fp32, 67 in fp16, 7 in a16w8 (squares of an embedding, in one scale), 17 in int8 and 20 in int4.
+Where sums have 16 bits too, a layer must have what the policies ask of a whole model's hidden states."""
+_HALVES: frozenset[Width] = frozenset({"fp16", HALF_ARITHMETIC})
+_MIN_OF_SUMS_DB: Mapping[Width, float] = {"fp32": 80.0, "int16": 28.0, "int8": 28.0, "int4": 12.0}
 """Of a layer that computes in floats and may add a rounded table, of positions for one: in int8 honest ones had 37 dB
 in MiniLM and 49 in random encoders. The lookup of a table alone has 33 in MiniLM, and 18 in int4."""
 _LOOKUP = "embedding"
@@ -32,7 +38,7 @@ _ONE_OPERATOR: Mapping[str, str] = {"Sum": "Add"}
 """What optimizers write in another way and engines compute alike."""
 
 
-_LENIENCY_DB: Mapping[str, float] = {"int16": 35.0}
+_LENIENCY_DB: Mapping[Width, float] = {"int16": 35.0}
 """So much less is enough where some layers have ranges set beforehand and others have not: honest layers of MiniLM in
 a16w8 have 14 dB in the one case, on texts that leave the range, with channels at -10, and 42 in the other."""
 
@@ -134,7 +140,7 @@ def layer_of(document: Mapping[str, Any]) -> Layer:
     )
 
 
-def blamed(layers: Sequence[Layer], width: str) -> dict[int, str]:
+def blamed(layers: Sequence[Layer], width: Width) -> dict[int, str]:
     """Return number of a layer → why it is worse than its precision explains, in the order of execution.
 
     Args:
@@ -149,7 +155,7 @@ def blamed(layers: Sequence[Layer], width: str) -> dict[int, str]:
     return found
 
 
-def _reason(layer: Layer, layers: Sequence[Layer], width: str) -> str:
+def _reason(layer: Layer, layers: Sequence[Layer], width: Width) -> str:
     floor = MIN_SQNR_DB[width]
     if layer.local_sqnr_db < floor:
         return f"SQNR of its own error is {layer.local_sqnr_db:.1f} dB, at least {floor:g} is wanted in {width}"
@@ -165,10 +171,10 @@ def _reason(layer: Layer, layers: Sequence[Layer], width: str) -> str:
         if own is None or not others:
             continue
         usual = statistics.median(others)
-        if is_float and width != "fp16":
+        if is_float and width not in _HALVES:
             # What floats give is far above in all three.
             limit = MIN_SQNR_DB["fp32"] - (0 if name == "local_sqnr_db" else measure.margin_db)
-        elif width == "fp16":
+        elif width in _HALVES:
             limit = min(usual - measure.margin_db, MIN_SQNR_DB[width] + measure.margin_db)
         else:
             limit = min(usual - measure.margin_db, measure.enough_db - _LENIENCY_DB.get(width, 0.0))
@@ -183,10 +189,10 @@ def _reason_of_lookup(own_db: float, explained_db: float) -> str:
     return f"SQNR of its own error is {own_db:.1f} dB, rounding its rows to int8 gives {explained_db:.1f}"
 
 
-def _reason_alone(layer: Layer, layers: Sequence[Layer], width: str) -> str:
+def _reason_alone(layer: Layer, layers: Sequence[Layer], width: Width) -> str:
     """Judge a layer that has none like it, such as a sum of embeddings: as floats if its operator is that elsewhere."""
     same = [o for o in layers if o is not layer and _kind(o) == _kind(layer) and _is_finite(o)]
-    if not same or width == "fp16" or min(o.local_sqnr_db for o in same) <= FLOAT_DB:
+    if not same or width in _HALVES or min(o.local_sqnr_db for o in same) <= FLOAT_DB:
         return ""
     minimum = _MIN_OF_SUMS_DB[width]
     if layer.local_sqnr_db >= minimum:

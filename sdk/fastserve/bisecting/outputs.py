@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastserve_device_tests.suite.recording import Recording
 from fastserve_runtime.bundle.golden import Golden
@@ -13,6 +15,10 @@ from fastserve_runtime.bundle.manifest import Variant
 from fastserve_runtime.conformance.metrics import sqnr_db
 from fastserve_runtime.conformance.recorded_samples import OUTPUT, sample_file, sample_files
 from fastserve_runtime.conformance.verification import judge_golden
+from fastserve_runtime.generation import traces
+from fastserve_runtime.generation.shared_cache import LOGITS
+
+Array: TypeAlias = NDArray[Any]
 
 MIN_REFERENCE_SQNR_DB = 60.0
 """Between what the bundle's golden says of the reference and what the named model gives."""
@@ -32,16 +38,33 @@ def reference_note(golden: Golden, trace: Path, distinct: int) -> str | None:
     ratios = []
     for number in range(min(distinct, len(golden.texts))):
         with np.load(sample_file(trace, number), allow_pickle=False) as sample:
-            for name, expected in golden.reference.items():
-                actual = sample[f"{OUTPUT}{name}"]
-                part = expected[number : number + 1][tuple(slice(d) for d in actual.shape)]
-                ratios.append(sqnr_db(np.asarray(part, np.float64), np.asarray(actual, np.float64)))
+            ratios += [
+                sqnr_db(np.asarray(told, np.float64), np.asarray(given, np.float64))
+                for told, given in _told_and_given(golden, number, sample)
+            ]
     if ratios and min(ratios) < MIN_REFERENCE_SQNR_DB:
         return (
             f"The reference gives other outputs than the bundle's golden says (SQNR {min(ratios):.1f} dB): it is "
             "another model, or its libraries compute it in another way."
         )
     return None
+
+
+def _told_and_given(golden: Golden, number: int, sample: Mapping[str, Array]) -> Iterator[tuple[Array, Array]]:
+    """Yield what the golden says of a sample's outputs with what the model gives; of a trace, behind its last token."""
+    if traces.PROMPT in golden.inputs:
+        rows = {name: value[number : number + 1] for name, value in golden.inputs.items()}
+        (trace,) = traces.traces(rows)
+        position = len(traces.fed_at_once(trace)) - 1
+        if position < rows[traces.SCORED].shape[1] and rows[traces.SCORED][0, position]:
+            outputs = traces.empty_outputs(rows)
+            traces.record(outputs, 0, position, np.asarray(sample[f"{OUTPUT}{LOGITS}"], np.float32)[0, -1], trace)
+            for name, values in outputs.items():
+                yield golden.reference[name][number, position], values[0, position]
+        return
+    for name, expected in golden.reference.items():
+        actual = sample[f"{OUTPUT}{name}"]
+        yield expected[number : number + 1][tuple(slice(d) for d in actual.shape)], actual
 
 
 def wrong_outputs(

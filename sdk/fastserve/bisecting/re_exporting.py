@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,11 +13,11 @@ from fastserve.bisecting.reference_model import ReferenceJobs
 from fastserve.bisecting.transplanting import transplanted
 from fastserve.pipeline.step_inputs import StepInputs
 from fastserve_converters.checkpoints.checkpoint import file_sha256
-from fastserve_converters.formats import FORMATS
+from fastserve_converters.formats import FORMATS, intermediates_exporter
 from fastserve_converters.layer_map import IntermediateOutput, intermediate_of
 from fastserve_converters.models.reference import INPUTS
 from fastserve_converters.pass_words import asked_pass
-from fastserve_converters.precisions import RANGE_METHODS, Precision
+from fastserve_converters.precisions import RANGE_METHODS
 from fastserve_converters.recipe import Recipe, parse_assignment
 from fastserve_device_tests.executors.event_trace import trace_events
 from fastserve_device_tests.suite.recording import Recording, Run
@@ -57,14 +56,13 @@ def export_again(jobs: ReferenceJobs, variant: Variant, samples: Path) -> Export
     Raises:
         EnvironmentFailure: its format has no way to do so.
     """
-    exporter: Any = FORMATS.load(variant.format)
-    if not hasattr(exporter, "export_with_intermediates"):
+    if intermediates_exporter(FORMATS.load(variant.format), jobs.steps.form) is None:
         raise EnvironmentFailure(
             f"The layer map of '{variant.id}' has nothing to compare, and {variant.format} cannot be exported so "
             "that it shows what it computes inside.",
             "Search another variant.",
         )
-    precision_spec: Precision = exporter.PRECISIONS[variant.precision]
+    precision_spec = jobs.steps.precisions(variant.format)[variant.precision]
     # Without calibration data, the samples are what the export looks at its artifact with.
     given = None if precision_spec.needs_calibration else _as_reference(samples)
     entry = jobs.runner.run(jobs.steps.export_with_intermediates(recipe_of(variant), EXPORT_AGAIN, given))

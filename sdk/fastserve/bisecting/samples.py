@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 
 from fastserve_runtime.bundle.axes import TOKENS, dim_of
 from fastserve_runtime.bundle.evaluation import evaluation_of
+from fastserve_runtime.bundle.generation_description import cache_tensors
 from fastserve_runtime.bundle.golden import Golden
 from fastserve_runtime.bundle.manifest import Variant
 from fastserve_runtime.bundle.raw_inputs import Text
 from fastserve_runtime.bundle.reader import Bundle
+from fastserve_runtime.generation import traces
 from fastserve_runtime.sessions.lengths import MASK, own_tokens
 
 _PADDED_SAMPLES = 2
@@ -51,7 +53,7 @@ class Samples:
 
 
 def samples_of(bundle: Bundle, variant: Variant, golden: Golden, wanted: int) -> Samples:
-    """Return samples of a bundle: those of the golden first, then evaluation samples.
+    """Return samples of a bundle: those of the golden first, then evaluation samples. A decoder's are traces.
 
     Args:
         bundle: has the evaluation samples.
@@ -59,7 +61,10 @@ def samples_of(bundle: Bundle, variant: Variant, golden: Golden, wanted: int) ->
         golden: of the variant.
         wanted: how many; fewer are returned where the bundle has no more.
     """
-    names = [spec.name for spec in next(iter(variant.graphs.values())).signature.inputs]
+    if cache_tensors(variant):
+        names = list(traces.INPUTS)
+    else:
+        names = [spec.name for spec in next(iter(variant.graphs.values())).signature.inputs]
     inputs: dict[str, NDArray[Any]] = {name: golden.inputs[name][:wanted] for name in names}
     texts = {number: _shown(text) for number, text in enumerate(golden.samples[:wanted])}
     more = wanted - len(texts)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from bisected_layers import layer
 from fastserve.bisecting.layer_judgement import MIN_SQNR_DB, Layer, blamed, layer_of, peers
+from fastserve_runtime.conformance.widths import HALF_ARITHMETIC, WIDTHS
 
 
 def blocks(*ratios: float, **changes: Any) -> list[Layer]:
@@ -86,6 +87,12 @@ def test_an_error_that_is_the_same_for_every_token_is_seen_below_noise() -> None
 def test_half_precision_is_compared_with_its_like_too() -> None:
     assert list(blamed(blocks(71, 70, 57, 72), "fp16")) == [2]
     assert not blamed([*blocks(71, 70), layer("head", 999)], "fp16")
+
+
+def test_every_width_has_a_limit_and_sums_of_16_bits_are_allowed_more() -> None:
+    assert set(MIN_SQNR_DB) == set(WIDTHS)
+    assert not blamed(blocks(45, 44, 43, 46), HALF_ARITHMETIC)
+    assert list(blamed(blocks(45, 44, 29, 46), HALF_ARITHMETIC)) == [2]
 
 
 def test_a_layer_without_its_like_is_held_to_the_least_ratio_alone() -> None:

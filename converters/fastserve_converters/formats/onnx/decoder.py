@@ -18,15 +18,18 @@ PRECISIONS: Mapping[str, Precision] = {
     **decoder_precisions(_INT8, _INT4, _INT8, _INT4),
     "source": Precision(_INT8, _INT8, "dynamic-int8", rounding="source"),
 }
+NAMES_INTERMEDIATES = True
 
 
 def export(job: ExportJob[CachedPart]) -> Artifact:
-    """Write `model.onnx`; see `CachedExporter.export`."""
+    """Write `model.onnx` and its layer map; see `CachedExporter.export`."""
     from fastserve_converters.formats.onnx import files
     from fastserve_converters.formats.onnx.decoder_graph import signature, write_graph
+    from fastserve_converters.formats.onnx.decoder_layer_map import write_decoder_layer_map
     from fastserve_converters.formats.onnx.genai import write_genai_config
 
     model = write_graph(job.part.module, job.weights)
     files.save(model, job.out)
+    write_decoder_layer_map(job.out, model, job.part.module)
     write_genai_config(job, files.MODEL)
     return files.described(job.out, "decoder", signature(job.part.module))
