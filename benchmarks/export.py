@@ -41,7 +41,7 @@ def bare_calls(model: str, out: str) -> None:
 
     from fastserve_converters.checkpoints.model_loading import load_model
     from fastserve_converters.checkpoints.reading import read_checkpoint
-    from fastserve_converters.models.encoder_signature import example_inputs
+    from fastserve_converters.models.encoder_inputs import example_inputs
     from fastserve_converters.models.exportable_model import build_exportable_model
 
     checkpoint = read_checkpoint(Path(model))

@@ -29,7 +29,7 @@ from rich.console import Console
 
 import fastserve
 from fastserve.cli.report import print_export
-from fastserve.pipeline.progress import terminal_reporter
+from fastserve.progress import terminal_reporter
 from fastserve_runtime.measurement.machine import this_machine
 from generating.files import FOLDER, LOGS, checkpoint, folder_bytes, genai_folder, gguf_of_type, smollm2
 from generating.processes import Process

@@ -11,7 +11,7 @@ import numpy as np
 
 from fastserve_converters.formats.tflite.writing import GraphWriter, ModelWriter, Value
 from fastserve_converters.precisions import INT8
-from fastserve_converters.quantization.weights import QuantizedWeight
+from fastserve_converters.quantized_weight import QuantizedWeight
 from fastserve_runtime.bundle.golden import read_golden, write_golden
 from manifests import GOLDEN, LENGTH, MODEL, WIDTH, file_entries, tensor, text_bundle, word_vectors, write_directory
 

@@ -22,7 +22,7 @@ import numpy as np
 from fastserve.bundles.bundle_writer import write_bundle
 from fastserve.bundles.manifest_writer import bundle_content
 from fastserve.cache.cache import Entry
-from fastserve.exporting.model_source import ModelSource
+from fastserve.model_source import ModelSource
 from fastserve.pipeline.work.judging import read_arrays
 from fastserve.search.candidate import Candidate
 from fastserve_converters.checkpoints.reading import read_checkpoint

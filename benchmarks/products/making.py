@@ -30,7 +30,8 @@ from fastserve_converters.models.exportable_model import ExportableModel, build_
 from fastserve_converters.models.layer_groups import LINEAR, quantizable_layers
 from fastserve_converters.models.samples import Samples, single_samples
 from fastserve_converters.precisions import INT8, WeightScheme
-from fastserve_converters.quantization.weights import QuantizedWeight, quantize_nearest
+from fastserve_converters.quantization.weights import quantize_nearest
+from fastserve_converters.quantized_weight import QuantizedWeight
 from products.ways import FREE, HALF, PAIRS, UNSIGNED
 from report import ROOT, minilm
 

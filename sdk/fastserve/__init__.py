@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from fastserve.conforming import conform
     from fastserve.exporting.export import ExportResult
     from fastserve.pipeline.own_quality import OwnQuality
-    from fastserve.pipeline.progress import Reporter
+    from fastserve.progress import Reporter
     from fastserve.search.budget import Budget, Limit
     from fastserve.search.candidate import Candidate
     from fastserve_runtime import (

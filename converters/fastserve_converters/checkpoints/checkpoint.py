@@ -90,7 +90,7 @@ class Checkpoint:
 
     @property
     def more_inputs(self) -> tuple[str, ...]:
-        """What the model takes beside ids and mask; see `encoder_signature`."""
+        """What the model takes beside ids and mask; see `encoder_inputs`."""
         leaves_prompt_out = not self.texts.includes_prompt and any(self.texts.prompts.values())
         wanted = {TOKEN_TYPES: self.has_token_types, POOLING_MASK: leaves_prompt_out}
         return tuple(name for name, is_wanted in wanted.items() if is_wanted)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from fastserve_converters.models.cached_part import CachedPart
     from fastserve_converters.models.model import Form, TracedPart
     from fastserve_converters.precisions import Precision, RangeMethod
-    from fastserve_converters.quantization.weights import QuantizedWeight
+    from fastserve_converters.quantized_weight import QuantizedWeight
 
 DEFAULT_PRECISIONS = ("fp32", "int8-dynamic", "int8")
 """What is exported where no precision is named: one to compare with, and the fastest faithful one."""

@@ -20,7 +20,7 @@ import torch
 from fastserve_converters.checkpoints.checkpoint import Checkpoint
 from fastserve_converters.checkpoints.task import TASKS, Task
 from fastserve_converters.checkpoints.tokenizer_checks import embedding_rows
-from fastserve_converters.models.encoder_signature import sample_inputs
+from fastserve_converters.models.encoder_inputs import sample_inputs
 from fastserve_converters.models.proof import Tensors, are_within, different, largest_differences
 from fastserve_converters.models.sentence_pooling import SentencePooling, build_sentence_pooling, first_columns
 from fastserve_runtime.bundle.raw_inputs import TOKEN_TYPES

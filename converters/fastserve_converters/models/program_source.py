@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from fastserve_converters.checkpoints.task import TASKS
 from fastserve_converters.inputs import DataFiles, GivenData, input_kind
 from fastserve_converters.inputs.tensors import Tensors
+from fastserve_converters.models.calibration import MIN_SAMPLES, check_activations
 from fastserve_converters.models.model import Model
 from fastserve_converters.models.reference import INPUTS, OUTPUTS, write_reference
 from fastserve_converters.models.samples import Samples, count, single_samples
@@ -24,9 +25,7 @@ from fastserve_converters.programs.archive import read_archive
 from fastserve_converters.programs.layers import LayeredProgram, layered_program
 from fastserve_converters.programs.loading import load_program
 from fastserve_converters.programs.program_signature import signature_of_program
-from fastserve_converters.quantization.calibration import MIN_SAMPLES
-from fastserve_converters.quantization.layers import check_activations
-from fastserve_converters.quantization.weights import QuantizedWeight
+from fastserve_converters.quantized_weight import QuantizedWeight
 from fastserve_runtime.bundle.manifest import Signature
 from fastserve_runtime.conformance.metrics import largest_error
 from fastserve_runtime.errors import EnvironmentFailure, UsageError

@@ -10,7 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fastserve_converters.quantization.weights import QuantizedWeight, quantized_limits, stored_scale
+from fastserve_converters.quantization.weights import quantized_limits, stored_scale
+from fastserve_converters.quantized_weight import QuantizedWeight
 
 _ROUNDS = 3
 """Each makes the error some percent smaller, the later ones less."""

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from fastserve_converters.precisions import Activations
-from fastserve_converters.quantization.weights import QuantizedWeight
+from fastserve_converters.quantized_weight import QuantizedWeight
 
 
 @contextmanager

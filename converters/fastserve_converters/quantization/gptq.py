@@ -30,7 +30,8 @@ from fastserve_converters.models.model import Part
 from fastserve_converters.models.samples import Samples
 from fastserve_converters.precisions import WeightScheme
 from fastserve_converters.quantization.descent import improved
-from fastserve_converters.quantization.weights import QuantizedWeight, quantization_parameters, quantized_limits
+from fastserve_converters.quantization.weights import quantization_parameters, quantized_limits
+from fastserve_converters.quantized_weight import QuantizedWeight
 from fastserve_runtime.errors import EnvironmentFailure
 from fastserve_runtime.sessions.lengths import MASK
 

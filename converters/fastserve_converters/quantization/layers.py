@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from fastserve_converters.models.layer_groups import EMBEDDING, LINEAR, weight_of
-from fastserve_converters.models.model import Part, TracedPart
-from fastserve_converters.models.samples import Samples, batches
+from fastserve_converters.models.model import Part
 from fastserve_converters.precisions import Precision, WeightScheme
-from fastserve_converters.quantization.weights import QuantizedWeight, fits, quantize_nearest
+from fastserve_converters.quantization.weights import fits, quantize_nearest
+from fastserve_converters.quantized_weight import QuantizedWeight
 from fastserve_runtime.errors import EnvironmentFailure
 
 if TYPE_CHECKING:
@@ -106,36 +104,3 @@ def check_finite(module: torch.nn.Module) -> None:
                 f"The {kind} of the layer '{layer}' has {bad.numel()} values that are not finite, such as {bad[0]}.",
                 "Train or convert the checkpoint again: such a model cannot be quantized.",
             )
-
-
-def check_activations(part: TracedPart, samples: Samples) -> None:
-    """Refuse a model whose layers give NaN or infinity on calibration data.
-
-    Raises:
-        EnvironmentFailure: naming the first such layer.
-    """
-    first: list[str] = []
-
-    def look(name: str) -> Callable[[torch.nn.Module, Any, Any], None]:
-        def hook(_module: torch.nn.Module, _given: Any, output: Any) -> None:
-            if not first and isinstance(output, torch.Tensor) and not _is_finite(output):
-                first.append(name)
-
-        return hook
-
-    with ExitStack() as hooks, torch.no_grad():
-        for name, layer in part.module.named_modules():
-            if not any(layer.children()):
-                hooks.callback(layer.register_forward_hook(look(name)).remove)
-        for batch in batches(samples, part.batch):
-            part.module(**{name: torch.from_numpy(value) for name, value in batch.items()})
-            if first:
-                raise EnvironmentFailure(
-                    f"The layer '{first[0]}' gives values that are not finite on calibration data.",
-                    "Such a model cannot be quantized with calibration; look for what that layer is given.",
-                )
-
-
-def _is_finite(values: torch.Tensor) -> bool:
-    # One pass, where nearly all are: a sum is finite only if all that is summed is.
-    return math.isfinite(float(values.sum())) or bool(torch.isfinite(values).all())

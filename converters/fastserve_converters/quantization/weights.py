@@ -1,4 +1,4 @@
-"""Quantized weight matrices: uniform affine quantization by row or by group of columns.
+"""Rounding weight matrices: uniform affine quantization by row or by group of columns.
 
 Terms are those of Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
 Inference" (arXiv 1712.05877): real = (integer - zero point) x scale.
@@ -7,12 +7,12 @@ Inference" (arXiv 1712.05877): real = (integer - zero point) x scale.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastserve_converters.precisions import WeightScheme
+from fastserve_converters.quantized_weight import QuantizedWeight
 
 _MIN_SCALE = 1e-12
 _SCALE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
@@ -20,38 +20,6 @@ _MIN_WIDENING = 1 + 2**-10
 _CLIPPING = np.linspace(1.0, 0.6, 11)
 """Shares of the range that are tried where a clipped range is wanted: rounding the many finer may be worth cutting off
 the few largest (OCTAV, arXiv 2206.06501, finds the same optimum for symmetric ranges in closed form)."""
-
-
-@dataclass(frozen=True)
-class QuantizedWeight:
-    """A quantized weight matrix of a layer.
-
-    Attributes:
-        values: shape [rows, columns], on the signed grid: int8 in -127..127, int4 in -8..7.
-        scale: float32, shape [rows, groups]; one group where a row has one scale.
-        zero_point: on the same grid, shape [rows, groups]; zeros where the scheme is symmetric.
-        scheme: how it was made.
-        minimum: float32, shape [rows, groups]: what is added to each group; None where the scheme has none.
-    """
-
-    values: NDArray[np.int8]
-    scale: NDArray[np.float32]
-    zero_point: NDArray[np.int8]
-    scheme: WeightScheme
-    minimum: NDArray[np.float32] | None = None
-
-    def dequantized(self) -> NDArray[np.float32]:
-        """Return the reals that the quantized weights stand for, float32, shape [rows, columns]."""
-        rows, columns = self.values.shape
-        grouped = self.values.reshape(rows, self.scale.shape[1], -1).astype(np.float32)
-        reals = (grouped - self.zero_point[..., None].astype(np.float32)) * self.scale[..., None]
-        if self.minimum is not None:
-            reals = reals + self.minimum[..., None]
-        return np.asarray(reals.reshape(rows, columns), np.float32)
-
-    def is_exactly(self, weight: NDArray[np.floating]) -> bool:
-        """Whether the quantized weights stand for a weight matrix to the last bit."""
-        return self.values.shape == weight.shape and np.array_equal(self.dequantized(), weight)
 
 
 def stored_bytes(shape: tuple[int, ...], scheme: WeightScheme | None) -> int:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from fastserve_converters.models.sources import ModelSource
     from fastserve_converters.precisions import Precision, WeightScheme
     from fastserve_converters.quantization.gptq import Rounder
-    from fastserve_converters.quantization.weights import QuantizedWeight
+    from fastserve_converters.quantized_weight import QuantizedWeight
 
 Handler = Callable[[Mapping[str, Any], Path], Any]
 """Does one job: the request, an empty folder for files, and the stage's result, JSON."""
@@ -148,7 +148,8 @@ class ModelJobs:
         return _written(lower(lowering, job, Path(request["reference"]) / INPUTS), out / ARTIFACT)
 
     def _export_job(self, precision_spec: Precision, request: Mapping[str, Any], out: Path) -> ExportJob[Any]:
-        from fastserve_converters.quantization import calibration, evidence, fake_quant_reference
+        from fastserve_converters.models import calibration
+        from fastserve_converters.quantization import evidence, fake_quant_reference
 
         part = self._part
         looks_at_samples = part.form == "traced" and precision_spec.looks_at_samples

@@ -10,7 +10,7 @@ from fastserve.bisecting.choosing import chosen_pair
 from fastserve.bisecting.reference_model import ReferenceModel
 from fastserve.bisecting.results import Bisection
 from fastserve.bisecting.search import ALONE, COMPARE, READ, Search
-from fastserve.pipeline.progress import PlannedStep, Reporter, SilentReporter
+from fastserve.progress import PlannedStep, Reporter, SilentReporter
 from fastserve_runtime.bundle.reader import open_bundle
 from fastserve_runtime.closing import ClosedAtEnd
 from fastserve_runtime.errors import UsageError

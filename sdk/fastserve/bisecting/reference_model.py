@@ -10,12 +10,12 @@ from typing import Any
 from fastserve.cache.cache import Cache
 from fastserve.cache.folder import default_cache_dir
 from fastserve.devices import DEVICES
-from fastserve.exporting.model_source import ModelSource, find_model
-from fastserve.pipeline.progress import Reporter
+from fastserve.model_source import ModelSource, find_model
 from fastserve.pipeline.runner import Runner
 from fastserve.pipeline.steps import ModelSteps
 from fastserve.pipeline.subject import ModelSubject, checkpoint_subject
 from fastserve.pipeline.workshop import Workshop
+from fastserve.progress import Reporter
 from fastserve_converters.checkpoints.checkpoint import Checkpoint
 from fastserve_converters.checkpoints.reading import read_checkpoint
 from fastserve_converters.layer_map import IntermediateOutput

@@ -14,7 +14,7 @@ from fastserve.bisecting.reading import Reader, Recordings, layer_map_of, tensor
 from fastserve.bisecting.reference_model import ReferenceJobs
 from fastserve.bisecting.results import Bisection, Suspect
 from fastserve.bisecting.samples import samples_of
-from fastserve.pipeline.progress import Reporter
+from fastserve.progress import Reporter
 from fastserve_converters.layer_map import IntermediateOutput
 from fastserve_device_tests.suite.recording import Recording, Run
 from fastserve_device_tests.targets import Target, as_computed

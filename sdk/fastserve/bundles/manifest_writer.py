@@ -10,7 +10,7 @@ import numpy as np
 
 from fastserve.bundles.bundle_writer import BundleFile
 from fastserve.cache.cache import Entry
-from fastserve.exporting.model_source import ModelSource
+from fastserve.model_source import ModelSource
 from fastserve.pipeline.work.judging import known_of_windows, read_arrays
 from fastserve.search.candidate import Candidate
 from fastserve_converters.artifact import GENAI_CONFIG

@@ -12,7 +12,7 @@ from typing import Any
 
 from fastserve.cache.cache import Cache
 from fastserve.cache.records import ENTRY, DamagedEntry, entry_of, read_record
-from fastserve.pipeline.progress import PlannedStep, Reporter
+from fastserve.progress import PlannedStep, Reporter
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from fastserve.cli.conform_command import check_writable
 from fastserve.cli.consoles import error_console, output_console, plain
 from fastserve.cli.failures import failures_shown
 from fastserve.cli.options import AsJson, Bundle, Debug, VariantOption
-from fastserve.pipeline.progress import terminal_reporter
+from fastserve.progress import terminal_reporter
 from fastserve_runtime.cli.streams import show_document
 from fastserve_runtime.errors import EXIT_CONFORMANCE
 

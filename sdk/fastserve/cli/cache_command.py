@@ -15,7 +15,7 @@ from fastserve.cache.folder import default_cache_dir
 from fastserve.cli.consoles import error_console, output_console, plain
 from fastserve.cli.failures import failures_shown
 from fastserve.cli.options import AsJson, Debug
-from fastserve.pipeline.progress import terminal_reporter
+from fastserve.progress import terminal_reporter
 from fastserve.search.units import parse_age, parse_size
 from fastserve_runtime.cli.streams import show_document
 from fastserve_runtime.errors import UsageError

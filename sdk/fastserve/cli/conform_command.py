@@ -14,7 +14,7 @@ from fastserve.cli.failures import failures_shown
 from fastserve.cli.options import AsJson, Bundle, Debug
 from fastserve.cli.rich_view import RichView
 from fastserve.cli.verdict_matrix import WHOLE_CHECKS, verdict_tables
-from fastserve.pipeline.progress import terminal_reporter
+from fastserve.progress import terminal_reporter
 from fastserve_device_tests.suite.junit import junit_xml
 from fastserve_device_tests.suite.suite import NO_VARIANT, Pairing, run_suite
 from fastserve_runtime.cli.listed_words import WORDS, listed_words

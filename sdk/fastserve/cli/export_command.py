@@ -13,7 +13,7 @@ from fastserve.cli.report import export_document, print_export
 from fastserve.exporting.export import run_export
 from fastserve.exporting.length import DEFAULT_CONTEXT
 from fastserve.exporting.request import ExportRequest
-from fastserve.pipeline.progress import terminal_reporter
+from fastserve.progress import terminal_reporter
 from fastserve.search.budget import budget_from_flags
 from fastserve.search.planners import DEFAULT_PLANNERS
 from fastserve_converters.checkpoints.task import USUAL_LENGTH

@@ -17,10 +17,10 @@ from fastserve.exporting.request import ExportRequest
 from fastserve.exporting.resolving import Resolved, resolve
 from fastserve.exporting.shipping import ship, write_debug
 from fastserve.exporting.workbench import Workbench
-from fastserve.pipeline.progress import Reporter, SilentReporter
 from fastserve.pipeline.runner import Runner, StepTime
 from fastserve.pipeline.steps import REFERENCE
 from fastserve.pipeline.workshop import Workshop
+from fastserve.progress import Reporter, SilentReporter
 from fastserve.search.budget import Budget
 from fastserve.search.candidate import Candidate
 from fastserve.search.choice_reason import choice_reason

@@ -10,7 +10,6 @@ from fastserve.cache.folder import default_cache_dir
 from fastserve.cache.records import Entry
 from fastserve.devices import DEVICES, Device
 from fastserve.exporting.length import export_length
-from fastserve.exporting.model_source import ModelSource, find_model
 from fastserve.exporting.notes import data_notes, quality_notes
 from fastserve.exporting.pass_checks import check_passes
 from fastserve.exporting.programs import checked_program, is_program
@@ -18,6 +17,7 @@ from fastserve.exporting.request import ExportRequest, check_data, check_places,
 from fastserve.exporting.workbench import Workbench
 from fastserve.makers import Maker
 from fastserve.makers.choosing import chosen_for, portable_makers, target_makers
+from fastserve.model_source import ModelSource, find_model
 from fastserve.pipeline.steps import DataSettings, ModelSteps
 from fastserve.pipeline.subject import ModelSubject, checkpoint_subject
 from fastserve.search.budget import check_applies

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from fastserve.cache.cache import Cache
 from fastserve.cache.records import Entry
-from fastserve.pipeline.progress import PlannedStep, Reporter
 from fastserve.pipeline.step import Made, Step
 from fastserve.pipeline.workshop import Workshop
+from fastserve.progress import PlannedStep, Reporter
 from fastserve_runtime.errors import ProcessDied
 
 

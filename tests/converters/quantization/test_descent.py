@@ -8,7 +8,8 @@ import pytest
 from fastserve_converters.precisions import WeightScheme
 from fastserve_converters.quantization.descent import improved, output_error, refitted
 from fastserve_converters.quantization.gptq import round_layer
-from fastserve_converters.quantization.weights import QuantizedWeight, quantize_nearest
+from fastserve_converters.quantization.weights import quantize_nearest
+from fastserve_converters.quantized_weight import QuantizedWeight
 
 SCHEMES = [
     WeightScheme(4, 16, scale="bfloat16"),

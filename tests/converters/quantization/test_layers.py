@@ -8,11 +8,7 @@ import torch
 from fastserve_converters.models.layer_groups import quantizable_layers
 from fastserve_converters.precisions import FP32, INT8, Precision, WeightScheme
 from fastserve_converters.quantization.gptq import Rounder
-from fastserve_converters.quantization.layers import (
-    assignment,
-    check_activations,
-    quantized_weights,
-)
+from fastserve_converters.quantization.layers import assignment, quantized_weights
 from fastserve_runtime.errors import EnvironmentFailure
 
 INT4 = WeightScheme(4, 16)
@@ -63,14 +59,3 @@ def test_a_weight_that_is_not_finite_is_located(encoder, value: float) -> None:
         part.module.get_submodule("model.encoder.layer.1.intermediate.dense").weight[0, 0] = value
     with pytest.raises(EnvironmentFailure, match=rf"weight of the layer .*layer\.1\.intermediate\.dense' .*as {value}"):
         quantized_weights(part, {})
-
-
-def test_the_first_layer_that_gives_nan_on_calibration_data_is_located(encoder, samples) -> None:
-    part = encoder()
-    model = part.module
-    check_activations(part, samples)
-    # Finite weights whose products are not.
-    with torch.no_grad():
-        model.get_submodule("model.encoder.layer.0.intermediate.dense").weight[:] = 3e38
-    with pytest.raises(EnvironmentFailure, match=r"The layer 'model\.encoder\.layer\.0\.intermediate\.dense' gives"):
-        check_activations(part, samples)

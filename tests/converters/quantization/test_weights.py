@@ -10,7 +10,6 @@ from hypothesis.extra.numpy import arrays
 
 from fastserve_converters.precisions import WeightScheme
 from fastserve_converters.quantization.weights import (
-    QuantizedWeight,
     fits,
     pair_sums,
     quantization_parameters,
@@ -18,6 +17,7 @@ from fastserve_converters.quantization.weights import (
     rounded,
     stored_bytes,
 )
+from fastserve_converters.quantized_weight import QuantizedWeight
 
 SCHEMES = [
     WeightScheme(8),

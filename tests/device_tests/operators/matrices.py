@@ -8,7 +8,8 @@ import numpy as np
 
 from device_tests.operators.tensors import Array
 from fastserve_converters.precisions import INT8, WeightScheme
-from fastserve_converters.quantization.weights import QuantizedWeight, quantize_nearest
+from fastserve_converters.quantization.weights import quantize_nearest
+from fastserve_converters.quantized_weight import QuantizedWeight
 
 WIDTH, OUTPUTS, ROWS = 192, 24, 40
 """Columns, rows of a linear layer's weights, and rows of a table."""

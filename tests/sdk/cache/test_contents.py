@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from fastserve.cache.cache import Cache
 from fastserve.cache.contents import KeptEntry, kept_entries, remove_entries, superfluous
 from fastserve.cache.records import ENTRY
-from fastserve.pipeline.progress import SilentReporter
+from fastserve.progress import SilentReporter
 
 KEY = {"job": {"format": "onnx", "precision": "int4"}, "source": {"task": "feature-extraction"}}
 

@@ -25,7 +25,7 @@ from fastserve_converters.formats.executorch.quantized_weights import (
 )
 from fastserve_converters.models.decoder.form import Activation, RmsNorm
 from fastserve_converters.models.decoder.reading import gelu_of_tanh
-from fastserve_converters.quantization.weights import QuantizedWeight
+from fastserve_converters.quantized_weight import QuantizedWeight
 from fastserve_runtime.errors import UsageError
 
 _GELU_SLOPE = math.sqrt(8 / math.pi)

@@ -27,7 +27,7 @@ from fastserve_converters.formats.executorch.decoder_layers import (
     rotary_table,
 )
 from fastserve_converters.models.decoder.form import Block, DecoderForm, FeedForward, GatedFeedForward
-from fastserve_converters.quantization.weights import QuantizedWeight
+from fastserve_converters.quantized_weight import QuantizedWeight
 from fastserve_runtime.generation.stateful import INPUT_IDS, POSITION
 
 aten = torch.ops.aten

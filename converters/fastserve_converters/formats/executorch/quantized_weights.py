@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from fastserve_converters.precisions import WeightScheme
-from fastserve_converters.quantization.weights import QuantizedWeight
+from fastserve_converters.quantized_weight import QuantizedWeight
 from fastserve_runtime.errors import UsageError
 
 aten = torch.ops.aten

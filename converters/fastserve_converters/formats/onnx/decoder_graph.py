@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
     from numpy.typing import NDArray
 
-    from fastserve_converters.quantization.weights import QuantizedWeight
+    from fastserve_converters.quantized_weight import QuantizedWeight
 
 _OPSET = 21
 _NEW, _TOTAL, _PAST = "sequence_length", "total_sequence_length", "past_sequence_length"

@@ -20,7 +20,7 @@ from fastserve_runtime.errors import UsageError
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from fastserve_converters.quantization.weights import QuantizedWeight
+    from fastserve_converters.quantized_weight import QuantizedWeight
 
 _INT8_ACTIVATIONS = 4
 """`accuracy_level` of MatMulNBits: multiply in int8, with a scale for each group of a row of activations."""

@@ -26,7 +26,7 @@ from fastserve_converters.formats.onnx.quantized_weights import (
 )
 from fastserve_converters.formats.onnx.smoothing import Balancing
 from fastserve_converters.precisions import INT8
-from fastserve_converters.quantization.weights import QuantizedWeight
+from fastserve_converters.quantized_weight import QuantizedWeight
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from fastserve_converters.formats.onnx.products import PRODUCTS
 from fastserve_converters.precisions import WeightScheme
-from fastserve_converters.quantization.weights import QuantizedWeight, pair_sums, quantize_nearest, widened
+from fastserve_converters.quantization.weights import pair_sums, quantize_nearest, widened
+from fastserve_converters.quantized_weight import QuantizedWeight
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
 
     from fastserve_converters.models.samples import Samples
-    from fastserve_converters.quantization.weights import QuantizedWeight
+    from fastserve_converters.quantized_weight import QuantizedWeight
 
 _STRENGTHS = np.linspace(0.3, 1.0, 8)
 _MIN_GAIN, _MIN_GAIN_BY_TOKEN = 3.0, 3.0

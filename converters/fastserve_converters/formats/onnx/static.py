@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastserve_converters.models.calibration import MIN_SAMPLES
 from fastserve_converters.models.samples import Samples, count, first, single_samples
-from fastserve_converters.quantization.calibration import MIN_SAMPLES
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -17,7 +17,7 @@ import numpy as np
 from fastserve_converters.formats.tflite.file import constant_of, operator_name, read_model, write_model
 from fastserve_converters.formats.tflite.intermediates import name_apart
 from fastserve_converters.formats.tflite.layers import name_layer_outputs
-from fastserve_converters.models.encoder_signature import sample_inputs
+from fastserve_converters.models.encoder_inputs import sample_inputs
 from fastserve_runtime.errors import EnvironmentFailure
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def convert(module: torch.nn.Module, length: int, path: Path, more: Collection[s
         module: a form without constants that depend on the number of tokens.
         length: the most tokens.
         path: of the file to write.
-        more: inputs that the module takes too, such as `token_type_ids`; see `encoder_signature`.
+        more: inputs that the module takes too, such as `token_type_ids`; see `encoder_inputs`.
 
     Raises:
         EnvironmentFailure: the result would not compute what the module does.

@@ -30,7 +30,7 @@ from fastserve_runtime.generation.sliced_cache import (
 )
 
 if TYPE_CHECKING:
-    from fastserve_converters.quantization.weights import QuantizedWeight
+    from fastserve_converters.quantized_weight import QuantizedWeight
 
 GRAPH = "decoder"
 KINDS = ("key", "value")

@@ -10,7 +10,7 @@ from fastserve_converters.formats.tflite.operators import Operators
 from fastserve_converters.formats.tflite.writing import Value
 from fastserve_converters.models.decoder.form import Activation, FeedForward, GatedFeedForward, RmsNorm
 from fastserve_converters.models.decoder.reading import gelu_of_tanh
-from fastserve_converters.quantization.weights import QuantizedWeight
+from fastserve_converters.quantized_weight import QuantizedWeight
 
 
 class LayerWriter:

@@ -18,7 +18,7 @@ import torch
 
 from fastserve_converters.models.exportable_model import ConstantRows
 from fastserve_converters.models.sentence_pooling import Places
-from fastserve_converters.quantization.weights import QuantizedWeight
+from fastserve_converters.quantized_weight import QuantizedWeight
 
 TABLE = "table"
 """What a layer that stands for an embedding calls the embedding that it looks up."""

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from fastserve_converters.diagnosis.program_nodes import RESHAPED, nodes_of_program
 from fastserve_converters.formats.tflite.file import constant_of, operators, read_model, tensor_name
 from fastserve_converters.layer_map import IntermediateOutput, ProgramNode
-from fastserve_converters.models.encoder_signature import sample_inputs
+from fastserve_converters.models.encoder_inputs import sample_inputs
 
 if TYPE_CHECKING:
     import torch

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from fastserve_converters.formats.tflite.file import constant_of, operators, type_name
 from fastserve_converters.formats.tflite.layers import find_layers, weight_tensor
-from fastserve_converters.quantization.weights import QuantizedWeight, stored_scale
+from fastserve_converters.quantization.weights import stored_scale
+from fastserve_converters.quantized_weight import QuantizedWeight
 from fastserve_runtime.errors import EnvironmentFailure
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from fastserve_converters.formats.tflite.file import serialized
 from fastserve_converters.formats.tflite.quantized_weights import check_symmetric, packed, stored_blocks
-from fastserve_converters.quantization.weights import QuantizedWeight
+from fastserve_converters.quantized_weight import QuantizedWeight
 
 _KINDS = {np.dtype(np.float32): "FLOAT32", np.dtype(np.int32): "INT32", np.dtype(np.float16): "FLOAT16"}
 _SCHEMA_VERSION = 3

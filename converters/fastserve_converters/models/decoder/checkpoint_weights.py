@@ -12,7 +12,7 @@ from fastserve_converters.checkpoints.quantized.weights import StoredLayers
 from fastserve_converters.models.decoder.form import DecoderForm
 from fastserve_converters.models.layer_groups import weight_of
 from fastserve_converters.precisions import WeightScheme
-from fastserve_converters.quantization.weights import QuantizedWeight
+from fastserve_converters.quantized_weight import QuantizedWeight
 
 _PLACE = re.compile(r"(?:^|\.)(?:layers|h)\.(\d+)\.(?:self_attn|attn|mlp)\.(\w+)$")
 _PARTS: Mapping[str, tuple[tuple[str, ...], ...]] = {

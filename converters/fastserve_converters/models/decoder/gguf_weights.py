@@ -21,7 +21,7 @@ from fastserve_converters.checkpoints.gguf.vocabulary import ARRAYS
 from fastserve_converters.models.decoder.form import DecoderForm
 from fastserve_converters.models.layer_groups import weight_of
 from fastserve_converters.precisions import WeightScheme
-from fastserve_converters.quantization.weights import QuantizedWeight
+from fastserve_converters.quantized_weight import QuantizedWeight
 
 _GROUP = 32
 _HALF_BYTES = 2

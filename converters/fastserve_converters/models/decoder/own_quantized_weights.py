@@ -10,7 +10,7 @@ from fastserve_runtime.errors import UsageError
 
 if TYPE_CHECKING:
     from fastserve_converters.checkpoints.quantized.weights import StoredLayers
-    from fastserve_converters.quantization.weights import QuantizedWeight
+    from fastserve_converters.quantized_weight import QuantizedWeight
 
 _REMEDY = "Name another precision, or a GGUF file of type Q4_0, Q4_1 or Q8_0, or a checkpoint of GPTQ or AWQ."
 

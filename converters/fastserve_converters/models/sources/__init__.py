@@ -17,7 +17,7 @@ from fastserve_runtime.plugins import PartFolder
 if TYPE_CHECKING:
     from fastserve_converters.models.model import Form, Model
     from fastserve_converters.models.samples import Samples
-    from fastserve_converters.quantization.weights import QuantizedWeight
+    from fastserve_converters.quantized_weight import QuantizedWeight
 
 SOURCES = PartFolder("fastserve_converters.models.sources", "fastserve.model_sources", "kind of model")
 

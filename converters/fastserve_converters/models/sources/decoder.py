@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fastserve_converters.models.cached_part import CachedPart
     from fastserve_converters.models.model import Form, Model
     from fastserve_converters.models.samples import Samples
-    from fastserve_converters.quantization.weights import QuantizedWeight
+    from fastserve_converters.quantized_weight import QuantizedWeight
 
 PARTS: Mapping[str, Form] = {"decoder": "cached"}
 

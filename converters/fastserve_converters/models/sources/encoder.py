@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from fastserve_converters.models.exportable_model import ExportableModel
     from fastserve_converters.models.model import Form, Model, TracedPart
     from fastserve_converters.models.samples import Samples
-    from fastserve_converters.quantization.weights import QuantizedWeight
+    from fastserve_converters.quantized_weight import QuantizedWeight
 
 PARTS: Mapping[str, Form] = {"main": "traced"}
 
@@ -61,8 +61,8 @@ class EncoderSource(CheckpointSource):
 
     def calibration(self, file: Path) -> Samples:
         """Return padded calibration texts; see `ModelSource`."""
-        from fastserve_converters.quantization import calibration
-        from fastserve_converters.quantization.layers import check_activations
+        from fastserve_converters.models import calibration
+        from fastserve_converters.models.calibration import check_activations
 
         samples = calibration.read(file, self.length)
         check_activations(self._part, samples)

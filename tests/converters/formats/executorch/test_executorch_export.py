@@ -30,7 +30,8 @@ from fastserve_converters.quantization import fake_quant_reference
 from fastserve_converters.quantization.fake_quant import fake_quantized
 from fastserve_converters.quantization.gptq import Rounder
 from fastserve_converters.quantization.layers import assignment, quantized_weights
-from fastserve_converters.quantization.weights import QuantizedWeight, quantize_nearest
+from fastserve_converters.quantization.weights import quantize_nearest
+from fastserve_converters.quantized_weight import QuantizedWeight
 from fastserve_runtime.conformance.metrics import sqnr_db
 from fastserve_runtime.errors import UsageError
 

@@ -19,7 +19,8 @@ from fastserve_converters.formats.executorch.quantized_weights import (
     with_quantized_weights,
 )
 from fastserve_converters.precisions import WeightScheme
-from fastserve_converters.quantization.weights import QuantizedWeight, quantize_nearest
+from fastserve_converters.quantization.weights import quantize_nearest
+from fastserve_converters.quantized_weight import QuantizedWeight
 from fastserve_runtime.errors import UsageError
 
 aten = torch.ops.aten

@@ -17,7 +17,8 @@ from fastserve_converters.models.decoder.form import whole_logits
 from fastserve_converters.models.decoder.gguf_weights import gguf_weights
 from fastserve_converters.models.decoder.reading import read_decoder
 from fastserve_converters.precisions import WeightScheme
-from fastserve_converters.quantization.weights import QuantizedWeight, quantize_nearest
+from fastserve_converters.quantization.weights import quantize_nearest
+from fastserve_converters.quantized_weight import QuantizedWeight
 from fastserve_runtime.generation.shared_cache import SharedCacheDecoder
 from fastserve_runtime.loading import open_model
 from gguf_writing import ARCHITECTURES, Kind, gguf_model, write_gguf

@@ -23,7 +23,8 @@ from fastserve_converters.formats.onnx.grouped import grouped_product
 from fastserve_converters.formats.onnx.products import PAIR_LIMIT, PRODUCTS
 from fastserve_converters.formats.onnx.quantized_weights import Initializers, int8_matrix
 from fastserve_converters.precisions import INT8, WeightScheme
-from fastserve_converters.quantization.weights import QuantizedWeight, pair_sums, quantize_nearest
+from fastserve_converters.quantization.weights import pair_sums, quantize_nearest
+from fastserve_converters.quantized_weight import QuantizedWeight
 
 INT4 = WeightScheme(4, 16, symmetric=False, scale="float16")
 RNG = np.random.default_rng(0)

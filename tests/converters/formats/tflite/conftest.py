@@ -16,7 +16,7 @@ from fastserve_converters.formats import tflite
 from fastserve_converters.models.encoder_signature import encoder_part
 from fastserve_converters.models.exportable_model import ExportableModel, build_exportable_model
 from fastserve_converters.quantization.layers import assignment, quantized_weights
-from fastserve_converters.quantization.weights import QuantizedWeight
+from fastserve_converters.quantized_weight import QuantizedWeight
 
 LENGTH = 16
 

@@ -25,7 +25,8 @@ from fastserve_converters.models.encoder_signature import encoder_part
 from fastserve_converters.models.exportable_model import ExportableModel
 from fastserve_converters.precisions import Precision, WeightScheme
 from fastserve_converters.quantization.layers import assignment, quantized_weights
-from fastserve_converters.quantization.weights import QuantizedWeight, quantize_nearest
+from fastserve_converters.quantization.weights import quantize_nearest
+from fastserve_converters.quantized_weight import QuantizedWeight
 from fastserve_runtime.errors import EnvironmentFailure
 
 LENGTH = 16

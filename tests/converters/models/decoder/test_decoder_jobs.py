@@ -16,7 +16,7 @@ from fastserve_converters import formats
 from fastserve_converters.formats.onnx import decoder as onnx_decoder
 from fastserve_converters.models.decoder import reading
 from fastserve_converters.models.decoder.form import RmsNorm
-from fastserve_converters.quantization.weights import QuantizedWeight
+from fastserve_converters.quantized_weight import QuantizedWeight
 from fastserve_converters.worker.jobs import Jobs
 from fastserve_runtime.bundle.manifest import Graph, parse_signature
 from fastserve_runtime.engines import installed_engine

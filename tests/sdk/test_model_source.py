@@ -18,7 +18,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from fastserve.exporting.model_source import find_model
+from fastserve.model_source import find_model
 from fastserve_runtime.errors import EnvironmentFailure, FastServeError, UsageError
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
+from fastserve_converters.models.calibration import MIN_SAMPLES, check, check_activations, read
 from fastserve_converters.models.reference import CALIBRATION
 from fastserve_converters.models.samples import batches, single_samples
-from fastserve_converters.quantization.calibration import MIN_SAMPLES, check, read
-from fastserve_runtime.errors import UsageError
+from fastserve_runtime.errors import EnvironmentFailure, UsageError
 
 LENGTH = 24
 
@@ -54,3 +55,14 @@ def test_single_samples_are_cut_to_their_own_tokens_or_left_whole(samples) -> No
     cut = list(single_samples(samples, min_tokens=2))
     assert [s["input_ids"].shape[1] for s in cut] == samples["attention_mask"].sum(1).astype(int).tolist()
     assert all(s["input_ids"].shape == (1, LENGTH) for s in single_samples(samples))
+
+
+def test_the_first_layer_that_gives_nan_on_calibration_data_is_located(encoder, samples) -> None:
+    part = encoder()
+    model = part.module
+    check_activations(part, samples)
+    # Finite weights whose products are not.
+    with torch.no_grad():
+        model.get_submodule("model.encoder.layer.0.intermediate.dense").weight[:] = 3e38
+    with pytest.raises(EnvironmentFailure, match=r"The layer 'model\.encoder\.layer\.0\.intermediate\.dense' gives"):
+        check_activations(part, samples)

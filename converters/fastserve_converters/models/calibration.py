@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from fastserve_converters.models.reference import INPUTS
-from fastserve_converters.models.samples import Samples, first, read_samples_file
-from fastserve_runtime.errors import UsageError
+from fastserve_converters.models.samples import Samples, batches, first, read_samples_file
+from fastserve_converters.models.traced_part import TracedPart
+from fastserve_runtime.errors import EnvironmentFailure, UsageError
 
 MIN_SAMPLES = 16
 """Fewer say little about the range of an activation: its extremes come with rare tokens."""
@@ -60,3 +66,36 @@ def check(samples: Samples, length: int) -> None:
         )
     if not (np.asarray(samples["attention_mask"]) != 0).any(axis=1).all():
         raise UsageError("A calibration sample consists of padding alone.", "Leave out empty texts.")
+
+
+def check_activations(part: TracedPart, samples: Samples) -> None:
+    """Refuse a model whose layers give NaN or infinity on calibration data.
+
+    Raises:
+        EnvironmentFailure: naming the first such layer.
+    """
+    found: list[str] = []
+
+    def look(name: str) -> Callable[[torch.nn.Module, Any, Any], None]:
+        def hook(_module: torch.nn.Module, _given: Any, output: Any) -> None:
+            if not found and isinstance(output, torch.Tensor) and not _is_finite(output):
+                found.append(name)
+
+        return hook
+
+    with ExitStack() as hooks, torch.no_grad():
+        for name, layer in part.module.named_modules():
+            if not any(layer.children()):
+                hooks.callback(layer.register_forward_hook(look(name)).remove)
+        for batch in batches(samples, part.batch):
+            part.module(**{name: torch.from_numpy(value) for name, value in batch.items()})
+            if found:
+                raise EnvironmentFailure(
+                    f"The layer '{found[0]}' gives values that are not finite on calibration data.",
+                    "Such a model cannot be quantized with calibration; look for what that layer is given.",
+                )
+
+
+def _is_finite(values: torch.Tensor) -> bool:
+    # One pass, where nearly all are: a sum is finite only if all that is summed is.
+    return math.isfinite(float(values.sum())) or bool(torch.isfinite(values).all())

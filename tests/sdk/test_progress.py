@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress
 
-from fastserve.pipeline.progress import PlannedStep, SilentReporter, TerminalReporter, terminal_reporter
+from fastserve.progress import PlannedStep, SilentReporter, TerminalReporter, terminal_reporter
 
 STEPS = [PlannedStep("Reference outputs", 15), PlannedStep("Export onnx fp32", 5)]
 
