@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import random
 import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+import transformers
 
 import fastserve
 from command_line import FASTSERVE
@@ -69,6 +73,39 @@ def test_the_same_again_is_served_from_the_cache(
     assert {stage["stage"] for stage in document["stages"]} >= {"Pass drop-layers:keep=1", "Reference outputs"}
     assert all(stage["cached"] for stage in document["stages"])
     assert document["digest"] == dropped.digest
+
+
+@pytest.mark.filterwarnings("ignore:.*are cut off")
+def test_a_trimmed_vocabulary_changes_nothing_for_texts_of_its_pieces(
+    tiny_bert: Path, plain: fastserve.ExportResult, tmp_path: Path
+) -> None:
+    """Words of the data come again and again, so what quality is judged on has no others than what the pass sees."""
+    words = ["river", "bank", "the", "old", "boat", "drifts", "slowly", "towards", "a", "harbour"]
+    drawn = random.Random(0)
+    lines = [" ".join(drawn.choices(words, k=8)) for _ in range(60)]
+    data = tmp_path / "lines.txt"
+    data.write_text("\n".join(lines), encoding="utf-8")
+    own = tmp_path / "cache"
+    options = {**OPTIONS, "data": [data]}
+    result = fastserve.export(
+        tiny_bert, tmp_path / "t.fsb", cache_dir=own, passes=["trim-vocabulary:characters=used"], **options
+    )
+    assert quality_of(result).value == pytest.approx(1, abs=1e-4)
+    assert result.shipped == ("onnx-fp32-after-trim-vocabulary-characters-used",)
+    (made,) = own.glob("pass/*/*/checkpoint")
+    tokenizers = [transformers.AutoTokenizer.from_pretrained(folder) for folder in (made, tiny_bert)]
+    models = [transformers.AutoModel.from_pretrained(folder).eval() for folder in (made, tiny_bert)]
+    assert len(tokenizers[0]) < len(tokenizers[1]) / 4
+    with torch.inference_mode():
+        ours, theirs = (
+            model(**tokenizer(lines, padding=True, return_tensors="pt")).last_hidden_state
+            for model, tokenizer in zip(models, tokenizers, strict=True)
+        )
+    assert torch.equal(ours, theirs)
+    assert result.bundle is not None
+    pipeline = fastserve.load(result.bundle)
+    assert plain.bundle is not None
+    np.testing.assert_allclose(pipeline(lines[:4]), fastserve.load(plain.bundle)(lines[:4]), atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 from fastserve_converters.checkpoints.checkpoint import Checkpoint
 from fastserve_converters.checkpoints.reading import read_checkpoint
 from fastserve_converters.checkpoints.task import TASKS, Task, usual_columns
+from fastserve_converters.data import Sample, Split
 from fastserve_converters.inputs import DataFiles, GivenData, InputKind, LoadedCheckpoint, PreparedInputs, input_kind
+from fastserve_runtime.errors import UsageError
 
 if TYPE_CHECKING:
     from fastserve_converters.checkpoints.model_loading import LoadedModel
@@ -61,13 +63,31 @@ def divided_data(request: Mapping[str, Any], checkpoint: Checkpoint) -> Any:
     Raises:
         UsageError: they cannot be read.
     """
+    return _read_and_divided(request, checkpoint)[1]
+
+
+def unjudged_texts(request: Mapping[str, Any], checkpoint: Checkpoint) -> list[Sample]:
+    """Return all samples that a request names but for those that quality is judged on.
+
+    Raises:
+        UsageError: they cannot be read, or are no texts.
+    """
+    samples, divided = _read_and_divided(request, checkpoint)
+    if not isinstance(divided, Split):
+        raise UsageError(f"The samples of the task '{checkpoint.task}' are no texts.", "Leave the pass out.")
+    judged = {sample.content for sample in divided.evaluation}
+    return [sample for sample in samples if sample.content not in judged]
+
+
+def _read_and_divided(request: Mapping[str, Any], checkpoint: Checkpoint) -> tuple[Any, Any]:
     task: Task = TASKS.load(checkpoint.task)
     columns = usual_columns(task).named(
         request["text_column"], request.get("text_pair_column"), request["label_column"]
     )
     files = DataFiles(tuple(Path(file) for file in request["data"]))
     kind = kind_of_inputs(checkpoint)
-    return kind.divide(kind.read(GivenData(files, columns), checkpoint), checkpoint, request["seed"])
+    samples = kind.read(GivenData(files, columns), checkpoint)
+    return samples, kind.divide(samples, checkpoint, request["seed"])
 
 
 def kind_of_inputs(checkpoint: Checkpoint) -> InputKind[Any, Any, Any, Any]:

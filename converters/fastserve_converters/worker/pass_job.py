@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fastserve_converters.models.checkpoint_source import checkpoint_of, divided_data
+from fastserve_converters.models.checkpoint_source import checkpoint_of, unjudged_texts
 from fastserve_converters.pass_words import asked_pass
 from fastserve_converters.passes import PassJob
 
@@ -30,7 +30,7 @@ def run_pass(request: Mapping[str, Any], out: Path) -> dict[str, Any]:
     asked = asked_pass(request["pass"])
     checkpoint = checkpoint_of(request["source"])
     asked.settings.check(checkpoint)
-    samples = divided_data(request, checkpoint).calibration if asked.module.READS_SAMPLES else ()
+    samples = unjudged_texts(request, checkpoint) if asked.module.READS_SAMPLES else ()
     folder = out / CHECKPOINT
     folder.mkdir()
     report = asked.settings.apply(PassJob(checkpoint, samples, request["source"]["length"], request["seed"], folder))
