@@ -140,7 +140,7 @@ def _cut_embedding(model: torch.nn.Module, ids: Sequence[int]) -> int:
     old = holder.get_input_embeddings()
     # Added tokens without a row have the highest ids; they still have none.
     rows = [number for number in ids if number < old.num_embeddings]
-    new = torch.nn.Embedding.from_pretrained(old.weight.detach()[rows].clone(), freeze=False)
+    new = torch.nn.Embedding(len(rows), old.embedding_dim, _weight=old.weight.detach()[rows].clone())
     holder.set_input_embeddings(new)
     return len(rows)
 

@@ -43,7 +43,7 @@ def needed(model: Mapping[str, Any], used: Collection[str], *, all_characters: b
         found |= {piece for piece in vocabulary if len(piece) == 1}
     if model.get("byte_fallback"):
         found |= BYTE_PIECES
-    return {piece for piece in (*used, *found, model.get("unk_token")) if piece in vocabulary}
+    return {*used, *found, *([model["unk_token"]] if model.get("unk_token") else ())} & vocabulary.keys()
 
 
 def cut(model: Mapping[str, Any], kept: Sequence[str]) -> dict[str, Any]:
