@@ -81,7 +81,7 @@ def logits_of_transformers(model: Path, windows) -> dict[str, np.ndarray]:
     return {"start_logits": found.start_logits.numpy(), "end_logits": found.end_logits.numpy()}
 
 
-@pytest.mark.parametrize("family", ["bert", "roberta"])
+@pytest.mark.parametrize("family", ["bert", pytest.param("roberta", marks=pytest.mark.slow)])
 def test_answers_are_those_of_the_original_model(exported, family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, bundle, _ = exported(family)
     asked = [(row["question"], row["context"] * 3) for row in rows()[:6]]
@@ -149,6 +149,9 @@ def test_the_command_line_answers(exported, command, tmp_path: Path) -> None:
         ([], "No question was given"),
         (["--question", "a"], "A question needs one context"),
         (["--question", "a", "--context", " "], "The context of question 1 is empty"),
+        (["--question", "", "--context", "a"], "The question of question 1 is empty"),
+        (["--question", "a", "--context", "b", "--top-k", "0"], "top_k is 0"),
+        (["--question", "? " * 58, "--context", "b", "--max-question-len", "100"], "nothing is left for the context"),
         (["a text"], "1 texts were given"),
         (["--question", "a", "--pair", "b", "c"], "Questions were given by"),
         (["--questions-file", "missing.jsonl"], "cannot be read"),

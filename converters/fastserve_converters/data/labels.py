@@ -204,7 +204,7 @@ class Answers:
         if isinstance(value, str):
             texts = _answer_texts(_json_of(value))
             return texts if texts is not None else ((value,) if value.strip() else None)
-        if value is None or (isinstance(value, dict) and value.get("text") is None):
+        if value is None or (isinstance(value, dict) and value.get("text", "") is None):
             return None
         texts = _answer_texts(value)
         if texts is None:

@@ -73,7 +73,13 @@ def test_questions_need_no_answers(tmp_path: Path) -> None:
             "In line 1 of 'rows.jsonl', the answer 'b' does not stand",
         ),
         ({"question": "q", "context": "c", "answers": None}, "There is no label in line 1"),
+        ({"question": "q", "context": "c", "answers": {"text": None}}, "There is no label in line 1"),
         ({"question": "q", "context": "c", "answers": [["c"]]}, "which the model does not know"),
+        ({"question": "q", "context": "c", "answers": 3}, "the answer '3' does not stand in the context"),
+        ({"question": "q", "context": "c", "answers": {"text": 3}}, "the answer '3' does not stand in the context"),
+        ({"question": "q", "context": "c", "answers": {"answer_start": [0]}}, "which the model does not know"),
+        ({"question": "q", "context": "c", "answers": {"spans": ["c"]}}, "which the model does not know"),
+        ({"question": "q", "context": "c", "answers": ["c", 3]}, "the answer '3' does not stand in the context"),
     ],
 )
 def test_what_is_no_answer_is_refused(tmp_path: Path, row: dict, problem: str) -> None:
