@@ -6,7 +6,7 @@ import string
 from pathlib import Path
 from typing import Any
 
-from fastserve_runtime.bundle.manifest import signature_document
+from fastserve_runtime.bundle.signatures import signature_document
 from fastserve_runtime.loading import open_model
 from manifests import TOKENIZER, file_entries, valid_manifest, variant, write_directory
 

@@ -19,8 +19,8 @@ from fastserve_converters.lowerings import Lowered, load_lowering
 from fastserve_converters.models.model import TracedPart
 from fastserve_converters.models.samples import single_samples
 from fastserve_runtime.bundle.golden import Golden, write_golden
-from fastserve_runtime.bundle.manifest import Signature, TensorSpec
 from fastserve_runtime.bundle.manifest_documents import graph_document
+from fastserve_runtime.bundle.tensor_specs import Signature, TensorSpec
 from manifests import GOLDEN, LABELS, TOKENIZER, file_entries, tokenizer_json, valid_manifest, write_directory
 
 SAMPLES = 8

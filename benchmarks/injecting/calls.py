@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from fastserve_device_tests.needs import Needs
 from fastserve_device_tests.targets import Target
-from fastserve_runtime.bundle.manifest import Graph, Signature, SymbolicDim, Variant
+from fastserve_runtime.bundle.manifest import Graph, Variant
+from fastserve_runtime.bundle.tensor_specs import Signature, SymbolicDim
 from fastserve_runtime.sessions.session import Engine, ModelSource, Placement, Session
 from injecting.fault import Case, Fault
 from injecting.network_faults import struck

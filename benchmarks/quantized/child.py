@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from fastserve_runtime.bundle.manifest import Graph, parse_signature
+from fastserve_runtime.bundle.manifest import Graph
+from fastserve_runtime.bundle.signatures import parse_signature
 from fastserve_runtime.engines import installed_engine
 from fastserve_runtime.parsing import Fields
 from fastserve_runtime.sessions.lengths import Fit, cut, full_graph, graph_for, own_tokens

@@ -16,8 +16,9 @@ from fastserve_runtime._version import __version__
 
 TYPE_CHECKING = False  # typing itself takes long to import; see `processes.leaving`
 if TYPE_CHECKING:
-    from fastserve_runtime.bundle.manifest import Manifest, Signature, SymbolicDim, TensorSpec, Variant
+    from fastserve_runtime.bundle.manifest import Manifest, Variant
     from fastserve_runtime.bundle.reader import Bundle, open_bundle
+    from fastserve_runtime.bundle.tensor_specs import Signature, SymbolicDim, TensorSpec
     from fastserve_runtime.conformance.verdict import Outcome, Verdict
     from fastserve_runtime.conformance.verification import Verification, verify
     from fastserve_runtime.errors import (
@@ -42,7 +43,8 @@ _MODULE_OF = {
         "errors": "BundleError EnvironmentFailure FastServeError InputError UsageError",
         "processes.limits": "Limits",
         "loading": "load open_model",
-        "bundle.manifest": "Manifest Signature SymbolicDim TensorSpec Variant",
+        "bundle.manifest": "Manifest Variant",
+        "bundle.tensor_specs": "Signature SymbolicDim TensorSpec",
         "sessions.session": "Binding Placement Session",
         "conformance.verdict": "Outcome Verdict",
         "conformance.verification": "Verification verify",

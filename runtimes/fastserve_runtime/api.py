@@ -18,12 +18,10 @@ if TYPE_CHECKING:
         OperatorCount,
         Preprocessing,
         Requirement,
-        Signature,
-        SymbolicDim,
-        TensorSpec,
         Variant,
     )
     from fastserve_runtime.bundle.task_checks import check_encoder, not_of_task
+    from fastserve_runtime.bundle.tensor_specs import Signature, SymbolicDim, TensorSpec
     from fastserve_runtime.conformance.comparison import Comparison
     from fastserve_runtime.conformance.quality import Quality
     from fastserve_runtime.errors import BundleError, EnvironmentFailure, FastServeError, InputError, UsageError
@@ -99,10 +97,8 @@ __getattr__ = attributes_of(
         "fastserve_runtime",
         {
             "bundle.golden": "Golden",
-            "bundle.manifest": (
-                "ExpectedPlacement Graph Manifest OperatorCount Preprocessing Requirement Signature SymbolicDim "
-                "TensorSpec Variant"
-            ),
+            "bundle.manifest": "ExpectedPlacement Graph Manifest OperatorCount Preprocessing Requirement Variant",
+            "bundle.tensor_specs": "Signature SymbolicDim TensorSpec",
             "bundle.task_checks": "check_encoder not_of_task",
             "conformance.comparison": "Comparison",
             "conformance.quality": "Quality",

@@ -6,16 +6,8 @@ import json
 from collections import Counter
 
 from fastserve_converters.artifact import Artifact, count_operators
-from fastserve_runtime.bundle.manifest import (
-    ExpectedPlacement,
-    Graph,
-    OperatorCount,
-    Requirement,
-    Signature,
-    SymbolicDim,
-    TensorSpec,
-    parse_manifest,
-)
+from fastserve_runtime.bundle.manifest import ExpectedPlacement, Graph, OperatorCount, Requirement, parse_manifest
+from fastserve_runtime.bundle.tensor_specs import Signature, SymbolicDim, TensorSpec
 from manifests import valid_manifest
 
 IDS = TensorSpec("input_ids", "int32", (1, SymbolicDim("length", 1, 64)), ("batch", "tokens"))

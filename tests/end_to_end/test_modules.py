@@ -13,7 +13,7 @@ import fastserve
 import fastserve_runtime
 from command_line import fastserve_command
 from fastserve_converters.programs.saving import save_program
-from fastserve_runtime.bundle.manifest import SymbolicDim
+from fastserve_runtime.bundle.tensor_specs import SymbolicDim
 from fastserve_runtime.errors import UsageError
 from torch_modules import TOWERS_EXAMPLE, Convolutional, Recurrent, TwoTowers, tower_samples
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from fastserve_runtime.bundle.manifest import TensorSpec
+from fastserve_runtime.bundle.tensor_specs import TensorSpec
 from fastserve_runtime.errors import EnvironmentFailure, InputError, UsageError
 from fastserve_runtime.loading import open_model
 from fastserve_runtime.sessions.tensors import zero_inputs

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fastserve_converters.inputs import GivenData, PreparedInputs
 from fastserve_runtime.bundle.axes import batch_place
-from fastserve_runtime.bundle.manifest import Signature
+from fastserve_runtime.bundle.tensor_specs import Signature
 from fastserve_runtime.errors import InputError, UsageError
 from fastserve_runtime.preprocessors.kinds.tensors import KIND
 from fastserve_runtime.sessions.sample_axes import as_call

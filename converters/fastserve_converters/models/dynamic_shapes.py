@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastserve_runtime.bundle.manifest import Signature, SymbolicDim
+from fastserve_runtime.bundle.tensor_specs import Signature, SymbolicDim
 
 MIN_TOKENS = 2
 """The fewest tokens of a graph of dynamic length: PyTorch would take 1 for a constant."""

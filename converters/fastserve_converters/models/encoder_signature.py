@@ -8,7 +8,7 @@ from fastserve_converters.models.dynamic_shapes import MIN_TOKENS
 from fastserve_converters.models.encoder_inputs import MORE_INPUTS, example_inputs
 from fastserve_converters.models.model import TracedPart
 from fastserve_runtime.bundle.axes import BATCH, TOKENS
-from fastserve_runtime.bundle.manifest import Dim, Signature, SymbolicDim, TensorSpec
+from fastserve_runtime.bundle.tensor_specs import Dim, Signature, SymbolicDim, TensorSpec
 
 if TYPE_CHECKING:
     import torch

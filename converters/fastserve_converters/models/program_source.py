@@ -26,7 +26,7 @@ from fastserve_converters.programs.layers import LayeredProgram, layered_program
 from fastserve_converters.programs.loading import load_program
 from fastserve_converters.programs.program_signature import signature_of_program
 from fastserve_converters.quantized_weight import QuantizedWeight
-from fastserve_runtime.bundle.manifest import Signature
+from fastserve_runtime.bundle.tensor_specs import Signature
 from fastserve_runtime.conformance.metrics import largest_error
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
 from fastserve_runtime.sessions.sample_axes import as_call, as_samples

@@ -15,7 +15,7 @@ from fastserve_converters.models.outputs import Outputs, joined_outputs
 from fastserve_converters.models.samples import Samples, batch_order, batches
 from fastserve_converters.models.stages import run
 from fastserve_runtime.bundle.axes import BATCH, TOKENS, batch_place
-from fastserve_runtime.bundle.manifest import Signature, TensorSpec
+from fastserve_runtime.bundle.tensor_specs import Signature, TensorSpec
 from fastserve_runtime.sessions.lengths import MASK
 from fastserve_runtime.sessions.sample_axes import as_call, as_samples
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from fastserve_runtime.bundle.manifest import Signature
+from fastserve_runtime.bundle.tensor_specs import Signature
 from fastserve_runtime.errors import UsageError, one_line
 
 _aten = torch.ops.aten

@@ -10,7 +10,7 @@ from typing import Any
 from fastserve_converters.programs.archive import ProgramArchive
 from fastserve_converters.programs.sizes import Bounds, bounds_of, dim_of_size
 from fastserve_runtime.bundle.axes import AXIS_NAME, BATCH, is_valid, numbered_axes
-from fastserve_runtime.bundle.manifest import UNBOUNDED, Signature, SymbolicDim, TensorSpec, describe_dims
+from fastserve_runtime.bundle.tensor_specs import UNBOUNDED, Signature, SymbolicDim, TensorSpec, describe_dims
 from fastserve_runtime.errors import UsageError
 
 DTYPES: Mapping[int, str] = {

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fastserve_runtime.bundle.manifest import UNBOUNDED, Dim, SymbolicDim
+from fastserve_runtime.bundle.tensor_specs import UNBOUNDED, Dim, SymbolicDim
 
 Bounds = Mapping[str, tuple[int, int]]
 """Symbol → the least and the most that it may be."""

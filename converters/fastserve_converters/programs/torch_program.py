@@ -10,7 +10,7 @@ from typing import Any
 
 from fastserve_converters.programs.archive import read_archive
 from fastserve_converters.programs.program_signature import signature_of_program
-from fastserve_runtime.bundle.manifest import Signature
+from fastserve_runtime.bundle.tensor_specs import Signature
 
 TASK = "tensor-to-tensor"
 

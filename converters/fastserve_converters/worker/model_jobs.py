@@ -22,7 +22,7 @@ from fastserve_converters.formats import (
 from fastserve_converters.models.model import check_takes
 from fastserve_converters.models.reference import CALIBRATION, INPUTS
 from fastserve_converters.worker.pass_job import run_pass
-from fastserve_runtime.bundle.manifest import signature_document
+from fastserve_runtime.bundle.signatures import signature_document
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
 from fastserve_runtime.measurement.memory import read_memory
 

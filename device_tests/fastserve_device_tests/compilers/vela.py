@@ -20,15 +20,8 @@ from pathlib import Path
 from fastserve_device_tests.compilers.compiled import ESTIMATES, Compiled, graphs_in
 from fastserve_device_tests.compilers.tflite_shapes import with_fixed_shapes
 from fastserve_device_tests.needs import Needs
-from fastserve_runtime.bundle.manifest import (
-    Dim,
-    ExpectedPlacement,
-    Graph,
-    OperatorCount,
-    Requirement,
-    Signature,
-    Variant,
-)
+from fastserve_runtime.bundle.manifest import ExpectedPlacement, Graph, OperatorCount, Requirement, Variant
+from fastserve_runtime.bundle.tensor_specs import Dim, Signature
 from fastserve_runtime.errors import BundleError, EnvironmentFailure
 
 INSTALL = "pip install --no-deps ethos-u-vela==5.2.0 flatbuffers"

@@ -24,7 +24,8 @@ from fastserve_device_tests.executors.executorch_program import (
     TensorValue,
     read_program,
 )
-from fastserve_runtime.bundle.manifest import Graph, Signature, TensorSpec
+from fastserve_runtime.bundle.manifest import Graph
+from fastserve_runtime.bundle.tensor_specs import Signature, TensorSpec
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, UsageError
 from fastserve_runtime.sessions.named_session import NamedSession
 from fastserve_runtime.sessions.session import ModelSource, Placement

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from fastserve_device_tests.compilers.litert_compiling import Compiled, Compiler
 from fastserve_device_tests.executors.not_opened import only_graph
 from fastserve_device_tests.processes.native_words import native_words
-from fastserve_runtime.bundle.manifest import Graph, Signature, Variant
+from fastserve_runtime.bundle.manifest import Graph, Variant
+from fastserve_runtime.bundle.tensor_specs import Signature
 from fastserve_runtime.engines import litert as cpu
 from fastserve_runtime.errors import EnvironmentFailure, one_line
 from fastserve_runtime.sessions.engine_logs import native_output_logged

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, cast
 from fastserve_device_tests.executors.headless_browser import HeadlessBrowser
 from fastserve_device_tests.executors.page_server import PageServer
 from fastserve_device_tests.needs import set_up_folder
-from fastserve_runtime.bundle.manifest import Graph, Signature, Variant
+from fastserve_runtime.bundle.manifest import Graph, Variant
+from fastserve_runtime.bundle.tensor_specs import Signature
 from fastserve_runtime.engines import onnxruntime as native
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, UsageError, one_line
 from fastserve_runtime.sessions.named_session import NamedSession

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from fastserve_device_tests.compilers.onnx_opset import lower_opset
 from fastserve_device_tests.processes.native_words import native_words
-from fastserve_runtime.bundle.manifest import Graph, Signature, Variant
+from fastserve_runtime.bundle.manifest import Graph, Variant
+from fastserve_runtime.bundle.tensor_specs import Signature
 from fastserve_runtime.distributions import installed_version
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, UsageError, one_line
 from fastserve_runtime.sessions.engine_logs import native_output_logged

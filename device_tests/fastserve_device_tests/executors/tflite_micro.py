@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from fastserve_device_tests.executors.not_opened import only_graph
 from fastserve_device_tests.processes.native_words import native_words
-from fastserve_runtime.bundle.manifest import Graph, Signature, SymbolicDim, Variant
+from fastserve_runtime.bundle.manifest import Graph, Variant
+from fastserve_runtime.bundle.tensor_specs import Signature, SymbolicDim
 from fastserve_runtime.distributions import installed_version
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, one_line
 from fastserve_runtime.sessions.engine_logs import native_output_logged

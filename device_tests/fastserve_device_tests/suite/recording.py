@@ -19,8 +19,9 @@ from fastserve_device_tests.intermediates import INTERMEDIATES, Instrumented, In
 from fastserve_device_tests.processes.target_child import ask_target
 from fastserve_device_tests.targets import Target, load_target
 from fastserve_runtime.bundle.axes import HEADS
-from fastserve_runtime.bundle.manifest import Graph, Signature, TensorSpec, Variant
+from fastserve_runtime.bundle.manifest import Graph, Variant
 from fastserve_runtime.bundle.reader import open_bundle
+from fastserve_runtime.bundle.tensor_specs import Signature, TensorSpec
 from fastserve_runtime.conformance.recorded_samples import INPUT, OUTPUT, TENSOR, sample_file
 from fastserve_runtime.errors import EnvironmentFailure, FastServeError
 from fastserve_runtime.generation.shared_cache import INPUT_IDS, SharedCacheDecoder, has_shared_cache, whole_call

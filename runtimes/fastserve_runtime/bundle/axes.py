@@ -9,10 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from fastserve_runtime.bundle.manifest import Dim, Signature, TensorSpec
+from fastserve_runtime.bundle.tensor_specs import Dim, Signature, TensorSpec
 
 BATCH = "batch"
 """Samples of one call. A tensor without it is of one sample."""
@@ -72,8 +70,6 @@ def batch_place(tensor: TensorSpec) -> int | None:
 
 def named(signature: Signature) -> Signature:
     """Return a signature whose tensors have names for their axes, where they have none and are known ones."""
-    from fastserve_runtime.bundle.manifest import Signature
-
     is_decoder = any(_OF_DECODERS.fullmatch(tensor.name) for tensor in signature.inputs)
     return Signature(
         tuple(_named(tensor, is_decoder=is_decoder) for tensor in signature.inputs),

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastserve_runtime.bundle.axes import HEADS
-from fastserve_runtime.bundle.manifest import Dim, Graph, Manifest, TensorSpec, Variant
+from fastserve_runtime.bundle.manifest import Graph, Manifest, Variant
+from fastserve_runtime.bundle.tensor_specs import Dim, TensorSpec
 from fastserve_runtime.quantities import format_size
 
 TASK = "text-generation"

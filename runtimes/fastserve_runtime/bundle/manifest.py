@@ -8,63 +8,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from fastserve_runtime.bundle.axes import is_valid, named
 from fastserve_runtime.bundle.older_names import current_preprocessing
+from fastserve_runtime.bundle.signatures import parse_signature, parse_tensor
+from fastserve_runtime.bundle.tensor_specs import Signature, TensorSpec
 from fastserve_runtime.errors import BundleError, UsageError
 from fastserve_runtime.parsing import Fields
 
 SCHEMA_MAJOR = 1
 SCHEMA_MINOR = 1
 SCHEMA_VERSION = f"{SCHEMA_MAJOR}.{SCHEMA_MINOR}"
-
-
-UNBOUNDED = 2**31 - 1
-"""The upper bound of a symbolic dimension of which nothing is known."""
-
-
-@dataclass(frozen=True)
-class SymbolicDim:
-    """A dimension that is chosen when the model runs, between two bounds (both included), as a multiple of its step."""
-
-    symbol: str
-    min: int
-    max: int
-    step: int = 1
-
-    def takes(self, size: int) -> bool:
-        """Whether the dimension may be of that size."""
-        return self.min <= size <= self.max and size % self.step == 0
-
-
-Dim = int | SymbolicDim
-
-
-@dataclass(frozen=True)
-class TensorSpec:
-    """Name, numpy dtype name and dimensions of an input, an output or a state tensor.
-
-    Attributes:
-        axes: what each dimension is called, such as `batch` or `tokens`; empty where nobody tells. See `bundle.axes`.
-        has_known_dims: whether `dims` say anything; not of a tensor inside a model that is given out to be looked at.
-    """
-
-    name: str
-    dtype: str
-    dims: tuple[Dim, ...]
-    axes: tuple[str, ...] = ()
-    has_known_dims: bool = True
-
-
-@dataclass(frozen=True)
-class Signature:
-    """The named inputs and outputs of one graph, in the order of the model file."""
-
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
 
 
 @dataclass(frozen=True)
@@ -212,18 +168,6 @@ class Manifest:
         return tuple(self.files[path] for path in (*variant.files, *self.preprocessing.files))
 
 
-def describe_dims(dims: tuple[Dim, ...]) -> str:
-    """Write dimensions as `[1, 64]` or `[1, length 1..64]`."""
-    return f"[{', '.join(map(_described_dim, dims))}]"
-
-
-def _described_dim(dim: Dim) -> str:
-    if isinstance(dim, int):
-        return str(dim)
-    steps = "" if dim.step == 1 else f" in steps of {dim.step}"
-    return f"{dim.symbol} {dim.min}..{dim.max}{steps}"
-
-
 def parse_manifest(document: Any) -> Manifest:
     """Read a manifest document.
 
@@ -314,7 +258,7 @@ def parse_variant(fields: Fields) -> Variant:
         files=fields.texts("files"),
         golden=fields.optional_text("golden"),
         graphs={name: _graph(graph) for name, graph in fields.objects("graphs").items()},
-        state=tuple(StateSpec(_tensor(s), s.text("reset")) for s in fields.list_of_objects("state")),
+        state=tuple(StateSpec(parse_tensor(s), s.text("reset")) for s in fields.list_of_objects("state")),
         operators=tuple(
             OperatorCount(o.text("domain"), o.text("name"), o.count("version"), o.count("count"))
             for o in fields.list_of_objects("operators")
@@ -338,100 +282,3 @@ def parse_variant(fields: Fields) -> Variant:
 def _graph(fields: Fields) -> Graph:
     signature = parse_signature(fields)
     return Graph(fields.text("file"), fields.text("entry"), signature)
-
-
-def signature_document(signature: Signature) -> dict[str, Any]:
-    """Return a signature as JSON; `parse_signature` reads it back."""
-    return {
-        "inputs": [tensor_document(t) for t in signature.inputs],
-        "outputs": [tensor_document(t) for t in signature.outputs],
-    }
-
-
-def tensor_document(tensor: TensorSpec) -> dict[str, Any]:
-    """Return a tensor's JSON fields."""
-    document = {"name": tensor.name, "dtype": tensor.dtype, "dims": [_dim_document(d) for d in tensor.dims]}
-    return {**document, "axes": list(tensor.axes)} if len(tensor.axes) == len(tensor.dims) else document
-
-
-def _dim_document(dim: Dim) -> Any:
-    if not isinstance(dim, SymbolicDim):
-        return dim
-    return {name: value for name, value in asdict(dim).items() if name != "step" or value != 1}
-
-
-def parse_signature(fields: Fields) -> Signature:
-    """Read the inputs and outputs of a graph; known tensors get names for their axes, where they are not told."""
-    return named(
-        Signature(
-            tuple(_tensor(t) for t in fields.list_of_objects("inputs")),
-            tuple(_tensor(t) for t in fields.list_of_objects("outputs")),
-        )
-    )
-
-
-_MISSTATED_REMEDY = "Export the bundle again, or get it from where it was made."
-
-
-def check_stated(stated: Signature, found: Signature) -> None:
-    """Compare what a manifest says of a graph with what the model file itself says, as far as both do.
-
-    Raises:
-        BundleError: the file has no such input or output, or has it with another type or other dimensions.
-    """
-    for kind, ours, own in (("input", stated.inputs, found.inputs), ("output", stated.outputs, found.outputs)):
-        tensors = {tensor.name: tensor for tensor in own}
-        for tensor in ours:
-            other = tensors.get(tensor.name)
-            if other is None:
-                raise _misstated(kind, tensor, f"the model has {', '.join(tensors) or 'none':.200}")
-            if not tensor.has_known_dims:
-                continue
-            is_same = tensor.dtype == other.dtype and len(tensor.dims) == len(other.dims)
-            if not is_same or not all(map(_may_be_one, tensor.dims, other.dims)):
-                raise _misstated(kind, tensor, f"the model has {other.dtype} {describe_dims(other.dims):.200}")
-    names = {tensor.name for tensor in stated.inputs}
-    for tensor in found.inputs:
-        if tensor.name not in names:
-            raise BundleError(
-                f"manifest.json leaves out the input '{tensor.name:.80}', which the model has.", _MISSTATED_REMEDY
-            )
-
-
-def bounds(dim: Dim) -> tuple[int, int]:
-    """Return the least and the most that a dimension may be."""
-    return (dim, dim) if isinstance(dim, int) else (dim.min, dim.max)
-
-
-def _may_be_one(stated: Dim, found: Dim) -> bool:
-    (minimum, maximum), (other_min, other_max) = bounds(stated), bounds(found)
-    return max(minimum, other_min) <= min(maximum, other_max)
-
-
-def _misstated(kind: str, tensor: TensorSpec, instead: str) -> BundleError:
-    stated = f"{tensor.dtype} {describe_dims(tensor.dims):.200}"
-    return BundleError(
-        f"manifest.json gives the model the {kind} '{tensor.name:.80}', {stated}; {instead}.", _MISSTATED_REMEDY
-    )
-
-
-def _tensor(fields: Fields) -> TensorSpec:
-    name, dims = fields.text("name"), tuple(_dim(d, fields) for d in fields.list("dims"))
-    axes = fields.texts("axes") if fields.has("axes") else ()
-    if axes and (len(axes) != len(dims) or not is_valid(axes)):
-        raise BundleError(
-            f"manifest.json gives '{name:.80}', {describe_dims(dims):.200}, the axes {', '.join(axes):.200}; each "
-            "dimension has one of its own.",
-            _MISSTATED_REMEDY,
-        )
-    return TensorSpec(name, fields.text("dtype"), dims, axes)
-
-
-def _dim(value: Any, fields: Fields) -> Dim:
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return value
-    if isinstance(value, dict):
-        dim = Fields(value, f"{fields.where}.dims")
-        step = dim.count("step") if dim.has("step") else 1
-        return SymbolicDim(dim.text("symbol"), dim.count("min"), dim.count("max"), step)
-    raise BundleError(f"{fields.where} has the dimension {value!r}, which is neither a size nor a symbol with bounds.")

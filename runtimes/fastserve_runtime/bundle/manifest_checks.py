@@ -12,9 +12,10 @@ from typing import Any
 
 from fastserve_runtime.bundle.axes import TOKENS, dim_of
 from fastserve_runtime.bundle.generation_description import cache_bytes, cache_tensors
-from fastserve_runtime.bundle.manifest import UNBOUNDED, Dim, Manifest, TensorSpec, Variant, bounds, describe_dims
+from fastserve_runtime.bundle.manifest import Manifest, Variant
 from fastserve_runtime.bundle.raw_inputs import OF_TEXTS, PROMPTS
 from fastserve_runtime.bundle.task_checks import REMEDY
+from fastserve_runtime.bundle.tensor_specs import UNBOUNDED, Dim, TensorSpec, bounds, describe_dims
 from fastserve_runtime.errors import BundleError, UsageError
 from fastserve_runtime.parsing import Fields
 from fastserve_runtime.plugins import PIPELINES

@@ -6,15 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from fastserve_runtime.bundle.manifest import (
-    ExpectedPlacement,
-    Graph,
-    OperatorCount,
-    Requirement,
-    StateSpec,
-    signature_document,
-    tensor_document,
-)
+from fastserve_runtime.bundle.manifest import ExpectedPlacement, Graph, OperatorCount, Requirement, StateSpec
+from fastserve_runtime.bundle.signatures import signature_document, tensor_document
 
 
 def artifact_document(

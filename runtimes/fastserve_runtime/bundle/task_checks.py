@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from fastserve_runtime.bundle.axes import BATCH, TOKENS
-from fastserve_runtime.bundle.manifest import Manifest, TensorSpec, bounds, describe_dims
+from fastserve_runtime.bundle.manifest import Manifest
 from fastserve_runtime.bundle.raw_inputs import OF_TEXTS, POOLING_MASK, PROMPTS, TOKEN_TYPES
+from fastserve_runtime.bundle.tensor_specs import TensorSpec, bounds, describe_dims
 from fastserve_runtime.errors import BundleError
 
 _MASK = "attention_mask"

@@ -8,8 +8,9 @@ from contextlib import suppress
 from typing import Any
 
 from fastserve_runtime.bundle.generation_description import generation_document, generation_lines
-from fastserve_runtime.bundle.manifest import Manifest, Signature, TensorSpec, Variant, describe_dims
+from fastserve_runtime.bundle.manifest import Manifest, Variant
 from fastserve_runtime.bundle.reader import Bundle
+from fastserve_runtime.bundle.tensor_specs import Signature, TensorSpec, describe_dims
 from fastserve_runtime.conformance.quality import reference_name
 from fastserve_runtime.errors import one_line
 from fastserve_runtime.preprocessors.text_prompts import SETTINGS, Prompts

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastserve_runtime.bundle.manifest import UNBOUNDED, Dim, Graph, Signature, SymbolicDim, TensorSpec
+from fastserve_runtime.bundle.manifest import Graph
+from fastserve_runtime.bundle.tensor_specs import UNBOUNDED, Dim, Signature, SymbolicDim, TensorSpec
 from fastserve_runtime.engines._tflite_buffers import BorrowedTensors
 from fastserve_runtime.errors import BundleError
 from fastserve_runtime.sessions.engine_logs import native_output_logged

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastserve_runtime.bundle.manifest import Dim, Graph, Signature, SymbolicDim, TensorSpec, Variant
+from fastserve_runtime.bundle.manifest import Graph, Variant
+from fastserve_runtime.bundle.tensor_specs import Dim, Signature, SymbolicDim, TensorSpec
 from fastserve_runtime.distributions import module_folder
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, UsageError, one_line
 from fastserve_runtime.installation import NATIVE_EXECUTORCH

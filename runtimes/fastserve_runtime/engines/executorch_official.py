@@ -11,7 +11,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastserve_runtime.bundle.manifest import Graph, Signature, TensorSpec, Variant
+from fastserve_runtime.bundle.manifest import Graph, Variant
+from fastserve_runtime.bundle.tensor_specs import Signature, TensorSpec
 from fastserve_runtime.distributions import installed_version
 from fastserve_runtime.errors import BundleError, EnvironmentFailure
 from fastserve_runtime.sessions.engine_logs import native_output_logged

@@ -7,16 +7,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastserve_runtime.bundle.manifest import (
-    UNBOUNDED,
-    Dim,
-    Graph,
-    Signature,
-    SymbolicDim,
-    TensorSpec,
-    Variant,
-    check_stated,
-)
+from fastserve_runtime.bundle.manifest import Graph, Variant
+from fastserve_runtime.bundle.signatures import check_stated
+from fastserve_runtime.bundle.tensor_specs import UNBOUNDED, Dim, Signature, SymbolicDim, TensorSpec
 from fastserve_runtime.distributions import installed_version
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, one_line
 from fastserve_runtime.sessions.named_session import NamedSession, RebindableCall

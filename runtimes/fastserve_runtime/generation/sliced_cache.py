@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastserve_runtime.bundle.manifest import Signature, TensorSpec
+from fastserve_runtime.bundle.tensor_specs import Signature, TensorSpec
 from fastserve_runtime.errors import BundleError, UsageError
 from fastserve_runtime.generation.decoder_checks import check_cached, check_fed, check_rewind, vocabulary_of
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastserve_runtime.bundle.axes import TOKENS, dim_of
-from fastserve_runtime.bundle.manifest import Signature, SymbolicDim, TensorSpec
+from fastserve_runtime.bundle.tensor_specs import Signature, SymbolicDim, TensorSpec
 from fastserve_runtime.errors import BundleError, InputError, UsageError
 from fastserve_runtime.generation.decoder_checks import check_fed, check_rewind, vocabulary_of
 

@@ -20,7 +20,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastserve_runtime.bundle.manifest import Graph, parse_signature
+from fastserve_runtime.bundle.manifest import Graph
+from fastserve_runtime.bundle.signatures import parse_signature
 from fastserve_runtime.engines import installed_engine
 from fastserve_runtime.errors import is_disk_full
 from fastserve_runtime.measurement.latency import MAX_SECONDS, MIN_SECONDS, measure_latency

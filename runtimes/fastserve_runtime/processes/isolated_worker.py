@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastserve_runtime.bundle.manifest import signature_document
+from fastserve_runtime.bundle.signatures import signature_document
 from fastserve_runtime.engines import ENGINES
 from fastserve_runtime.errors import EnvironmentFailure
 from fastserve_runtime.processes.answering import answer_requests

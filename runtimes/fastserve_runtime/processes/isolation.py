@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastserve_runtime.bundle.manifest import parse_signature
+from fastserve_runtime.bundle.signatures import parse_signature
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, FastServeError
 from fastserve_runtime.parsing import Fields
 from fastserve_runtime.processes.child import Child, ChildEnded, Program

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastserve_runtime.bundle.axes import TOKENS, dim_of, place_of
-from fastserve_runtime.bundle.manifest import Dim, Signature
+from fastserve_runtime.bundle.tensor_specs import Dim, Signature
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

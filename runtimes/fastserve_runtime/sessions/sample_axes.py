@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastserve_runtime.bundle.axes import batch_place
-from fastserve_runtime.bundle.manifest import Signature
+from fastserve_runtime.bundle.tensor_specs import Signature
 
 if TYPE_CHECKING:
     from fastserve_runtime.sessions.session import Tensor, Tensors

@@ -8,7 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
-from fastserve_runtime.bundle.manifest import Graph, Signature, Variant
+from fastserve_runtime.bundle.manifest import Graph, Variant
+from fastserve_runtime.bundle.tensor_specs import Signature
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastserve_runtime.bundle.manifest import Dim, Signature, TensorSpec, describe_dims
+from fastserve_runtime.bundle.tensor_specs import Dim, Signature, TensorSpec, describe_dims
 from fastserve_runtime.errors import InputError, UsageError
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from fastserve_runtime.bundle.axes import VOCABULARY, dim_of
 from fastserve_runtime.errors import BundleError, InputError
 
 if TYPE_CHECKING:
-    from fastserve_runtime.bundle.manifest import Manifest, Signature, Variant
+    from fastserve_runtime.bundle.manifest import Manifest, Variant
+    from fastserve_runtime.bundle.tensor_specs import Signature
     from fastserve_runtime.sessions.session import Tensor, Tensors
 
 INPUT_IDS = "input_ids"

@@ -21,9 +21,10 @@ from fastserve_converters.checkpoints.reading import read_checkpoint
 from fastserve_converters.layer_map import IntermediateOutput
 from fastserve_converters.pass_words import asked_pass
 from fastserve_runtime.bundle.axes import TOKENS, dim_of
-from fastserve_runtime.bundle.manifest import Dim, Variant, bounds
+from fastserve_runtime.bundle.manifest import Variant
 from fastserve_runtime.bundle.raw_inputs import TEXT_PAIR
 from fastserve_runtime.bundle.reader import Bundle
+from fastserve_runtime.bundle.tensor_specs import Dim, bounds
 from fastserve_runtime.closing import ClosedAtEnd
 from fastserve_runtime.errors import UsageError
 

@@ -16,7 +16,7 @@ from fastserve_converters.inputs.tensors import (
     read_tensor_samples,
     split_tensors,
 )
-from fastserve_runtime.bundle.manifest import Signature, SymbolicDim, TensorSpec
+from fastserve_runtime.bundle.tensor_specs import Signature, SymbolicDim, TensorSpec
 from fastserve_runtime.errors import UsageError
 
 SIGNATURE = Signature(

@@ -8,7 +8,7 @@ import torch
 
 from fastserve_converters.models.model import TracedPart
 from fastserve_converters.models.stages import run
-from fastserve_runtime.bundle.manifest import Signature, SymbolicDim, TensorSpec
+from fastserve_runtime.bundle.tensor_specs import Signature, SymbolicDim, TensorSpec
 
 WIDTH = SymbolicDim("width", 2, 32)
 TOKENS = SymbolicDim("tokens", 2, 8)

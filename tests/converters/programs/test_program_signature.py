@@ -12,7 +12,7 @@ from torch import nn
 from fastserve_converters.programs.archive import read_archive
 from fastserve_converters.programs.program_signature import signature_of_program
 from fastserve_converters.programs.saving import save_program
-from fastserve_runtime.bundle.manifest import Signature, SymbolicDim, TensorSpec
+from fastserve_runtime.bundle.tensor_specs import Signature, SymbolicDim, TensorSpec
 from fastserve_runtime.errors import UsageError
 from torch_modules import TOWERS_EXAMPLE, Convolutional, Deciding, Recurrent, TwoTowers
 

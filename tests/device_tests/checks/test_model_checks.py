@@ -20,7 +20,8 @@ from fastserve_device_tests.checks.model_checks import (
 )
 from fastserve_device_tests.checks.subject import Subject
 from fastserve_runtime.bundle.golden import read_golden
-from fastserve_runtime.bundle.manifest import ExpectedPlacement, OperatorCount, Signature, SymbolicDim, parse_manifest
+from fastserve_runtime.bundle.manifest import ExpectedPlacement, OperatorCount, parse_manifest
+from fastserve_runtime.bundle.tensor_specs import Signature, SymbolicDim
 from fastserve_runtime.conformance.verdict import EXECUTOR, QUALITY, Outcome, Verdict
 from fastserve_runtime.sessions.batching import run_samples
 from fastserve_runtime.sessions.session import Placement

@@ -18,7 +18,8 @@ from fastserve_device_tests.executors.executorch_program import (
     Method,
     TensorValue,
 )
-from fastserve_runtime.bundle.manifest import Graph, Signature, TensorSpec
+from fastserve_runtime.bundle.manifest import Graph
+from fastserve_runtime.bundle.tensor_specs import Signature, TensorSpec
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, UsageError
 
 SCALE, ZERO, MIN, MAX, INT8 = 0.0371, -3, -128, 127, 1

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from fastserve_runtime.bundle.axes import BATCH, TOKENS, batch_place, dim_of, is_valid, named, numbered_axes, place_of
-from fastserve_runtime.bundle.manifest import Signature, SymbolicDim, TensorSpec, parse_manifest
+from fastserve_runtime.bundle.manifest import parse_manifest
+from fastserve_runtime.bundle.tensor_specs import Signature, SymbolicDim, TensorSpec
 from fastserve_runtime.errors import BundleError
 from manifests import valid_manifest
 

@@ -15,10 +15,9 @@ from fastserve_runtime.bundle.manifest import (
     Requirement,
     Source,
     StateSpec,
-    SymbolicDim,
-    TensorSpec,
     parse_manifest,
 )
+from fastserve_runtime.bundle.tensor_specs import SymbolicDim, TensorSpec
 from fastserve_runtime.errors import BundleError, UsageError
 from manifests import GOLDEN, MODEL, TOKENIZER, valid_manifest, variant
 

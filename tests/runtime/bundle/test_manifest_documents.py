@@ -9,14 +9,12 @@ from fastserve_runtime.bundle.manifest import (
     Graph,
     OperatorCount,
     Requirement,
-    Signature,
     StateSpec,
-    SymbolicDim,
-    TensorSpec,
     parse_variant,
-    tensor_document,
 )
 from fastserve_runtime.bundle.manifest_documents import artifact_document, graph_document
+from fastserve_runtime.bundle.signatures import tensor_document
+from fastserve_runtime.bundle.tensor_specs import Signature, SymbolicDim, TensorSpec
 from fastserve_runtime.parsing import Fields
 from manifests import variant
 

@@ -8,7 +8,8 @@ from importlib.metadata import PackageNotFoundError, version
 import numpy as np
 import pytest
 
-from fastserve_runtime.bundle.manifest import Graph, Signature, TensorSpec
+from fastserve_runtime.bundle.manifest import Graph
+from fastserve_runtime.bundle.tensor_specs import Signature, TensorSpec
 from fastserve_runtime.engines import ENGINES
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, InputError, UsageError
 from fastserve_runtime.loading import open_model

@@ -3,7 +3,8 @@ import sys
 import numpy as np
 import pytest
 
-from fastserve_runtime.bundle.manifest import Graph, Signature, TensorSpec
+from fastserve_runtime.bundle.manifest import Graph
+from fastserve_runtime.bundle.tensor_specs import Signature, TensorSpec
 from fastserve_runtime.engines import executorch_official
 from fastserve_runtime.engines.executorch_official import open_session
 from fastserve_runtime.errors import BundleError, UsageError

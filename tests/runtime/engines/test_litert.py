@@ -10,7 +10,7 @@ from ai_edge_litert.interpreter import OpResolverType
 from fastserve_converters.formats.tflite.writing import ModelWriter
 from fastserve_converters.precisions import WeightScheme
 from fastserve_converters.quantized_weight import QuantizedWeight
-from fastserve_runtime.bundle.manifest import Signature, SymbolicDim, TensorSpec
+from fastserve_runtime.bundle.tensor_specs import Signature, SymbolicDim, TensorSpec
 from fastserve_runtime.engines import litert
 from fastserve_runtime.engines._tflite import TFLiteSession
 from fastserve_runtime.engines.litert import FORMAT, open_session, placed_operators

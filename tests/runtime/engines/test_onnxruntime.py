@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from onnx import TensorProto, external_data_helper, helper, numpy_helper, save_model
 
-from fastserve_runtime.bundle.manifest import SymbolicDim, TensorSpec, check_stated, parse_signature
 from fastserve_runtime.bundle.reader import open_bundle
+from fastserve_runtime.bundle.signatures import check_stated, parse_signature
+from fastserve_runtime.bundle.tensor_specs import SymbolicDim, TensorSpec
 from fastserve_runtime.errors import BundleError, EnvironmentFailure, InputError
 from fastserve_runtime.loading import open_model
 from fastserve_runtime.parsing import Fields

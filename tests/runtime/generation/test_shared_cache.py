@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fastserve_runtime.bundle.manifest import Dim, Graph, Signature, SymbolicDim, TensorSpec
+from fastserve_runtime.bundle.manifest import Graph
+from fastserve_runtime.bundle.tensor_specs import Dim, Signature, SymbolicDim, TensorSpec
 from fastserve_runtime.engines import installed_engine
 from fastserve_runtime.errors import BundleError, InputError, UsageError
 from fastserve_runtime.generation import shared_cache

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastserve_runtime.bundle.manifest import Signature, SymbolicDim, TensorSpec
+from fastserve_runtime.bundle.tensor_specs import Signature, SymbolicDim, TensorSpec
 from fastserve_runtime.conformance.comparison import Comparison
 from fastserve_runtime.conformance.metrics import sqnr_db
 from fastserve_runtime.errors import InputError

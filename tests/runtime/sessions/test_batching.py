@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastserve_runtime.bundle.manifest import Signature, SymbolicDim, TensorSpec
+from fastserve_runtime.bundle.tensor_specs import Signature, SymbolicDim, TensorSpec
 from fastserve_runtime.errors import InputError
 from fastserve_runtime.sessions.batching import LARGEST_BATCH, batch_size, run_samples
 from fastserve_runtime.sessions.tensors import checked_inputs

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastserve_runtime.bundle.manifest import Signature, SymbolicDim, TensorSpec
+from fastserve_runtime.bundle.tensor_specs import Signature, SymbolicDim, TensorSpec
 from fastserve_runtime.sessions.batching import batch_size, run_samples
 from fastserve_runtime.sessions.sample_axes import as_call, as_samples, is_batched
 from fastserve_runtime.sessions.tensors import checked_inputs

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays, from_dtype
 
-from fastserve_runtime.bundle.manifest import Signature, SymbolicDim, TensorSpec, describe_dims
+from fastserve_runtime.bundle.tensor_specs import Signature, SymbolicDim, TensorSpec, describe_dims
 from fastserve_runtime.errors import InputError, UsageError
 from fastserve_runtime.sessions.tensors import checked_input, checked_inputs, select_graph
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fastserve_runtime
-from fastserve_runtime.bundle.manifest import Signature, TensorSpec
+from fastserve_runtime.bundle.tensor_specs import Signature, TensorSpec
 from fastserve_runtime.errors import BundleError, InputError
 from fastserve_runtime.generation.shared_cache import SharedCacheDecoder
 from fastserve_runtime.loading import open_model

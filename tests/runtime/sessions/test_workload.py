@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fastserve_runtime.bundle.manifest import Graph, Signature, SymbolicDim, TensorSpec
+from fastserve_runtime.bundle.manifest import Graph
+from fastserve_runtime.bundle.tensor_specs import Signature, SymbolicDim, TensorSpec
 from fastserve_runtime.engines import installed_engine
 from fastserve_runtime.generation.decoding_workload import GenerationWorkload
 from fastserve_runtime.loading import open_model

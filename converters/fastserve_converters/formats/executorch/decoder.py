@@ -14,15 +14,8 @@ from fastserve_converters.artifact import Artifact, count_operators
 from fastserve_converters.formats import ExportJob
 from fastserve_converters.precisions import INT8, Precision, WeightScheme, decoder_precisions
 from fastserve_runtime.bundle.axes import BATCH, CACHE_AXES, TOKENS, VOCABULARY
-from fastserve_runtime.bundle.manifest import (
-    ExpectedPlacement,
-    Graph,
-    Requirement,
-    Signature,
-    StateSpec,
-    SymbolicDim,
-    TensorSpec,
-)
+from fastserve_runtime.bundle.manifest import ExpectedPlacement, Graph, Requirement, StateSpec
+from fastserve_runtime.bundle.tensor_specs import Signature, SymbolicDim, TensorSpec
 from fastserve_runtime.errors import UsageError
 from fastserve_runtime.generation.stateful import INPUT_IDS, LOGITS, MAX_CONTEXT, POSITION
 

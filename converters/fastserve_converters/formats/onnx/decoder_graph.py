@@ -27,7 +27,7 @@ from fastserve_converters.models.decoder.form import (
 )
 from fastserve_converters.models.decoder.reading import gelu_of_tanh
 from fastserve_runtime.bundle.axes import BATCH, CACHE_AXES, POSITIONS, TOKENS, VOCABULARY
-from fastserve_runtime.bundle.manifest import Signature, SymbolicDim, TensorSpec
+from fastserve_runtime.bundle.tensor_specs import Signature, SymbolicDim, TensorSpec
 from fastserve_runtime.generation.shared_cache import ATTENTION_MASK, INPUT_IDS, LOGITS, PAST, PRESENT
 
 if TYPE_CHECKING:

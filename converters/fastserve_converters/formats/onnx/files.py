@@ -19,7 +19,8 @@ from fastserve_converters.layer_map import (
     read_modules,
     write_layer_map,
 )
-from fastserve_runtime.bundle.manifest import ExpectedPlacement, Graph, Requirement, Signature
+from fastserve_runtime.bundle.manifest import ExpectedPlacement, Graph, Requirement
+from fastserve_runtime.bundle.tensor_specs import Signature
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -19,7 +19,7 @@ from fastserve_converters.formats.tflite.writing import OPEN, ModelWriter, Value
 from fastserve_converters.models.decoder.form import Block, DecoderForm
 from fastserve_runtime.bundle import axes
 from fastserve_runtime.bundle.axes import BATCH, CACHE_AXES, CHANNELS, HEADS, TOKENS, VOCABULARY
-from fastserve_runtime.bundle.manifest import Signature, SymbolicDim, TensorSpec
+from fastserve_runtime.bundle.tensor_specs import Signature, SymbolicDim, TensorSpec
 from fastserve_runtime.generation.sliced_cache import (
     CACHED_POSITIONS,
     INPUT_IDS,

@@ -12,7 +12,7 @@ from fastserve_converters.formats.tflite.file import read_model, write_model
 from fastserve_converters.formats.tflite.intermediates import name_apart
 from fastserve_converters.formats.tflite.layers import name_layer_outputs
 from fastserve_converters.models.dynamic_shapes import dynamic_shapes
-from fastserve_runtime.bundle.manifest import Signature, TensorSpec
+from fastserve_runtime.bundle.tensor_specs import Signature, TensorSpec
 from fastserve_runtime.errors import EnvironmentFailure
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from fastserve_converters.models.decoder.reading import read_decoder
 from fastserve_converters.precisions import WeightScheme
 from fastserve_converters.quantization.fake_quant import fake_quantized
 from fastserve_converters.quantization.layers import quantized_weights
-from fastserve_runtime.bundle.manifest import Signature, SymbolicDim, TensorSpec
+from fastserve_runtime.bundle.tensor_specs import Signature, SymbolicDim, TensorSpec
 from fastserve_runtime.engines import executorch as engine
 from fastserve_runtime.errors import BundleError, InputError, UsageError
 from fastserve_runtime.generation.stateful import StatefulDecoder, keeps_cache_inside

@@ -18,7 +18,8 @@ from fastserve_converters.models.decoder import reading
 from fastserve_converters.models.decoder.form import RmsNorm
 from fastserve_converters.quantized_weight import QuantizedWeight
 from fastserve_converters.worker.jobs import Jobs
-from fastserve_runtime.bundle.manifest import Graph, parse_signature
+from fastserve_runtime.bundle.manifest import Graph
+from fastserve_runtime.bundle.signatures import parse_signature
 from fastserve_runtime.engines import installed_engine
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
 from fastserve_runtime.generation.shared_cache import SharedCacheDecoder

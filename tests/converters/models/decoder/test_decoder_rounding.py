@@ -16,7 +16,7 @@ from fastserve_converters.quantization import gptq
 from fastserve_converters.quantization.fake_quant import fake_quantized
 from fastserve_converters.quantization.gptq import Rounder
 from fastserve_converters.quantization.weights import quantize_nearest
-from fastserve_runtime.bundle.manifest import Signature
+from fastserve_runtime.bundle.tensor_specs import Signature
 from fastserve_runtime.errors import EnvironmentFailure
 from random_decoders import CONFIGS, random_decoder
 
