@@ -98,7 +98,8 @@ class ModelSteps:
         job = {"job": "reference", **self.data.in_key()}
         places = self.data.places()
         title = REFERENCE if self.original is None else f"{REFERENCE} after passes"
-        code = self._code(INPUT_KINDS.load(self.subject.inputs))
+        # The process hands this job to the model's source as it is: what it does in others decides nothing here.
+        code = (*self._source_code, INPUT_KINDS.load(self.subject.inputs))
         work = ConverterJob(self.subject, job, code, REFERENCE_TOOLS, places=lambda _: places)
         return Step("reference", title, 15, work)
 
@@ -111,7 +112,8 @@ class ModelSteps:
             job |= self.data.in_key()
             places = self.data.places()
         tools = (*REFERENCE_TOOLS, "safetensors", *module.TOOLS)
-        work = ConverterJob(self.subject, job, self._code(module), tools, places=lambda _: places)
+        code = (f"{_WORKER}.pass_job", *self._source_code, module)
+        work = ConverterJob(self.subject, job, code, tools, places=lambda _: places)
         return Step("pass", f"Pass {asked.words}", 10, work)
 
     @cached_property
@@ -308,8 +310,12 @@ class ModelSteps:
 
     def _code(self, *parts: object) -> tuple[object, ...]:
         """Return what a job on this model runs, beside some parts."""
-        task = self.subject.task
-        return (f"{_WORKER}.__main__", kind_of_task(task), TASKS.load(task), *parts)
+        return (f"{_WORKER}.__main__", *self._source_code, *parts)
+
+    @property
+    def _source_code(self) -> tuple[object, ...]:
+        """What loads this model, runs it, and makes its parts."""
+        return (kind_of_task(self.subject.task), TASKS.load(self.subject.task))
 
 
 def _exporting(exporter: Format, form: Form) -> list[object]:

@@ -30,11 +30,19 @@ WORKER = (
     "fastserve_converters.models.sources.encoder",
     "fastserve_converters.tasks.feature_extraction",
 )
+REFERENCE = (*WORKER[1:], "fastserve_converters.inputs.tokenizer")
+REFERENCE_OF_A_DECODER = (
+    "fastserve_converters.models.sources.decoder",
+    "fastserve_converters.tasks.text_generation",
+    "fastserve_converters.inputs.prompt_tokenizer",
+)
 ONNX, TFLITE = (*WORKER, "fastserve_converters.formats.onnx"), (*WORKER, "fastserve_converters.formats.tflite")
 STEPS = {
     "measuring": MEASURING,
     "measuring a decoder": MEASURING_A_DECODER,
     "judging": JUDGING,
+    "reference": REFERENCE,
+    "reference of a decoder": REFERENCE_OF_A_DECODER,
     "program": WORKER,
     "onnx": ONNX,
     "tflite": TFLITE,
@@ -67,7 +75,9 @@ def changed_by(unedited: CodeDigests, file: str) -> set[str]:
         place.write_bytes(before)
 
 
-CONVERTING = {"program", "onnx", "tflite"}
+MAKING = {"program", "onnx", "tflite"}
+OF_ENCODERS = {*MAKING, "reference"}
+CONVERTING = {*OF_ENCODERS, "reference of a decoder"}
 MEASURED = {"measuring", "measuring a decoder"}
 
 
@@ -85,12 +95,14 @@ MEASURED = {"measuring", "measuring a decoder"}
         ("fastserve_converters/formats/onnx/portable.py", {"onnx"}),
         ("fastserve_converters/formats/tflite/conversion.py", {"tflite"}),
         ("fastserve_converters/formats/executorch/static.py", set()),
-        ("fastserve_converters/models/exportable_model.py", CONVERTING),
+        ("fastserve_converters/quantization/gptq.py", MAKING),
+        ("fastserve_converters/worker/model_jobs.py", MAKING),
+        ("fastserve_converters/models/exportable_model.py", OF_ENCODERS),
         ("fastserve_converters/data/parquet.py", CONVERTING),
         ("fastserve_converters/checkpoints/quantized/awq_layout.py", CONVERTING),
         ("fastserve_converters/texts/default_texts.jsonl", CONVERTING),
         ("fastserve_converters/tasks/text_classification.py", set()),
-        ("fastserve_converters/tasks/feature_extraction.py", CONVERTING),
+        ("fastserve_converters/tasks/feature_extraction.py", OF_ENCODERS),
         ("fastserve_runtime/pipelines/feature_extraction.py", {"measuring", "judging"}),
         ("fastserve_runtime/pipelines/text_generation/_quality.py", {"measuring a decoder"}),
         # The command line of a task is part of its pipeline, and measuring runs none of it.
