@@ -71,3 +71,31 @@ class Deciding(nn.Module):
         if x.sum() > 0:
             return x * 2
         return x
+
+
+class Counting(nn.Module):
+    """Takes as many rows as the sum of its input says."""
+
+    def forward(self, x):
+        return x[: int(x.sum().item())]
+
+
+class Finding(nn.Module):
+    """Gives the places of what is not zero, as many as there are."""
+
+    def forward(self, x):
+        return torch.nonzero(x)
+
+
+class Logarithm(nn.Module):
+    """Gives values that are not finite for what is not positive."""
+
+    def forward(self, x):
+        return {"logarithm": torch.log(x)}
+
+
+class Elementwise(nn.Module):
+    """Has no weights."""
+
+    def forward(self, x):
+        return torch.abs(x) + torch.sin(x)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fastserve_converters.formats import installation_hint
+from fastserve_converters.programs.archive import SUFFIX
 from fastserve_runtime.errors import EnvironmentFailure, UsageError
 
 HUB_PREFIX = "hf:"
@@ -40,6 +41,11 @@ class ModelSource:
     directory: Path
     name: str
     revision: str | None
+
+
+def is_program(model: str) -> bool:
+    """Whether what the user named is a program of `torch.export`, by its ending."""
+    return Path(model).suffix == SUFFIX
 
 
 def find_model(model: str, *, allow_pickle: bool = False, trust_remote_code: bool = False) -> ModelSource:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,18 @@ from command_line import fastserve_command
 from fastserve_converters.programs.saving import save_program
 from fastserve_runtime.bundle.tensor_specs import SymbolicDim
 from fastserve_runtime.errors import UsageError
-from torch_modules import TOWERS_EXAMPLE, Convolutional, Recurrent, TwoTowers, tower_samples
+from torch_modules import (
+    TOWERS_EXAMPLE,
+    Convolutional,
+    Counting,
+    Deciding,
+    Elementwise,
+    Finding,
+    Logarithm,
+    Recurrent,
+    TwoTowers,
+    tower_samples,
+)
 
 ALL = ("onnx", "tflite", "executorch")
 
@@ -91,6 +103,109 @@ def test_what_does_not_fit_is_refused_before_anything_is_loaded(tmp_path: Path) 
             fastserve.export(Convolutional(), tmp_path / "a.fsb", example=torch.zeros(1, 3, 8, 8), **options)
     with pytest.raises(UsageError, match="example was given for a model in a file"):
         fastserve.export(tmp_path / "m.pt2", tmp_path / "a.fsb", example=torch.zeros(1))
+
+
+EXAMPLE = torch.ones(1, 4)
+
+
+@pytest.mark.parametrize(
+    ("module", "options", "message"),
+    [
+        (Deciding(), {}, r"decides by the values of its inputs at torch_modules\.py:\d+ in forward: if x\.sum\(\) > 0"),
+        (Counting(), {}, r"decides by the values of its inputs at torch_modules\.py:\d+ in forward: return x\["),
+        (Finding(), {}, "The output 'output' has a size that depends on the values of the inputs"),
+        (
+            torch.nn.Linear(4, 2),
+            {"dynamic_shapes": {"input": {0: torch.export.Dim("rows", max=8)}}},
+            "The axis 'rows' was to stay open, and tracing fixed it at 1",
+        ),
+        (
+            torch.nn.Linear(4, 2),
+            {"dynamic_shapes": {"input": {0: torch.export.Dim("rows")}}, "example": torch.ones(2, 4)},
+            "The axis 'batch' of the input 'input' is open without an upper bound",
+        ),
+        (torch.nn.Linear(4, 2), {"samples": {"input": [[1, 2], [3]]}}, "The samples of 'input' are no array"),
+        (torch.nn.Linear(4, 2), {"samples": np.zeros((3, 4))}, "The samples were given as ndarray"),
+        (torch.nn.Linear(4, 2), {"samples": "nowhere.npz"}, "There is no file of samples 'nowhere.npz'"),
+        (torch.nn.Linear(4, 2), {"samples": {"input": np.full((3, 4), np.nan)}}, "values that are not finite"),
+    ],
+)
+def test_a_module_that_cannot_be_traced_or_fed_is_refused(module, options, message, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=message):
+        fastserve.export(module, tmp_path / "a.fsb", **{"example": EXAMPLE, **options})
+
+
+def test_what_fails_on_a_sample_is_refused_with_its_number(tmp_path: Path, cache_dir: Path) -> None:
+    samples, ids = np.ones((6, 4), np.float32), tower_samples(6)
+    samples[2, 1] = -1  # one by which quality would be judged
+    ids["user"][2] = 50
+    options = {"formats": ["onnx"], "precisions": ["fp32"], "cache_dir": cache_dir}
+    with pytest.raises(UsageError, match="output 'logarithm' has values that are not finite on sample 2"):
+        fastserve.export(Logarithm(), tmp_path / "a.fsb", example=EXAMPLE, samples={"x": samples}, **options)
+    with pytest.raises(UsageError, match="The model fails on sample 2: index out of range"):
+        fastserve.export(TwoTowers(), tmp_path / "b.fsb", example=TOWERS_EXAMPLE, samples=ids, **options)
+
+
+def test_a_program_of_another_release_of_pytorch(tmp_path: Path, cache_dir: Path) -> None:
+    path, options = tmp_path / "m.pt2", {"formats": ["onnx"], "precisions": ["fp32"], "cache_dir": cache_dir}
+    save_program(torch.nn.Linear(4, 2), EXAMPLE, path)
+    rewrite(path, torch_version="2.9.0")
+    result = fastserve.export(path, tmp_path / "a.fsb", **options)
+    assert f"The program was written by PyTorch 2.9.0; it was read by {torch.__version__}." in result.notes
+    rewrite(path, torch_version="9.1.0", schema_version={"major": 9, "minor": 0})
+    with pytest.raises(UsageError, match=r"PyTorch 9\.1\.0 with the schema version 9 .* this release reads 8"):
+        fastserve.export(path, tmp_path / "b.fsb", **options)
+
+
+def rewrite(path: Path, **fields: object) -> None:
+    """Change fields of a program's document."""
+    with zipfile.ZipFile(path) as archive:
+        members = {member.filename: archive.read(member) for member in archive.infolist()}
+    (name,) = (name for name in members if name.endswith("models/model.json"))
+    members[name] = json.dumps(json.loads(members[name]) | fields).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for member, content in members.items():
+            archive.writestr(member, content)
+
+
+def test_precisions_that_cannot_be_judged_or_quantize_nothing_are_said(tmp_path: Path, cache_dir: Path) -> None:
+    series = np.random.default_rng(0).normal(size=(48, 4, 3)).astype(np.float32)
+    axes = {"series": ("time", "batch", "channels"), "output_1": ("layers", "batch", "channels")}
+    with pytest.raises(UsageError, match=r"int8-static cannot be judged: .* the axes of 'series' are time, batch, ch"):
+        fastserve.export(
+            Recurrent(),
+            tmp_path / "a.fsb",
+            example=torch.zeros(4, 1, 3),
+            samples={"series": series},
+            axes=axes,
+            formats=["onnx"],
+            precisions=["fp32", "int8-static"],
+        )
+    result = fastserve.export(
+        Elementwise(),
+        tmp_path / "b.fsb",
+        example=EXAMPLE,
+        samples={"x": np.random.default_rng(0).normal(size=(48, 4)).astype(np.float32)},
+        formats=["onnx"],
+        precisions=["fp32", "int8-static"],
+        cache_dir=cache_dir,
+    )
+    failures = {c.precision: c.failure for c in result.candidates}
+    assert failures["fp32"] is None
+    assert "int8-static would quantize nothing" in failures["int8-static"]
+
+
+def test_the_layers_of_a_program_are_compared_with_it(tmp_path: Path, cache_dir: Path) -> None:
+    torch.manual_seed(0)
+    program, bundle = tmp_path / "towers.pt2", tmp_path / "towers.fsb"
+    save_program(TwoTowers(), TOWERS_EXAMPLE, program)
+    np.savez(tmp_path / "samples.npz", **tower_samples(48))
+    options = {"formats": ["onnx"], "precisions": ["fp32"], "cache_dir": cache_dir}
+    fastserve.export(program, bundle, data=[tmp_path / "samples.npz"], **options)
+    done = fastserve_command("bisect", bundle, "--reference", program, "--json", "--cache-dir", cache_dir)
+    document = json.loads(done.stdout)
+    names = {layer["module"] for layer in document["layers"]}
+    assert {"program.user.0", "program.item.2"} <= names, document
 
 
 @pytest.mark.slow

@@ -71,6 +71,24 @@ def min_tokens(job: ExportJob[TracedPart]) -> int | None:
     return MIN_TOKENS if job.precision_spec.has_dynamic_length else None
 
 
+def check_quantizes(job: ExportJob[Any], *, is_quantized: bool, taken: str) -> None:
+    """Refuse an artifact of static ranges in which nothing was quantized: it would be fp32 under another name.
+
+    Args:
+        job: what was exported.
+        is_quantized: whether the file holds anything quantized.
+        taken: what the format's tool quantizes, for people.
+
+    Raises:
+        EnvironmentFailure: it does not.
+    """
+    if not is_quantized:
+        raise EnvironmentFailure(
+            f"{job.precision} would quantize nothing: in this format it takes {taken}, and the model has none.",
+            "Export fp32 or fp16, or another format.",
+        )
+
+
 class Format(Protocol):
     """What a module in `formats` offers: it exports traced parts. Its module `decoder`, if it has one, cached parts.
 

@@ -68,10 +68,15 @@ def prepare(divided: TensorSplit, model: Tensors, out: Path) -> PreparedInputs: 
 
 @dataclass(frozen=True)
 class TensorSplit:
-    """Samples by name, shape [samples, ...] each, for judging a model and for setting its scales."""
+    """Samples by name, shape [samples, ...] each, for judging a model and for setting its scales.
+
+    Attributes:
+        rows: where each of the evaluation samples stands in the user's data.
+    """
 
     evaluation: Arrays
     calibration: Arrays
+    rows: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -100,6 +105,8 @@ def read_tensor_samples(files: Sequence[Path]) -> dict[str, NDArray[np.generic]]
                 f"'{file.name}' holds no tensors: samples of a program are given as {SUFFIX} files.",
                 "Write them with numpy.savez, an array for every input, samples along the first axis.",
             )
+        if not file.is_file():
+            raise UsageError(f"There is no file of samples '{file}'.", "Check the path.")
         try:
             with np.load(file, allow_pickle=False) as arrays:
                 parts.append({name: arrays[name] for name in arrays.files})
@@ -148,7 +155,8 @@ def split_tensors(samples: Arrays, seed: int) -> TensorSplit:
     order = np.random.default_rng(seed).permutation(count)
     evaluation = min(max(1, round(count * _EVALUATION_SHARE)), _MAX_EVALUATION)
     first, rest = order[:evaluation], order[evaluation : evaluation + _MAX_CALIBRATION]
-    return TensorSplit(*({name: value[rows] for name, value in samples.items()} for rows in (first, rest)))
+    judging, setting = ({name: value[rows] for name, value in samples.items()} for rows in (first, rest))
+    return TensorSplit(judging, setting, tuple(first.tolist()))
 
 
 def golden_tensors(evaluation: Arrays) -> GoldenTensors:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -13,8 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fastserve_converters.checkpoints.task import TASKS
-from fastserve_converters.inputs import DataFiles, GivenData, input_kind
+from fastserve_converters.inputs import DataFiles, GivenData, tensors
 from fastserve_converters.inputs.tensors import Tensors
 from fastserve_converters.models.calibration import MIN_SAMPLES, check_activations
 from fastserve_converters.models.model import Model
@@ -28,7 +27,7 @@ from fastserve_converters.programs.program_signature import signature_of_program
 from fastserve_converters.quantized_weight import QuantizedWeight
 from fastserve_runtime.bundle.tensor_specs import Signature
 from fastserve_runtime.conformance.metrics import largest_error
-from fastserve_runtime.errors import EnvironmentFailure, UsageError
+from fastserve_runtime.errors import EnvironmentFailure, UsageError, one_line
 from fastserve_runtime.sessions.sample_axes import as_call, as_samples
 
 _TOLERANCE = 1e-6
@@ -46,15 +45,17 @@ class ProgramSource:
         started = time.perf_counter()
         _ = self._program
         load_seconds = time.perf_counter() - started
-        kind = input_kind(TASKS.load(request["source"]["task"]))
         given = GivenData(DataFiles(tuple(Path(file) for file in request["data"])))
-        samples = kind.read(given, Tensors(self._signature))
+        samples = tensors.read(given, Tensors(self._signature))
         loaded = Tensors(self._signature, {} if samples else self._example_samples())
-        prepared = kind.prepare(kind.divide(samples, loaded, request["seed"]), loaded, out)
-        outputs = self._run(prepared.joined)
-        if not all(value.dtype.kind != "f" or bool(np.isfinite(value[-1]).all()) for value in outputs.values()):
-            prepared = prepared.without_last_golden()  # zeros, for which the model gives values that are not finite
-            outputs = {name: value[:-1] for name, value in outputs.items()}
+        divided = tensors.divide(samples, loaded, request["seed"])
+        prepared = tensors.prepare(divided, loaded, out)
+        outputs = self._run({name: value[:-1] for name, value in prepared.joined.items()}, divided.rows)
+        zeros = self._of_zeros({name: value[-1:] for name, value in prepared.joined.items()})
+        if zeros is None:
+            prepared = prepared.without_last_golden()
+        else:
+            outputs = {name: np.concatenate([value, zeros[name]]) for name, value in outputs.items()}
         description = write_reference(out, replace(prepared, notes=(*self._notes(), *prepared.notes)), outputs, {})
         return {**description, "load_seconds": load_seconds}
 
@@ -133,26 +134,55 @@ class ProgramSource:
         specs = Signature((), self._signature.inputs)
         return as_samples({name: value.numpy() for name, value in self._example().items()}, specs)
 
-    def _run(self, samples: Samples) -> dict[str, NDArray[np.generic]]:
-        """Run the program that was given, sample by sample.
+    def _run(self, samples: Samples, rows: Sequence[int]) -> dict[str, NDArray[np.generic]]:
+        """Run the program that was given on evaluation samples, followed by some of them again.
+
+        Args:
+            samples: one behind the other.
+            rows: where each of the first ones stands in the user's data.
 
         Raises:
-            UsageError: an output has values that are not finite, with its name and the sample's number.
+            UsageError: the program fails on a sample, or an output has values that are not finite; with its number.
         """
-        module: Any = self._program.module(check_guards=False)
-        tree, found = self._program.call_spec.in_spec, []
-        with torch.no_grad():
-            for row, sample in enumerate(single_samples(samples)):
-                call = as_call(sample, self._signature)
-                leaves = [torch.from_numpy(call[spec.name]) for spec in self._signature.inputs]
-                args, kwargs = torch.utils._pytree.tree_unflatten(leaves, tree)
-                values = torch.utils._pytree.tree_leaves(module(*args, **kwargs))
-                named = {s.name: v.numpy() for s, v in zip(self._signature.outputs, values, strict=True)}
-                outputs = as_samples(named, self._signature)
-                if row < count(samples) - 1:  # the last one is zeros, which no user gave
-                    _check_finite(outputs, row)
-                found.append(outputs)
+        found = []
+        for number, sample in enumerate(single_samples(samples)):
+            row = rows[number % len(rows)]
+            try:
+                outputs = self._outputs_of(sample)
+            except (IndexError, RuntimeError) as error:  # such as an id that an embedding has no row for
+                raise UsageError(
+                    f"The model fails on sample {row}: {one_line(error)[:200]}.",
+                    "Check that its values are ones that the model was trained on.",
+                ) from error
+            name = _not_finite(outputs)
+            if name is not None:
+                raise UsageError(
+                    f"The model's output '{name}' has values that are not finite on sample {row}.",
+                    "Check the weights and what the samples hold.",
+                )
+            found.append(outputs)
         return {name: np.concatenate([outputs[name] for outputs in found]) for name in found[0]}
+
+    def _of_zeros(self, sample: Samples) -> dict[str, NDArray[np.generic]] | None:
+        """Return the outputs for a sample that no user gave; None where the model makes nothing finite of it."""
+        try:
+            outputs = self._outputs_of(sample)
+        except (IndexError, RuntimeError):
+            return None
+        return None if _not_finite(outputs) is not None else outputs
+
+    def _outputs_of(self, sample: Samples) -> dict[str, NDArray[np.generic]]:
+        call = as_call(sample, self._signature)
+        leaves = [torch.from_numpy(call[spec.name]) for spec in self._signature.inputs]
+        args, kwargs = torch.utils._pytree.tree_unflatten(leaves, self._program.call_spec.in_spec)
+        with torch.no_grad():
+            values = torch.utils._pytree.tree_leaves(self._original(*args, **kwargs))
+        named = {s.name: v.numpy() for s, v in zip(self._signature.outputs, values, strict=True)}
+        return as_samples(named, self._signature)
+
+    @cached_property
+    def _original(self) -> Any:
+        return self._program.module(check_guards=False)
 
     def _notes(self) -> list[str]:
         notes = []
@@ -162,10 +192,9 @@ class ProgramSource:
         return notes
 
 
-def _check_finite(outputs: Mapping[str, NDArray[np.generic]], row: int) -> None:
-    for name, value in outputs.items():
-        if value.dtype.kind == "f" and not bool(np.isfinite(value).all()):
-            raise UsageError(
-                f"The model's output '{name}' has values that are not finite on sample {row}.",
-                "Check the weights and what the samples hold.",
-            )
+def _not_finite(outputs: Mapping[str, NDArray[np.generic]]) -> str | None:
+    """Return the name of an output that has values that are not finite; None where all are."""
+    return next(
+        (n for n, v in outputs.items() if v.dtype.kind == "f" and not bool(np.isfinite(v).all())),
+        None,
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -21,6 +22,8 @@ DTYPES: Mapping[int, str] = {
 TAKEN_DTYPES = ("float32", "int32", "int64", "bool", "uint8", "int8")
 """What inputs may be of: types that all three formats have."""
 OUTPUT = "output"
+_OF_VALUES = re.compile(r"Symbol\('u\d+'")
+"""A size that `torch.export` learns only when the program runs; those of open axes are called `s0`, `s1`."""
 _VIEWS = {
     "alias", "as_strided", "detach", "diagonal", "expand", "flatten", "narrow", "permute", "reshape", "select", "slice",
     "squeeze", "t", "transpose", "unflatten", "unsqueeze", "view", "view_as",
@@ -48,6 +51,8 @@ def signature_of_program(archive: ProgramArchive) -> Signature:
     inputs = [_spec(name, values[name], bounds, axes.get(name)) for name in names]
     for spec in inputs:
         _check_input(spec)
+    for name, value in outputs.items():
+        _check_output(name, values[value])
     found = tuple(_spec(name, values[value], bounds, axes.get(name)) for name, value in outputs.items())
     symbols = _symbol_names(inputs)
     return Signature(
@@ -170,6 +175,16 @@ def _check_input(spec: TensorSpec) -> None:
                 f"The axis '{axis}' of the input '{spec.name}' is worked out from others.",
                 "Leave axes open by themselves or as a multiple, such as 4 * torch.export.Dim('height').",
             )
+
+
+def _check_output(name: str, value: Mapping[str, Any]) -> None:
+    """Refuse an output whose size is known only after the model ran, as that of `torch.nonzero`."""
+    sizes = [str(size.get("as_expr", {}).get("expr_str", "")) for size in value["sizes"]]
+    if any(_OF_VALUES.search(size) for size in sizes):
+        raise UsageError(
+            f"The output '{name}' has a size that depends on the values of the inputs.",
+            "Give an output of a fixed size, such as a mask, or the best k by torch.topk.",
+        )
 
 
 def _renamed(outputs: tuple[TensorSpec, ...], inputs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:

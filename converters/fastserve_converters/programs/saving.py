@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from fastserve_runtime.errors import UsageError, one_line
 if TYPE_CHECKING:
     import torch
 
+_FIXED = re.compile(r"You marked (\S+) as dynamic but your code specialized it to be a constant \((\d+)\)")
 _PLACE = re.compile(r'File "([^"]+)", line (\d+), in (\S+)\n\s+([^\n]+)')
 
 
@@ -87,8 +89,14 @@ def _arguments(example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
 def _untraceable(error: Exception) -> UsageError:
     """Return what a failed trace means for the user: the line of their code, and what to do there."""
     text = str(error)
-    own = [p for p in _PLACE.findall(text) if "/torch/" not in p[0].replace("\\", "/")]
-    place = f" at {Path(own[-1][0]).name}:{own[-1][1]} in {own[-1][2]}: {own[-1][3].strip()}" if own else ""
+    fixed = _FIXED.search(text)
+    if fixed is not None:
+        return UsageError(
+            f"The axis '{fixed[1]}' was to stay open, and tracing fixed it at {fixed[2]}.",
+            "Give an example of another size there, such as 2; if the module itself fixes it, leave it out of "
+            "dynamic_shapes.",
+        )
+    place = _place(error)
     if "data-dependent" in text or "DataDependent" in type(error).__name__:
         return UsageError(
             f"The module decides by the values of its inputs{place}.",
@@ -96,3 +104,20 @@ def _untraceable(error: Exception) -> UsageError:
         )
     reason = one_line(error)[:300]
     return UsageError(f"torch.export cannot trace the module{place}: {reason}", "See torch.export's documentation.")
+
+
+def _place(error: Exception) -> str:
+    """Return the line of the user's code that was being traced, for a sentence; nothing where none was."""
+    told = [(file, int(line), name, code) for file, line, name, code in _PLACE.findall(str(error))]
+    passed = [(f.filename, f.lineno, f.name, f.line or "") for f in traceback.extract_tb(error.__traceback__)]
+    for frames in (told, passed):  # what PyTorch tells is nearer than where it gave up
+        own = [frame for frame in frames if _is_of_user(frame[0])]
+        if own:
+            file, line, name, code = own[-1]
+            return f" at {Path(file).name}:{line} in {name}: {code.strip()}"
+    return ""
+
+
+def _is_of_user(file: str) -> bool:
+    path = file.replace("\\", "/")
+    return "/torch/" not in path and path != __file__.replace("\\", "/") and not path.startswith("<")

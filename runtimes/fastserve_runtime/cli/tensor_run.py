@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -111,14 +110,9 @@ def _write(file: Path, outputs: Arrays) -> None:
 
 
 def _document(value: NDArray[np.generic]) -> dict[str, Any]:
-    return {"dtype": str(value.dtype), "shape": list(value.shape), "values": _finite(value.tolist())}
+    from fastserve_runtime.pipelines.tensor_to_tensor import json_values
 
-
-def _finite(value: Any) -> Any:
-    """Return nested lists with null for numbers that JSON does not have."""
-    if isinstance(value, list):
-        return [_finite(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return {"dtype": str(value.dtype), "shape": list(value.shape), "values": json_values(value.tolist())}
 
 
 def _first(value: NDArray[np.generic]) -> str:

@@ -5,7 +5,8 @@ The name follows the Hub's, which call a task by what goes in and what comes out
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fastserve_runtime.bundle.manifest import Manifest
@@ -13,7 +14,7 @@ from fastserve_runtime.bundle.raw_inputs import TENSORS
 from fastserve_runtime.bundle.task_checks import not_of_task
 from fastserve_runtime.closing import ClosedAtEnd
 from fastserve_runtime.conformance.quality import Quality
-from fastserve_runtime.errors import InputError
+from fastserve_runtime.errors import InputError, UsageError, one_line
 from fastserve_runtime.preprocessors.kinds.tensors import Tensors
 from fastserve_runtime.sessions.session import Session
 
@@ -31,7 +32,10 @@ OUTPUT_KINDS: Mapping[str, str] = {}
 DEFAULT_OUTPUT_KIND = "tensor"
 """By which policies outputs of any name are judged."""
 QUALITY_NAME = "worst output's kept energy"
+ROUTE = "/v1/tensors"
 RUN_MODULE = "fastserve_runtime.cli.tensor_run"
+_INPUT = "input"
+_GIVE = 'give {"input": {name: nested lists, samples along the first axis}}.'
 SQNR = "SQNR in dB"
 RELATIVE_ERROR = "relative error"
 
@@ -94,6 +98,41 @@ def open_pipeline(
 ) -> TensorToTensor:
     """Make the pipeline of this task."""
     return TensorToTensor(session)
+
+
+def served(pipeline: TensorToTensor, document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Run a request's samples: `input` has nested lists by the input's name, samples along their first axis.
+
+    Raises:
+        UsageError: a field is unknown, or `input` is no such object.
+        InputError: its lists do not fit the model.
+    """
+    import numpy as np
+
+    unknown = sorted(document.keys() - {_INPUT})
+    if unknown:
+        raise UsageError(f"'{unknown[0]:.60}' is not a field of a request for tensors.", f"Leave it out; {_GIVE}")
+    given = document.get(_INPUT)
+    if not isinstance(given, Mapping) or not given:
+        raise UsageError(f"'{_INPUT}' is {given!r:.60}.", f"{_GIVE[:1].upper()}{_GIVE[1:]}")
+    arrays = {}
+    for name, value in given.items():
+        try:
+            arrays[str(name)] = np.asarray(value)
+        except ValueError as error:  # lists of other lengths
+            raise InputError(
+                f"The input '{name:.60}' is no array: {one_line(error)}.", "Give one shape to all."
+            ) from error
+    outputs = pipeline(arrays)
+    for row in range(len(next(iter(outputs.values())))):
+        yield {"outputs": {name: json_values(value[row].tolist()) for name, value in outputs.items()}}
+
+
+def json_values(value: Any) -> Any:
+    """Return nested lists with null for numbers that JSON does not have."""
+    if isinstance(value, list):
+        return [json_values(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def check_manifest(manifest: Manifest) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from fastserve.cache.cache import Cache
 from fastserve.cache.folder import default_cache_dir
 from fastserve.devices import DEVICES
-from fastserve.model_source import ModelSource, find_model
+from fastserve.model_source import ModelSource, find_model, is_program
 from fastserve.pipeline.runner import Runner
 from fastserve.pipeline.steps import ModelSteps
 from fastserve.pipeline.subject import ModelSubject, checkpoint_subject
@@ -20,6 +20,7 @@ from fastserve_converters.checkpoints.checkpoint import Checkpoint
 from fastserve_converters.checkpoints.reading import read_checkpoint
 from fastserve_converters.layer_map import IntermediateOutput
 from fastserve_converters.pass_words import asked_pass
+from fastserve_converters.programs.torch_program import TorchProgram, read_program
 from fastserve_runtime.bundle.axes import TOKENS, dim_of
 from fastserve_runtime.bundle.manifest import Variant
 from fastserve_runtime.bundle.raw_inputs import TEXT_PAIR
@@ -76,7 +77,7 @@ class ReferenceJobs:
 class _Found:
     """The model as a bundle's task describes it."""
 
-    checkpoint: Checkpoint
+    model: Checkpoint | TorchProgram
     weights_sha256: str
     subjects: dict[int, ModelSubject] = field(default_factory=dict)
 
@@ -116,11 +117,15 @@ class ReferenceModel(ClosedAtEnd):
         """
         _refuse_passes(variant)
         found = self._found_for(bundle)
+        if isinstance(found.model, TorchProgram):
+            # Its open axes are its own, so that every precision has them.
+            subject = ModelSubject(found.model, found.model.job_source())
+            return ReferenceJobs(Runner(self._cache, self._workshop, reporter), ModelSteps(subject), False)  # noqa: FBT003
         length = _length_of(variant)
         _, longest = bounds(length)
         if longest not in found.subjects:
             found.subjects[longest] = checkpoint_subject(
-                found.checkpoint,
+                found.model,
                 longest,
                 allow_pickle=self._allow_pickle,
                 trust_remote_code=self._trust_remote_code,
@@ -141,15 +146,19 @@ class ReferenceModel(ClosedAtEnd):
             if self._source is None:
                 options = {"allow_pickle": self._allow_pickle, "trust_remote_code": self._trust_remote_code}
                 self._source = find_model(self._name, **options)
-            checkpoint = read_checkpoint(
-                self._source.directory,
-                task=manifest.task,
-                allow_pickle=self._allow_pickle,
-                trust_remote_code=self._trust_remote_code,
-                truncate_dim=truncate_dim,
-                pairs=takes_pairs,
-            )
-            self._found[described] = _Found(checkpoint, checkpoint.weights_sha256())
+            model: Checkpoint | TorchProgram
+            if is_program(self._name):
+                model = read_program(self._source.directory)
+            else:
+                model = read_checkpoint(
+                    self._source.directory,
+                    task=manifest.task,
+                    allow_pickle=self._allow_pickle,
+                    trust_remote_code=self._trust_remote_code,
+                    truncate_dim=truncate_dim,
+                    pairs=takes_pairs,
+                )
+            self._found[described] = _Found(model, model.weights_sha256())
         found = self._found[described]
         if found.weights_sha256 != manifest.source.weights_sha256 and not self._any_weights:
             raise UsageError(
@@ -176,7 +185,7 @@ def _refuse_passes(variant: Variant) -> None:
 
 
 def _length_of(variant: Variant) -> Dim:
-    """Return how many tokens a variant takes.
+    """Return how many tokens a variant of a checkpoint takes.
 
     Raises:
         UsageError: it takes something else than tokens.
@@ -184,5 +193,7 @@ def _length_of(variant: Variant) -> Dim:
     tensors = (tensor for graph in variant.graphs.values() for tensor in graph.signature.inputs)
     dim = next((dim for tensor in tensors if (dim := dim_of(tensor, TOKENS)) is not None), None)
     if dim is None:
-        raise UsageError(f"Variant '{variant.id}' does not take texts.", "Bisect a bundle of a text model.")
+        raise UsageError(
+            f"Variant '{variant.id}' does not take texts.", "Name the program (.pt2) that the bundle was made from."
+        )
     return dim

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fastserve_runtime.errors import UsageError
+from fastserve_runtime.errors import UsageError, one_line
 
 
 @contextmanager
@@ -40,6 +40,11 @@ def given_as_files(
         if isinstance(samples, Mapping):
             files = (*files, _written(samples, Path(folder) / "samples.npz"))
         elif samples is not None:
+            if not isinstance(samples, (str, os.PathLike)):
+                raise UsageError(
+                    f"The samples were given as {type(samples).__name__}.",
+                    "Give a dictionary of arrays by the name of the input, or the path of an .npz file.",
+                )
             files = (*files, Path(samples))
         if isinstance(model, (str, os.PathLike)):
             for name, value in (("example", example), ("dynamic_shapes", dynamic_shapes), ("axes", axes)):
@@ -66,7 +71,12 @@ def _array(name: str, value: Any) -> Any:
     import numpy as np
 
     # Of torch tensors that need gradients numpy takes only a copy without.
-    array = np.asarray(value.detach() if hasattr(value, "detach") else value)
+    try:
+        array = np.asarray(value.detach() if hasattr(value, "detach") else value)
+    except (ValueError, TypeError) as error:  # lists of other lengths, or a tensor on another device
+        raise UsageError(
+            f"The samples of '{name}' are no array: {one_line(error)}.", "Give all samples one shape, on the CPU."
+        ) from error
     if array.dtype.kind not in "biuf":
         raise UsageError(f"The samples of '{name}' are {array.dtype}.", "Give numbers or truth values.")
     return array

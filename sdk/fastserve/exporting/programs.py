@@ -2,18 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fastserve.exporting.request import ExportRequest
+from fastserve.makers import Maker
 from fastserve_converters.inputs import DataFiles, GivenData, tensors
-from fastserve_converters.programs.archive import SUFFIX
 from fastserve_converters.programs.torch_program import TASK, TorchProgram, read_program
+from fastserve_runtime.bundle.axes import batch_place
 from fastserve_runtime.errors import UsageError
 
 
-def is_program(model: str) -> bool:
-    """Whether what the user named is a program of `torch.export`, by its ending."""
-    return Path(model).suffix == SUFFIX
+def judged_precisions(
+    program: TorchProgram, makers: Sequence[Maker], wanted: Mapping[str, tuple[str, ...]], named: Sequence[str] | None
+) -> tuple[dict[str, tuple[str, ...]], list[str]]:
+    """Leave out precisions that cannot be judged: those that round, of a program whose batch is not first everywhere.
+
+    Args:
+        program: what is exported.
+        makers: what makes artifacts of it.
+        wanted: by maker, what it is to make.
+        named: precisions that the user named; None where the usual ones are taken.
+
+    Returns:
+        What is left, and notes on it.
+
+    Raises:
+        UsageError: a precision that was named is one of them.
+    """
+    specs = (*program.signature.inputs, *program.signature.outputs)
+    elsewhere = next((spec for spec in specs if batch_place(spec) != 0), None)
+    if elsewhere is None:
+        return dict(wanted), []
+    precisions = {maker.name: maker.precisions for maker in makers}
+    left = {
+        name: tuple(p for p in chosen if not precisions[name][p].looks_at_samples) for name, chosen in wanted.items()
+    }
+    out = sorted({p for name, chosen in wanted.items() for p in chosen if p not in left[name]})
+    if not out:
+        return left, []
+    reason = (
+        f"{', '.join(out)} cannot be judged: rounding is looked at sample by sample, and the axes of "
+        f"'{elsewhere.name}' are {', '.join(elsewhere.axes) or 'none'}, without a batch in front"
+    )
+    remedy = "Let the module take and give its batch first, such as by batch_first=True, or name it with axes."
+    if named is not None:
+        raise UsageError(f"{reason}.", f"{remedy} Or export fp32 alone.")
+    return left, [f"{reason}. They were left out. {remedy}"]
 
 
 def checked_program(request: ExportRequest) -> TorchProgram:

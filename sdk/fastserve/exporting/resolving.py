@@ -12,12 +12,12 @@ from fastserve.devices import DEVICES, Device
 from fastserve.exporting.length import export_length
 from fastserve.exporting.notes import data_notes, quality_notes
 from fastserve.exporting.pass_checks import check_passes
-from fastserve.exporting.programs import checked_program, is_program
+from fastserve.exporting.programs import checked_program, judged_precisions
 from fastserve.exporting.request import ExportRequest, check_data, check_places, check_request
 from fastserve.exporting.workbench import Workbench
 from fastserve.makers import Maker
 from fastserve.makers.choosing import chosen_for, portable_makers, target_makers
-from fastserve.model_source import ModelSource, find_model
+from fastserve.model_source import ModelSource, find_model, is_program
 from fastserve.pipeline.steps import DataSettings, ModelSteps
 from fastserve.pipeline.subject import ModelSubject, checkpoint_subject
 from fastserve.search.budget import check_applies
@@ -134,6 +134,9 @@ def resolve(request: ExportRequest) -> Resolved:
     for_targets, target_notes = target_makers(request.targets, portable, form)
     makers: list[Maker] = [*portable, *for_targets]
     wanted, precision_notes = chosen_for(makers, request.precisions)
+    if isinstance(checkpoint, TorchProgram):
+        wanted, left_out = judged_precisions(checkpoint, makers, wanted, request.precisions)
+        precision_notes = [*precision_notes, *left_out]
     device: Device = DEVICES.load(request.device)
     notes = (*format_notes, *target_notes, *precision_notes)
     return Resolved(

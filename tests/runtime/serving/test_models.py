@@ -38,7 +38,7 @@ def test_bundles_are_opened_and_closed(tmp_path) -> None:
         pipeline("a")
 
 
-def test_what_cannot_be_served_is_refused_and_all_is_closed(tmp_path) -> None:
+def test_what_cannot_be_served_is_refused_and_all_is_closed(tmp_path, monkeypatch) -> None:
     good = write_directory(tmp_path / "good.fsb", *text_bundle())
     opened = []
 
@@ -49,6 +49,7 @@ def test_what_cannot_be_served_is_refused_and_all_is_closed(tmp_path) -> None:
     other = write_directory(tmp_path / "other.fsb", *text_bundle("last_hidden_state"))
     with pytest.raises(UsageError, match="hidden states"), opened_models([good, other], remembered, waiting=1):
         pass
+    monkeypatch.delattr("fastserve_runtime.pipelines.tensor_to_tensor.ROUTE")
     with pytest.raises(UsageError, match=r"of the task tensor-to-tensor; only .*feature-extraction.* are served"):
         check_served("tensors", SimpleNamespace(task="tensor-to-tensor"))
     for pipeline in opened:

@@ -14,7 +14,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from fastserve_converters.artifact import Artifact, count_operators
-from fastserve_converters.formats import ExportJob, min_tokens
+from fastserve_converters.formats import ExportJob, check_quantizes, min_tokens
 from fastserve_converters.layer_map import IntermediateOutput, group_by_module, write_layer_map
 from fastserve_converters.models.dynamic_shapes import dynamic_shapes
 from fastserve_converters.precisions import INT8, RANGE_METHODS, Choices, Precision, WeightScheme
@@ -178,6 +178,8 @@ def _with_static_ranges(job: ExportJob[TracedPart], graph_module: torch.fx.Graph
     samples = single_samples(job.calibration, min_tokens=min_tokens(job))
     exported = torch.export.export(graph_module, example, dynamic_shapes=shapes)
     ranged, _ = with_static_ranges(exported, samples, job.range_method)
+    is_quantized = any("quantized_decomposed" in str(node.target) for node in ranged.graph.nodes)
+    check_quantizes(job, is_quantized=is_quantized, taken="linear layers and embeddings")
     return torch.export.export(ranged, example, dynamic_shapes=shapes)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from fastserve_converters.artifact import Artifact
-from fastserve_converters.formats import ExportJob, min_tokens
+from fastserve_converters.formats import ExportJob, check_quantizes, min_tokens
 from fastserve_converters.formats.onnx.products import PRODUCTS
 from fastserve_converters.layer_map import group_by_module, write_layer_map
 from fastserve_converters.precisions import FP32, INT8, RANGE_METHODS, Choices, Precision, WeightScheme
@@ -108,6 +108,8 @@ def _from_portable(job: ExportJob[TracedPart]) -> ir.Model:
     else:
         model = static.quantize_a16w8(base, job.calibration)
     layers.quantize_embeddings(model, job.weights, has_quantizers=True)
+    has_quantizers = any(node.op_type == "DequantizeLinear" for node in model.graph)
+    check_quantizes(job, is_quantized=has_quantizers, taken="linear layers, convolutions and what lies between them")
     return model
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastserve_converters.artifact import Artifact, count_operators
-from fastserve_converters.formats import ExportJob, min_tokens
+from fastserve_converters.formats import ExportJob, check_quantizes, min_tokens
 from fastserve_converters.layer_map import (
     IntermediateOutput,
     ModulePaths,
@@ -69,6 +69,7 @@ PRECISIONS: Mapping[str, Precision] = {
     ),
 }
 
+_TAKEN = "linear layers by ranges, and the weights of convolutions and embeddings"
 _STATIC_BITS = {"int8": 8, "int16": 16}
 
 MODEL = "model.tflite"
@@ -82,7 +83,7 @@ _MIN_RUNTIME_OF_BLOCKS = "2.1.0"
 def export(job: ExportJob[TracedPart]) -> Artifact:
     """Write `model.tflite`; see `Format.export`."""
     from fastserve_converters.formats.tflite.conversion import convert
-    from fastserve_converters.formats.tflite.file import read_model, write_model
+    from fastserve_converters.formats.tflite.file import has_quantized_tensors, read_model, write_model
     from fastserve_converters.formats.tflite.form import Form
     from fastserve_converters.formats.tflite.program_conversion import convert_program
     from fastserve_converters.formats.tflite.quantized_weights import (
@@ -104,6 +105,7 @@ def export(job: ExportJob[TracedPart]) -> Artifact:
             convert_program(form.module, job.part, path)
     if job.precision_spec.activations in _STATIC_BITS:
         quantize_static(source, path, job.calibration, _STATIC_BITS[job.precision_spec.activations], job.range_method)
+        check_quantizes(job, is_quantized=has_quantized_tensors(read_model(path)), taken=_TAKEN)
         _record_fake_quant_reference(job, path)
     elif job.precision != "fp32":
         model = read_model(source)

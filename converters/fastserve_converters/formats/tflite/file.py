@@ -84,3 +84,9 @@ def count_all(model: Any) -> Counter[tuple[str, str, int]]:
         custom = code.customCode
         counts[("custom", custom.decode(), code.version) if custom else ("tflite", name, code.version)] += 1
     return counts
+
+
+def has_quantized_tensors(model: Any) -> bool:
+    """Whether a tensor of a model stands for others by a scale."""
+    tensors = (tensor for graph in model.subgraphs for tensor in graph.tensors)
+    return any(t.quantization is not None and t.quantization.scale is not None for t in tensors)
