@@ -167,6 +167,14 @@ def test_what_asks_nothing_is_refused(exported, command, words: list[str], probl
 
 
 @pytest.mark.slow
+def test_a_bundle_conforms_where_it_was_made(exported) -> None:
+    _, bundle, _ = exported("bert")
+    verdicts = fastserve.conform(bundle, targets=["onnx:cpu"])
+    assert [v for v in verdicts if v.outcome.is_failure] == []
+    assert {"quality", "executor", "task metric", "determinism", "padding invariance"} <= {v.check for v in verdicts}
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["distilbert", "albert"])
 def test_other_families_are_verified_too(exported, family: str) -> None:
     _, bundle, result = exported(family)

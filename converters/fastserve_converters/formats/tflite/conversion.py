@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastserve_converters.formats.tflite.file import constant_of, operator_name, read_model, write_model
+from fastserve_converters.formats.tflite.gathering import gather_parts
 from fastserve_converters.formats.tflite.intermediates import name_apart
 from fastserve_converters.formats.tflite.layers import name_layer_outputs
 from fastserve_converters.models.encoder_inputs import sample_inputs
@@ -50,6 +51,7 @@ def convert(module: torch.nn.Module, length: int, path: Path, more: Collection[s
     litert_torch.convert(module, sample_kwargs=example).export(str(path))
     model = read_model(path)
     open_length(model, traced)
+    gather_parts(model)
     name_layer_outputs(model, module)
     name_apart(model)
     write_model(model, path)
