@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         Preprocessing,
         Requirement,
         Variant,
+        parse_graphs,
     )
     from fastserve_runtime.bundle.task_checks import check_encoder, not_of_task
     from fastserve_runtime.bundle.tensor_specs import Signature, SymbolicDim, TensorSpec
@@ -83,6 +84,7 @@ __all__ = [
     "measured_model",
     "measurement_document",
     "not_of_task",
+    "parse_graphs",
     "parse_measurement",
     "result_documents",
     "result_table",
@@ -97,7 +99,9 @@ __getattr__ = attributes_of(
         "fastserve_runtime",
         {
             "bundle.golden": "Golden",
-            "bundle.manifest": "ExpectedPlacement Graph Manifest OperatorCount Preprocessing Requirement Variant",
+            "bundle.manifest": (
+                "ExpectedPlacement Graph Manifest OperatorCount Preprocessing Requirement Variant parse_graphs"
+            ),
             "bundle.tensor_specs": "Signature SymbolicDim TensorSpec",
             "bundle.task_checks": "check_encoder not_of_task",
             "conformance.comparison": "Comparison",

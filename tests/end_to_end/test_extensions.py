@@ -6,7 +6,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from command_line import FASTSERVE
 
 PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
 OURS = re.compile(r"^\s*(?:from|import) (fastserve\w*(?:\.[\w.]+)?)", re.MULTILINE)
+ROUNDED = "pt2-fp32-after-rounded-steps-256"
 FACES = {"fastserve.api", "fastserve_converters.api", "fastserve_device_tests.api", "fastserve_runtime.api"}
 
 TASK = '''
@@ -173,11 +173,50 @@ def needs():
     return Needs()
 '''
 
+TOASTER = '''
+"""A toaster whose vendor has a compiler, which copies the file."""
+
+import shutil
+
+from fastserve_device_tests.api import Compiled, Needs, graphs_in, nothing_executes
+from fastserve_runtime.api import ExpectedPlacement, Requirement
+
+NAME = "pt2:toaster"
+PROCESSOR = "npu"
+EXECUTED_BY = "compile-only"
+FORMAT = "pt2"
+BACKEND = "the toaster"
+PRECISIONS = {"fp32": "fp32"}
+COMPILED_BY = ("torch",)
+engine = nothing_executes(NAME)
+
+
+def needs():
+    return Needs()
+
+
+def compile_model(model, variant, out):
+    shutil.copyfile(model, out / "model.toast")
+    count = sum(operator.count for operator in variant.operators)
+    return Compiled(
+        format="toast",
+        files=("model.toast",),
+        graphs=graphs_in("model.toast", variant.graphs),
+        operators=variant.operators,
+        expected_placement=ExpectedPlacement(PROCESSOR, BACKEND, count, count),
+        requires=Requirement("toaster", "1.0", (), ()),
+        report={"operators": {"npu": count, "cpu": {}}, "bytes": (out / "model.toast").stat().st_size},
+    )
+'''
+
 DEVICE = '''
-"""A machine that is this one by another name."""
+"""A machine that is this one by another name, and runs torch programs alone."""
+
+from dataclasses import replace
 
 from fastserve.api import OUTPUTS, EngineThere
-from fastserve_runtime.api import this_machine
+from fastserve_pt2 import engine as torch_export
+from fastserve_runtime.api import EnvironmentFailure, measured_model, parse_graphs, this_machine
 
 NAME = "attic"
 
@@ -187,11 +226,176 @@ def machine():
 
 
 def engine(format_name):
-    return EngineThere("attic-" + format_name, "1.0")
+    if format_name != torch_export.FORMAT:
+        raise EnvironmentFailure(f"Nothing in the attic runs {format_name}.", "Export pt2.")
+    return EngineThere("attic-torch", torch_export.version(), torch_export)
 
 
 def measure(out, job):
-    raise NotImplementedError(OUTPUTS)
+    import numpy as np
+
+    with np.load(job.inputs, allow_pickle=False) as arrays:
+        inputs = dict(arrays)
+    graphs = parse_graphs(job.graphs)
+    measuring = measured_model(
+        job.task, torch_export, job.model, graphs, inputs, threads=job.threads, min_seconds=0.1, max_seconds=0.2
+    )
+    with measuring as measured:
+        outputs, _ = measured.workload.run_all()
+    np.savez(out / OUTPUTS, **outputs)
+    return replace(measured.measurement, engine="attic-torch", status="emulated")
+'''
+
+PASS = '''
+"""Weights of few digits."""
+
+from dataclasses import dataclass
+
+from fastserve_converters.api import PassReport, load_model, write_checkpoint
+from fastserve_runtime.api import UsageError
+
+TOOLS = ()
+READS_SAMPLES = False
+
+
+@dataclass(frozen=True)
+class Rounded:
+    steps: int = 64
+
+    def __post_init__(self):
+        if self.steps < 1:
+            raise UsageError(f"Weights cannot be rounded to {self.steps} steps.", "Ask for at least 1.")
+
+    def check(self, checkpoint):
+        if checkpoint.family.name != "BERT":
+            raise UsageError(f"A {checkpoint.family.name} is not rounded.", "Leave the pass out.")
+
+    def apply(self, job):
+        import torch
+
+        model = load_model(job.checkpoint)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.copy_((parameter * self.steps).round() / self.steps)
+        write_checkpoint(job.out, job.checkpoint, model, {})
+        return PassReport((f"Weights are multiples of 1/{self.steps}.",), {"steps": self.steps})
+
+
+PASS = Rounded
+'''
+
+LETTERS = '''
+"""Each character of a line is a token: on a device."""
+
+import numpy as np
+
+
+def tensors(lines, length):
+    ids, mask = np.zeros((len(lines), length), np.int32), np.zeros((len(lines), length), np.float32)
+    for row, line in enumerate(lines):
+        codes = [5 + ord(character) % 700 for character in line[:length]]
+        ids[row, : len(codes)] = codes
+        mask[row, : len(codes)] = 1
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+class Letters:
+    def __init__(self, length):
+        self.length = length
+
+    def raw_inputs(self, golden):
+        return [str(text) for text in golden.texts]
+
+    def differing(self, golden):
+        now = tensors(self.raw_inputs(golden), self.length)
+        return [name for name, values in now.items() if not np.array_equal(values, golden.inputs[name])]
+
+
+def open_preprocessor(preprocessing, read):
+    return Letters(preprocessing.settings["length"])
+'''
+
+LETTERS_OF_DATA = '''
+"""The same in an export: lines of files."""
+
+from attic_parts.letters import tensors
+from fastserve_converters.api import PreparedInputs
+
+
+def read(data, model):
+    return [line for path in data.files.paths for line in path.read_text().splitlines()]
+
+
+def divide(samples, model, seed):
+    return samples[: len(samples) // 2], samples[len(samples) // 2 :]
+
+
+def prepare(divided, model, out):
+    evaluation, calibration = divided
+    goldens = evaluation[:2]
+    return PreparedInputs(
+        preprocessing={"kind": "letters", "settings": {"length": model.length}},
+        evaluation=tensors(evaluation, model.length),
+        golden=tensors(goldens, model.length),
+        calibration=tensors(calibration, model.length),
+        goldens=[{"text": line, "kind": "short", "realistic": True} for line in goldens],
+        samples=len(evaluation),
+        calibration_samples=len(calibration),
+    )
+'''
+
+LETTERS_PIPELINE = '''
+"""Gives each line the number of its letters, and their hidden states' mean."""
+
+from dataclasses import dataclass
+
+from attic_parts.letters import tensors
+from fastserve_runtime.api import Quality
+
+OUTPUT_KINDS = {"last_hidden_state": "hidden"}
+
+
+@dataclass(frozen=True)
+class Line:
+    letters: int
+    mean: float
+
+
+class Reading:
+    task = "letter-reading"
+
+    def __init__(self, session, preprocessor):
+        self.session, self.preprocessor = session, preprocessor
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.close()
+
+    def close(self):
+        self.session.close()
+
+    def __call__(self, inputs, **options):
+        is_one = isinstance(inputs, str)
+        found = [self._read(line) for line in ([inputs] if is_one else inputs)]
+        return found[0] if is_one else found
+
+    def _read(self, line):
+        given = tensors([line], self.preprocessor.length)
+        count = int(given["attention_mask"].sum())
+        states = self.session.run(given)["last_hidden_state"]
+        return Line(count, float(states[0, :count].mean()))
+
+
+def open_pipeline(session, preprocessor, settings):
+    return Reading(session, preprocessor)
+
+
+def quality(compared):
+    reference, actual = compared.first_outputs()
+    value = 1 - float(abs(reference - actual)[:, 0].max())
+    return Quality("one less the worst", value, value, value, len(reference))
 '''
 
 PLANNER = '''
@@ -219,7 +423,7 @@ def install(site: Path, name: str, modules: Mapping[str, str], entries: Mapping[
     (site / name).mkdir(parents=True)
     (site / name / "__init__.py").write_text("")
     for module, source in modules.items():
-        assert set(OURS.findall(source)) <= FACES, module
+        assert set(OURS.findall(source)) - {"fastserve_pt2"} <= FACES, module
         (site / name / f"{module}.py").write_text(source)
     info = site / f"{name}-1.0.dist-info"
     info.mkdir()
@@ -248,14 +452,30 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     install(
         site,
         "attic_parts",
-        {"task": TASK, "pipeline": PIPELINE, "lowering": LOWERING, "chip": CHIP, "device": DEVICE, "planner": PLANNER},
         {
-            "fastserve.tasks": {"token-counting": "task"},
-            "fastserve_runtime.pipelines": {"token-counting": "pipeline"},
+            "task": TASK,
+            "pipeline": PIPELINE,
+            "lowering": LOWERING,
+            "chip": CHIP,
+            "toaster": TOASTER,
+            "device": DEVICE,
+            "planner": PLANNER,
+            "rounded": PASS,
+            "letters": LETTERS,
+            "letters_of_data": LETTERS_OF_DATA,
+            "letters_task": TASK + 'INPUTS = "letters"\n',
+            "letters_pipeline": LETTERS_PIPELINE,
+        },
+        {
+            "fastserve.tasks": {"token-counting": "task", "letter-reading": "letters_task"},
+            "fastserve_runtime.pipelines": {"token-counting": "pipeline", "letter-reading": "letters_pipeline"},
             "fastserve.lowerings": {"pt2-chip": "lowering"},
-            "fastserve.targets": {"pt2-chip": "chip"},
+            "fastserve.targets": {"pt2-chip": "chip", "pt2-toaster": "toaster"},
             "fastserve.devices": {"attic": "device"},
             "fastserve.planners": {"one-by-one": "planner"},
+            "fastserve.passes": {"rounded": "rounded"},
+            "fastserve_runtime.preprocessors": {"letters": "letters"},
+            "fastserve.inputs": {"letters": "letters_of_data"},
         },
     )
     return site
@@ -267,25 +487,18 @@ def environment(site: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def bundle(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> Path:
-    """A bundle that every part but the device had a hand in."""
+def made(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> Any:
+    """What an export told that every part but those of inputs had a hand in."""
     folder = tmp_path_factory.mktemp("made")
     words = ["-o", folder / "made.fsb", "--task", "token-counting", "--seq-len", "16", "--format", "pt2"]
-    words += [
-        "--planner",
-        "one-by-one",
-        "--target",
-        "pt2:chip",
-        "--keep",
-        "all",
-        "--cache-dir",
-        folder / "cache",
-        "--json",
-    ]
-    made = command(environment, "export", tiny_bert, *words)
-    assert made["chosen"] == "pt2-fp32"
-    assert made["variants"][0]["quality"]["name"] == "one less the worst"
-    return folder / "made.fsb"
+    words += ["--target", "pt2:chip,pt2:toaster", "--planner", "one-by-one", "--device", "attic"]
+    words += ["--pass", "rounded:steps=256", "--keep", "all", "--cache-dir", folder / "cache", "--json"]
+    return command(environment, "export", tiny_bert, *words)
+
+
+@pytest.fixture(scope="module")
+def bundle(made: Any) -> Path:
+    return Path(made["bundle"])
 
 
 def command(environment: dict[str, str], *words: str | Path) -> Any:
@@ -307,24 +520,53 @@ def test_a_format_an_engine_a_task_and_its_pipeline(bundle: Path, environment: d
     assert re.search(r"tokens.*shout", shown.stdout)
     assert re.search(r"one.*BERT", shown.stdout)
     verdicts = command(environment, "verify", bundle, "--json")["verdicts"]
-    own = [v for v in verdicts if v["variant"] == "pt2-fp32"]
+    own = [v for v in verdicts if v["variant"] == ROUNDED]
     assert {(v["target"], v["outcome"]) for v in own} == {("pt2", "PASS"), ("torch-export", "PASS")}
 
 
-def test_targets_and_a_lowering(bundle: Path, environment: dict[str, str]) -> None:
+def test_targets_a_lowering_and_a_compiler(bundle: Path, environment: dict[str, str]) -> None:
     manifest = command(environment, "inspect", bundle, "--json")["manifest"]
-    assert [v["target"] for v in manifest["variants"] if v.get("target")] == ["pt2:chip"]
-    verdicts = command(environment, "conform", bundle, "--target", "pt2:cpu,pt2:chip", "--json")["verdicts"]
+    assert [v["target"] for v in manifest["variants"] if v.get("target")] == ["pt2:chip", "pt2:toaster"]
+    assert [v["format"] for v in manifest["variants"]] == ["pt2", "pt2", "toast"]
+    targets = "pt2:cpu,pt2:chip,pt2:toaster"
+    verdicts = command(environment, "conform", bundle, "--target", targets, "--json")["verdicts"]
     outcomes = {(v["target"], v["outcome"]) for v in verdicts}
     assert ("pt2:cpu", "PASS") in outcomes
-    assert {target for target, _ in outcomes} == {"pt2:cpu", "pt2:chip"}
+    assert {target for target, _ in outcomes} == set(targets.split(","))
     assert {outcome for _, outcome in outcomes} <= {"PASS", "NOT_RUN"}
 
 
-def test_a_device(environment: dict[str, str]) -> None:
-    code = "from fastserve.devices import DEVICES; print(DEVICES.load('attic').machine().architecture)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
-    assert done.stdout.strip()
+def test_a_device_measures(made: Any) -> None:
+    measurement = next(v for v in made["variants"] if v["target"] is None)["measurement"]
+    assert measurement["engine"] == "attic-torch"
+    assert measurement["status"] == "emulated"
+    assert measurement["latency"]["queries"] > 0
+
+
+def test_a_pass_changes_what_is_exported(made: Any, bundle: Path, environment: dict[str, str]) -> None:
+    assert made["chosen"] == ROUNDED
+    assert "Weights are multiples of 1/256." in made["notes"]
+    quality = made["variants"][0]["quality"]
+    assert quality["name"] == "one less the worst"
+    assert 0 < 1 - quality["value"] < 1
+    (variant, *_) = command(environment, "inspect", bundle, "--json")["manifest"]["variants"]
+    assert variant["recipe"]["passes"] == [{"name": "rounded", "settings": {"steps": 256}}]
+
+
+def test_a_kind_of_input(tiny_bert: Path, tmp_path: Path, environment: dict[str, str]) -> None:
+    data, folder = tmp_path / "lines.txt", tmp_path / "letters.fsb"
+    data.write_text("\n".join(f"line {number} of many" for number in range(16)))
+    words = ["-o", folder, "--task", "letter-reading", "--seq-len", "16", "--format", "pt2", "--device", "attic"]
+    made = command(
+        environment, "export", tiny_bert, *words, "--data", data, "--cache-dir", tmp_path / "cache", "--json"
+    )
+    assert made["variants"][0]["quality"]["samples"] == 8
+    manifest = command(environment, "inspect", folder, "--json")["manifest"]
+    assert manifest["preprocessing"] == {"kind": "letters", "settings": {"length": 16}, "files": []}
+    (found,) = command(environment, "run", folder, "four", "--json")
+    assert found["output"]["letters"] == 4
+    verdicts = command(environment, "verify", folder, "--json")["verdicts"]
+    assert {v["outcome"] for v in verdicts} == {"PASS"}
 
 
 def test_without_the_package_its_parts_are_not_known(bundle: Path) -> None:

@@ -85,8 +85,8 @@ FACES = {
         "OpenWorkload OperatorCount Pipeline PipelineModule Placement Preprocessing Preprocessor "
         "PreprocessorKind Quality Requirement Results Session Signature SymbolicDim Table TensorSpec TextPipeline "
         "TextPreprocessor UsageError Variant Workload add_text_flags check_encoder given_samples measured_model "
-        "measurement_document not_of_task parse_measurement result_documents result_table text_options this_machine "
-        "usable_engine"
+        "measurement_document not_of_task parse_graphs parse_measurement result_documents result_table text_options "
+        "this_machine usable_engine"
     ),
 }
 """What packages of others are written with."""

@@ -257,7 +257,7 @@ def parse_variant(fields: Fields) -> Variant:
         precision=fields.text("precision"),
         files=fields.texts("files"),
         golden=fields.optional_text("golden"),
-        graphs={name: _graph(graph) for name, graph in fields.objects("graphs").items()},
+        graphs={name: parse_graph(graph) for name, graph in fields.objects("graphs").items()},
         state=tuple(StateSpec(parse_tensor(s), s.text("reset")) for s in fields.list_of_objects("state")),
         operators=tuple(
             OperatorCount(o.text("domain"), o.text("name"), o.count("version"), o.count("count"))
@@ -279,6 +279,16 @@ def parse_variant(fields: Fields) -> Variant:
     )
 
 
-def _graph(fields: Fields) -> Graph:
+def parse_graph(fields: Fields) -> Graph:
+    """Read an entry point.
+
+    Raises:
+        BundleError: a field is missing or of another kind.
+    """
     signature = parse_signature(fields)
     return Graph(fields.text("file"), fields.text("entry"), signature)
+
+
+def parse_graphs(documents: Mapping[str, Any]) -> dict[str, Graph]:
+    """Read entry points by name, as an artifact's document has them; see `parse_graph`."""
+    return {name: parse_graph(Fields(document, name)) for name, document in documents.items()}

@@ -20,8 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastserve_runtime.bundle.manifest import Graph
-from fastserve_runtime.bundle.signatures import parse_signature
+from fastserve_runtime.bundle.manifest import Graph, parse_graphs
 from fastserve_runtime.engines import installed_engine
 from fastserve_runtime.errors import is_disk_full
 from fastserve_runtime.measurement.latency import MAX_SECONDS, MIN_SECONDS, measure_latency
@@ -34,7 +33,6 @@ from fastserve_runtime.measurement.measurement import (
     memory_between,
 )
 from fastserve_runtime.measurement.memory import read_memory
-from fastserve_runtime.parsing import Fields
 from fastserve_runtime.processes.answering import answer_requests
 from fastserve_runtime.sessions.workload import FirstTokenCall, Workload, open_workload
 
@@ -166,7 +164,7 @@ def measure(request: Mapping[str, Any]) -> Measurement:
         request["task"],
         installed_engine(request["format"], request["engine"]),
         Path(request["model"]),
-        _graphs(request["graphs"]),
+        parse_graphs(request["graphs"]),
         inputs,
         threads=request["threads"],
         timed_samples=request["timed_samples"],
@@ -184,14 +182,6 @@ def sample_latency(seconds: Sequence[float]) -> SampleLatency:
 
     p50, p90 = np.percentile(seconds, [50, 90])
     return SampleLatency(float(p50), float(p90), len(seconds))
-
-
-def _graphs(document: Mapping[str, Any]) -> dict[str, Graph]:
-    graphs = {}
-    for name, value in document.items():
-        fields = Fields(value, name)
-        graphs[name] = Graph(fields.text("file"), fields.text("entry"), parse_signature(fields))
-    return graphs
 
 
 if __name__ == "__main__":
