@@ -108,6 +108,32 @@ def test_a_trimmed_vocabulary_changes_nothing_for_texts_of_its_pieces(
     np.testing.assert_allclose(pipeline(lines[:4]), fastserve.load(plain.bundle)(lines[:4]), atol=1e-4)
 
 
+def test_passes_follow_each_other(tiny_bert: Path, cache_dir: Path, tmp_path: Path, dropped: Any) -> None:
+    result = fastserve.export(
+        tiny_bert,
+        tmp_path / "both.fsb",
+        cache_dir=cache_dir,
+        passes=["drop-layers:keep=1", "trim-vocabulary:characters=used"],
+        **OPTIONS,
+    )
+    assert result.shipped == ("onnx-fp32-after-drop-layers-keep-1-after-trim-vocabulary-characters-used",)
+    cached = {stage.stage: stage.cached for stage in result.stages}
+    assert cached["Pass drop-layers:keep=1"]
+    assert not cached["Pass trim-vocabulary:characters=used"]
+    (candidate,) = result.candidates
+    assert candidate.size is not None
+    assert candidate.size < dropped.candidates[0].size
+    assert any(note.startswith("trim-vocabulary kept") for note in result.notes)
+    assert result.bundle is not None
+    assert not fastserve.verify(result.bundle).failures
+
+
+def test_bisect_refuses_what_it_cannot_compare_with(tiny_bert: Path, dropped: fastserve.ExportResult) -> None:
+    assert dropped.bundle is not None
+    with pytest.raises(fastserve.UsageError, match=r"was made after passes \(drop-layers:keep=1\)"):
+        fastserve.bisect(dropped.bundle, reference=tiny_bert)
+
+
 @pytest.mark.parametrize(
     ("word", "problem"),
     [

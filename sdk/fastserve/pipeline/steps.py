@@ -107,12 +107,13 @@ class ModelSteps:
         """Make another checkpoint of the model's."""
         module = asked.module
         job = {"job": "pass", "pass": asked.as_document(), "seed": self.data.seed}
+        code = (f"{_WORKER}.pass_job", *self._source_code, module)
         places: Mapping[str, Any] = {}
         if module.READS_SAMPLES:
             job |= self.data.in_key()
+            code = (*code, INPUT_KINDS.load(self.subject.inputs))
             places = self.data.places()
         tools = (*REFERENCE_TOOLS, "safetensors", *module.TOOLS)
-        code = (f"{_WORKER}.pass_job", *self._source_code, module)
         work = ConverterJob(self.subject, job, code, tools, places=lambda _: places)
         return Step("pass", f"Pass {asked.words}", 10, work)
 
