@@ -183,6 +183,12 @@ def test_quality_with_labels_is_squads(pipelines) -> None:
     assert half.beside["F1"] == pytest.approx(3 / 7, abs=0.1)
 
 
+def test_where_the_reference_is_never_right_answers_are_judged_as_without_labels(pipelines) -> None:
+    quality = compared(pipelines["bert"], np.copy, [["xyzzy"]] * len(QUESTIONS))
+    assert (quality.name, quality.value) == ("expected F1 ÷ reference's", 1)
+    assert quality.beside["F1"] == quality.beside["reference's F1"] == 0
+
+
 def test_questions_without_answers_are_judged_by_saying_so(pipelines) -> None:
     labels: list[list[str]] = [[] for _ in QUESTIONS]
 

@@ -70,27 +70,27 @@ def quality(compared: Comparison) -> Quality:
         (own[0].text if own else "", other[0].text if other else "") for own, other in zip(expected, found, strict=True)
     ]
     same = float(np.mean([exact_match(*pair) for pair in chosen]))
-    if truths is None:
-        top, bottom = (
-            np.array([_expected_f1(own, pair[side]) for own, pair in zip(expected, chosen, strict=True)])
-            for side in (1, 0)
-        )
-        name, beside = EXPECTED_F1, {}
-    else:
-        (bottom, top), exact = (
+    name, beside = EXPECTED_F1, {}
+    top, bottom = (
+        np.array([_expected_f1(own, pair[side]) for own, pair in zip(expected, chosen, strict=True)]) for side in (1, 0)
+    )
+    if truths is not None:
+        (wanted, right), exact = (
             [
                 np.array([best_figure(figure, own, pair[side]) for own, pair in zip(truths, chosen, strict=True)])
                 for side in (0, 1)
             ]
             for figure in (token_f1, exact_match)
         )
-        name = F1_RATIO
         beside = {
-            _F1: float(top.mean()),
-            reference_name(_F1): float(bottom.mean()),
+            _F1: float(right.mean()),
+            reference_name(_F1): float(wanted.mean()),
             _EXACT: float(exact[1].mean()),
             reference_name(_EXACT): float(exact[0].mean()),
         }
+        # Where the reference is never right there is nothing to be as good as.
+        if wanted.any():
+            name, top, bottom = F1_RATIO, right, wanted
     interval = ratio_interval(top, bottom, seed=compared.seed)
     return Quality(name, interval.value, interval.low, interval.high, len(chosen), {**beside, _SAME: same})
 

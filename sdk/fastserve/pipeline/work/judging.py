@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from fastserve_converters.models.reference import INPUTS, KNOWN
 from fastserve_converters.models.reference import OUTPUTS as REFERENCE_OUTPUTS
 from fastserve_runtime.conformance.comparison import Comparison
 from fastserve_runtime.conformance.quality import Quality
-from fastserve_runtime.errors import EnvironmentFailure
+from fastserve_runtime.errors import EnvironmentFailure, UsageError
 from fastserve_runtime.plugins import PIPELINES
 
 RAN, REFERENCE, ORIGINAL = "ran", "reference", "original"
@@ -53,7 +54,7 @@ class Judging:
             "settings": reference.result["task_settings"],
             "seed": self.seed,
             "task": self.task,
-            "code": code_digest(_COMPARISON, PIPELINES.load(self.task)),
+            "code": code_digest(_COMPARISON, _quality_of(self.task)),
         }
 
     def do(self, made: Made, out: Path, workshop: Workshop) -> Any:  # noqa: ARG002
@@ -62,8 +63,22 @@ class Judging:
         labels, settings = reference.result["labels"], reference.result["task_settings"]
         inputs, expected, actual = compared_arrays(made[RAN], reference, made[ORIGINAL])
         compared = Comparison(expected, actual, inputs | known_of_windows(reference), labels, self.seed, settings)
-        quality: Quality = PIPELINES.load(self.task).quality(compared)
-        return asdict(quality)
+        return asdict(_quality_of(self.task)(compared))
+
+
+def _quality_of(task: str) -> Callable[[Comparison], Quality]:
+    """Return what judges variants of a task: its pipeline's `quality`.
+
+    Raises:
+        UsageError: there is no such pipeline, or it does not say.
+    """
+    quality: Callable[[Comparison], Quality] | None = getattr(PIPELINES.load(task), "quality", None)
+    if quality is None:
+        raise UsageError(
+            f"The pipeline of the task '{task}' does not say how good a variant is.",
+            "Add `quality(compared)` to its module.",
+        )
+    return quality
 
 
 def quality_of_own(judge: OwnQuality, ran: Entry, reference: Entry, original: Entry) -> Quality:
