@@ -52,6 +52,7 @@ bench: setup
 	@$(PY) benchmarks/generation.py
 	@$(PY) benchmarks/policies.py
 	@$(PY) benchmarks/faults.py
+	@$(PY) benchmarks/question_answering.py
 
 clean:
 	rm -rf $(VENV) build dist

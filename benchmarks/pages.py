@@ -13,6 +13,7 @@ import export
 import faults
 import generation
 import quantization
+import question_answering
 import runtime
 from report import read_document, write_table
 
@@ -22,6 +23,7 @@ PAGES: Mapping[str, Callable[[Mapping[str, Any]], Mapping[Path, str]]] = {
     "generation": generation.pages,
     "runtime": runtime.pages,
     "faults": faults.pages,
+    "question_answering": question_answering.pages,
 }
 """For each benchmark: what each page shows of its results."""
 
