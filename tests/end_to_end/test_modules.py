@@ -97,7 +97,6 @@ def test_what_does_not_fit_is_refused_before_anything_is_loaded(tmp_path: Path) 
         ({"samples": {"image": np.array([{}])}}, "The samples of 'image' are object"),
         ({"sequence_length": 9}, "--seq-len was given, and a program takes tensors"),
         ({"task": "text-classification"}, "text-classification was asked for"),
-        ({"targets": ["onnx:qnn-htp"]}, "--target was given"),
     ):
         with pytest.raises(UsageError, match=message):
             fastserve.export(Convolutional(), tmp_path / "a.fsb", example=torch.zeros(1, 3, 8, 8), **options)
@@ -181,6 +180,16 @@ def test_precisions_that_cannot_be_judged_or_quantize_nothing_are_said(tmp_path:
             formats=["onnx"],
             precisions=["fp32", "int8-static"],
         )
+    with pytest.raises(UsageError, match=r"What is made for executorch:vulkan is compared sample by sample"):
+        fastserve.export(
+            Recurrent(),
+            tmp_path / "a.fsb",
+            example=torch.zeros(4, 1, 3),
+            axes=axes,
+            formats=["onnx"],
+            precisions=["fp32"],
+            targets=["executorch:vulkan"],
+        )
     result = fastserve.export(
         Elementwise(),
         tmp_path / "b.fsb",
@@ -206,6 +215,41 @@ def test_the_layers_of_a_program_are_compared_with_it(tmp_path: Path, cache_dir:
     document = json.loads(done.stdout)
     names = {layer["module"] for layer in document["layers"]}
     assert {"program.user.0", "program.item.2"} <= names, document
+
+
+def test_a_targets_artifact_of_a_program(tmp_path: Path, cache_dir: Path) -> None:
+    torch.manual_seed(0)
+    images = np.random.default_rng(0).normal(size=(24, 3, 8, 8)).astype(np.float32)
+    result = fastserve.export(
+        Convolutional(),
+        tmp_path / "m.fsb",
+        example=torch.zeros(1, 3, 8, 8),
+        samples={"image": images},
+        formats=["onnx"],
+        precisions=["fp32", "fp16"],
+        targets=["executorch:vulkan"],
+        keep="all",
+        cache_dir=cache_dir,
+    )
+    assert {c.id: c.failure for c in result.candidates} == dict.fromkeys(
+        ["onnx-fp32", "onnx-fp16", "executorch-vulkan-fp32", "executorch-vulkan-fp16"]
+    )
+
+
+@pytest.mark.slow
+def test_ids_of_64_bits_are_rounded_beside_in_tflite(tmp_path: Path, cache_dir: Path) -> None:
+    torch.manual_seed(0)
+    result = fastserve.export(
+        TwoTowers(),
+        tmp_path / "m.fsb",
+        example=TOWERS_EXAMPLE,
+        samples=tower_samples(48),
+        formats=["tflite"],
+        precisions=["int8-dynamic", "int8-static"],
+        keep="all",
+        cache_dir=cache_dir,
+    )
+    assert [c.failure for c in result.candidates if c.precision != "fp32"] == [None, None]
 
 
 @pytest.mark.slow

@@ -72,12 +72,12 @@ def min_tokens(job: ExportJob[TracedPart]) -> int | None:
 
 
 def check_quantizes(job: ExportJob[Any], *, is_quantized: bool, taken: str) -> None:
-    """Refuse an artifact of static ranges in which nothing was quantized: it would be fp32 under another name.
+    """Refuse an artifact in which a precision changed nothing: it would be fp32 under another name.
 
     Args:
         job: what was exported.
-        is_quantized: whether the file holds anything quantized.
-        taken: what the format's tool quantizes, for people.
+        is_quantized: whether the file holds anything quantized, or halved.
+        taken: what the format takes, for people.
 
     Raises:
         EnvironmentFailure: it does not.
@@ -85,7 +85,7 @@ def check_quantizes(job: ExportJob[Any], *, is_quantized: bool, taken: str) -> N
     if not is_quantized:
         raise EnvironmentFailure(
             f"{job.precision} would quantize nothing: in this format it takes {taken}, and the model has none.",
-            "Export fp32 or fp16, or another format.",
+            "Export fp32, or another format.",
         )
 
 

@@ -28,12 +28,20 @@ def judged_precisions(
         What is left, and notes on it.
 
     Raises:
-        UsageError: a precision that was named is one of them.
+        UsageError: a precision that was named is one of them, or a target was named.
     """
     specs = (*program.signature.inputs, *program.signature.outputs)
     elsewhere = next((spec for spec in specs if batch_place(spec) != 0), None)
     if elsewhere is None:
         return dict(wanted), []
+    why = (
+        f"is compared sample by sample, and the axes of '{elsewhere.name}' are "
+        f"{', '.join(elsewhere.axes) or 'none'}, without a batch in front"
+    )
+    remedy = "Let the module take and give its batch first, such as by batch_first=True, or name it with axes."
+    targets = [maker.name for maker in makers if maker.target is not None]
+    if targets:
+        raise UsageError(f"What is made for {', '.join(targets)} {why}.", f"{remedy} Or leave --target out.")
     precisions = {maker.name: maker.precisions for maker in makers}
     left = {
         name: tuple(p for p in chosen if not precisions[name][p].looks_at_samples) for name, chosen in wanted.items()
@@ -41,11 +49,7 @@ def judged_precisions(
     out = sorted({p for name, chosen in wanted.items() for p in chosen if p not in left[name]})
     if not out:
         return left, []
-    reason = (
-        f"{', '.join(out)} cannot be judged: rounding is looked at sample by sample, and the axes of "
-        f"'{elsewhere.name}' are {', '.join(elsewhere.axes) or 'none'}, without a batch in front"
-    )
-    remedy = "Let the module take and give its batch first, such as by batch_first=True, or name it with axes."
+    reason = f"{', '.join(out)} cannot be judged: what rounding costs {why}"
     if named is not None:
         raise UsageError(f"{reason}.", f"{remedy} Or export fp32 alone.")
     return left, [f"{reason}. They were left out. {remedy}"]
@@ -62,7 +66,6 @@ def checked_program(request: ExportRequest) -> TorchProgram:
         "--context": request.context is not None,
         "--truncate-dim": request.truncate_dim is not None,
         "--pairs": request.wants_pairs,
-        "--target": request.targets is not None,
     }
     for flag, is_given in given.items():
         if is_given:

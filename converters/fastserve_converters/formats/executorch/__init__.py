@@ -141,6 +141,7 @@ def rewritten(job: ExportJob[TracedPart], source: torch.fx.GraphModule | None = 
         # Written for what encoders of texts are made of; other models may do more with the first axis.
         graph_module = without_batch(graph_module)
     if job.precision == "fp16":
+        check_quantizes(job, is_quantized=bool(job.part.layers), taken="weights of linear layers and embeddings")
         with_half_embeddings(graph_module)
     if job.precision_spec.activations == "int8":
         return _with_static_ranges(job, graph_module)

@@ -60,6 +60,8 @@ def layer_reader(
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
     def read(sample: Mapping[str, NDArray[np.generic]]) -> dict[str, NDArray[np.floating]]:
+        if not wanted:
+            return {}  # of no names the engine would give all outputs
         values = dict(zip(wanted, session.run(wanted, dict(sample)), strict=True))
         return {module: np.asarray(values[tensor], np.float32) for module, tensor in tensors.items()}
 

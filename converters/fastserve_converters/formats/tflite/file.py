@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -74,6 +74,11 @@ def constant_of(model: Any, tensor: Any) -> NDArray[Any] | None:
     if data is None or len(data) == 0 or dtype is None:
         return None
     return np.frombuffer(bytes(data), dtype)
+
+
+def narrowed_integers(sample: Mapping[str, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
+    """Return inputs with integers of 32 bits in the place of those of 64, which files do not take."""
+    return {name: value.astype(np.int32) if value.dtype == np.int64 else value for name, value in sample.items()}
 
 
 def count_all(model: Any) -> Counter[tuple[str, str, int]]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastserve_converters.formats.tflite.file import operators, read_model, tensor_name, write_model
+from fastserve_converters.formats.tflite.file import narrowed_integers, operators, read_model, tensor_name, write_model
 from fastserve_converters.formats.tflite.layers import layer_reader, layer_tensors
 from fastserve_converters.formats.tflite.quantized_weights import round_inputs_with_zero_points
 from fastserve_converters.formats.tflite.ranges import find_ranges
@@ -48,7 +48,7 @@ def quantize_static(
     """
     from ai_edge_quantizer import qtyping, quantizer, recipe_manager
 
-    samples = list(single_samples(calibration, min_tokens=MIN_TOKENS))
+    samples = [narrowed_integers(sample) for sample in single_samples(calibration, min_tokens=MIN_TOKENS)]
     dynamic = tuple(n for n, r in output_ratios(source, samples[:_RANGE_SAMPLES], bits).items() if r < MIN_RATIO)
     recipe = recipe_manager.RecipeManager()
     linear = qtyping.TFLOperationName.FULLY_CONNECTED
@@ -69,9 +69,22 @@ def quantize_static(
             ranges[name] = {"min": np.full_like(known["min"], low), "max": np.full_like(known["max"], high)}
     tool.quantize(ranges).export_model(str(out), overwrite=True)
     model = read_model(out)
+    _name_float_outputs(model, read_model(source))
     round_inputs_with_zero_points(model)
     write_model(model, out)
     return dynamic
+
+
+def _name_float_outputs(model: Any, source: Any) -> None:
+    """Let a quantized model's signatures name its outputs, where the tool left them at the integers behind.
+
+    So it does with an output that is also used inside: only the graph's own list has the float one then.
+    """
+    for ours, theirs in zip(model.signatureDefs or (), source.signatureDefs or (), strict=True):
+        (before, after) = (m.subgraphs[ours.subgraphIndex].outputs for m in (source, model))
+        places = {output.name: list(before).index(output.tensorIndex) for output in theirs.outputs}
+        for output in ours.outputs:
+            output.tensorIndex = int(after[places[output.name]])
 
 
 def activations_of_layers(path: Path) -> tuple[str, ...]:
