@@ -51,7 +51,7 @@ def variant(variant_id: str = "first", **changes: Any) -> Document:
         "state": [],
         "operators": [{"domain": "ai.onnx", "name": "Gather", "version": 17, "count": 1}],
         "expected_placement": {"processor": "cpu", "backend": "CPUExecutionProvider", "delegated": 3, "total": 3},
-        "requires": {"engine": "onnxruntime", "least_version": "1.18", "backends": [], "platforms": []},
+        "requires": {"engine": "onnxruntime", "min_version": "1.18", "backends": [], "platforms": []},
         "target": None,
         **changes,
     }
@@ -66,7 +66,7 @@ def valid_manifest() -> Document:
         golden=None,
         state=[{**tensor("cache", "float32", 1, length), "reset": "sequence"}],
         expected_placement={"processor": "npu", "backend": "XNNPACK", "delegated": None, "total": None},
-        requires={"engine": "litert", "least_version": "2.0", "backends": ["XNNPACK"], "platforms": ["linux"]},
+        requires={"engine": "litert", "min_version": "2.0", "backends": ["XNNPACK"], "platforms": ["linux"]},
         target="board",
     )
     second["graphs"]["main"]["inputs"] = [tensor("input_ids", "int32", 1, length)]

@@ -88,7 +88,7 @@ def tflite_bundle(
         "graphs": dict.fromkeys(names, graph),
         "operators": [{"domain": "tflite", "name": "SUM", "version": 1, "count": 1}],
         "expected_placement": {"processor": "cpu", "backend": "XNNPACK", "delegated": 3, "total": 5},
-        "requires": {"engine": "litert", "least_version": "1.0", "backends": [], "platforms": []},
+        "requires": {"engine": "litert", "min_version": "1.0", "backends": [], "platforms": []},
         **changes,
     }
     document["files"] = file_entries(contents)

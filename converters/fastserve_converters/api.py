@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastserve_runtime.faces import attributes_of, places_of
+from fastserve_runtime.faces import face
 
 if TYPE_CHECKING:
     from fastserve_converters.artifact import Artifact, count_operators
@@ -65,31 +65,25 @@ __all__ = [
     "write_layer_map",
 ]
 
-__getattr__ = attributes_of(
+__getattr__, __dir__ = face(
     __name__,
-    places_of(
-        "fastserve_converters",
-        {
-            "artifact": "Artifact count_operators",
-            "checkpoints.checkpoint": "Checkpoint",
-            "checkpoints.model_loading": "load_model",
-            "checkpoints.task": "ModelOutput Task",
-            "checkpoints.writing": "write_checkpoint",
-            "data": "Answers ClassLabels LabelSets Numbers Sample",
-            "formats": "CachedExporter ExportJob Format FormatWithIntermediates",
-            "inputs": "GivenData InputKind LoadedCheckpoint PreparedInputs",
-            "layer_map": "IntermediateOutput write_layer_map",
-            "lowerings": "Lowered Lowering",
-            "models.cached_part": "CachedPart",
-            "models.traced_part": "TracedPart",
-            "passes": "Pass PassJob PassModule PassReport",
-            "precisions": "FP32 Precision WeightScheme",
-            "recipe": "Recipe",
-            "quantization.evidence": "record_layer_sqnr",
-        },
-    ),
+    "fastserve_converters",
+    {
+        "artifact": "Artifact count_operators",
+        "checkpoints.checkpoint": "Checkpoint",
+        "checkpoints.model_loading": "load_model",
+        "checkpoints.task": "ModelOutput Task",
+        "checkpoints.writing": "write_checkpoint",
+        "data": "Answers ClassLabels LabelSets Numbers Sample",
+        "formats": "CachedExporter ExportJob Format FormatWithIntermediates",
+        "inputs": "GivenData InputKind LoadedCheckpoint PreparedInputs",
+        "layer_map": "IntermediateOutput write_layer_map",
+        "lowerings": "Lowered Lowering",
+        "models.cached_part": "CachedPart",
+        "models.traced_part": "TracedPart",
+        "passes": "Pass PassJob PassModule PassReport",
+        "precisions": "FP32 Precision WeightScheme",
+        "recipe": "Recipe",
+        "quantization.evidence": "record_layer_sqnr",
+    },
 )
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)

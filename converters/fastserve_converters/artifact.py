@@ -17,6 +17,8 @@ KEPT_IN_FLOAT = "kept_in_float.json"
 """Beside an artifact of static ranges: which layers were left in float, and how near it came by that."""
 FAKE_QUANT_OUTPUTS = "fake_quant_outputs.npz"
 """Beside an artifact of static ranges: what the same quantized graph gives on an executor that is trusted."""
+NOT_FINITE_DB = -999.0
+"""The ratio that documents give where values that are not finite are compared, as JSON has no infinity."""
 
 GENAI_CONFIG = "genai_config.json"
 """Beside a decoder in ONNX: how ONNX Runtime GenAI opens it."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastserve_runtime.faces import attributes_of, places_of
+from fastserve_runtime.faces import face
 
 if TYPE_CHECKING:
     from fastserve_device_tests.compilers.compiled import ESTIMATES, Compiled, graphs_in
@@ -28,20 +28,14 @@ __all__ = [
     "separate_environment",
 ]
 
-__getattr__ = attributes_of(
+__getattr__, __dir__ = face(
     __name__,
-    places_of(
-        "fastserve_device_tests",
-        {
-            "compilers.compiled": "Compiled ESTIMATES graphs_in",
-            "executors.not_opened": "nothing_executes",
-            "needs": "Needs separate_environment",
-            "processes.native_words": "native_words",
-            "targets": "CompilingTarget Target",
-        },
-    ),
+    "fastserve_device_tests",
+    {
+        "compilers.compiled": "Compiled ESTIMATES graphs_in",
+        "executors.not_opened": "nothing_executes",
+        "needs": "Needs separate_environment",
+        "processes.native_words": "native_words",
+        "targets": "CompilingTarget Target",
+    },
 )
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 
 from fastserve_runtime._version import __version__
+from fastserve_runtime.faces import face
 
 TYPE_CHECKING = False  # typing itself takes long to import; see `processes.leaving`
 if TYPE_CHECKING:
@@ -35,22 +36,6 @@ if TYPE_CHECKING:
 # From 1.29 on, ONNX Runtime reports its use to its makers, over the network, unless it is told not to before anything
 # imports it. A user's own setting stays.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-
-_MODULE_OF = {
-    name: module
-    for module, names in {
-        "bundle.reader": "Bundle open_bundle",
-        "errors": "BundleError EnvironmentFailure FastServeError InputError UsageError",
-        "processes.limits": "Limits",
-        "loading": "load open_model",
-        "bundle.manifest": "Manifest Variant",
-        "bundle.tensor_specs": "Signature SymbolicDim TensorSpec",
-        "sessions.session": "Binding Placement Session",
-        "conformance.verdict": "Outcome Verdict",
-        "conformance.verification": "Verification verify",
-    }.items()
-    for name in names.split()
-}
 
 __all__ = [
     "Binding",
@@ -78,16 +63,18 @@ __all__ = [
     "verify",
 ]
 
-
-def __getattr__(name: str) -> object:
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-    from importlib import import_module
-
-    found: object = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
-    globals()[name] = found
-    return found
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = face(
+    __name__,
+    "fastserve_runtime",
+    {
+        "bundle.reader": "Bundle open_bundle",
+        "errors": "BundleError EnvironmentFailure FastServeError InputError UsageError",
+        "processes.limits": "Limits",
+        "loading": "load open_model",
+        "bundle.manifest": "Manifest Variant",
+        "bundle.tensor_specs": "Signature SymbolicDim TensorSpec",
+        "sessions.session": "Binding Placement Session",
+        "conformance.verdict": "Outcome Verdict",
+        "conformance.verification": "Verification verify",
+    },
+)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastserve_runtime.faces import attributes_of, places_of
+from fastserve_runtime.faces import face
 
 if TYPE_CHECKING:
     from fastserve_runtime.bundle.golden import Golden
@@ -93,37 +93,31 @@ __all__ = [
     "usable_engine",
 ]
 
-__getattr__ = attributes_of(
+__getattr__, __dir__ = face(
     __name__,
-    places_of(
-        "fastserve_runtime",
-        {
-            "bundle.golden": "Golden",
-            "bundle.manifest": (
-                "ExpectedPlacement Graph Manifest OperatorCount Preprocessing Requirement Variant parse_graphs"
-            ),
-            "bundle.tensor_specs": "Signature SymbolicDim TensorSpec",
-            "bundle.task_checks": "check_encoder not_of_task",
-            "conformance.comparison": "Comparison",
-            "conformance.quality": "Quality",
-            "errors": "BundleError EnvironmentFailure FastServeError InputError UsageError",
-            "measurement.machine": "Machine this_machine",
-            "measurement.measurement": "Measurement measurement_document parse_measurement",
-            "measurement.measuring": "MeasuredModel measured_model",
-            "pipelines": "Pipeline PipelineModule",
-            "pipelines._text_pipeline": "TextPipeline",
-            "pipelines._text_run": "add_text_flags given_samples text_options",
-            "preprocessors.kinds": "Preprocessor PreprocessorKind",
-            "preprocessors.text": "TextPreprocessor",
-            "results": "Results Table result_documents result_table",
-            "sessions.named_session": "NamedSession",
-            "sessions.session": "Engine ModelSource Placement Session",
-            "sessions.workload": "FirstTokenCall OpenWorkload Workload",
-            "variants": "usable_engine",
-        },
-    ),
+    "fastserve_runtime",
+    {
+        "bundle.golden": "Golden",
+        "bundle.manifest": (
+            "ExpectedPlacement Graph Manifest OperatorCount Preprocessing Requirement Variant parse_graphs"
+        ),
+        "bundle.tensor_specs": "Signature SymbolicDim TensorSpec",
+        "bundle.task_checks": "check_encoder not_of_task",
+        "conformance.comparison": "Comparison",
+        "conformance.quality": "Quality",
+        "errors": "BundleError EnvironmentFailure FastServeError InputError UsageError",
+        "measurement.machine": "Machine this_machine",
+        "measurement.measurement": "Measurement measurement_document parse_measurement",
+        "measurement.measuring": "MeasuredModel measured_model",
+        "pipelines": "Pipeline PipelineModule",
+        "pipelines._text_pipeline": "TextPipeline",
+        "pipelines._text_run": "add_text_flags given_samples text_options",
+        "preprocessors.kinds": "Preprocessor PreprocessorKind",
+        "preprocessors.text": "TextPreprocessor",
+        "results": "Results Table result_documents result_table",
+        "sessions.named_session": "NamedSession",
+        "sessions.session": "Engine ModelSource Placement Session",
+        "sessions.workload": "FirstTokenCall OpenWorkload Workload",
+        "variants": "usable_engine",
+    },
 )
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)

@@ -4,32 +4,32 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from importlib import import_module
 
 
-def places_of(package: str, modules: Mapping[str, str]) -> dict[str, str]:
-    """Return name → the module that has it.
-
-    Args:
-        package: that the modules are of.
-        modules: module of the package → names in it, with spaces between.
-    """
-    return {name: f"{package}.{module}" for module, names in modules.items() for name in names.split()}
-
-
-def attributes_of(face: str, places: Mapping[str, str]) -> Callable[[str], object]:
-    """Return the `__getattr__` of a module that offers names of others.
+def face(
+    module: str, package: str, places: Mapping[str, str]
+) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
+    """Return the `__getattr__` and the `__dir__` of a module that offers names of others.
 
     Args:
-        face: the module's name.
-        places: name → the module that has it.
+        module: the module's name.
+        package: that the other modules are of; empty where they are named in full.
+        places: another module → names in it, with spaces between.
     """
+    prefix = f"{package}." if package else ""
+    module_of = {name: f"{prefix}{place}" for place, names in places.items() for name in names.split()}
 
-    def attribute(name: str) -> object:
-        if name not in places:
-            raise AttributeError(f"module '{face}' has no attribute '{name}'")
-        found: object = getattr(import_module(places[name]), name)
-        setattr(sys.modules[face], name, found)
+    # Code digests know by its name that it hands on names, each of which counts where it is used.
+    def __getattr__(name: str) -> object:  # noqa: N807
+        if name not in module_of:
+            raise AttributeError(f"module '{module}' has no attribute '{name}'")
+        from importlib import import_module
+
+        found: object = getattr(import_module(module_of[name]), name)
+        setattr(sys.modules[module], name, found)
         return found
 
-    return attribute
+    def names() -> list[str]:
+        return sorted({*vars(sys.modules[module])["__all__"], *module_of})
+
+    return __getattr__, names

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any, TypeVar, get_type_hints
 
 from fastserve_runtime.errors import BundleError
 
@@ -114,3 +116,43 @@ class Fields:
 
     def _wrong(self, name: str, description: str) -> BundleError:
         return BundleError(f"{self.where}.{name} is {self._value[name]!r:.80}, not {description}.")
+
+
+_READERS: Mapping[Any, Callable[[Fields, str], Any]] = {
+    str: Fields.text,
+    str | None: Fields.optional_text,
+    int: Fields.count,
+    int | None: Fields.optional_count,
+    float: Fields.number,
+    float | None: Fields.optional_number,
+    bool: Fields.flag,
+    tuple[str, ...]: Fields.texts,
+    Mapping[str, Any]: Fields.mapping,
+}
+"""Type of a dataclass' field → how it is read. Whole numbers are counts: a type that has others reads them itself."""
+
+
+def read(fields: Fields, kind: type[T]) -> T:
+    """Read a frozen dataclass whose fields are in a document under their own names.
+
+    Args:
+        fields: the document; what it has beside is passed over.
+        kind: the dataclass, whose fields have types of `_READERS` or are such dataclasses themselves.
+
+    Raises:
+        BundleError: a field is missing or of another kind.
+    """
+    known: Any = kind
+    return kind(**{name: reader(fields, name) for name, reader in _readers(known).items()})
+
+
+@cache
+def _readers(kind: Any) -> dict[str, Callable[[Fields, str], Any]]:
+    hints = get_type_hints(kind)
+    return {field.name: _reader(hints[field.name]) for field in dataclasses.fields(kind)}
+
+
+def _reader(hint: Any) -> Callable[[Fields, str], Any]:
+    if dataclasses.is_dataclass(hint):
+        return lambda fields, name: read(fields.object(name), hint)  # type: ignore[arg-type]  # a class, no instance
+    return _READERS[hint]

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 
 from fastserve_runtime import __version__
+from fastserve_runtime.faces import face
 
 TYPE_CHECKING = False  # typing itself takes long to import; see `fastserve_runtime.processes.leaving`
 if TYPE_CHECKING:
@@ -40,23 +41,6 @@ if TYPE_CHECKING:
         verify,
     )
     from fastserve_runtime.conformance.quality import Quality
-
-_MODULE_OF = {
-    name: module
-    for module, names in {
-        "fastserve.bisecting": "Bisection bisect",
-        "fastserve.search.budget": "Budget Limit",
-        "fastserve.search.candidate": "Candidate",
-        "fastserve.conforming": "conform",
-        "fastserve.exporting.export": "ExportResult",
-        "fastserve.bundles.packing": "pack",
-        "fastserve_runtime.conformance.quality": "Quality",
-        "fastserve_runtime": (
-            "Bundle BundleError EnvironmentFailure FastServeError UsageError Verdict load open_bundle verify"
-        ),
-    }.items()
-    for name in names.split()
-}
 
 __all__ = [
     "Bisection",
@@ -237,15 +221,19 @@ def export(
         return run_export(replace(request, model=path, data=files), reporter)
 
 
-def __getattr__(name: str) -> object:
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-    from importlib import import_module
-
-    found: object = getattr(import_module(_MODULE_OF[name]), name)
-    globals()[name] = found
-    return found
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = face(
+    __name__,
+    "",
+    {
+        "fastserve.bisecting": "Bisection bisect",
+        "fastserve.search.budget": "Budget Limit",
+        "fastserve.search.candidate": "Candidate",
+        "fastserve.conforming": "conform",
+        "fastserve.exporting.export": "ExportResult",
+        "fastserve.bundles.packing": "pack",
+        "fastserve_runtime.conformance.quality": "Quality",
+        "fastserve_runtime": (
+            "Bundle BundleError EnvironmentFailure FastServeError UsageError Verdict load open_bundle verify"
+        ),
+    },
+)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastserve_runtime.faces import attributes_of, places_of
+from fastserve_runtime.faces import face
 
 if TYPE_CHECKING:
     from fastserve.devices import OUTPUTS, Device, EngineThere, MeasurementJob
@@ -27,19 +27,13 @@ __all__ = [
     "Space",
 ]
 
-__getattr__ = attributes_of(
+__getattr__, __dir__ = face(
     __name__,
-    places_of(
-        "fastserve",
-        {
-            "devices": "Device EngineThere MeasurementJob OUTPUTS",
-            "search.budget": "Budget",
-            "search.candidate": "Candidate",
-            "search.planners": "CannotPropose Planner Space",
-        },
-    ),
+    "fastserve",
+    {
+        "devices": "Device EngineThere MeasurementJob OUTPUTS",
+        "search.budget": "Budget",
+        "search.candidate": "Candidate",
+        "search.planners": "CannotPropose Planner Space",
+    },
 )
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)

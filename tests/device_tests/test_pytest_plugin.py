@@ -52,7 +52,7 @@ def test_a_failure_fails_with_its_outcome_and_figures_and_without_a_traceback(tm
 
 def test_what_cannot_be_checked_is_skipped_with_the_reason(tmp_path: Path) -> None:
     document, contents = text_bundle()
-    requires = {"engine": "onnxruntime", "least_version": "999.0", "backends": [], "platforms": []}
+    requires = {"engine": "onnxruntime", "min_version": "999.0", "backends": [], "platforms": []}
     document["variants"].append(variant("second", requires=requires))
     write_directory(tmp_path / "text.fsb", document, contents)
     done = run_pytest(tmp_path, *SUITE, "-rs", "--fastserve-bundle", "text.fsb", "--fastserve-target", "onnx:cpu")

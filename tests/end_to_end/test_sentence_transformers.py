@@ -42,7 +42,7 @@ def assert_near(found: Any, expected: Any, tolerance: float = TOLERANCE) -> None
 
 
 def ours(root: Path, out: Path, prompts: tuple[str | None, ...]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return the reference's embeddings and the exportable form's, for each prompt, as an export makes them."""
+    """Return the reference's embeddings and the exportable model's, for each prompt, as an export makes them."""
     out.mkdir()
     checkpoint = read_checkpoint(root, allow_pickle=True)
     length = export_length(checkpoint, None, None)

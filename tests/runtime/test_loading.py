@@ -72,7 +72,7 @@ def bundle_of(tmp_path, *variants, chosen="first"):
 
 def of_format(name, format_name, minimum="1.0", *, platforms=(), operators=()):
     engine = ENGINE_OF.get(format_name, "another")
-    requires = {"engine": engine, "least_version": minimum, "backends": [], "platforms": list(platforms)}
+    requires = {"engine": engine, "min_version": minimum, "backends": [], "platforms": list(platforms)}
     counts = [{"domain": d, "name": n, "version": v, "count": 1} for d, n, v in operators]
     return variant(name, format=format_name, requires=requires, operators=counts)
 
@@ -409,7 +409,7 @@ class TestEngines:
         ("0.1", "", True),
     ],
 )
-def test_the_least_version_is_compared_by_numbers(tmp_path, versions, installed, minimum, is_enough):
+def test_the_min_version_is_compared_by_numbers(tmp_path, versions, installed, minimum, is_enough):
     versions(onnxruntime=installed)
     found = bundle_of(tmp_path, of_format("first", "onnx", minimum)).manifest.variants[0]
     if is_enough:

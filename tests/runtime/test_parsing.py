@@ -1,12 +1,13 @@
 import contextlib
 import re
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fastserve_runtime.errors import BundleError
-from fastserve_runtime.parsing import Fields
+from fastserve_runtime.parsing import Fields, read
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -123,3 +124,39 @@ def test_any_value_is_returned_with_the_promised_type_or_refused(reader, value):
             assert result >= 0
         if reader == "texts":
             assert all(isinstance(text, str) for text in result)
+
+
+@dataclass(frozen=True)
+class Inner:
+    name: str
+    words: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Outer:
+    count: int
+    share: float | None
+    holds: bool
+    inner: Inner
+
+
+OUTER = {"count": 3, "share": 0.5, "holds": True, "inner": {"name": "a", "words": ["b"]}}
+
+
+def test_a_dataclass_is_read_by_the_types_of_its_fields():
+    assert read(Fields({**OUTER, "beside": 1}, "doc"), Outer) == Outer(3, 0.5, True, Inner("a", ("b",)))
+    assert read(Fields({**OUTER, "share": None}, "doc"), Outer).share is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"count": -1}, "doc.count is -1, not a whole number of at least 0."),
+        ({"share": float("nan")}, "doc.share is nan, not a number."),
+        ({"inner": {"name": "a", "words": [1]}}, "doc.inner.words is [1], not a list of strings."),
+        ({"inner": {"words": []}}, "doc.inner has no field 'name'."),
+    ],
+)
+def test_a_dataclass_whose_document_is_damaged_is_refused_at_its_place(change, message):
+    with pytest.raises(BundleError, match=re.escape(message)):
+        read(Fields(OUTER | change, "doc"), Outer)

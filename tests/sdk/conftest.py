@@ -68,7 +68,7 @@ def _variant(name: str) -> dict[str, Any]:
             {"domain": "ai.onnx", "name": "MatMul", "version": 13, "count": 7},
         ],
         "expected_placement": {"processor": "cpu", "backend": "XNNPACK", "delegated": 7, "total": 9},
-        "requires": {"engine": "onnxruntime", "least_version": "1.22", "backends": [], "platforms": []},
+        "requires": {"engine": "onnxruntime", "min_version": "1.22", "backends": [], "platforms": []},
         "target": None,
     }
 

@@ -121,7 +121,7 @@ _SHOWN = 6
 
 
 def check_computation(config: Mapping[str, Any], family: Family) -> None:
-    """Refuse what Transformers 5, or the exportable form, would compute in another way than the model was trained.
+    """Refuse what Transformers 5, or the exportable model, would compute in another way than the model was trained.
 
     Raises:
         UsageError: naming the key.

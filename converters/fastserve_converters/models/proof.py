@@ -35,8 +35,8 @@ def are_within(differences: Mapping[str, float], scales: Mapping[str, float], to
 
 
 def different(difference: float, tolerance: float, remedy: str) -> EnvironmentFailure:
-    """Return the failure that a model's exportable form is another model."""
+    """Return the failure that an exportable model is another model than the original."""
     return EnvironmentFailure(
-        f"The exportable form of the model differs from the original by {difference:.2g}, more than {tolerance:g}.",
+        f"The exportable model differs from the original by {difference:.2g}, more than {tolerance:g}.",
         remedy,
     )

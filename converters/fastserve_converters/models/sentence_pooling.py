@@ -133,7 +133,7 @@ def _moved_forward(value: torch.Tensor) -> torch.Tensor:
 
 
 def build_sentence_pooling(root: Path, head: SentenceHead, length: int) -> SentencePooling:
-    """Make the exportable form of a checkpoint's head, for texts of up to a length in tokens.
+    """Make the exportable model of a checkpoint's head, for texts of up to a length in tokens.
 
     Raises:
         UsageError: weights of its modules cannot be loaded.

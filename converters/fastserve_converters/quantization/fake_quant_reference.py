@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastserve_converters.artifact import FAKE_QUANT_OUTPUTS
+from fastserve_converters.artifact import FAKE_QUANT_OUTPUTS, NOT_FINITE_DB
 from fastserve_converters.models.model import TracedPart
 from fastserve_converters.models.outputs import Outputs, joined_outputs
 from fastserve_converters.models.samples import Samples, first, single_samples
@@ -67,14 +67,15 @@ def comparison(expected: Outputs, actual: Outputs, executor: str) -> dict[str, A
         executor: what ran the fake-quant reference.
 
     Returns:
-        `sqnr_db` (None where they are equal), `min_cosine`, the number of `samples`, and the `executor`.
+        `sqnr_db` (None where they are equal, `NOT_FINITE_DB` where they cannot be compared, since values are not
+        finite), `min_cosine`, the number of `samples`, and the `executor`.
     """
     from fastserve_runtime.conformance.metrics import row_cosines, sqnr_db
 
     pairs = [(np.asarray(v, np.float32), np.asarray(actual[name], np.float32)) for name, v in expected.items()]
     found = min(sqnr_db(wanted, given) for wanted, given in pairs)
     return {
-        "sqnr_db": float(found) if np.isfinite(found) else None,
+        "sqnr_db": None if found == np.inf else max(float(found), NOT_FINITE_DB),
         "min_cosine": min(float(row_cosines(wanted, given).min()) for wanted, given in pairs),
         "samples": len(pairs[0][0]),
         "executor": executor,

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from fastserve_runtime.bundle.older_names import current_preprocessing
+from fastserve_runtime.bundle.older_names import current_preprocessing, with_current_names
 from fastserve_runtime.bundle.signatures import parse_signature, parse_tensor
 from fastserve_runtime.bundle.tensor_specs import Signature, TensorSpec
 from fastserve_runtime.errors import BundleError, UsageError
-from fastserve_runtime.parsing import Fields
+from fastserve_runtime.parsing import Fields, read
 
 SCHEMA_MAJOR = 1
 SCHEMA_MINOR = 1
@@ -191,7 +191,6 @@ def _manifest(document: Any) -> Manifest:
     files = {path: _file(path, entry) for path, entry in fields.objects("files").items()}
     preprocessing = fields.object("preprocessing")
     kind, settings = current_preprocessing(preprocessing.text("kind"), preprocessing.mapping("settings"))
-    source = fields.object("source")
     return Manifest(
         document=document,
         schema_version=version,
@@ -201,12 +200,7 @@ def _manifest(document: Any) -> Manifest:
         preprocessing=Preprocessing(kind, preprocessing.texts("files"), settings),
         variants=tuple(parse_variant(v) for v in fields.list_of_objects("variants")),
         chosen=fields.text("chosen"),
-        source=Source(
-            source.text("name"),
-            source.optional_text("revision"),
-            source.text("weights_sha256"),
-            source.optional_text("licence"),
-        ),
+        source=read(fields.object("source"), Source),
     )
 
 
@@ -248,8 +242,7 @@ def parse_variant(fields: Fields) -> Variant:
     Raises:
         BundleError: it lacks a field, or a field has the wrong type.
     """
-    placement = fields.object("expected_placement")
-    requires = fields.object("requires")
+    requires = Fields(with_current_names(fields.mapping("requires")), f"{fields.where}.requires")
     return Variant(
         id=fields.text("id"),
         recipe=fields.mapping("recipe"),
@@ -259,22 +252,9 @@ def parse_variant(fields: Fields) -> Variant:
         golden=fields.optional_text("golden"),
         graphs={name: parse_graph(graph) for name, graph in fields.objects("graphs").items()},
         state=tuple(StateSpec(parse_tensor(s), s.text("reset")) for s in fields.list_of_objects("state")),
-        operators=tuple(
-            OperatorCount(o.text("domain"), o.text("name"), o.count("version"), o.count("count"))
-            for o in fields.list_of_objects("operators")
-        ),
-        expected_placement=ExpectedPlacement(
-            placement.text("processor"),
-            placement.text("backend"),
-            placement.optional_count("delegated"),
-            placement.optional_count("total"),
-        ),
-        requires=Requirement(
-            requires.text("engine"),
-            requires.text("least_version"),
-            requires.texts("backends"),
-            requires.texts("platforms"),
-        ),
+        operators=tuple(read(operator, OperatorCount) for operator in fields.list_of_objects("operators")),
+        expected_placement=read(fields.object("expected_placement"), ExpectedPlacement),
+        requires=read(requires, Requirement),
         target=fields.optional_text("target"),
     )
 

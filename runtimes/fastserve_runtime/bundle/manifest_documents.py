@@ -27,8 +27,7 @@ def artifact_document(
         "operators": [asdict(o) for o in operators],
         "expected_placement": asdict(expected_placement),
         "requires": {
-            "engine": requires.engine,
-            "least_version": requires.min_version,
+            **asdict(requires),
             "backends": list(requires.backends),
             "platforms": list(requires.platforms),
         },

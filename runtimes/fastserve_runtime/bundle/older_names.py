@@ -14,6 +14,7 @@ OLDER_NAMES = {
     "most": "maximum",
     "least_cosine": "min_cosine",
     "least_accuracy": "min_accuracy",
+    "least_version": "min_version",
     "restored": "kept_in_float",
     "taps": "intermediates",
     "twin": "fake_quant_reference",

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from fastserve_runtime.measurement.early_stopping import percentile_estimate, queries_needed
-from fastserve_runtime.parsing import Fields
 
 WARM_UP_SECONDS = 0.5
 WARM_UP_CALLS = 5
@@ -125,24 +124,6 @@ def summarize(latencies: Sequence[float], *, busy_share: float = 1.0) -> Latency
 def latency_document(latency: Latency) -> dict[str, Any]:
     """Return a latency as JSON, seconds."""
     return {**asdict(latency), "warnings": list(latency.warnings), "trustworthy": latency.is_trustworthy}
-
-
-def parse_latency(fields: Fields) -> Latency:
-    """Read a latency from its document.
-
-    Raises:
-        BundleError: a field is missing or of another kind.
-    """
-    return Latency(
-        queries=fields.count("queries"),
-        mean=fields.number("mean"),
-        minimum=fields.number("minimum"),
-        maximum=fields.number("maximum"),
-        p50=fields.optional_number("p50"),
-        p90=fields.optional_number("p90"),
-        p99=fields.optional_number("p99"),
-        warnings=fields.texts("warnings"),
-    )
 
 
 def _warnings(latencies: Sequence[float], p90: float | None, busy_share: float) -> list[str]:

@@ -11,10 +11,10 @@ from enum import Enum
 from typing import Any, Final, Literal, TypeAlias, get_args
 
 from fastserve_runtime.errors import BundleError
-from fastserve_runtime.measurement.latency import Latency, latency_document, parse_latency
+from fastserve_runtime.measurement.latency import Latency, latency_document
 from fastserve_runtime.measurement.machine import Machine
 from fastserve_runtime.measurement.memory import MemoryReading
-from fastserve_runtime.parsing import Fields
+from fastserve_runtime.parsing import Fields, read
 from fastserve_runtime.sessions.session import Placement
 
 Status = Literal["measured", "emulated", "predicted"]
@@ -166,7 +166,7 @@ def parse_measurement(document: object) -> Measurement:
     """
     fields = Fields(document, "measurement")
     return Measurement(
-        machine=_machine(fields.object("machine")),
+        machine=read(fields.object("machine"), Machine),
         engine=fields.text("engine"),
         engine_version=fields.optional_text("engine_version"),
         threads=fields.count("threads"),
@@ -175,27 +175,16 @@ def parse_measurement(document: object) -> Measurement:
         load_seconds=fields.number("load_seconds"),
         first_inference_seconds=fields.number("first_inference_seconds"),
         memory=_memory(fields.object("memory")),
-        latency=parse_latency(fields.object("latency")),
+        latency=read(fields.object("latency"), Latency),
         items_per_second=fields.number("items_per_second"),
         placement=_placement(fields.object("placement")),
         first_token=(
-            FirstToken(fields.count("prompt_tokens"), parse_latency(fields.object("time_to_first_token")))
+            FirstToken(fields.count("prompt_tokens"), read(fields.object("time_to_first_token"), Latency))
             if fields.has("time_to_first_token")
             else None
         ),
-        sample_latency=_sample_latency(fields.object("sample_latency")) if fields.has("sample_latency") else None,
+        sample_latency=read(fields.object("sample_latency"), SampleLatency) if fields.has("sample_latency") else None,
         status=_status(fields),
-    )
-
-
-def _machine(fields: Fields) -> Machine:
-    return Machine(
-        processor=fields.text("processor"),
-        cores=fields.count("cores"),
-        architecture=fields.text("architecture"),
-        instruction_sets=fields.texts("instruction_sets"),
-        memory=fields.optional_count("memory"),
-        system=fields.text("system"),
     )
 
 
@@ -210,10 +199,6 @@ def _memory(fields: Fields) -> Memory:
 def _placement(fields: Fields) -> Placement:
     operators = fields.optional_mapping("operators")
     return Placement(operators, fields.text("source"))
-
-
-def _sample_latency(fields: Fields) -> SampleLatency:
-    return SampleLatency(fields.number("p50"), fields.number("p90"), fields.count("samples"))
 
 
 def _status(fields: Fields) -> Status:

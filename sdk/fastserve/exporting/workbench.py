@@ -17,6 +17,7 @@ from fastserve.pipeline.step import Step
 from fastserve.pipeline.steps import ModelSteps
 from fastserve.pipeline.work.judging import quality_of_own
 from fastserve.search.candidate import Candidate
+from fastserve_converters.artifact import NOT_FINITE_DB
 from fastserve_converters.precisions import has_fake_quant_reference
 from fastserve_converters.recipe import Recipe
 from fastserve_runtime.conformance.quality import Quality
@@ -242,6 +243,8 @@ def _fake_quant_failure(compared: Mapping[str, Any]) -> str | None:
     ratio = compared["sqnr_db"]
     if ratio is None or ratio >= MIN_FAKE_QUANT_SQNR_DB:
         return None
+    if ratio <= NOT_FINITE_DB:
+        return f"it cannot be compared with {compared['executor']}: values of one of them are not finite"
     return (
         f"it does not compute what its weights say: SQNR {ratio:.1f} dB against {compared['executor']}, at "
         f"least {MIN_FAKE_QUANT_SQNR_DB} is wanted"

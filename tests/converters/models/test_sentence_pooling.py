@@ -39,7 +39,7 @@ def by_hand(mode: str, rows: np.ndarray, places: np.ndarray) -> np.ndarray:
 
 
 def both(head: SentenceHead, layers: list[torch.nn.Module] | None = None) -> np.ndarray:
-    """Return what the exportable form gives, which the reference gives too."""
+    """Return what the exportable model gives, which the reference gives too."""
     hidden, mask = torch.from_numpy(HIDDEN), torch.from_numpy(MASK)
     with torch.no_grad():
         exportable = SentencePooling(head, layers or [], 5)(hidden, mask, LAYERS).numpy()

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from fastserve_converters.artifact import NOT_FINITE_DB
 from fastserve_converters.models.samples import count
 from fastserve_converters.models.stages import run
 from fastserve_converters.precisions import WeightScheme
@@ -28,6 +29,8 @@ def test_a_fake_quant_reference_agrees_with_itself_and_not_with_the_float_model(
     assert found["sqnr_db"] is None
     assert found["executor"] == "itself"
     assert found["samples"] == count(own)
+    spoilt = {name: values * np.nan for name, values in own.items()}
+    assert fake_quant_reference.comparison(own, spoilt, "itself")["sqnr_db"] == NOT_FINITE_DB, "and not as if equal"
     against_float = fake_quant_reference.comparison(own, exact, "float")
     assert against_float["sqnr_db"] < 30
     assert against_float["min_cosine"] < 0.9999

@@ -24,7 +24,7 @@ SCRIPT = Path(__file__).parents[3] / "scripts" / "setup_onnxruntime_web.sh"
 
 
 def requiring(minimum: str) -> object:
-    requires = {"engine": "onnxruntime", "least_version": minimum, "backends": [], "platforms": []}
+    requires = {"engine": "onnxruntime", "min_version": minimum, "backends": [], "platforms": []}
     return parse_variant(Fields(variant(requires=requires), "the variant"))
 
 

@@ -143,7 +143,7 @@ def test_a_model_that_fails_while_it_runs_is_a_failed_run(tmp_path: Path) -> Non
 
 
 def test_an_engine_that_is_too_old_is_not_run(tmp_path: Path) -> None:
-    requires = {"engine": "onnxruntime", "least_version": "999.0", "backends": [], "platforms": []}
+    requires = {"engine": "onnxruntime", "min_version": "999.0", "backends": [], "platforms": []}
     verdicts = list(check_variant(write(tmp_path, requires=requires), "first", ONNX))
     assert checked(verdicts) == [(LOAD, Outcome.NOT_RUN)]
     assert "999.0 or later" in verdicts[0].message

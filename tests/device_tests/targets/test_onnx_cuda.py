@@ -54,7 +54,7 @@ def test_its_process_gets_the_environments_packages_before_our_own(
 
 
 def test_a_version_that_is_too_old_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    requires = {"engine": "onnxruntime", "least_version": "1.22", "backends": [], "platforms": []}
+    requires = {"engine": "onnxruntime", "min_version": "1.22", "backends": [], "platforms": []}
     wanted = parse_variant(Fields(variant(requires=requires), "the variant"))
     monkeypatch.setattr("fastserve_device_tests.executors.onnx_cuda.version", lambda: "1.21.0")
     with pytest.raises(EnvironmentFailure, match=r"needs ONNX Runtime on CUDA 1\.22 or later; 1\.21\.0 is installed"):

@@ -164,6 +164,16 @@ def test_a_later_minor_version_may_bring_fields_which_are_kept():
     assert manifest.digest != parse_manifest(without).digest
 
 
+def test_what_the_schema_called_otherwise_before_is_read_and_stays_part_of_the_id():
+    older = valid_manifest()
+    for one in older["variants"]:
+        one["requires"]["least_version"] = one["requires"].pop("min_version")
+    found = parse_manifest(older)
+    assert found.variants[1].requires == parse_manifest(valid_manifest()).variants[1].requires
+    assert found.digest != parse_manifest(valid_manifest()).digest
+    assert found.document == older
+
+
 @pytest.mark.parametrize("version", ["2.0", "0.9", "12.1"])
 def test_another_major_version_is_refused_and_named(version):
     with pytest.raises(BundleError, match=re.escape(f"schema version {version}; this runtime reads 1.x")) as caught:

@@ -111,7 +111,7 @@ def test_what_cannot_be_measured_is_named(bundle_of, arguments, message):
 
 def test_an_engine_that_is_too_old_is_told(bundle_of):
     def in_the_future(document):
-        document["variants"][0]["requires"]["least_version"] = "999"
+        document["variants"][0]["requires"]["min_version"] = "999"
 
     with pytest.raises(EnvironmentFailure, match="needs onnxruntime 999"), benchmarked(bundle_of(in_the_future)):
         pass

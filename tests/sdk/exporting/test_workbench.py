@@ -21,6 +21,7 @@ from fastserve.pipeline.steps import ModelSteps
 from fastserve.search.budget import Budget
 from fastserve.search.candidate import Candidate
 from fastserve.search.planners import CannotPropose
+from fastserve_converters.artifact import NOT_FINITE_DB
 from fastserve_converters.precisions import FP32, INT8, Precision
 from fastserve_converters.recipe import Recipe
 from fastserve_runtime.errors import DiskFull, EnvironmentFailure, FastServeError, UsageError
@@ -141,6 +142,14 @@ def test_an_artifact_that_does_not_compute_what_its_weights_say_is_not_used(
     assert (failure is not None) == fails
     if failure is not None:
         assert failure.startswith("it does not compute what its weights say: SQNR 9.9 dB against PyTorch")
+
+
+def test_an_artifact_whose_outputs_are_not_finite_is_told_from_one_that_is_equal(
+    bench: Workbench, runner: Told
+) -> None:
+    runner.sqnr_db = NOT_FINITE_DB
+    failure = bench.candidate(recipe("int8-dynamic")).failure
+    assert failure == "it cannot be compared with PyTorch: values of one of them are not finite"
 
 
 def test_a_targets_artifact_is_made_of_the_portable_one_and_judged_as_it(bench: Workbench, runner: Told) -> None:

@@ -193,7 +193,7 @@ def test_a_form_that_is_not_the_model_is_refused(llama: Export, monkeypatch: pyt
     monkeypatch.setattr(reading, "read_decoder", wrong)
     again = Jobs()
     request = {"source": llama.source, "reference": str(llama.out / "reference"), "out": str(llama.out / "wrong")}
-    with pytest.raises(EnvironmentFailure, match="exportable form of the model differs from the original by"):
+    with pytest.raises(EnvironmentFailure, match="exportable model differs from the original by"):
         again.run({"job": "program", **request})
 
 

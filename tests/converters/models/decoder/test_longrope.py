@@ -69,7 +69,7 @@ def test_beyond_the_form_has_the_factors_that_transformers_takes_for_longer_text
     form = read_decoder(fixed, context=128)
     assert prove_equal(form, untouched, [random_tokens(65), random_tokens(128)]) < 1e-5
     assert prove_equal(form, fixed, [random_tokens(7), random_tokens(64), random_tokens(100)]) < 1e-5
-    with pytest.raises(EnvironmentFailure, match="exportable form of the model differs"):
+    with pytest.raises(EnvironmentFailure, match="exportable model differs"):
         prove_equal(form, untouched, [random_tokens(40)])
 
 
