@@ -48,7 +48,7 @@ def run_words(words: Sequence[str] | None, view: View, program: str = PROGRAM) -
     """
     given = sys.argv[1:] if words is None else words
     # Flags of a task are known once its bundle is.
-    flags = partial(add_task_flags, task=run_task(given)) if given[:1] == [COMMAND] else None
+    flags = partial(add_task_flags, task=run_task(given)) if list(given[:1]) == [COMMAND] else None
     top = parser(program, flags)
 
     def command() -> int:
