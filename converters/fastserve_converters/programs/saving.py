@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import traceback
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,7 +57,10 @@ def save_program(
     was_training = module.training
     module.eval()
     try:
-        program = torch.export.export(module, args, kwargs, dynamic_shapes=dynamic_shapes)
+        with warnings.catch_warnings():
+            # Of what tracing does inside, such as setting a recurrent layer's weights; what is wrong raises.
+            warnings.simplefilter("ignore")
+            program = torch.export.export(module, args, kwargs, dynamic_shapes=dynamic_shapes)
     except Exception as error:
         raise _untraceable(error) from error
     finally:

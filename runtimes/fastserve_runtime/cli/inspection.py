@@ -65,7 +65,7 @@ def source_lines(bundle: Bundle) -> list[str]:
     if generation:  # its settings have a whole template in them
         return [*head, f"input     {kind}", *generation]
     settings = ", ".join(f"{k} {v}" for k, v in manifest.preprocessing.settings.items() if k not in SETTINGS)
-    return [*head, f"input     {kind}: {settings}", *_prompt_lines(manifest)]
+    return [*head, f"input     {kind}{f': {settings}' if settings else ''}", *_prompt_lines(manifest)]
 
 
 def _prompt_lines(manifest: Manifest) -> list[str]:

@@ -87,7 +87,7 @@ class TensorToTensor(ClosedAtEnd):
             told = ", ".join(f"{name} {count}" for name, count in counts.items())
             raise InputError(
                 f"The inputs have other numbers of samples along their first axis: {told}.",
-                "Give each the same, at least 1.",
+                "Give each the same, at least 1; a single sample too has a first axis, of 1.",
             )
 
 

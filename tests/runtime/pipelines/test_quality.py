@@ -85,6 +85,13 @@ def test_with_labels_the_quality_is_accuracy_by_the_references() -> None:
     assert quality.low < 0.75 < quality.high
 
 
+def test_where_the_reference_is_never_right_the_quality_is_how_often_both_agree() -> None:
+    actual = LOGITS.copy()
+    actual[:10] = -actual[:10]
+    quality = judged(LOGITS, actual, labels=(LOGITS.argmax(-1) + 1) % 3)
+    assert (quality.name, quality.value) == ("top-1 agreement", pytest.approx(0.9))
+
+
 @pytest.mark.parametrize("labels", [None, LOGITS.argmax(-1)])
 def test_logits_that_are_not_finite_are_never_right(labels) -> None:
     actual = LOGITS.copy()

@@ -76,7 +76,7 @@ def constant_of(model: Any, tensor: Any) -> NDArray[Any] | None:
     return np.frombuffer(bytes(data), dtype)
 
 
-def narrowed_integers(sample: Mapping[str, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
+def narrowed_int64(sample: Mapping[str, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
     """Return inputs with integers of 32 bits in the place of those of 64, which files do not take."""
     return {name: value.astype(np.int32) if value.dtype == np.int64 else value for name, value in sample.items()}
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from fastserve_converters.formats.tflite.file import (
     constant_of,
-    narrowed_integers,
+    narrowed_int64,
     operators,
     read_model,
     serialized,
@@ -118,7 +118,7 @@ def layer_reader(
     scale = factors or {}
 
     def read(sample: Sample) -> dict[str, NDArray[np.float32]]:
-        runner(**narrowed_integers(sample))
+        runner(**narrowed_int64(sample))
         values = {module: _real(interpreter, index) for module, index in wanted.items()}
         return {m: v.reshape(-1, v.shape[-1]) / np.float32(scale.get(m, 1.0)) for m, v in values.items()}
 

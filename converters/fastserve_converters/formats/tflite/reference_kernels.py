@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fastserve_converters.formats.tflite.file import narrowed_integers
+from fastserve_converters.formats.tflite.file import narrowed_int64
 from fastserve_converters.formats.tflite.layers import Sample
 
 EXECUTOR = "LiteRT's reference kernels"
@@ -31,6 +31,6 @@ def reference_runner(path: Path) -> Callable[[Sample], dict[str, NDArray[np.floa
     runner = interpreter.get_signature_runner()
 
     def run(sample: Sample) -> dict[str, NDArray[np.float32]]:
-        return {name: np.array(value, np.float32) for name, value in runner(**narrowed_integers(sample)).items()}
+        return {name: np.array(value, np.float32) for name, value in runner(**narrowed_int64(sample)).items()}
 
     return run

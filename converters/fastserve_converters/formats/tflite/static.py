@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastserve_converters.formats.tflite.file import narrowed_integers, operators, read_model, tensor_name, write_model
+from fastserve_converters.formats.tflite.file import narrowed_int64, operators, read_model, tensor_name, write_model
 from fastserve_converters.formats.tflite.layers import layer_reader, layer_tensors
 from fastserve_converters.formats.tflite.quantized_weights import round_inputs_with_zero_points
 from fastserve_converters.formats.tflite.ranges import find_ranges
@@ -48,7 +48,7 @@ def quantize_static(
     """
     from ai_edge_quantizer import qtyping, quantizer, recipe_manager
 
-    samples = [narrowed_integers(sample) for sample in single_samples(calibration, min_tokens=MIN_TOKENS)]
+    samples = [narrowed_int64(sample) for sample in single_samples(calibration, min_tokens=MIN_TOKENS)]
     dynamic = tuple(n for n, r in output_ratios(source, samples[:_RANGE_SAMPLES], bits).items() if r < MIN_RATIO)
     recipe = recipe_manager.RecipeManager()
     linear = qtyping.TFLOperationName.FULLY_CONNECTED
