@@ -27,6 +27,9 @@ TOOLS = ("tokenizers",)
 READS_SAMPLES = True
 _IDS = ("pad", "bos", "eos", "cls", "sep", "mask", "unk")
 _REMEDY = "Leave the pass out."
+_UNSEEN_EVERY = 5
+_MUCH_GROWTH = 0.05
+"""Beyond this, texts are no longer nearly what the model was trained to read."""
 
 
 @dataclass(frozen=True)
@@ -80,12 +83,38 @@ class TrimVocabulary:
         written = load_tokenizer(replace(job.checkpoint, path=inner, root=job.out))
         _prove_same(_tokens(written.backend_tokenizer, texts), before, result.old_ids, texts)
         known = len(tokenizer.get_vocab())
+        growth = self._growth(job.checkpoint, document, texts, before)
         stay = "all single characters" if self.characters == "all" else "special tokens"
         note = (
             f"trim-vocabulary kept {len(result.old_ids)} of {known} tokens: those of {len(texts)} texts, and {stay}. "
-            "Other texts may be cut into more tokens."
+            f"Other texts will have about {growth:.0%} more tokens than before: so many more has a fifth of these "
+            "with what the others need."
         )
-        return PassReport((note,), {"tokens": known, "kept": len(result.old_ids), "texts": len(texts)})
+        if growth > _MUCH_GROWTH:
+            note += " That costs quality and time: give it more text like that which the model will read."
+        figures = {"tokens": known, "kept": len(result.old_ids), "texts": len(texts), "growth": growth}
+        return PassReport((note,), figures)
+
+    def _growth(
+        self, checkpoint: Checkpoint, document: Mapping[str, Any], texts: Sequence[str], tokens: Sequence[Sequence[int]]
+    ) -> float:
+        """Return by which part of them texts become more tokens that were not seen: every fifth, by what others need.
+
+        Args:
+            checkpoint: the model's.
+            document: of its tokenizer.
+            texts: all.
+            tokens: their ids before anything is trimmed.
+        """
+        from tokenizers import Tokenizer
+
+        from fastserve_converters.trimming.tokenizer_file import trimmed
+
+        seen = {number for place, ids in enumerate(tokens) if place % _UNSEEN_EVERY for number in ids}
+        smaller = trimmed(document, seen, _ids_to_keep(checkpoint), all_characters=self.characters == "all")
+        after = _tokens(Tokenizer.from_str(json.dumps(smaller.document)), texts[::_UNSEEN_EVERY])
+        grown = sum(map(len, after)) / max(1, sum(map(len, tokens[::_UNSEEN_EVERY]))) - 1
+        return max(0.0, grown)  # unknown tokens can be fewer
 
 
 PASS = TrimVocabulary

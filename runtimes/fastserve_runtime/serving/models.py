@@ -114,7 +114,7 @@ def check_served(name: str, pipeline: Any) -> None:
         served = [task for task in PIPELINES.built_in() if route_of(task) is not None]
         raise UsageError(
             f"'{name}' is of the task {pipeline.task}; only {', '.join(served)} are served.",
-            "Run it with fastserve-runtime run, or give its pipeline's module a ROUTE and served().",
+            "Run it with fastserve-runtime run.",
         )
     if pipeline.task == FEATURE_EXTRACTION:
         outputs = {output.name for graph in pipeline.session.graphs.values() for output in graph.outputs}

@@ -126,12 +126,17 @@ def check_data(request: ExportRequest, files: DataFiles, checkpoint: Checkpoint 
         UsageError: naming the file and the row.
     """
     if checkpoint is None:
-        if request.task == "auto" or inputs_of_task(TASKS.load(request.task)) in _OF_TABLES:
+        if request.task == "auto" or reads_tables(TASKS.load(request.task)):
             _check_for_any_task(request, files.tables)
         return
     task: Task = TASKS.load(checkpoint.task)
     kind = input_kind(task, takes_pairs=checkpoint.takes_pairs)
     kind.read(GivenData(files, request.columns(usual_columns(task))), checkpoint)
+
+
+def reads_tables(task: Task) -> bool:
+    """Whether a task's inputs are made of the columns of tables."""
+    return inputs_of_task(task) in _OF_TABLES
 
 
 def _check_for_any_task(request: ExportRequest, tables: Sequence[Table]) -> None:

@@ -13,7 +13,7 @@ from fastserve.exporting.length import export_length
 from fastserve.exporting.notes import data_notes, quality_notes
 from fastserve.exporting.pass_checks import check_passes
 from fastserve.exporting.programs import checked_program, judged_precisions
-from fastserve.exporting.request import ExportRequest, check_data, check_places, check_request
+from fastserve.exporting.request import ExportRequest, check_data, check_places, check_request, reads_tables
 from fastserve.exporting.workbench import Workbench
 from fastserve.makers import Maker
 from fastserve.makers.choosing import chosen_for, portable_makers, target_makers
@@ -160,4 +160,4 @@ def _model(request: ExportRequest) -> tuple[ModelSource, Checkpoint | TorchProgr
         **options,
     )
     check_data(request, files, checkpoint)
-    return source, checkpoint, files.tables
+    return source, checkpoint, files.tables if reads_tables(TASKS.load(checkpoint.task)) else ()

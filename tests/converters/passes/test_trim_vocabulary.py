@@ -66,6 +66,25 @@ def test_other_texts_are_still_taken(tmp_path: Path) -> None:
     assert torch.isfinite(outputs(made, texts()[40:60])).all()
 
 
+def test_how_much_longer_other_texts_become_is_estimated_by_those_given(tmp_path: Path) -> None:
+    folder = save_checkpoint(tmp_path / "model", "bert", classify=True)
+    checkpoint = read_checkpoint(folder)
+
+    def growth(name: str, given: list[str]) -> tuple[float, str]:
+        (tmp_path / name).mkdir()
+        report = TrimVocabulary().apply(PassJob(checkpoint, [Sample(text) for text in given], 32, 0, tmp_path / name))
+        return report.figures["growth"], report.notes[0]
+
+    # What the first and the sixth need, the others have too; then nothing that they need.
+    alike = [f"{text} {number}" for number, text in enumerate([SEEN[0]] * 8)]
+    assert growth("alike", alike)[0] < 0.02
+    unlike = [SEEN[0] if place % 5 == 0 else "a b" for place in range(10)]
+    found, note = growth("unlike", [f"{text} {number}" for number, text in enumerate(unlike)])
+    assert found > 0.05
+    assert f"about {found:.0%} more tokens" in note
+    assert "give it more text" in note
+
+
 def test_a_tokenizer_that_would_cut_otherwise_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = save_checkpoint(tmp_path / "model", "bert", classify=True)
     monkeypatch.setattr(
