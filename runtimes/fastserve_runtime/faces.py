@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+
+TYPE_CHECKING = False  # `typing` takes long to import, and commands import this before they can tell of Ctrl-C
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 
 def face(

@@ -119,7 +119,7 @@ def test_hardly_anything_is_imported_before_ctrl_c_is_told_without_a_traceback(m
         "print(*sorted(set(sys.modules) - before))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
-    first = ("_version", "errors", "processes", "processes.leaving")
+    first = ("_version", "errors", "faces", "processes", "processes.leaving")
     own = {"fastserve_runtime", *(f"fastserve_runtime.{n}" for n in first)}
     assert set(done.stdout.split()) <= own | {module, f"{module}.starting", "__future__", "signal", "errno"}
 
