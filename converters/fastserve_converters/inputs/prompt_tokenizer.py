@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastserve_converters.checkpoints.checkpoint import Checkpoint
 from fastserve_converters.checkpoints.generation_config import read_advice
 from fastserve_converters.checkpoints.tokenizer_checks import check_vocabulary, embedding_rows
 from fastserve_converters.checkpoints.tokenizer_loading import TOKENIZER_CONFIG, TOKENIZER_FILE, load_tokenizer
 from fastserve_converters.data import Sample, Split
-from fastserve_converters.inputs import GivenData, LoadedCheckpoint, PreparedInputs
+from fastserve_converters.inputs import LoadedCheckpoint, PreparedInputs
 from fastserve_converters.inputs._golden_texts import GoldenText, non_latin_texts
 from fastserve_converters.inputs._prompt_settings import (
     open_prompts,
@@ -43,14 +42,10 @@ NEW_TOKENS = 16
 _BETWEEN = "\n\n"
 
 
-def read(data: GivenData, model: Checkpoint) -> list[Sample]:
-    """Make samples of tables; see `InputKind`."""
-    return read_texts(data, model)
-
-
-def divide(samples: Sequence[Sample], model: Checkpoint, seed: int) -> Split:
-    """Divide texts; see `InputKind`."""
-    return divide_texts(samples, model, seed)
+read = read_texts
+"""Makes samples of tables; see `InputKind`."""
+divide = divide_texts
+"""Divides texts; see `InputKind`."""
 
 
 def prepare(divided: Split, model: LoadedCheckpoint, out: Path) -> PreparedInputs:

@@ -143,10 +143,15 @@ def checked_samples(samples: Arrays, signature: Signature) -> dict[str, NDArray[
             ) from error
         rows.append(given)
     joined = {spec.name: _stacked([row[spec.name] for row in rows], batch_place(spec)) for spec in signature.inputs}
-    for name, value in joined.items():
-        if value.dtype.kind == "f" and not bool(np.isfinite(value).all()):
-            raise UsageError(f"The samples of '{name}' have values that are not finite.", "Leave such samples out.")
+    name = not_finite(joined)
+    if name is not None:
+        raise UsageError(f"The samples of '{name}' have values that are not finite.", "Leave such samples out.")
     return joined
+
+
+def not_finite(arrays: Arrays) -> str | None:
+    """Return the name of the first array that has values that are not finite; None where all are."""
+    return next((n for n, v in arrays.items() if v.dtype.kind == "f" and not bool(np.isfinite(v).all())), None)
 
 
 def split_tensors(samples: Arrays, seed: int) -> TensorSplit:

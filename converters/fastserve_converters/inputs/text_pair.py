@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastserve_converters.checkpoints.checkpoint import Checkpoint
 from fastserve_converters.data import Sample, Split
-from fastserve_converters.inputs import GivenData, LoadedCheckpoint, PreparedInputs
+from fastserve_converters.inputs import LoadedCheckpoint, PreparedInputs
 from fastserve_converters.inputs._golden_texts import GoldenText, golden_pairs
 from fastserve_converters.inputs._texts import (
     Tokens,
@@ -29,14 +28,10 @@ _MANY = 0.1
 """Share of the pairs of texts that are cut off from which on it is told."""
 
 
-def read(data: GivenData, model: Checkpoint) -> list[Sample]:
-    """Make samples of tables; see `InputKind`."""
-    return read_texts(data, model)
-
-
-def divide(samples: Sequence[Sample], model: Checkpoint, seed: int) -> Split:
-    """Divide texts; see `InputKind`."""
-    return divide_texts(samples, model, seed)
+read = read_texts
+"""Makes samples of tables; see `InputKind`."""
+divide = divide_texts
+"""Divides texts; see `InputKind`."""
 
 
 def prepare(divided: Split, model: LoadedCheckpoint, out: Path) -> PreparedInputs:

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastserve_converters.checkpoints.checkpoint import Checkpoint
 from fastserve_converters.data import Sample, Split
-from fastserve_converters.inputs import GivenData, LoadedCheckpoint, PreparedInputs
+from fastserve_converters.inputs import LoadedCheckpoint, PreparedInputs
 from fastserve_converters.inputs._golden_texts import GoldenText, golden_texts
 from fastserve_converters.inputs._texts import (
     Tokens,
@@ -23,15 +22,10 @@ from fastserve_converters.inputs._texts import (
 from fastserve_runtime.bundle.raw_inputs import TOKENIZER, Text
 from fastserve_runtime.preprocessors.text import LongText, TextPreprocessor, Windows
 
-
-def read(data: GivenData, model: Checkpoint) -> list[Sample]:
-    """Make samples of tables; see `InputKind`."""
-    return read_texts(data, model)
-
-
-def divide(samples: Sequence[Sample], model: Checkpoint, seed: int) -> Split:
-    """Divide texts; see `InputKind`."""
-    return divide_texts(samples, model, seed)
+read = read_texts
+"""Makes samples of tables; see `InputKind`."""
+divide = divide_texts
+"""Divides texts; see `InputKind`."""
 
 
 def prepare(divided: Split, model: LoadedCheckpoint, out: Path) -> PreparedInputs:

@@ -154,7 +154,7 @@ class ProgramSource:
                     f"The model fails on sample {row}: {one_line(error)[:200]}.",
                     "Check that its values are ones that the model was trained on.",
                 ) from error
-            name = _not_finite(outputs)
+            name = tensors.not_finite(outputs)
             if name is not None:
                 raise UsageError(
                     f"The model's output '{name}' has values that are not finite on sample {row}.",
@@ -169,7 +169,7 @@ class ProgramSource:
             outputs = self._outputs_of(sample)
         except (IndexError, RuntimeError):
             return None
-        return None if _not_finite(outputs) is not None else outputs
+        return None if tensors.not_finite(outputs) is not None else outputs
 
     def _outputs_of(self, sample: Samples) -> dict[str, NDArray[np.generic]]:
         call = as_call(sample, self._signature)
@@ -190,11 +190,3 @@ class ProgramSource:
         if version.partition("+")[0] != torch.__version__.partition("+")[0]:
             notes.append(f"The program was written by PyTorch {version}; it was read by {torch.__version__}.")
         return notes
-
-
-def _not_finite(outputs: Mapping[str, NDArray[np.generic]]) -> str | None:
-    """Return the name of an output that has values that are not finite; None where all are."""
-    return next(
-        (n for n, v in outputs.items() if v.dtype.kind == "f" and not bool(np.isfinite(v).all())),
-        None,
-    )

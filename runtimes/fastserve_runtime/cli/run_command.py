@@ -29,7 +29,8 @@ def run(arguments: Namespace, view: View) -> int:
     if whole is not None:
         return whole(arguments, view)
     answer: Callable[[Any, Namespace], Results] = getattr(face, "run_arguments", run_texts)
-    with load(arguments.bundle, **opening(arguments)) as pipeline:
+    how = {name: getattr(arguments, name) for name in ("variant", "engine", "threads")}
+    with load(arguments.bundle, **how) as pipeline:
         results = answer(pipeline, arguments)
     if arguments.as_json:
         show_document(results.documents)
@@ -37,8 +38,3 @@ def run(arguments: Namespace, view: View) -> int:
     for table in results.tables:
         view.table(table)
     return EXIT_OK
-
-
-def opening(arguments: Namespace) -> dict[str, Any]:
-    """Return what a command line says of how a bundle is opened, as `load` takes it."""
-    return {name: getattr(arguments, name) for name in ("variant", "engine", "threads")}

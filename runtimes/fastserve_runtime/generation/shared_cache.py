@@ -47,7 +47,7 @@ def whole_call(signature: Signature, tokens: Sequence[int]) -> dict[str, Tensor]
     return {
         INPUT_IDS: np.array([tokens], ids.dtype),
         ATTENTION_MASK: np.ones((1, count), mask.dtype),
-        **{past.name: np.zeros(_shape(past, count), past.dtype) for past, _ in _pairs(signature)},
+        **_empty_cache(_pairs(signature), count),
     }
 
 
@@ -74,7 +74,7 @@ class SharedCacheDecoder:
         self.context = _context(pairs, context)
         self.position = 0
         self.vocabulary = vocabulary_of(session, name)
-        self._cache = {past.name: np.zeros(_shape(past, self.context), past.dtype) for past, _ in pairs}
+        self._cache = _empty_cache(pairs, self.context)
         ids, logits = (_named(signature, n) for n in (INPUT_IDS, LOGITS))
         self._token = np.zeros((1, 1), ids.dtype)
         self._seen = np.ones((1, self.context), _named(signature, ATTENTION_MASK).dtype)
@@ -139,6 +139,11 @@ def _pairs(signature: Signature) -> list[tuple[TensorSpec, TensorSpec]]:
     pasts = [t for t in signature.inputs if t.name.startswith(PAST)]
     names = [PRESENT + t.name.removeprefix(PAST) for t in pasts]
     return [(past, outputs[name]) for past, name in zip(pasts, names, strict=True) if name in outputs]
+
+
+def _empty_cache(pairs: Sequence[tuple[TensorSpec, TensorSpec]], positions: int) -> dict[str, Tensor]:
+    """Return buffers of zeros for the earlier keys and values, by the names of their inputs."""
+    return {past.name: np.zeros(_shape(past, positions), past.dtype) for past, _ in pairs}
 
 
 def _named(signature: Signature, name: str) -> TensorSpec:

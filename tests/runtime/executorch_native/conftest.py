@@ -4,6 +4,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -28,8 +29,7 @@ def made(tmp_path_factory, script, *arguments):
     folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / Path(script).stem
     with FileLock(folder.with_suffix(".lock")):
         if not folder.exists():
-            unfinished = folder.with_suffix(".unfinished")
-            unfinished.mkdir()
+            unfinished = Path(tempfile.mkdtemp(dir=folder.parent))  # another process may have failed in one
             command = [sys.executable, str(Path(__file__).with_name(script)), str(unfinished), *arguments]
             done = subprocess.run(command, capture_output=True, text=True)
             assert done.returncode == 0, done.stderr[-4000:]
